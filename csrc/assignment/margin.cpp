@@ -1,0 +1,85 @@
+#include "margin.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace bmatch {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// For each matched column, the cheapest way to fill or to spare it without its own row.
+std::vector<double> cheapest_entry(const RowScanner& costs, const Matching& m,
+                                   const std::vector<double>& u) {
+  const std::int64_t rows = costs.rows(), cols = costs.cols();
+  std::vector<double> entry(cols, kInfinity), scratch(cols);
+  for (std::int64_t i = 0; i < rows; ++i) {
+    const double* cost = costs.row(i, scratch.data());
+    const std::int64_t own = m.col_of_row[i];
+    const double kept = entry[own];
+    for (std::int64_t j = 0; j < cols; ++j) {
+      entry[j] = std::min(entry[j], (cost[j] - m.v[j]) - u[i]);
+    }
+    entry[own] = kept;
+  }
+  for (std::int64_t j = 0; j < cols; ++j) {
+    if (rows < cols) entry[j] = std::min(entry[j], -m.v[j]);
+    entry[j] = std::max(entry[j], 0.0);  // rounding
+  }
+  return entry;
+}
+
+}  // namespace
+
+Margins margins(const RowScanner& costs, const Matching& m, const std::vector<double>& u,
+                std::int64_t search_limit, const Interrupted& interrupted) {
+  const std::int64_t rows = costs.rows(), cols = costs.cols();
+  const std::vector<double> entry = cheapest_entry(costs, m, u);
+  Margins result{std::vector<double>(rows), std::vector<unsigned char>(rows)};
+  std::vector<double> distance(cols), scratch(cols);
+  std::vector<unsigned char> settled(cols);
+
+  for (std::int64_t i = 0; i < rows; ++i) {
+    if (interrupted()) return {};
+    const std::int64_t home = m.col_of_row[i];
+    const double spare = rows < cols ? -m.v[home] : kInfinity;  // price of leaving home empty
+    std::fill(distance.begin(), distance.end(), kInfinity);
+    std::fill(settled.begin(), settled.end(), 0);
+    double best = kInfinity;  // the shortest cycle found so far
+    double bound = 0.0;       // what every cycle not yet found costs at least
+    double at = 0.0;          // distance of the row being read
+    for (std::int64_t row = i, reads = 0; reads < search_limit; ++reads) {
+      const double* cost = costs.row(row, scratch.data());
+      for (std::int64_t j = 0; j < cols; ++j) {
+        const double step = std::max((cost[j] - m.v[j]) - u[row], 0.0);
+        if (!settled[j]) distance[j] = std::min(distance[j], at + step);
+      }
+      if (row == i) {
+        distance[home] = kInfinity;  // the edge that is given up
+      } else {
+        best = std::min(best, distance[home]);
+      }
+      // Next: the nearest column that another row holds.
+      std::int64_t nearest = kNone;
+      at = kInfinity;
+      for (std::int64_t j = 0; j < cols; ++j) {
+        if (settled[j] || j == home) continue;
+        if (m.row_of_col[j] == kNone) {
+          best = std::min(best, distance[j] + spare);
+        } else if (distance[j] < at) {
+          at = distance[j];
+          nearest = j;
+        }
+      }
+      bound = at + entry[home];
+      if (nearest == kNone || bound >= best) break;
+      settled[nearest] = 1;
+      row = m.row_of_col[nearest];
+    }
+    result.exact[i] = best <= bound;
+    result.loss[i] = std::min(best, bound);
+  }
+  return result;
+}
+
+}  // namespace bmatch

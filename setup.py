@@ -1,0 +1,24 @@
+"""Builds bmatch._core; everything declarative is in pyproject.toml."""
+
+from glob import glob
+
+from pybind11.setup_helpers import ParallelCompile, Pybind11Extension, naive_recompile
+from setuptools import setup
+
+SOURCES = ["csrc/module.cpp", *sorted(glob("csrc/assignment/*.cpp"))]
+HEADERS = sorted(glob("csrc/**/*.h", recursive=True))
+
+ParallelCompile("BMATCH_BUILD_JOBS", default=0, needs_recompile=naive_recompile).install()
+
+setup(
+    ext_modules=[
+        Pybind11Extension(
+            "bmatch._core",
+            SOURCES,
+            depends=HEADERS,  # without them setuptools leaves a stale library behind
+            include_dirs=["csrc"],
+            cxx_std=17,
+            extra_compile_args=["-O3", "-Wall", "-Wextra"],
+        )
+    ]
+)

@@ -1,0 +1,338 @@
+"""The solver against SciPy, brute force, and its own certificate."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.optimize
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import bmatch
+from bmatch.assignment import rematch_losses
+
+DTYPES = [np.float64, np.float32, np.float16, np.int64, np.int32, np.int8, np.uint8, np.uint64, bool]
+
+
+def scipy_objective(cost, maximize=False):
+    return cost[scipy.optimize.linear_sum_assignment(cost, maximize)].astype(np.float64).sum()
+
+
+def assert_certified(cost, a, maximize=False, sign_marginalized=False):
+    """Feasible duals, tight on the matching, zero on what is unmatched: optimality itself."""
+    c = np.asarray(cost, dtype=np.float64)
+    c = -np.abs(c) if sign_marginalized else -c if maximize else c
+    flip = -1.0 if maximize or sign_marginalized else 1.0
+    u, v = flip * np.asarray(a.row_dual), flip * np.asarray(a.col_dual)
+    scale = max(np.abs(c[np.isfinite(c)]).max(initial=0.0), 1e-300)
+    assert (c - u[:, None] - v).min(initial=0.0) >= -1e-12 * scale
+    n, m = c.shape
+    matched = c[a.row_ind, a.col_ind]
+    assert np.all(matched - u[a.row_ind] - v[a.col_ind] <= 1e-12 * scale * max(n, m))
+    if n < m:
+        unmatched = np.setdiff1d(np.arange(m), a.col_ind)
+        assert np.all(v <= 0)
+        assert np.all(v[unmatched] == 0)
+    if n > m:
+        unmatched = np.setdiff1d(np.arange(n), a.row_ind)
+        assert np.all(u <= 0)
+        assert np.all(u[unmatched] == 0)
+    assert abs(flip * a.objective - matched.sum()) <= 1e-12 * max(scale, np.abs(matched).sum())
+    assert abs(matched.sum() - u.sum() - v.sum()) <= 1e-10 * scale * max(n, m)
+    assert 0 <= a.gap <= 1e-12 * scale * max(n, m)
+
+
+entries = st.one_of(
+    st.integers(-3, 3).map(float), st.floats(-1e6, 1e6, width=32), st.sampled_from([0.0, 0.5])
+)
+shapes = st.tuples(st.integers(1, 9), st.integers(1, 9))
+matrices = shapes.flatmap(lambda shape: hnp.arrays(np.float64, shape, elements=entries))
+
+
+@given(matrices, st.booleans())
+@settings(max_examples=400)
+def test_objective_equals_scipy_with_a_certificate(cost, maximize):
+    a = bmatch.solve(cost, maximize=maximize)
+    expected = scipy_objective(cost, maximize)
+    assert a.objective == pytest.approx(expected, rel=1e-12, abs=1e-9)
+    assert_certified(cost, a, maximize)
+    row_ind, col_ind = bmatch.linear_sum_assignment(cost, maximize)
+    assert np.array_equal(row_ind, np.sort(row_ind))
+    assert cost[row_ind, col_ind].sum() == pytest.approx(expected, rel=1e-12, abs=1e-9)
+
+
+@given(matrices)
+@settings(max_examples=200)
+def test_sign_marginalized_matches_magnitudes(cost):
+    a = bmatch.solve(cost, sign_marginalized=True)
+    assert a.objective == pytest.approx(scipy_objective(np.abs(cost), True), rel=1e-12, abs=1e-9)
+    assert_certified(cost, a, sign_marginalized=True)
+    assert np.array_equal(a.sign, np.where(cost[a.row_ind, a.col_ind] < 0, -1, 1))
+
+
+@given(matrices, st.data())
+@settings(max_examples=300)
+def test_forbidden_pairs_agree_with_scipy(cost, data):
+    forbidden = data.draw(hnp.arrays(bool, cost.shape))
+    cost = np.where(forbidden, np.inf, cost)
+    try:
+        expected = scipy_objective(cost)
+    except ValueError:
+        with pytest.raises(ValueError, match="cost matrix is infeasible") as error:
+            bmatch.solve(cost)
+        assert_hall_violation(cost, str(error.value))
+    else:
+        assert bmatch.solve(cost).objective == pytest.approx(expected, rel=1e-12, abs=1e-9)
+
+
+def assert_hall_violation(cost, message):
+    """The rows (or columns) that the message names do reach fewer columns than they are many."""
+    by_column = "column" in message.split(":")[1].split("have")[0].split("has")[0]
+    names = message.split(":")[1].replace(",", " ").split()
+    numbers = [int(word) for word in itertools.takewhile(lambda w: w not in ("have", "has"), names)
+               if word.isdigit()]
+    if "the" in names:
+        numbers = numbers[1:]  # the first number is how many follow
+    lines = (cost.T if by_column else cost)[numbers]
+    assert len(numbers) == len(set(numbers)) > np.isfinite(lines).any(axis=0).sum()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(40, 40), (25, 60), (60, 25), (1, 7), (7, 1)])
+def test_every_dtype_and_shape(dtype, shape):
+    cost = np.random.default_rng(3).integers(0, 2 if dtype is bool else 100, shape).astype(dtype)
+    a = bmatch.solve(cost)
+    assert a.objective == scipy_objective(cost.astype(np.float64))
+    assert_certified(cost, a)
+    assert a.row_ind.dtype == a.col_ind.dtype == a.col_of_row.dtype == np.int64
+    assert np.array_equal(np.flatnonzero(a.col_of_row >= 0), a.row_ind)
+    assert np.array_equal(a.col_of_row[a.row_ind], a.col_ind)
+
+
+def test_strided_input_is_read_in_place_and_never_written():
+    base = np.random.default_rng(0).standard_normal((60, 90))
+    before = base.copy()
+    for view in (base.T, base[::2, ::-3], base[::-1], np.asfortranarray(base)):
+        view.flags.writeable = False
+        assert bmatch.solve(view).objective == pytest.approx(scipy_objective(view), rel=1e-13)
+    fields = np.zeros((20, 20), dtype=[("a", "f8"), ("b", "i1")])
+    fields["a"] = base[:20, :20]
+    assert bmatch.solve(fields["a"]).objective == pytest.approx(scipy_objective(base[:20, :20]))
+    swapped = base[:20, :20].astype(">f8")
+    assert bmatch.solve(swapped).objective == pytest.approx(scipy_objective(base[:20, :20]))
+    assert np.array_equal(base, before)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (5, 9), (9, 5)])
+@pytest.mark.parametrize("maximize", [False, True])
+def test_constant_matrix_gives_the_identity(shape, maximize):
+    row_ind, col_ind = bmatch.linear_sum_assignment(np.full(shape, 2.5), maximize)
+    assert np.array_equal(row_ind, np.arange(5 if 5 in shape else 8))
+    assert np.array_equal(col_ind, row_ind)
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (0, 4), (4, 0)])
+def test_empty(shape):
+    a = bmatch.solve(np.empty(shape))
+    assert len(a.row_ind) == len(a.col_ind) == 0
+    assert len(a.col_of_row) == shape[0]
+    assert np.all(a.col_of_row == -1)
+    assert a.objective == a.gap == 0.0
+
+
+@pytest.mark.parametrize("family", ["uniform", "planted", "spatial", "product", "lowrank", "ties"])
+def test_families_of_medium_size(family):
+    r = np.random.default_rng(11)
+    n = 200
+    if family == "planted":
+        x = r.standard_normal((4 * n, n))
+        y = x[:, r.permutation(n)] * r.choice([-1, 1], n) + 0.5 * r.standard_normal((4 * n, n))
+        cost = -np.corrcoef(x.T, y.T)[:n, n:]
+    else:
+        cost = {
+            "uniform": lambda: r.random((n, n)),
+            "spatial": lambda: np.linalg.norm(r.random((n, 1, 2)) - r.random((1, n, 2)), axis=-1),
+            "product": lambda: np.outer(r.random(n), r.random(n)),
+            "lowrank": lambda: -np.abs(r.standard_normal((n, 8)) @ r.standard_normal((8, n))),
+            "ties": lambda: r.integers(0, 3, (n, n)),
+        }[family]()
+    for cast in (np.float32, np.float64):
+        c = cost.astype(cast)
+        a = bmatch.solve(c)
+        assert a.objective == pytest.approx(scipy_objective(c.astype(np.float64)), rel=1e-12)
+        assert_certified(c, a)
+
+
+def test_torch_tensors_come_back_as_tensors():
+    import torch
+
+    cost = torch.rand(30, 40, generator=torch.Generator().manual_seed(0))
+    for tensor in (cost, cost.double(), cost.bfloat16(), cost.half(), cost.T, cost.requires_grad_()):
+        a = bmatch.solve(tensor)
+        expected = scipy_objective(tensor.detach().double().numpy())
+        assert isinstance(a.row_ind, torch.Tensor)
+        assert a.col_of_row.dtype == torch.int64
+        assert a.objective == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(ValueError, match="cost matrix is on meta"):
+        bmatch.solve(torch.empty(3, 3, device="meta"))
+
+
+@pytest.mark.parametrize(
+    ("cost", "error", "message"),
+    [
+        ([1, 2, 3], ValueError, r"expected a matrix \(2-D array\), got a 1 array"),
+        (np.zeros((2, 2, 2)), ValueError, r"expected a matrix \(2-D array\), got a 3 array"),
+        (np.array([["a", "b"], ["c", "d"]]), TypeError, "Cannot cast array data from dtype"),
+        (np.eye(2) * 1j, TypeError, r"Cannot cast array data from dtype\('complex128'\)"),
+        (np.eye(2, dtype=object), TypeError, r"Cannot cast array data from dtype\('O'\)"),
+        ([[np.nan, 1], [1, 2]], ValueError, "matrix contains invalid numeric entries"),
+        ([[-np.inf, 1], [1, 2]], ValueError, "matrix contains invalid numeric entries"),
+        ([[np.inf, np.inf], [1, 2]], ValueError, "infeasible: row 0 has no finite entry"),
+        ([[1, np.inf], [1, np.inf]], ValueError, "the 2 rows 0, 1 have finite entries in only 1"),
+        ([[1], [np.inf], [np.inf]], None, None),
+        ([[np.inf]] * 3, ValueError, "infeasible: column 0 has no finite entry"),
+    ],
+)
+def test_bad_input(cost, error, message):
+    if error is None:
+        assert np.array_equal(bmatch.solve(cost).col_of_row, [0, -1, -1])
+        return
+    with pytest.raises(error, match=message):
+        bmatch.linear_sum_assignment(cost)
+    if error is TypeError or "2-D" in message:
+        with pytest.raises(error):
+            scipy.optimize.linear_sum_assignment(cost)
+
+
+def test_infinities_by_direction():
+    with pytest.raises(ValueError, match="invalid numeric entries"):
+        bmatch.solve([[np.inf, 1], [1, 2]], maximize=True)
+    with pytest.raises(ValueError, match="invalid numeric entries"):
+        bmatch.solve([[-np.inf, 1], [1, 2]], sign_marginalized=True)
+    assert bmatch.solve([[-np.inf, 1], [1, 2]], maximize=True).objective == 2
+
+
+def brute_force_losses(cost):
+    """Loss of every row if its matched pair is forbidden, over all assignments. Minimising."""
+    n, m = cost.shape
+    best = bmatch.solve(cost)
+    totals = [
+        (sum(cost[i, p[i]] for i in range(n)), p) for p in itertools.permutations(range(m), n)
+    ]
+    return np.array(
+        [
+            min((t for t, p in totals if p[i] != best.col_of_row[i]), default=np.inf)
+            - best.objective
+            for i in range(n)
+        ]
+    )
+
+
+@given(
+    st.tuples(st.integers(1, 5), st.integers(0, 2)).flatmap(
+        lambda s: hnp.arrays(
+            np.float64, (s[0], s[0] + s[1]), elements=st.integers(-8, 8).map(float)
+        )
+    )
+)
+@settings(max_examples=200)
+def test_rematch_losses_equal_brute_force(cost):
+    a = bmatch.solve(cost)
+    loss, exact = rematch_losses(cost, a)
+    assert exact.all()
+    assert np.allclose(loss, brute_force_losses(cost), atol=1e-9)
+    mirrored, _ = rematch_losses(-cost, bmatch.solve(-cost, maximize=True), maximize=True)
+    assert np.allclose(loss, mirrored, atol=1e-9)
+    bounded, finished = rematch_losses(cost, a, search_limit=2)
+    assert np.all(bounded <= loss + 1e-9)
+    assert np.allclose(bounded[finished], loss[finished], atol=1e-9)
+
+
+def test_rematch_losses_want_the_short_side_as_rows():
+    cost = np.random.default_rng(0).random((4, 2))
+    with pytest.raises(ValueError, match=r"shape \(4, 2\): pass the transpose"):
+        rematch_losses(cost, bmatch.solve(cost))
+
+
+def test_scipys_own_test_module_passes(tmp_path):
+    """SciPy's tests, copied from the installed SciPy, with bmatch's function in its place."""
+    origin = importlib.util.find_spec("scipy.optimize.tests.test_linear_assignment").origin
+    source = Path(origin).read_text()
+    line = "from scipy.optimize import linear_sum_assignment\n"
+    assert source.count(line) == 1
+    copy = tmp_path / "test_scipy_linear_assignment.py"
+    copy.write_text(source.replace(line, "from bmatch import linear_sum_assignment\n"))
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(copy)],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert " passed" in run.stdout
+    assert "skipped" not in run.stdout
+
+
+def slow_cost():
+    x = np.random.default_rng(0).random((3000, 1))
+    return x @ x.T  # many alternating paths for each row
+
+
+def test_gil_is_released_while_solving():
+    cost = slow_cost()[:1200, :1200]
+    done = threading.Event()
+
+    def work():
+        bmatch.solve(cost)
+        done.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    ticks = 0
+    while not done.is_set():
+        ticks += 1
+        time.sleep(0.001)
+    thread.join()
+    assert ticks > 3
+
+
+def test_ctrl_c_stops_a_solve():
+    code = (
+        "import numpy as np, bmatch\n"
+        "x = np.random.default_rng(0).random((6000, 1))\n"
+        "print('ready', flush=True)\n"
+        "bmatch.solve(x @ x.T)\n"
+        "print('finished', flush=True)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert "finished" not in out
+    assert "KeyboardInterrupt" in err
+
+
+def test_answers_are_the_same_on_every_run_and_from_many_threads():
+    cost = np.random.default_rng(1).integers(0, 5, (150, 150)).astype(np.float32)
+    expected = bmatch.solve(cost)
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(bmatch.solve(cost))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 8
+    for a in answers:
+        assert np.array_equal(a.col_of_row, expected.col_of_row)
+        assert np.array_equal(a.col_dual, expected.col_dual)
