@@ -222,10 +222,7 @@ def rematch_losses(
 
 def as_matrix(cost: npt.ArrayLike) -> npt.NDArray[Any]:
     """The matrix as float32 or float64 ``[n, m]``, without a copy where it already is one."""
-    if is_tensor(cost):
-        array = _tensor_as_array(cost)
-    else:
-        array = np.asarray(cost)
+    array = _tensor_as_array(cost) if is_tensor(cost) else np.asarray(cost)
     if array.ndim != 2:
         raise ValueError(f"expected a matrix (2-D array), got a {array.ndim} array")
     if array.dtype == np.float16:

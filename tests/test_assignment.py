@@ -21,7 +21,7 @@ from hypothesis.extra import numpy as hnp
 import bmatch
 from bmatch.assignment import rematch_losses
 
-DTYPES = [np.float64, np.float32, np.float16, np.int64, np.int32, np.int8, np.uint8, np.uint64, bool]
+DTYPES = ["float64", "float32", "float16", "int64", "int32", "int8", "uint8", "uint64", "bool"]
 
 
 def scipy_objective(cost, maximize=False):
@@ -99,8 +99,11 @@ def assert_hall_violation(cost, message):
     """The rows (or columns) that the message names do reach fewer columns than they are many."""
     by_column = "column" in message.split(":")[1].split("have")[0].split("has")[0]
     names = message.split(":")[1].replace(",", " ").split()
-    numbers = [int(word) for word in itertools.takewhile(lambda w: w not in ("have", "has"), names)
-               if word.isdigit()]
+    numbers = [
+        int(word)
+        for word in itertools.takewhile(lambda w: w not in ("have", "has"), names)
+        if word.isdigit()
+    ]
     if "the" in names:
         numbers = numbers[1:]  # the first number is how many follow
     lines = (cost.T if by_column else cost)[numbers]
@@ -110,7 +113,7 @@ def assert_hall_violation(cost, message):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(40, 40), (25, 60), (60, 25), (1, 7), (7, 1)])
 def test_every_dtype_and_shape(dtype, shape):
-    cost = np.random.default_rng(3).integers(0, 2 if dtype is bool else 100, shape).astype(dtype)
+    cost = np.random.default_rng(3).integers(0, 2 if dtype == "bool" else 100, shape).astype(dtype)
     a = bmatch.solve(cost)
     assert a.objective == scipy_objective(cost.astype(np.float64))
     assert_certified(cost, a)
@@ -177,7 +180,8 @@ def test_torch_tensors_come_back_as_tensors():
     import torch
 
     cost = torch.rand(30, 40, generator=torch.Generator().manual_seed(0))
-    for tensor in (cost, cost.double(), cost.bfloat16(), cost.half(), cost.T, cost.requires_grad_()):
+    kinds = cost.double(), cost.bfloat16(), cost.half(), cost.T, cost.clone().requires_grad_()
+    for tensor in (cost, *kinds):
         a = bmatch.solve(tensor)
         expected = scipy_objective(tensor.detach().double().numpy())
         assert isinstance(a.row_ind, torch.Tensor)
@@ -274,7 +278,10 @@ def test_scipys_own_test_module_passes(tmp_path):
     copy.write_text(source.replace(line, "from bmatch import linear_sum_assignment\n"))
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(copy)],
-        capture_output=True, text=True, cwd=tmp_path, check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert " passed" in run.stdout
@@ -327,7 +334,11 @@ def test_answers_are_the_same_on_every_run_and_from_many_threads():
     cost = np.random.default_rng(1).integers(0, 5, (150, 150)).astype(np.float32)
     expected = bmatch.solve(cost)
     answers = []
-    threads = [threading.Thread(target=lambda: answers.append(bmatch.solve(cost))) for _ in range(8)]
+
+    def work():
+        answers.append(bmatch.solve(cost))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -42,34 +42,38 @@ Margins margins(const RowScanner& costs, const Matching& m, const std::vector<do
   for (std::int64_t i = 0; i < rows; ++i) {
     if (interrupted()) return {};
     const std::int64_t home = m.col_of_row[i];
-    const double spare = rows < cols ? -m.v[home] : kInfinity;  // price of leaving home empty
     std::fill(distance.begin(), distance.end(), kInfinity);
     std::fill(settled.begin(), settled.end(), 0);
     double best = kInfinity;  // the shortest cycle found so far
     double bound = 0.0;       // what every cycle not yet found costs at least
     double at = 0.0;          // distance of the row being read
+    bool spares_read = false;
     for (std::int64_t row = i, reads = 0; reads < search_limit; ++reads) {
-      const double* cost = costs.row(row, scratch.data());
-      for (std::int64_t j = 0; j < cols; ++j) {
-        const double step = std::max((cost[j] - m.v[j]) - u[row], 0.0);
-        if (!settled[j]) distance[j] = std::min(distance[j], at + step);
+      if (row == kNone) {  // the spare rows: cost 0 and dual 0 everywhere
+        spares_read = true;
+        for (std::int64_t j = 0; j < cols; ++j) {
+          if (!settled[j]) distance[j] = std::min(distance[j], at - m.v[j]);
+        }
+      } else {
+        const double* cost = costs.row(row, scratch.data());
+        for (std::int64_t j = 0; j < cols; ++j) {
+          const double step = std::max((cost[j] - m.v[j]) - u[row], 0.0);
+          if (!settled[j]) distance[j] = std::min(distance[j], at + step);
+        }
       }
       if (row == i) {
         distance[home] = kInfinity;  // the edge that is given up
       } else {
         best = std::min(best, distance[home]);
       }
-      // Next: the nearest column that another row holds.
+      // Next: the nearest column, to displace the row that holds it.
       std::int64_t nearest = kNone;
       at = kInfinity;
       for (std::int64_t j = 0; j < cols; ++j) {
-        if (settled[j] || j == home) continue;
-        if (m.row_of_col[j] == kNone) {
-          best = std::min(best, distance[j] + spare);
-        } else if (distance[j] < at) {
-          at = distance[j];
-          nearest = j;
-        }
+        if (settled[j] || j == home || distance[j] >= at) continue;
+        if (spares_read && m.row_of_col[j] == kNone) continue;
+        at = distance[j];
+        nearest = j;
       }
       bound = at + entry[home];
       if (nearest == kNone || bound >= best) break;

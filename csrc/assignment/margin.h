@@ -2,9 +2,9 @@
 //
 // With reduced costs r_ij = c_ij - u_i - v_j >= 0 of an optimal matching, the loss is the
 // length of the shortest alternating cycle through the row's matched edge: row i moves to
-// another column, the row displaced there moves on, until the column that i left is taken
-// (or, where columns are to spare, an unmatched column ends the chain and i's own column
-// stays empty at a price of -v).  Dijkstra from row i settles it; the cheapest way into the
+// another column, the row displaced there moves on, until the column that i left is taken.
+// Where columns are to spare, think of spare rows of cost zero that hold the unmatched ones;
+// being alike, they are one node.  Dijkstra from row i settles it; the cheapest way into the
 // column that i left bounds what remains, so that a clear match settles after a few steps.
 #pragma once
 
