@@ -13,17 +13,43 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Assignment": "assignment",
+    "CrossMoments": "correlation",
+    "GaugeMatch": "matching",
+    "SignedPermutation": "gauge",
+    "compose": "gauge",
+    "estimate_gauge": "estimate",
     "linear_sum_assignment": "assignment",
+    "match": "matching",
     "solve": "assignment",
 }
+_MODULES = {"architecture", "transport"}
 
 if TYPE_CHECKING:
+    from bmatch import architecture, transport
     from bmatch.assignment import Assignment, linear_sum_assignment, solve
+    from bmatch.correlation import CrossMoments
+    from bmatch.estimate import estimate_gauge
+    from bmatch.gauge import SignedPermutation, compose
+    from bmatch.matching import GaugeMatch, match
 
-__all__ = ["Assignment", "linear_sum_assignment", "solve"]
+__all__ = [
+    "Assignment",
+    "CrossMoments",
+    "GaugeMatch",
+    "SignedPermutation",
+    "architecture",
+    "compose",
+    "estimate_gauge",
+    "linear_sum_assignment",
+    "match",
+    "solve",
+    "transport",
+]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"bmatch.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'bmatch' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"bmatch.{_HOME[name]}"), name)

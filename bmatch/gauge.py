@@ -1,0 +1,431 @@
+"""Signed permutations: the gauge group of an RMSNorm residual stream, and its subgroups.
+
+The hyperoctahedral group B_d = S_d x| {+1, -1}^d acts on the d coordinates of a residual
+stream. RMSNorm is unchanged by all of it (its gains are permuted along), LayerNorm only by
+permutations and one global sign.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from functools import reduce
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from bmatch.assignment import Array, is_tensor
+from bmatch.atomic import new_file
+
+Group: TypeAlias = Literal["signed_permutation", "permutation", "permutation_global_sign"]
+"""B_d (RMSNorm), S_d, and S_d x {+1, -1} (LayerNorm)."""
+
+AnyArray = TypeVar("AnyArray", bound="Array")
+
+_FORMAT = "bmatch.gauge"
+_FORMAT_VERSION = "1"
+_DIRECTION = (
+    "apply(x)[..., i] = sign[i] * x[..., perm[i]]; x in source, result in target coordinates"
+)
+
+
+class SignedPermutation:
+    """A gauge: where each target coordinate comes from, and with which sign.
+
+    ``gauge.apply(x)[..., i] = sign[i] * x[..., perm[i]]`` maps source coordinates to target
+    coordinates; as a matrix ``G[i, perm[i]] = sign[i]`` and ``apply(x) = x @ G.T``. Gauges
+    compose like matrices: ``(g @ h).apply(x) = g.apply(h.apply(x))``. Immutable and hashable.
+
+    Parameters
+    ----------
+    perm : int [d]
+        A permutation of 0..d-1: the source coordinate of each target coordinate.
+    sign : int [d], optional
+        +1 or -1 for each target coordinate. Default: all +1.
+    metadata : mapping of str to str, optional
+        Where the gauge comes from; saved with it, no part of equality.
+
+    Attributes
+    ----------
+    perm : int64 [d]
+    sign : int8 [d]
+        NumPy arrays; tensors on their device, if `perm` was a tensor or after `to`.
+    metadata : dict of str to str
+
+    Raises
+    ------
+    ValueError
+        If `perm` is not a permutation, `sign` is not +1 and -1, or their lengths differ.
+
+    Examples
+    --------
+    >>> import numpy as np, bmatch
+    >>> g = bmatch.SignedPermutation([2, 0, 1], [1, -1, 1])
+    >>> g.apply(np.array([10.0, 20.0, 30.0]))
+    array([ 30., -10.,  20.])
+    >>> (g.inverse() @ g) == bmatch.SignedPermutation.identity(3)
+    True
+    """
+
+    __slots__ = ("_device", "_perm", "_sign", "metadata")
+    __array_ufunc__ = None  # `gauge @ array` is refused here, not guessed at by NumPy
+
+    def __init__(
+        self,
+        perm: npt.ArrayLike,
+        sign: npt.ArrayLike | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        host_perm = _host(perm)
+        if host_perm.size == 0:
+            host_perm = host_perm.astype(np.int64)
+        if host_perm.ndim != 1 or not np.issubdtype(host_perm.dtype, np.integer):
+            raise ValueError(
+                f"perm must be a 1-D array of integers, got {host_perm.dtype} of shape "
+                f"{host_perm.shape}"
+            )
+        dim = len(host_perm)
+        if not np.array_equal(np.sort(host_perm), np.arange(dim)):
+            raise ValueError(
+                f"perm is not a permutation of 0..{dim - 1}: {_why_no_permutation(host_perm)}"
+            )
+        host_sign = np.ones(dim, np.int8) if sign is None else _host(sign)
+        if host_sign.shape != (dim,):
+            raise ValueError(
+                f"sign must have one entry for each of the {dim} entries of perm, got shape "
+                f"{host_sign.shape}"
+            )
+        if not np.all(np.abs(host_sign) == 1):
+            bad = int(np.flatnonzero(np.abs(host_sign) != 1)[0])
+            raise ValueError(f"sign must be +1 or -1, got {host_sign[bad]} at coordinate {bad}")
+        self._perm = _frozen(host_perm.astype(np.int64))
+        self._sign = _frozen(host_sign.astype(np.int8))
+        self.metadata: dict[str, str] = dict(metadata or {})
+        self._device: Any = perm.device if is_tensor(perm) else None  # type: ignore[union-attr]
+
+    # -- construction ---------------------------------------------------------------------
+
+    @classmethod
+    def identity(cls, dim: int) -> SignedPermutation:
+        """The gauge of dimension `dim` that changes nothing."""
+        return cls(np.arange(dim))
+
+    @classmethod
+    def random(
+        cls,
+        dim: int,
+        group: Group = "signed_permutation",
+        *,
+        seed: int | np.random.Generator,
+    ) -> SignedPermutation:
+        """A uniformly random gauge of the group; the same one for the same integer `seed`.
+
+        Raises
+        ------
+        ValueError
+            If `group` is not one of the three.
+        """
+        require_group(group)
+        generator = np.random.default_rng(seed)
+        perm = generator.permutation(dim)
+        count = {"signed_permutation": dim, "permutation_global_sign": 1, "permutation": 0}[group]
+        drawn = generator.choice(np.array([-1, 1], np.int8), count)
+        sign = np.ones(dim, np.int8) if group == "permutation" else np.broadcast_to(drawn, dim)
+        return cls(perm, sign)
+
+    @classmethod
+    def from_matrix(cls, matrix: npt.ArrayLike) -> SignedPermutation:
+        """The gauge with ``G[i, perm[i]] = sign[i]`` for a signed permutation matrix ``[d, d]``.
+
+        Raises
+        ------
+        ValueError
+            If there is not exactly one nonzero entry, +1 or -1, in each row and column.
+        """
+        host = _host(matrix)
+        if host.ndim != 2 or host.shape[0] != host.shape[1]:
+            raise ValueError(f"matrix must be square, got shape {host.shape}")
+        nonzero = host != 0
+        if not (
+            np.all(nonzero.sum(0) == 1)
+            and np.all(nonzero.sum(1) == 1)
+            and np.all(np.abs(host[nonzero]) == 1)
+        ):
+            raise ValueError(
+                "matrix is not a signed permutation: every row and every column needs exactly one "
+                "nonzero entry, +1 or -1"
+            )
+        perm = np.argmax(nonzero, axis=1) if len(host) else np.empty(0, np.int64)
+        sign = host[np.arange(len(host)), perm].astype(np.int8)
+        return cls(perm, sign)._on(matrix.device if is_tensor(matrix) else None)  # type: ignore[union-attr]
+
+    # -- attributes -----------------------------------------------------------------------
+
+    @property
+    def perm(self) -> Any:
+        """Source coordinate of each target coordinate, int64 [d]."""
+        return self._given(self._perm)
+
+    @property
+    def sign(self) -> Any:
+        """Sign of each target coordinate, int8 [d]."""
+        return self._given(self._sign)
+
+    @property
+    def dim(self) -> int:
+        """Number of coordinates."""
+        return len(self._perm)
+
+    @property
+    def group(self) -> Group:
+        """The smallest of the three groups that holds this gauge."""
+        if np.all(self._sign == 1):
+            return "permutation"
+        if np.all(self._sign == -1):
+            return "permutation_global_sign"
+        return "signed_permutation"
+
+    # -- action ---------------------------------------------------------------------------
+
+    def apply(self, x: AnyArray, dim: int = -1) -> AnyArray:
+        """Map `x` from source to target coordinates along one of its dimensions.
+
+        Parameters
+        ----------
+        x : array or tensor, d entries along `dim`
+            Left as it is. A tensor must be on the device of the gauge (see `to`); a gauge of
+            NumPy arrays counts as being on the CPU.
+        dim : int
+            The dimension that carries the coordinates.
+
+        Returns
+        -------
+        array or tensor
+            New, of the shape, dtype and device of `x`. Bit for bit invertible.
+
+        Raises
+        ------
+        ValueError
+            If `x` has another number of coordinates or is on another device.
+        TypeError
+            If a sign would have to be given to booleans or unsigned integers.
+        """
+        if not is_tensor(x):
+            x = np.asarray(x)  # type: ignore[assignment]
+        if not -x.ndim <= dim < x.ndim or x.shape[dim] != self.dim:
+            raise ValueError(
+                f"x of shape {tuple(x.shape)} has no {self.dim} coordinates along dimension {dim}, "
+                "and the gauge acts on that many"
+            )
+        signed = not np.all(self._sign == 1)
+        shape = [1] * x.ndim
+        shape[dim] = self.dim
+        if is_tensor(x):
+            return self._apply_tensor(x, dim, shape if signed else None)
+        y = np.take(x, self._perm, axis=dim)  # type: ignore[arg-type]
+        if signed:
+            if y.dtype.kind in "bu":
+                raise TypeError(
+                    f"x is {y.dtype}, which holds no signs: convert it to a signed type"
+                )
+            y *= self._sign.reshape(shape).astype(y.dtype)
+        return y  # type: ignore[return-value]
+
+    def _apply_tensor(self, x: Any, dim: int, sign_shape: list[int] | None) -> Any:
+        import torch
+
+        here = torch.device("cpu") if self._device is None else self._device
+        if x.device != here:
+            raise ValueError(
+                f"x is on {x.device} and the gauge on {here}: use gauge.to({str(x.device)!r}); "
+                "nothing is moved between devices unasked"
+            )
+        y = x.index_select(dim, torch.as_tensor(self._perm.copy(), device=here))
+        if sign_shape is None:
+            return y
+        if not (x.dtype.is_signed or x.dtype.is_complex):
+            raise TypeError(f"x is {x.dtype}, which holds no signs: convert it to a signed type")
+        return y * torch.as_tensor(self._sign.reshape(sign_shape).copy(), device=here).to(x.dtype)
+
+    def apply_permutation(self, x: AnyArray, dim: int = -1) -> AnyArray:
+        """Map `x` by the permutation alone, as norm gains and second moments are mapped."""
+        return SignedPermutation(self._perm)._on(self._device).apply(x, dim)
+
+    # -- group ----------------------------------------------------------------------------
+
+    def inverse(self) -> SignedPermutation:
+        """The gauge that maps target coordinates back to source coordinates."""
+        perm = np.empty_like(self._perm)
+        perm[self._perm] = np.arange(self.dim)
+        return SignedPermutation(perm, self._sign[perm])._on(self._device)
+
+    def __matmul__(self, other: SignedPermutation) -> SignedPermutation:
+        """``(g @ h).apply(x) = g.apply(h.apply(x))``: `other` acts first."""
+        if not isinstance(other, SignedPermutation):
+            return NotImplemented
+        if other.dim != self.dim:
+            raise ValueError(f"gauges of {self.dim} and {other.dim} coordinates cannot be composed")
+        return SignedPermutation(other._perm[self._perm], self._sign * other._sign[self._perm])._on(
+            self._device
+        )
+
+    def matrix(self, dtype: Any = None) -> Any:
+        """``G[i, perm[i]] = sign[i]``, ``[d, d]``; float64, or float32 as a tensor, by default."""
+        dense = np.zeros((self.dim, self.dim))
+        dense[np.arange(self.dim), self._perm] = self._sign
+        if self._device is None:
+            return dense if dtype is None else dense.astype(dtype)
+        import torch
+
+        return torch.as_tensor(dense, device=self._device, dtype=dtype or torch.float32)
+
+    def agreement(self, other: SignedPermutation) -> float:
+        """Fraction of coordinates whose index and sign are the same in both: "recovered".
+
+        Raises
+        ------
+        ValueError
+            If the gauges act on different numbers of coordinates.
+        """
+        if other.dim != self.dim:
+            raise ValueError(f"gauges of {self.dim} and {other.dim} coordinates do not compare")
+        if self.dim == 0:
+            return 1.0
+        return float(np.mean((self._perm == other._perm) & (self._sign == other._sign)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SignedPermutation):
+            return NotImplemented
+        return np.array_equal(self._perm, other._perm) and np.array_equal(self._sign, other._sign)
+
+    def __hash__(self) -> int:
+        return hash((self._perm.tobytes(), self._sign.tobytes()))
+
+    def __repr__(self) -> str:
+        if self.dim <= 8:
+            entries = f"perm={self._perm.tolist()}, sign={self._sign.tolist()}"
+        else:
+            flipped = int(np.count_nonzero(self._sign == -1))
+            moved = int(np.count_nonzero(self._perm != np.arange(self.dim)))
+            entries = f"dim={self.dim}, moved={moved}, flipped={flipped}"
+        where = "" if self._device is None else f", device={str(self._device)!r}"
+        return f"SignedPermutation({entries}{where})"
+
+    # -- devices and files ----------------------------------------------------------------
+
+    def to(self, device: Any) -> SignedPermutation:
+        """The same gauge held as tensors on a torch device; `None` for NumPy arrays."""
+        if device is not None:
+            import torch
+
+            device = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0"
+        return SignedPermutation(self._perm, self._sign, self.metadata)._on(device)
+
+    def save(self, path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None) -> None:
+        """Write the gauge as a safetensors file: perm int64 [d], sign int8 [d], and a header.
+
+        The header holds the format version, the direction, the group and the gauge's own
+        metadata, overlaid with `metadata`. An existing file is replaced, all or nothing.
+        """
+        from safetensors.numpy import save_file
+
+        header = {
+            **self.metadata,
+            **(metadata or {}),
+            "format": _FORMAT,
+            "format_version": _FORMAT_VERSION,
+            "direction": _DIRECTION,
+            "group": self.group,
+            "dim": str(self.dim),
+        }
+        with new_file(path) as partial:
+            save_file({"perm": self._perm, "sign": self._sign}, partial, metadata=header)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> SignedPermutation:
+        """Read a gauge that `save` wrote, with its metadata.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is no gauge, is damaged, or holds no signed permutation.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f"there is no gauge file {os.fspath(path)}")
+        try:
+            with safe_open(path, framework="numpy") as file:
+                header = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise ValueError(
+                f"{os.fspath(path)} is not a safetensors file, or is damaged ({error})"
+            ) from None
+        if header.get("format") != _FORMAT or not {"perm", "sign"} <= tensors.keys():
+            raise ValueError(f"{os.fspath(path)} is a safetensors file, but holds no gauge")
+        if header.get("format_version") != _FORMAT_VERSION:
+            raise ValueError(
+                f"{os.fspath(path)} has format version {header.get('format_version')}, and this "
+                f"bmatch reads version {_FORMAT_VERSION}: upgrade bmatch"
+            )
+        derived = {"format", "format_version", "direction", "group", "dim"}
+        kept = {key: value for key, value in header.items() if key not in derived}
+        try:
+            return cls(tensors["perm"], tensors["sign"], kept)
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)} holds no valid gauge: {error}") from None
+
+    def _on(self, device: Any) -> SignedPermutation:
+        """Sets the device of a gauge just made."""
+        self._device = device
+        return self
+
+    def _given(self, array: npt.NDArray[Any]) -> Any:
+        if self._device is None:
+            return array
+        import torch
+
+        return torch.as_tensor(array.copy(), device=self._device)
+
+
+def compose(gauges: Iterable[SignedPermutation]) -> SignedPermutation:
+    """The product ``g3 @ g2 @ g1`` of ``[g3, g2, g1]``: the last one acts first.
+
+    Raises
+    ------
+    ValueError
+        If there are no gauges, or they act on different numbers of coordinates.
+    """
+    chain = list(gauges)
+    if not chain:
+        raise ValueError("compose needs at least one gauge")
+    return reduce(lambda left, right: left @ right, chain)
+
+
+def require_group(group: str) -> None:
+    """Refuse what is not the name of a group."""
+    if group not in get_args(Group):
+        raise ValueError(f"group must be one of {', '.join(get_args(Group))}; got {group!r}")
+
+
+def _host(values: Any) -> npt.NDArray[Any]:
+    return values.detach().cpu().numpy() if is_tensor(values) else np.asarray(values)
+
+
+def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    array = np.array(array)
+    array.flags.writeable = False
+    return array
+
+
+def _why_no_permutation(perm: npt.NDArray[Any]) -> str:
+    dim = len(perm)
+    outside = np.flatnonzero((perm < 0) | (perm >= dim))
+    if len(outside):
+        return f"entry {perm[outside[0]]} at position {outside[0]} is out of range"
+    doubled = int(np.flatnonzero(np.bincount(perm) > 1)[0])
+    return f"{doubled} occurs more than once"

@@ -1,0 +1,144 @@
+"""From a correlation matrix to a gauge, with what one should know before trusting it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bmatch.assignment import Assignment, as_matrix, is_tensor, rematch_losses, solve
+from bmatch.gauge import Group, SignedPermutation, require_group
+
+
+@dataclass(frozen=True, eq=False)
+class GaugeMatch:
+    """The gauge that aligns two streams best, and how sure each coordinate of it is.
+
+    Correlations are in [-1, 1], so margins and scores are in those units. Per-coordinate
+    arrays are indexed by target coordinate.
+
+    Attributes
+    ----------
+    gauge : SignedPermutation
+        From source to target coordinates.
+    margin : float64 [d]
+        What the summed objective would lose if the coordinate took its next best partner, the
+        others re-arranging themselves as well as they can. 0 is a tie.
+    margin_exact : bool [d]
+        False where the search for `margin` was cut short: it is a lower bound there.
+    score : float
+        Mean matched correlation, signs applied: 1 for a perfect match.
+    positive_fraction : float
+        Fraction of matched correlations that are positive. Matching on raw correlations cannot
+        recover more coordinates than this: it is the ceiling that sign-marginalisation removes.
+    mean_abs_off_diagonal : float
+        Mean magnitude of the correlations that were not matched. Small means decorrelated
+        coordinates, the assumption behind the ceiling.
+    tied : int64 [k]
+        Target coordinates that another, equally good assignment would match otherwise.
+    no_signal : int64 [k]
+        Target coordinates that correlate with nothing, or whose partner does: constant channels.
+    group : str
+        The group that was searched.
+    assignment : Assignment
+        The solver's answer, with duals and gap.
+    """
+
+    gauge: SignedPermutation
+    margin: npt.NDArray[np.float64]
+    margin_exact: npt.NDArray[np.bool_]
+    score: float
+    positive_fraction: float
+    mean_abs_off_diagonal: float
+    tied: npt.NDArray[np.int64]
+    no_signal: npt.NDArray[np.int64]
+    group: Group
+    assignment: Assignment = field(repr=False)
+
+
+def match(correlation: npt.ArrayLike, group: Group = "signed_permutation") -> GaugeMatch:
+    """Find the gauge of a group that aligns source to target coordinates best.
+
+    Parameters
+    ----------
+    correlation : array_like or torch.Tensor [d, d]
+        ``C[i, j] = corr(target_i, source_j)``, as `CrossMoments.correlation` gives it.
+    group : {"signed_permutation", "permutation", "permutation_global_sign"}
+        ``"signed_permutation"`` (RMSNorm) maximises ``sum |C[i, perm[i]]|`` and takes the signs of
+        the matched entries; ``"permutation"`` maximises ``sum C[i, perm[i]]``;
+        ``"permutation_global_sign"`` (LayerNorm) does so for C and -C and keeps the better.
+
+    Returns
+    -------
+    GaugeMatch
+        Its gauge holds tensors on the device of `correlation`, if that is a tensor.
+
+    Raises
+    ------
+    ValueError
+        If the matrix is not square, is not finite, or the group is unknown.
+
+    Notes
+    -----
+    Sign-marginalised matching: J. Sweeney, "Signed-Permutation Coordinate Transport for RMSNorm
+    Transformers", arXiv 2606.31963.
+    """
+    require_group(group)
+    matrix = as_matrix(correlation)  # [target, source]
+    if matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(
+            f"a gauge needs a square correlation matrix, got shape {matrix.shape}: the two streams "
+            "differ in width (bmatch.solve matches unequal sets)"
+        )
+    if not np.isfinite(matrix).all():
+        row, col = np.argwhere(~np.isfinite(matrix))[0]
+        raise ValueError(
+            f"correlation must be finite, got {matrix[row, col]} for target coordinate {row} and "
+            f"source coordinate {col}"
+        )
+
+    how = _directions(matrix, group)
+    assignment = solve(correlation, **how)
+    perm = np.asarray(assignment.col_of_row)
+    d = len(perm)
+    matched = matrix[np.arange(d), perm].astype(np.float64)
+    if group == "signed_permutation":
+        sign = np.asarray(assignment.sign)
+    else:
+        sign = np.full(d, 1 if how["maximize"] else -1, np.int8)
+    loss, exact = rematch_losses(correlation, assignment, **how)
+
+    gauge = SignedPermutation(perm, sign)
+    on_device = correlation.device if is_tensor(correlation) else None  # type: ignore[union-attr]
+    magnitude = np.abs(matrix).sum(dtype=np.float64) - np.abs(matched).sum()
+    return GaugeMatch(
+        gauge=gauge.to(on_device),
+        margin=loss,
+        margin_exact=exact,
+        score=float(np.mean(sign * matched)) if d else 0.0,
+        positive_fraction=float(np.mean(matched > 0)) if d else 0.0,
+        mean_abs_off_diagonal=float(magnitude / (d * (d - 1))) if d > 1 else 0.0,
+        tied=np.flatnonzero(exact & (loss <= _tie(matrix))),
+        no_signal=np.flatnonzero(~matrix.any(axis=1) | ~matrix.any(axis=0)[perm]),
+        group=group,
+        assignment=assignment,
+    )
+
+
+def _directions(matrix: npt.NDArray[Any], group: Group) -> dict[str, bool]:
+    """How the solver is to read the matrix for a group."""
+    if group == "signed_permutation":
+        return {"sign_marginalized": True}
+    if group == "permutation":
+        return {"maximize": True}
+    # C or -C: the larger sum wins, the positive sign on a tie.
+    positive = solve(matrix, maximize=True).objective
+    negative = -solve(matrix, maximize=False).objective
+    return {"maximize": positive >= negative}
+
+
+def _tie(matrix: npt.NDArray[Any]) -> float:
+    """Losses below this are roundings of a few sums of entries."""
+    return 1e-13 * float(np.abs(matrix).max(initial=0.0))

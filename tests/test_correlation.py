@@ -1,0 +1,247 @@
+"""Streaming moments against float64 and NumPy's corrcoef."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+import bmatch
+from bmatch import CrossMoments
+
+
+def reference(target, source):
+    """numpy.corrcoef in float64 of the very same numbers."""
+    y, x = np.asarray(target, np.float64), np.asarray(source, np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.corrcoef(y.T, x.T)[: y.shape[1], y.shape[1] :]
+
+
+def streams(tokens, target_dim, source_dim, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn(tokens, source_dim, generator=g)
+    y = 0.7 * x[:, torch.arange(target_dim) % source_dim] + 0.5 * torch.randn(
+        tokens, target_dim, generator=g
+    )
+    return y, x
+
+
+def moments_of(y, x, pieces=1):
+    m = CrossMoments(y.shape[-1], x.shape[-1])
+    for a, b in zip(y.chunk(pieces), x.chunk(pieces), strict=True):
+        m.update(a, b)
+    return m
+
+
+@pytest.mark.parametrize("shape", [(300, 7, 11), (5000, 33, 20), (2, 3, 3), (9000, 1, 5)])
+def test_equals_corrcoef(shape):
+    y, x = streams(*shape)
+    c = moments_of(y, x).correlation()
+    assert c.dtype == torch.float32
+    assert c.shape == shape[1:]
+    assert np.abs(c.numpy() - reference(y, x)).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    # Inputs are read exactly and the reference sees the same rounded inputs, so the width of
+    # the input does not show: what remains is float32 accumulation, and nothing for float64.
+    [
+        (torch.float64, 1e-7),  # the result is float32: half an ulp of 1 is 6e-8
+        (torch.float32, 1e-6),
+        (torch.bfloat16, 1e-6),
+        (torch.float16, 1e-6),
+    ],
+)
+def test_input_dtypes(dtype, tolerance):
+    y, x = (t.to(dtype) for t in streams(6000, 24, 24))
+    c = moments_of(y, x, pieces=3).correlation()
+    assert np.abs(c.numpy() - reference(y.double(), x.double())).max() < tolerance
+
+
+def test_a_million_tokens_with_large_means_and_massive_activations():
+    """mean/std = 10 everywhere, and 25,000 in one token of 2,000, as attention sinks have."""
+    tokens, d = 1_000_000, 24
+    g = torch.Generator().manual_seed(1)
+    x = torch.randn(tokens, d, generator=g) + 10.0
+    y = 0.8 * (x - 10.0).flip(1) + 0.6 * torch.randn(tokens, d, generator=g) - 10.0
+    spikes = torch.randint(0, tokens, (tokens // 2000,), generator=g)
+    x[spikes, 3] = 25_000.0
+    y[spikes, 5] = -25_000.0
+    y[spikes[::2], 7] += 24_000.0
+    m = CrossMoments(d, d)
+    for start in range(0, tokens, 30_000):
+        m.update(y[start : start + 30_000], x[start : start + 30_000])
+    assert m.count == tokens
+    assert np.abs(m.correlation().numpy() - reference(y, x)).max() < 1e-6
+
+
+def test_an_outlier_in_the_first_chunk_does_not_spoil_the_shift():
+    y, x = streams(20_000, 6, 6)
+    x[3, 2] = y[3, 2] = 1e6
+    x[:, 4] += 1e3
+    assert np.abs(moments_of(y, x).correlation().numpy() - reference(y, x)).max() < 1e-6
+
+
+def test_values_near_the_end_of_the_float32_range():
+    y, x = streams(500, 4, 4)
+    c = moments_of(y * 1e30, x * 1e25).correlation()
+    assert np.abs(c.numpy() - reference(y * 1e30, x * 1e25)).max() < 1e-6
+
+
+@given(st.lists(st.integers(0, 199), max_size=5), st.permutations(range(4)))
+@settings(max_examples=40, deadline=None)
+def test_any_split_and_any_order_of_merging_give_the_same(cuts, order):
+    y, x = streams(200, 6, 5, seed=3)
+    x[:, 2] += 50.0 * (torch.arange(200) > 90)  # partial means, hence shifts, differ widely
+    whole = moments_of(y, x).correlation()
+
+    split = CrossMoments(6, 5)
+    edges = [0, *sorted(cuts), 200]
+    for start, stop in zip(edges, edges[1:], strict=False):
+        split.update(y[start:stop], x[start:stop])
+    assert split.count == 200
+    assert (split.correlation() - whole).abs().max() < 1e-6
+
+    parts = [moments_of(y[50 * k : 50 * k + 50], x[50 * k : 50 * k + 50]) for k in order]
+    merged = CrossMoments(6, 5)
+    for part in parts:
+        merged.merge(part)
+    assert merged.count == 200
+    assert (merged.correlation() - whole).abs().max() < 1e-6
+    assert parts[0].count == 50
+
+
+def test_masks_and_leading_shapes():
+    y, x = streams(600, 5, 5)
+    mask = torch.rand(600, generator=torch.Generator().manual_seed(2)) < 0.6
+    plain = moments_of(y[mask], x[mask])
+    masked = CrossMoments(5, 5)
+    x[~mask] = float("nan")  # what is masked may hold anything
+    masked.update(y.reshape(6, 100, 5), x.reshape(6, 100, 5), mask.reshape(6, 100))
+    assert masked.count == int(mask.sum())
+    assert torch.equal(masked.correlation(), plain.correlation())
+    masked.update(y[:0], x[:0])
+    masked.update(y, x, torch.zeros(600, dtype=torch.bool))
+    assert masked.count == int(mask.sum())
+
+
+def test_strided_inputs_and_numpy_arrays():
+    y, x = streams(400, 6, 6)
+    expected = reference(y, x)
+    m = CrossMoments(6, 6)
+    m.update(y.T.contiguous().T, x.numpy())
+    assert np.abs(m.correlation().numpy() - expected).max() < 1e-6
+
+
+def test_constant_channels_correlate_zero_and_are_named():
+    y, x = streams(500, 6, 6)
+    y[:, 1] = 0.1
+    x[:, 4] = -3e4
+    m = moments_of(y, x, pieces=2)
+    other = moments_of(y + 0.0, x + 0.0)
+    m.merge(other)
+    c = m.correlation()
+    assert torch.all(c[1] == 0)
+    assert torch.all(c[:, 4] == 0)
+    assert [t.tolist() for t in m.constant_channels()] == [[1], [4]]
+    keep_y, keep_x = [0, 2, 3, 4, 5], [0, 1, 2, 3, 5]
+    expected = reference(y[:, keep_y], x[:, keep_x])
+    assert np.abs(c[keep_y][:, keep_x].numpy() - expected).max() < 1e-6
+
+
+def test_a_constant_that_only_a_merge_can_see():
+    """Parts that are constant each, at different values: the whole varies."""
+    y, x = streams(100, 2, 2)
+    y[:, 0] = torch.tensor([1.0, 2.0]).repeat_interleave(50)
+    m = moments_of(y[:50], x[:50])
+    m.merge(moments_of(y[50:], x[50:]))
+    assert np.abs(m.correlation().numpy() - reference(y, x)).max() < 1e-6
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("where", ["target", "source"])
+def test_non_finite_input_is_refused_and_the_batch_named(value, where):
+    y, x = streams(9000, 4, 4)
+    m = moments_of(y, x, pieces=3)
+    before = m.correlation()
+    bad = {"target": y.clone(), "source": x.clone()}
+    bad[where][8500, 2] = value
+    with pytest.raises(ValueError, match=rf"batch 3 .*: {where} holds .* token 8500, coordinate 2"):
+        m.update(**bad)
+    assert m.count == 9000
+    assert torch.equal(m.correlation(), before)
+
+
+def test_bad_input_is_refused():
+    m = CrossMoments(4, 3)
+    y, x = streams(10, 4, 3)
+    with pytest.raises(ValueError, match="at least 2 tokens, and 0 have been counted"):
+        m.correlation()
+    with pytest.raises(ValueError, match=r"target must have 4 coordinates .* got shape \(10, 3\)"):
+        m.update(x, x)
+    with pytest.raises(ValueError, match="pair the same tokens"):
+        m.update(y, x[:5])
+    with pytest.raises(TypeError, match=r"floating point, got torch\.int64"):
+        m.update(y.long(), x)
+    with pytest.raises(TypeError, match="mask must be boolean"):
+        m.update(y, x, torch.ones(10))
+    with pytest.raises(ValueError, match=r"mask must have the leading shape \(10,\)"):
+        m.update(y, x, torch.ones(9, dtype=torch.bool))
+    with pytest.raises(ValueError, match="target is on meta and the moments are on cpu"):
+        m.update(y.to("meta"), x)
+    with pytest.raises(ValueError, match="4 x 3 and 3 x 4 cannot be merged"):
+        m.merge(CrossMoments(3, 4))
+    with pytest.raises(ValueError, match="precision must be 'highest'"):
+        CrossMoments(4, 3, precision="low")
+    with pytest.raises(ValueError, match="at least 1"):
+        CrossMoments(0, 3)
+    assert m.count == 0
+
+
+def test_torch_settings_do_not_lower_the_precision():
+    y, x = streams(4000, 40, 40)
+    expected = moments_of(y, x).correlation()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            got = moments_of(y, x).correlation()
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert torch.equal(got, expected)
+
+
+def test_save_and_load_in_the_middle(tmp_path):
+    y, x = streams(1000, 5, 4)
+    whole = moments_of(y, x, pieces=2)
+    half = moments_of(y[:500], x[:500])
+    half.save(tmp_path / "m.safetensors")
+    back = CrossMoments.load(tmp_path / "m.safetensors")
+    back.update(y[500:], x[500:])
+    assert back.count == 1000
+    assert torch.equal(back.correlation(), whole.correlation())
+    assert repr(back) == "CrossMoments(target_dim=5, source_dim=4, count=1000, device='cpu')"
+    assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+def test_other_files_are_refused(tmp_path):
+    path = tmp_path / "m.safetensors"
+    with pytest.raises(FileNotFoundError, match="no file of moments"):
+        CrossMoments.load(path)
+    path.write_bytes(b"x" * 100)
+    with pytest.raises(ValueError, match="damaged"):
+        CrossMoments.load(path)
+    bmatch.SignedPermutation.identity(4).save(path)
+    with pytest.raises(ValueError, match="holds no moments"):
+        CrossMoments.load(path)
+    moments_of(*streams(10, 3, 3)).save(path)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="damaged"):
+        CrossMoments.load(path)
+    save_file({"products": torch.zeros(2, 2)}, path, {"format": "bmatch.moments"})
+    with pytest.raises(ValueError, match="holds no moments"):
+        CrossMoments.load(path)
