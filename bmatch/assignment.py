@@ -6,20 +6,14 @@ same solver with its whole answer: duals, objective, gap, and matching by magnit
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bmatch import _core
-
-if TYPE_CHECKING:
-    import torch
-
-Array: TypeAlias = "npt.NDArray[Any] | torch.Tensor"
-"""Arrays in, arrays out; tensors in, tensors out."""
+from bmatch.arrays import Array, is_tensor
 
 _Sense = _core.Sense
 _Status = _core.Status
@@ -237,12 +231,6 @@ def as_matrix(cost: npt.ArrayLike) -> npt.NDArray[Any]:
     if any(stride % array.itemsize for stride in array.strides) or not array.flags.aligned:
         array = array.copy()  # a field of a structured array: no whole number of elements apart
     return array
-
-
-def is_tensor(value: object) -> bool:
-    """Whether `value` is a torch tensor; never imports torch."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
 
 
 def _sense(maximize: bool, sign_marginalized: bool) -> _core.Sense:

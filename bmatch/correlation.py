@@ -321,8 +321,8 @@ class CrossMoments:
 
     # -- checks ---------------------------------------------------------------------------
 
-    def _tokens(self, name: str, values: Any, dim: int) -> torch.Tensor:
-        values = torch.as_tensor(values)
+    def _tokens(self, name: str, given: Any, dim: int) -> torch.Tensor:
+        values: torch.Tensor = torch.as_tensor(given)
         if not values.is_floating_point():
             raise TypeError(f"{name} must be floating point, got {values.dtype}")
         if values.ndim == 0 or values.shape[-1] != dim:
@@ -337,8 +337,8 @@ class CrossMoments:
             )
         return values
 
-    def _kept(self, mask: Any, tokens: torch.Size) -> torch.Tensor:
-        mask = torch.as_tensor(mask, device=self.device)
+    def _kept(self, given: Any, tokens: torch.Size) -> torch.Tensor:
+        mask: torch.Tensor = torch.as_tensor(given, device=self.device)
         if mask.dtype != torch.bool:
             raise TypeError(f"mask must be boolean, True where a token counts; got {mask.dtype}")
         if mask.shape != tokens:

@@ -10,18 +10,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from functools import reduce
-from typing import Any, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from bmatch.assignment import Array, is_tensor
+from bmatch.arrays import AnyArray, is_tensor
 from bmatch.atomic import new_file
 
 Group: TypeAlias = Literal["signed_permutation", "permutation", "permutation_global_sign"]
 """B_d (RMSNorm), S_d, and S_d x {+1, -1} (LayerNorm)."""
-
-AnyArray = TypeVar("AnyArray", bound="Array")
 
 _FORMAT = "bmatch.gauge"
 _FORMAT_VERSION = "1"
@@ -222,8 +220,9 @@ class SignedPermutation:
         shape = [1] * x.ndim
         shape[dim] = self.dim
         if is_tensor(x):
-            return self._apply_tensor(x, dim, shape if signed else None)
-        y = np.take(x, self._perm, axis=dim)  # type: ignore[arg-type]
+            tensor: AnyArray = self._apply_tensor(x, dim, shape if signed else None)
+            return tensor
+        y: npt.NDArray[Any] = np.take(x, self._perm, axis=dim)
         if signed:
             if y.dtype.kind in "bu":
                 raise TypeError(

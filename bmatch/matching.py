@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bmatch.assignment import Assignment, as_matrix, is_tensor, rematch_losses, solve
+from bmatch.arrays import is_tensor
+from bmatch.assignment import Assignment, as_matrix, rematch_losses, solve
 from bmatch.gauge import Group, SignedPermutation, require_group
 
 
@@ -92,8 +93,9 @@ def match(correlation: npt.ArrayLike, group: Group = "signed_permutation") -> Ga
             f"a gauge needs a square correlation matrix, got shape {matrix.shape}: the two streams "
             "differ in width (bmatch.solve matches unequal sets)"
         )
-    if not np.isfinite(matrix).all():
-        row, col = np.argwhere(~np.isfinite(matrix))[0]
+    bad = np.argwhere(np.logical_not(np.isfinite(matrix)))
+    if len(bad):
+        row, col = bad[0]
         raise ValueError(
             f"correlation must be finite, got {matrix[row, col]} for target coordinate {row} and "
             f"source coordinate {col}"
@@ -112,6 +114,8 @@ def match(correlation: npt.ArrayLike, group: Group = "signed_permutation") -> Ga
 
     gauge = SignedPermutation(perm, sign)
     on_device = correlation.device if is_tensor(correlation) else None  # type: ignore[union-attr]
+    entries_of_target = np.count_nonzero(matrix, axis=1)
+    entries_of_source = np.count_nonzero(matrix, axis=0)
     magnitude = np.abs(matrix).sum(dtype=np.float64) - np.abs(matched).sum()
     return GaugeMatch(
         gauge=gauge.to(on_device),
@@ -121,7 +125,7 @@ def match(correlation: npt.ArrayLike, group: Group = "signed_permutation") -> Ga
         positive_fraction=float(np.mean(matched > 0)) if d else 0.0,
         mean_abs_off_diagonal=float(magnitude / (d * (d - 1))) if d > 1 else 0.0,
         tied=np.flatnonzero(exact & (loss <= _tie(matrix))),
-        no_signal=np.flatnonzero(~matrix.any(axis=1) | ~matrix.any(axis=0)[perm]),
+        no_signal=np.flatnonzero((entries_of_target == 0) | (entries_of_source[perm] == 0)),
         group=group,
         assignment=assignment,
     )

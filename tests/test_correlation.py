@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -101,7 +103,7 @@ def test_any_split_and_any_order_of_merging_give_the_same(cuts, order):
 
     split = CrossMoments(6, 5)
     edges = [0, *sorted(cuts), 200]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         split.update(y[start:stop], x[start:stop])
     assert split.count == 200
     assert (split.correlation() - whole).abs().max() < 1e-6

@@ -253,5 +253,5 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         SignedPermutation.identity(4).save(path)
     assert SignedPermutation.load(path) == g
     assert [p.name for p in tmp_path.iterdir()] == ["g.safetensors"]
-    with pytest.raises(FileNotFoundError, match="the folder .* does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"the folder .* does not exist"):
         g.save(tmp_path / "missing" / "g.safetensors")

@@ -1,0 +1,5 @@
+"""``python -m bmatch``: the command line."""
+
+from bmatch.cli import main
+
+main()

@@ -1,0 +1,141 @@
+"""The residual stream of a transformer, read between its blocks while it runs.
+
+Site k is the stream after k blocks: site 0 is the embedding, site L leaves the last block. (The
+last entry of transformers' ``hidden_states`` is not site L: it is taken behind the final norm.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+
+from bmatch.architecture import residual_axes
+
+Sites = Literal["all"] | Sequence[int]
+
+
+def resolve_sites(model: Any, sites: Sites) -> tuple[int, ...]:
+    """The sites asked for, ascending: ``"all"`` or numbers, negative ones from the end.
+
+    Raises
+    ------
+    ValueError
+        If a site is out of range or none is left.
+    """
+    last = residual_axes(model).num_layers
+    if isinstance(sites, str):
+        if sites != "all":
+            raise ValueError(f"sites must be 'all' or numbers from 0 to {last}, got {sites!r}")
+        return tuple(range(last + 1))
+    outside = [site for site in sites if not -last - 1 <= site <= last]
+    if outside or not sites:
+        raise ValueError(
+            f"sites must be 'all' or numbers from 0 to {last} (after how many blocks the stream is "
+            f"read), got {list(sites)}"
+        )
+    return tuple(sorted({site % (last + 1) for site in sites}))
+
+
+@contextmanager
+def residual_hooks(
+    model: Any, sites: Sequence[int], receive: Callable[[int, torch.Tensor], None]
+) -> Iterator[None]:
+    """While the block lasts, every forward pass hands ``(site, stream [B, T, D])`` to `receive`.
+
+    The stream is the model's own tensor: `receive` must not write to it.
+    """
+    blocks = model.base_model.layers
+    wanted = set(sites)
+
+    def embedding(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        receive(0, args[0] if args else kwargs["hidden_states"])
+
+    def after(site: int) -> Callable[..., None]:
+        def hook(_module: Any, _args: Any, output: Any) -> None:
+            receive(site, output[0] if isinstance(output, tuple) else output)
+
+        return hook
+
+    handles = []
+    try:
+        if 0 in wanted:
+            handles.append(blocks[0].register_forward_pre_hook(embedding, with_kwargs=True))
+        for site, block in enumerate(blocks, start=1):
+            if site in wanted:
+                handles.append(block.register_forward_hook(after(site)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.inference_mode()
+def run(
+    model: Any,
+    batch: torch.Tensor | Mapping[str, torch.Tensor],
+    sites: Sequence[int],
+    receive: Callable[[int, torch.Tensor], None],
+) -> None:
+    """Run a batch through the blocks, without the unembedding, handing over the stream.
+
+    Parameters
+    ----------
+    model
+        A transformers model.
+    batch : int64 [B, T] or mapping
+        Token ids, or a tokenizer's output with ``input_ids`` and ``attention_mask``.
+    sites, receive
+        As for `residual_hooks`.
+    """
+    tokens, attention_mask = split_batch(batch)
+    with residual_hooks(model, sites, receive):
+        model.base_model(
+            input_ids=tokens.to(model.device),
+            attention_mask=None if attention_mask is None else attention_mask.to(model.device),
+            use_cache=False,
+        )
+
+
+def counted_tokens(
+    batch: torch.Tensor | Mapping[str, torch.Tensor], skip_positions: int = 1
+) -> torch.Tensor:
+    """Which tokens count: attended, and not among the first of their sequence, bool ``[B, T]``.
+
+    The first position is an attention sink: in many models its activations are so massive that
+    they drown what the rest says about single coordinates.
+    """
+    tokens, attention_mask = split_batch(batch)
+    attended = torch.ones_like(tokens) if attention_mask is None else (attention_mask != 0).long()
+    return (attended == 1) & (attended.cumsum(-1) > skip_positions)
+
+
+def split_batch(
+    batch: torch.Tensor | Mapping[str, torch.Tensor],
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Token ids and attention mask, ``[B, T]`` each.
+
+    Raises
+    ------
+    TypeError
+        If the batch is neither a tensor nor has ``input_ids``.
+    ValueError
+        If the token ids are not 2-D.
+    """
+    mask = None
+    if isinstance(batch, Mapping):
+        if "input_ids" not in batch:
+            raise TypeError(f"a batch must have input_ids, got the keys {', '.join(batch)}")
+        tokens, mask = batch["input_ids"], batch.get("attention_mask")
+    else:
+        tokens = batch
+    if not isinstance(tokens, torch.Tensor):
+        raise TypeError(
+            "a batch must be a tensor of token ids [B, T] or a tokenizer's output with "
+            f"return_tensors='pt', got {type(tokens).__name__}"
+        )
+    if tokens.ndim != 2:
+        raise ValueError(f"token ids must be [batch, tokens], got shape {tuple(tokens.shape)}")
+    return tokens, mask

@@ -1,0 +1,64 @@
+"""How the command line talks: progress on standard error, results on standard output."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+out = Console()
+err = Console(stderr=True)
+
+
+def track(items: Sequence[Any], description: str) -> Iterator[Any]:
+    """The items, under a bar with the time left; the bar goes when it is done."""
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description:<18}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn("elapsed"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+    ) as progress:
+        yield from progress.track(items, description=description)
+
+
+@contextmanager
+def working(description: str) -> Iterator[None]:
+    """A spinner while something takes its time that cannot be divided."""
+    with err.status(description):
+        yield
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    """One JSON object on standard output, and nothing else."""
+    json.dump(values, sys.stdout, indent=2, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+def note(message: str) -> None:
+    """Something worth knowing that is no error."""
+    err.print(f"[yellow]note:[/] {message}", highlight=False, soft_wrap=True)
+
+
+def fail(message: str) -> None:
+    """The one sentence that says what went wrong."""
+    err.print("[bold red]error:[/] ", end="")
+    err.print(message, highlight=False, markup=False, soft_wrap=True)

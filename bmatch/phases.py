@@ -1,0 +1,58 @@
+"""Wall-clock seconds and peak memory of the phases of a job."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What one phase took.
+
+    Attributes
+    ----------
+    name : str
+    seconds : float
+    peak_bytes : int
+        Largest resident memory of the process while the phase ran. Where the system cannot
+        start the count anew (outside Linux), the largest since the process started.
+    """
+
+    name: str
+    seconds: float
+    peak_bytes: int
+
+
+@contextmanager
+def phase(name: str, finished: list[Phase]) -> Iterator[None]:
+    """Measure the block and append the result to `finished`."""
+    _forget_peak()
+    start = time.perf_counter()
+    yield
+    finished.append(Phase(name, time.perf_counter() - start, _peak_bytes()))
+
+
+def _forget_peak() -> None:
+    try:
+        _CLEAR.write_text("5")  # resets VmHWM (man 5 proc)
+    except OSError:
+        return
+
+
+def _peak_bytes() -> int:
+    try:
+        status = _STATUS.read_text()
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else 1024 * peak
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return 1024 * int(line.split()[1])
