@@ -144,8 +144,8 @@ def apply(
     console.out.print(f"{model} written to {out}, in other coordinates", highlight=False)
     if not known:
         console.note(
-            f"{model} is not the {role} checkpoint that the gauge was estimated from: the result is "
-            f"meaningful only if it lives in the same coordinates as that {role}"
+            f"{model} is not the {role} that the gauge was estimated from: the result is meaningful "
+            f"only if it lives in the same coordinates as that {role}"
         )
 
 
@@ -195,10 +195,8 @@ def info(
     if as_json:
         console.print_json(values)
     else:
-        from bmatch.report import figures_table
-
         rows = ((name.replace("_", " "), str(value)) for name, value in values.items())
-        console.out.print(figures_table(title, rows))
+        console.out.print(console.figures(title, rows))
 
 
 @app.command(
@@ -254,7 +252,7 @@ def solve(
         ("gap", f"{a.gap:.3g} (no assignment is better by more)"),
         ("seconds", f"{seconds:.4f}"),
     ]
-    console.out.print(figures_table(str(matrix), rows))
+    console.out.print(console.figures(str(matrix), rows))
     if out is not None:
         console.out.print(f"row_ind, col_ind and duals written to {out}", highlight=False)
 

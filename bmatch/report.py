@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,23 +13,13 @@ from bmatch.estimate import Alignment
 from bmatch.matching import GaugeMatch
 
 
-def figures_table(title: str, rows: Iterable[tuple[str, str]]) -> Any:
-    """A rich table of names and values."""
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold", show_header=False)
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
-    for name, value in rows:
-        table.add_row(name, value)
-    return table
-
-
 def alignment_table(alignment: Alignment, title: str) -> Any:
     """What `estimate.align_checkpoints` found, as a rich table."""
+    from bmatch.console import figures
+
     m = alignment.match
     weakest = np.argsort(m.margin)[:3]
-    return figures_table(
+    return figures(
         title,
         [
             ("coordinates", f"{m.gauge.dim} ({m.group})"),
