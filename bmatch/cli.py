@@ -144,8 +144,8 @@ def apply(
     console.out.print(f"{model} written to {out}, in other coordinates", highlight=False)
     if not known:
         console.note(
-            f"{model} is not the {role} that the gauge was estimated from: the result is meaningful "
-            f"only if it lives in the same coordinates as that {role}"
+            f"{model} is not the {role} that the gauge was estimated from: the result means "
+            f"something only if it lives in the same coordinates as that {role}"
         )
 
 

@@ -83,9 +83,9 @@ def token_batches(
     wanted = full * sequence_length + (rest + 1 if rest else 0)
     ids: list[int] = []
     for block in text:
+        ids.extend(tokenizer(block, add_special_tokens=False, verbose=False)["input_ids"])
         if len(ids) >= wanted:
             break
-        ids.extend(tokenizer(block, add_special_tokens=False, verbose=False)["input_ids"])
     if len(ids) < wanted:
         have = len(ids) - -(-len(ids) // sequence_length)
         raise ValueError(

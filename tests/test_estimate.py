@@ -1,0 +1,142 @@
+"""From two models to a gauge: planted truths on small models, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import WIDTH, in_gauge, load, noisy_copy, tiny_model
+
+import bmatch
+from bmatch import SignedPermutation
+from bmatch.estimate import align_checkpoints, correlate_streams
+from bmatch.text import default_text, token_batches
+
+
+def random_batches(count=4, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return [torch.randint(300, (4, 64), generator=g) for _ in range(count)]
+
+
+@pytest.mark.parametrize("model_type", ["llama", "mistral", "qwen2", "qwen3", "smollm3"])
+def test_planted_gauge_is_recovered(model_type):
+    model = tiny_model(model_type, tied=model_type != "qwen2")
+    truth = SignedPermutation.random(WIDTH, seed=2)
+    target = in_gauge(noisy_copy(model, 0.1, 1), truth)
+    r = bmatch.estimate_gauge(target, model, random_batches())
+    assert r.gauge == truth
+    assert r.group == "signed_permutation"
+    assert r.gauge.metadata["tokens"] == str(4 * 4 * 63)
+    assert r.gauge.metadata["sites"] == "0,1,2"
+    raw = bmatch.estimate_gauge(target, model, random_batches(), group="permutation")
+    assert raw.gauge.agreement(truth) <= np.mean(truth.sign == 1)
+
+
+def test_one_site_and_attention_masks():
+    model = tiny_model(tied=False)
+    truth = SignedPermutation.random(WIDTH, seed=3)
+    target = in_gauge(noisy_copy(model, 0.02, 1), truth)
+    tokens = random_batches(2)
+    batches = []
+    for ids in tokens:
+        mask = torch.ones_like(ids)
+        mask[0, 40:] = 0
+        batches.append({"input_ids": ids, "attention_mask": mask})
+    r = bmatch.estimate_gauge(target, model, batches, sites=[-1])
+    assert r.gauge == truth
+    assert r.gauge.metadata["tokens"] == str(2 * (4 * 63 - 24))
+
+
+def test_correlation_is_gauge_equivariant():
+    """C of (target, source) in other coordinates is C with rows and columns carried along."""
+    model, other = tiny_model(), noisy_copy(tiny_model(), 0.3, 5)
+    g, h = SignedPermutation.random(WIDTH, seed=1), SignedPermutation.random(WIDTH, seed=2)
+    batches = random_batches(2)
+    plain = correlate_streams(other, model, batches).correlation
+    moved = correlate_streams(in_gauge(other, g), in_gauge(model, h), batches).correlation
+    expected = g.apply(h.apply(plain, dim=1), dim=0)
+    assert (moved - expected).abs().max() < 1e-4
+
+
+def test_correlation_equals_a_plain_computation():
+    """Against hidden states kept whole, normalised and correlated by NumPy in float64."""
+    model, other = tiny_model(), noisy_copy(tiny_model(), 0.3, 5)
+    batches = random_batches(2)
+    sites = []
+    for site in (0, 1):
+        streams = []
+        for m in (other, model):
+            with torch.no_grad():
+                hidden = [m(b, output_hidden_states=True).hidden_states[site] for b in batches]
+            x = torch.cat([h[:, 1:].reshape(-1, WIDTH) for h in hidden]).double().numpy()
+            streams.append(x / np.sqrt((x**2).mean(-1, keepdims=True)))
+        sites.append(np.corrcoef(streams[0].T, streams[1].T)[:WIDTH, WIDTH:])
+    got = correlate_streams(other, model, batches, sites=[0, 1])
+    assert got.tokens == 2 * 4 * 63
+    assert np.abs(got.correlation.numpy() - np.mean(sites, axis=0)).max() < 1e-5
+
+
+def test_a_massive_token_does_not_matter(monkeypatch):
+    """One token's stream of size 10^4, as attention sinks have, in both models alike."""
+    model = tiny_model(tied=False)
+    target = noisy_copy(model, 0.1, 1)
+    with torch.no_grad():
+        for m in (model, target):
+            m.model.embed_tokens.weight[7] *= 1e4
+    truth = SignedPermutation.random(WIDTH, seed=3)
+    target = in_gauge(target, truth)
+    batches = random_batches(2)
+    batches[0][1, 9] = 7
+    assert bmatch.estimate_gauge(target, model, batches).gauge == truth
+    monkeypatch.setattr("bmatch.estimate._normalized", lambda stream: stream)
+    assert bmatch.estimate_gauge(target, model, batches).gauge.agreement(truth) < 0.9
+
+
+def test_models_that_do_not_fit_are_refused():
+    model = tiny_model()
+    for other, message in (
+        (tiny_model(hidden_size=16), "different widths of the residual stream: 32 in the source"),
+        (tiny_model("mistral"), "different architectures: llama in the source and mistral"),
+        (tiny_model(vocab_size=200), "different vocabulary sizes"),
+        (tiny_model(num_hidden_layers=3), "different numbers of blocks"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            bmatch.estimate_gauge(other, model, random_batches(1))
+
+
+def test_layernorm_models_are_refused():
+    import transformers
+
+    config = transformers.GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=300, n_positions=64)
+    gpt2 = transformers.GPT2LMHeadModel(config)
+    with pytest.raises(ValueError, match="LayerNorm, under which signs of single coordinates"):
+        bmatch.estimate_gauge(gpt2, gpt2, random_batches(1), group="signed_permutation")
+
+
+def test_nothing_to_count_and_broken_models_are_refused():
+    model = tiny_model()
+    with pytest.raises(ValueError, match="0 tokens were counted"):
+        bmatch.estimate_gauge(model, model, [])
+    with pytest.raises(ValueError, match="0 tokens were counted"):
+        bmatch.estimate_gauge(model, model, [torch.zeros(3, 1, dtype=torch.long)])
+    broken = tiny_model()
+    with torch.no_grad():
+        broken.model.layers[0].mlp.down_proj.weight[:] = float("nan")
+    with pytest.raises(ValueError, match=r"batch 0 .* target holds nan"):
+        bmatch.estimate_gauge(broken, model, random_batches(1))
+    with pytest.raises(ValueError, match="group must be one of"):
+        bmatch.estimate_gauge(model, model, random_batches(1), group="signs")
+
+
+def test_align_checkpoints_recovers_the_secret_with_provenance(pair, secret, tokenizer):
+    a = align_checkpoints(*pair, tokens=1000)
+    assert a.gauge == secret
+    meta = a.gauge.metadata
+    assert (meta["source"], meta["target"]) == ("source", "target")
+    assert meta["tokens"] == "1000"
+    assert len(meta["source_sha256"]) == 64
+    assert meta["source_sha256"] != meta["target_sha256"]
+    models = [load(folder) for folder in pair]
+    batches = token_batches(tokenizer, default_text(), 1000)
+    direct = correlate_streams(models[1], models[0], batches)
+    assert torch.equal(direct.correlation, a.streams.correlation)
