@@ -289,11 +289,8 @@ def demo(
 def main() -> None:
     """Run the command line; errors become one sentence and exit code 1."""
     try:
-        code = app(standalone_mode=False)
-    except typer.Abort:
-        code = 130
-    except KeyboardInterrupt:
-        console.fail("interrupted; nothing was left half-written")
+        code = app(standalone_mode=False) or 0
+    except (KeyboardInterrupt, typer.Abort):
         code = 130
     except typer.Exit as exit_:
         code = exit_.exit_code
@@ -312,6 +309,8 @@ def main() -> None:
             raise
         usage()
         code = getattr(error, "exit_code", 2)
+    if code == 130:  # typer turns Ctrl-C into this exit code
+        console.fail("interrupted; nothing was left half-written")
     sys.exit(code)
 
 
