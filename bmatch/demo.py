@@ -114,7 +114,7 @@ def run_demo(
     out: str | os.PathLike[str],
     *,
     model: str | os.PathLike[str] | None = None,
-    tokens: int = 4096,
+    tokens: int = 2048,
     noise: float = 0.1,
     seed: int = 0,
     progress: Progress = lambda items, _: items,

@@ -51,6 +51,7 @@ def plot_alignment(
         What was aligned.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
 
     before = np.abs(np.asarray(correlation))  # [target, source]
@@ -66,19 +67,24 @@ def plot_alignment(
         (left, before, "|C| before: partners anywhere"),
         (middle, after, "|C| after: each at its own index"),
     ):
-        image = axes.imshow(_thickened(values), vmin=0, vmax=1, cmap="magma_r", extent=(0, d, d, 0))
+        image = axes.imshow(
+            _thickened(values),
+            norm=PowerNorm(1.5, vmin=0, vmax=1),  # noise pale, matches dark
+            cmap="magma_r",
+            extent=(0, d, d, 0),
+        )
         axes.set_title(heading, fontsize=10)
         axes.set_xlabel("source coordinate")
     left.set_ylabel("target coordinate")
     figure.colorbar(image, ax=[left, middle], label="|correlation|", shrink=0.85)
     _margins(right, match, before, gauge.perm)
     with new_file(path) as partial:
-        figure.savefig(partial, format="png", dpi=110)
+        figure.savefig(partial, format="png", dpi=85)
 
 
 def _thickened(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Each pixel the largest of its neighbourhood, so that single entries stay visible."""
-    reach = max(1, len(values) // 400)
+    reach = max(1, len(values) // 250)
     padded = np.pad(values, reach)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * reach + 1, 2 * reach + 1))
     peaks: npt.NDArray[Any] = windows.max(axis=(2, 3))
@@ -94,9 +100,10 @@ def _margins(axes: Any, match: GaugeMatch, magnitude: npt.NDArray[Any], perm: An
     axes.hist(rest.max(axis=1), bins=bins, color="0.6", label="|C| with the best other")
     axes.hist(own, bins=bins, color="tab:purple", label="|C| with its partner")
     shown = match.margin[np.isfinite(match.margin)]
+    end = 1.05 * max(1.0, float(shown.max(initial=0)))
     axes.hist(
         shown,
-        bins=np.linspace(0, max(1.0, shown.max(initial=0)), 60),
+        bins=np.linspace(0, end, 60),
         histtype="step",
         linewidth=1.6,
         color="tab:green",
@@ -106,7 +113,7 @@ def _margins(axes: Any, match: GaugeMatch, magnitude: npt.NDArray[Any], perm: An
     axes.set_title(f"{d} coordinates; least margin {least:.2f} (0 would be a tie)", fontsize=10)
     axes.set_xlabel("correlation")
     axes.set_ylabel("coordinates")
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, end)
     axes.set_ylim(top=1.35 * axes.get_ylim()[1])  # room for the legend
     axes.legend(fontsize=8, loc="upper left")
     axes.spines[["top", "right"]].set_visible(False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import types
 
 os.environ["TQDM_DISABLE"] = "1"  # transformers' bars would fill the test output
 
@@ -13,6 +14,7 @@ import torch
 import transformers
 
 import bmatch
+from bmatch.demo import run_demo
 from bmatch.text import default_text
 
 WIDTH, VOCABULARY = 32, 300
@@ -123,3 +125,10 @@ def pair(tmp_path_factory, tokenizer, secret):
         model.save_pretrained(root / name, max_shard_size="20KB")
         tokenizer.save_pretrained(root / name)
     return root / "source", root / "target"
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory):
+    """The demo, run once on its real weights: its folder and its result."""
+    folder = tmp_path_factory.mktemp("demo") / "bmatch-demo"
+    return types.SimpleNamespace(folder=folder, result=run_demo(folder))
