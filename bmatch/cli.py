@@ -89,10 +89,9 @@ def align(
     """Estimate the gauge from SOURCE to TARGET coordinates and write it to a file."""
     _require_parent(out)
     with console.working("loading torch and transformers"):
+        _quiet_transformers()
         from bmatch.estimate import align_checkpoints
         from bmatch.report import alignment_table
-
-        _quiet_transformers()
     alignment = align_checkpoints(
         source,
         target,
@@ -270,9 +269,8 @@ def demo(
 ) -> None:
     """Plant secret gauges in a real model, recover them, and show what that is good for."""
     with console.working("loading torch and transformers"):
-        from bmatch.demo import demo_table, run_demo
-
         _quiet_transformers()
+        from bmatch.demo import demo_table, run_demo
     result = run_demo(
         out, model=model, tokens=tokens, noise=noise, seed=seed, progress=console.track
     )
@@ -330,8 +328,8 @@ def _require_parent(path: Path) -> None:
 
 
 def _quiet_transformers() -> None:
-    """Its bars and advice would run through ours."""
-    os.environ["TQDM_DISABLE"] = "1"  # its reader of GGUF files asks nobody else
+    """Its bars and advice would run through ours. To be called before it is imported."""
+    os.environ["TQDM_DISABLE"] = "1"  # read once, when tqdm is imported
     from transformers.utils import logging
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
