@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from bmatch.atomic import new_folder
+from bmatch.progress import Progress, silent
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -181,6 +183,8 @@ def rewrite(
     checkpoint: Checkpoint,
     out: str | os.PathLike[str],
     transform: Callable[[str, torch.Tensor], torch.Tensor],
+    progress: Progress = silent,
+    description: str = "Writing",
 ) -> None:
     """Write the checkpoint to a new folder with every tensor transformed.
 
@@ -195,6 +199,8 @@ def rewrite(
         A folder that does not exist yet.
     transform : callable
         Takes a name and a tensor, returns a tensor of the same shape and dtype.
+    progress, description
+        How to show how far the tensors have come.
 
     Raises
     ------
@@ -210,16 +216,21 @@ def rewrite(
                 f"{out} needs {checkpoint.num_bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB are free "
                 "there: nothing was written"
             )
+        steps = iter(progress(checkpoint.names, description))  # tensors, shard by shard
         for shard, names in checkpoint.shards.items():
             with safe_open(checkpoint.folder / shard, framework="pt") as file:
                 metadata = file.metadata()
-                tensors = {name: transform(name, file.get_tensor(name)) for name in names}
+                tensors = {
+                    name: transform(name, file.get_tensor(name))
+                    for name in islice(steps, len(names))
+                }
             try:
                 save_file(tensors, partial / shard, metadata=metadata)
             except SafetensorError as error:
                 raise OSError(
                     f"{shard} could not be written to {out} ({error}): nothing was left behind"
                 ) from None
+        next(steps, None)  # the bar closes when it is asked for more than there is
         for path in sorted(checkpoint.folder.iterdir()):
             if path.is_file() and path.suffix not in _NOT_COPIED:
                 shutil.copyfile(path, partial / path.name)

@@ -22,10 +22,11 @@ import torch
 
 from bmatch.atomic import new_folder
 from bmatch.checkpoint import open_checkpoint, rewrite
-from bmatch.estimate import Alignment, Progress, align_checkpoints
+from bmatch.estimate import Alignment, align_checkpoints
 from bmatch.gauge import SignedPermutation, compose
 from bmatch.matching import match
 from bmatch.phases import Phase, phase
+from bmatch.progress import Progress, silent
 from bmatch.report import plot_alignment
 from bmatch.text import default_text, token_batches
 from bmatch.transport import checkpoint as carry_checkpoint
@@ -117,7 +118,7 @@ def run_demo(
     tokens: int = 2048,
     noise: float = 0.1,
     seed: int = 0,
-    progress: Progress = lambda items, _: items,
+    progress: Progress = silent,
 ) -> DemoResult:
     """Run the demo and leave its checkpoints, gauges, picture and figures in a new folder.
 
@@ -134,7 +135,7 @@ def run_demo(
     seed : int
         Of noise and secret gauges.
     progress : callable, optional
-        As for `estimate.align_checkpoints`.
+        How to show how far it has come (see `bmatch.progress`).
 
     Raises
     ------
@@ -151,19 +152,21 @@ def run_demo(
         with phase("prepare source", phases):
             if model is None:
                 name = "SmolLM2-135M-Instruct"
-                _convert_smollm2(source)
+                _convert_smollm2(source, progress)
             else:
                 name = Path(model).resolve().name
-                rewrite(open_checkpoint(model), source, lambda _, tensor: tensor)
+                rewrite(
+                    open_checkpoint(model), source, lambda _, tensor: tensor, progress, "Copying"
+                )
             dim = int(open_checkpoint(source).config["hidden_size"])
 
         with phase("make target and third", phases):
             secrets = np.random.default_rng(seed)
             to_target = SignedPermutation.random(dim, seed=secrets)
             to_third = SignedPermutation.random(dim, seed=secrets)
-            _add_noise(source, work / "noisy", noise, seed)
+            _add_noise(source, work / "noisy", noise, seed, progress)
             carry_checkpoint(work / "noisy", to_target, target, progress)
-            _add_noise(work / "noisy", work / "noisier", noise, seed + 1)
+            _add_noise(work / "noisy", work / "noisier", noise, seed + 1, progress)
             carry_checkpoint(work / "noisier", to_third, third, progress)
             to_target.save(work / "secret_target.safetensors")
             to_third.save(work / "secret_third.safetensors")
@@ -179,7 +182,7 @@ def run_demo(
 
         with phase("apply inverse, compare", phases):
             carry_checkpoint(target, first.gauge.inverse(), work / "realigned", progress)
-            comparison = _compare(work)
+            comparison = _compare(work, progress)
             for scratch in ("noisy", "noisier", "merged_target", "merged_realigned"):
                 shutil.rmtree(work / scratch)
 
@@ -215,7 +218,7 @@ def run_demo(
     return result
 
 
-def _convert_smollm2(out: Path) -> None:
+def _convert_smollm2(out: Path, progress: Progress) -> None:
     """SmolLM2 from its GGUF file to a plain folder of safetensors in float32."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -226,21 +229,24 @@ def _convert_smollm2(out: Path) -> None:
             "give a checkpoint folder of your own"
         )
     folder = Path(package.origin).parent
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        folder, gguf_file=WEIGHTS_FILE, dtype=torch.float32
-    )
+    readers = {"model": AutoModelForCausalLM, "tokenizer": AutoTokenizer}
+    options = {"model": {"dtype": torch.float32}, "tokenizer": {}}
+    loaded: dict[str, Any] = {
+        part: readers[part].from_pretrained(folder, gguf_file=WEIGHTS_FILE, **options[part])
+        for part in progress(list(readers), "Reading GGUF")
+    }
     # A model read from GGUF refuses save_pretrained: its weights move into a plain one.
-    config = loaded.config.to_dict()
+    config = loaded["model"].config.to_dict()
     config.pop("quantization_config", None)
     with torch.device("meta"):
         plain = LlamaForCausalLM(LlamaConfig(**config))
-    plain.load_state_dict(loaded.state_dict(), assign=True)
+    plain.load_state_dict(loaded["model"].state_dict(), assign=True)
     plain.tie_weights()
     plain.save_pretrained(out)
-    AutoTokenizer.from_pretrained(folder, gguf_file=WEIGHTS_FILE).save_pretrained(out)
+    loaded["tokenizer"].save_pretrained(out)
 
 
-def _add_noise(folder: Path, out: Path, noise: float, seed: int) -> None:
+def _add_noise(folder: Path, out: Path, noise: float, seed: int, progress: Progress) -> None:
     """Every matrix W becomes W + noise * std(W) * standard normal."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -250,7 +256,7 @@ def _add_noise(folder: Path, out: Path, noise: float, seed: int) -> None:
         scale = noise * tensor.std()
         return tensor + scale * torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
 
-    rewrite(open_checkpoint(folder), out, perturb)
+    rewrite(open_checkpoint(folder), out, perturb, progress, "Adding noise")
 
 
 def _recoveries(alignment: Alignment, truth: SignedPermutation) -> list[Recovery]:
@@ -267,34 +273,31 @@ def _recoveries(alignment: Alignment, truth: SignedPermutation) -> list[Recovery
     ]
 
 
-def _compare(work: Path) -> dict[str, float]:
-    """Logits, weights and losses of the folders that the demo made."""
+def _compare(work: Path, progress: Progress) -> dict[str, float]:
+    """Logits, weights and losses of the folders that the demo made, and of two merges."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(work / "source", local_files_only=True)
     batch = token_batches(tokenizer, default_text(), 255, sequence_length=256)[0]
 
-    noisy = _logits(work / "noisy", batch)
-    target = _logits(work / "target", batch)
-    realigned = _logits(work / "realigned", batch)
-    source = _logits(work / "source", batch)
+    for name in ("target", "realigned"):
+        _mean(work / "source", work / name, work / f"merged_{name}", progress)
+    folders = ["noisy", "target", "realigned", "source", "merged_target", "merged_realigned"]
+    logits = {name: _logits(work / name, batch) for name in progress(folders, "Comparing")}
+    loss = {name: _loss(logits[name], batch) for name in folders}
     weights = max(
         float((ours - theirs).abs().max())
         for (_, ours), (_, theirs) in _pairs(work / "realigned", work / "noisy")
     )
-    merged = {}
-    for name in ("target", "realigned"):
-        _mean(work / "source", work / name, work / f"merged_{name}")
-        merged[name] = _loss(_logits(work / f"merged_{name}", batch), batch)
     return {
-        "largest_logit": float(noisy.abs().max()),
-        "logits_target": float((target - noisy).abs().max()),
-        "logits_realigned": float((realigned - noisy).abs().max()),
+        "largest_logit": float(logits["noisy"].abs().max()),
+        "logits_target": float((logits["target"] - logits["noisy"]).abs().max()),
+        "logits_realigned": float((logits["realigned"] - logits["noisy"]).abs().max()),
         "weights_realigned": weights,
-        "loss_source": _loss(source, batch),
-        "loss_target": _loss(target, batch),
-        "loss_merged_before": merged["target"],
-        "loss_merged_after": merged["realigned"],
+        "loss_source": loss["source"],
+        "loss_target": loss["target"],
+        "loss_merged_before": loss["merged_target"],
+        "loss_merged_after": loss["merged_realigned"],
     }
 
 
@@ -319,10 +322,14 @@ def _pairs(a: Path, b: Path) -> Iterator[Any]:
     return zip(open_checkpoint(a).tensors(), open_checkpoint(b).tensors(), strict=True)
 
 
-def _mean(a: Path, b: Path, out: Path) -> None:
+def _mean(a: Path, b: Path, out: Path, progress: Progress) -> None:
     """The checkpoint half-way between two: the simplest merge there is."""
     others = open_checkpoint(b).tensors()
-    rewrite(open_checkpoint(a), out, lambda _, tensor: (tensor + next(others)[1]) / 2)
+
+    def half_way(_name: str, tensor: torch.Tensor) -> torch.Tensor:
+        return (tensor + next(others)[1]) / 2
+
+    rewrite(open_checkpoint(a), out, half_way, progress, "Merging")
 
 
 def demo_table(result: DemoResult) -> Any:

@@ -14,7 +14,7 @@ in which late layers outweigh the rest: from 128 tokens that recovers 21%, the a
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -27,16 +27,10 @@ from bmatch.checkpoint import Checkpoint, Digest, open_checkpoint, require_finit
 from bmatch.correlation import CrossMoments
 from bmatch.gauge import Group, SignedPermutation, require_group
 from bmatch.matching import GaugeMatch, match
+from bmatch.progress import Progress, silent
 from bmatch.text import default_text, file_text, token_batches
 
 Batch: TypeAlias = "torch.Tensor | Mapping[str, torch.Tensor]"
-
-Progress: TypeAlias = Callable[[Sequence[Any], str], Iterable[Any]]
-"""Wraps a sequence and a description into an iterable that shows how far it has come."""
-
-
-def _silent(items: Sequence[Any], _description: str) -> Iterable[Any]:
-    return items
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,8 +155,8 @@ def estimate_gauge(
 
     Examples
     --------
-    ``estimate_gauge(target, source, tokenizer(texts, return_tensors="pt", padding=True))`` takes
-    a list of batches: wrap a single one in brackets.
+    With ``batch = tokenizer(texts, return_tensors="pt", padding=True)`` of the models' tokenizer:
+    ``estimate_gauge(target_model, source_model, [batch]).gauge``.
     """
     chosen_group = resolve_group(target_model, group)
     streams = correlate_streams(target_model, source_model, batches, sites, skip_positions)
@@ -258,7 +252,7 @@ def align_checkpoints(
     group: Group | Literal["auto"] = "auto",
     dtype: str = "float32",
     device: str = "cpu",
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Alignment:
     """Estimate the gauge between two checkpoint folders: what ``bmatch align`` does.
 
@@ -280,7 +274,7 @@ def align_checkpoints(
     device : str
         Where the models run: both must fit.
     progress : callable, optional
-        Called as ``progress(items, description)``, returns an iterable over the items.
+        How to show how far it has come (see `bmatch.progress`).
 
     Returns
     -------
@@ -303,11 +297,14 @@ def align_checkpoints(
     batches = token_batches(tokenizer, words, tokens, sequence_length, batch_size)
     _require_in_vocabulary(batches, checkpoints["source"])
 
-    digests = {}
-    models = {}
-    for role, checkpoint in checkpoints.items():
-        digests[role] = _checked_digest(checkpoint, progress, f"Checking {role}")
-        models[role] = _load(checkpoint, dtype, device)
+    digests = {
+        role: _checked_digest(checkpoint, progress, f"Checking {role}")
+        for role, checkpoint in checkpoints.items()
+    }
+    models = {
+        role: _load(checkpoints[role], dtype, device)
+        for role in progress(list(checkpoints), "Loading models")
+    }
     streams = correlate_streams(
         models["target"], models["source"], progress(batches, "Correlating"), sites
     )

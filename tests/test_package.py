@@ -14,7 +14,7 @@ import bmatch
 ROOT = Path(bmatch.__file__).parent
 
 FLOORS = [
-    {"_core", "arrays", "atomic", "console", "phases"},
+    {"_core", "arrays", "atomic", "console", "phases", "progress"},
     {"assignment", "gauge"},
     {"correlation", "architecture"},
     {"matching", "activations", "checkpoint", "text"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ import torch
 from bmatch.architecture import residual_axes
 from bmatch.checkpoint import Digest, open_checkpoint, require_finite, rewrite
 from bmatch.gauge import SignedPermutation
+from bmatch.progress import Progress, silent
 
 
 def state_dict(
@@ -53,7 +54,7 @@ def checkpoint(
     folder: str | os.PathLike[str],
     gauge: SignedPermutation,
     out: str | os.PathLike[str],
-    progress: Callable[[Sequence[Any], str], Iterable[Any]] = lambda items, _: items,
+    progress: Progress = silent,
 ) -> str:
     """Carry a checkpoint folder to other coordinates: what ``bmatch apply`` does.
 
@@ -66,7 +67,7 @@ def checkpoint(
     out : path
         A folder that does not exist yet; it appears when it is complete.
     progress : callable, optional
-        Called as ``progress(items, description)``, returns an iterable over the items.
+        How to show how far it has come (see `bmatch.progress`).
 
     Returns
     -------
@@ -91,15 +92,12 @@ def checkpoint(
         )
     axes.require_names(model.names)
     digest = Digest()
-    steps = iter(progress(model.names, "Applying"))
 
     def carry(name: str, tensor: torch.Tensor) -> torch.Tensor:
-        next(steps)
         require_finite(name, tensor, model.folder)
         digest.add(name, tensor)
         carried: torch.Tensor = axes.transform(name, tensor, gauge)
         return carried
 
-    rewrite(model, out, carry)
-    next(steps, None)  # lets the progress close
+    rewrite(model, out, carry, progress, "Applying gauge")
     return digest.hexdigest()
