@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -229,21 +230,21 @@ def _convert_smollm2(out: Path, progress: Progress) -> None:
             "give a checkpoint folder of your own"
         )
     folder = Path(package.origin).parent
-    readers = {"model": AutoModelForCausalLM, "tokenizer": AutoTokenizer}
-    options = {"model": {"dtype": torch.float32}, "tokenizer": {}}
-    loaded: dict[str, Any] = {
-        part: readers[part].from_pretrained(folder, gguf_file=WEIGHTS_FILE, **options[part])
-        for part in progress(list(readers), "Reading GGUF")
-    }
+    where = {"pretrained_model_name_or_path": folder, "gguf_file": WEIGHTS_FILE}
+    readers = [
+        partial(AutoModelForCausalLM.from_pretrained, dtype=torch.float32, **where),
+        partial(AutoTokenizer.from_pretrained, **where),
+    ]
+    model, tokenizer = (read() for read in progress(readers, "Reading GGUF"))
     # A model read from GGUF refuses save_pretrained: its weights move into a plain one.
-    config = loaded["model"].config.to_dict()
+    config = model.config.to_dict()
     config.pop("quantization_config", None)
     with torch.device("meta"):
         plain = LlamaForCausalLM(LlamaConfig(**config))
-    plain.load_state_dict(loaded["model"].state_dict(), assign=True)
+    plain.load_state_dict(model.state_dict(), assign=True)
     plain.tie_weights()
     plain.save_pretrained(out)
-    loaded["tokenizer"].save_pretrained(out)
+    tokenizer.save_pretrained(out)
 
 
 def _add_noise(folder: Path, out: Path, noise: float, seed: int, progress: Progress) -> None:
