@@ -1,5 +1,21 @@
-"""``python -m bmatch``: the command line."""
+"""``bmatch`` and ``python -m bmatch``: the command line, or a sentence if its extra is missing."""
 
-from bmatch.cli import main
+from __future__ import annotations
 
-main()
+import sys
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        from bmatch import cli
+    except ModuleNotFoundError as error:
+        sys.exit(
+            f"error: the command line needs {error.name}, which is not installed: "
+            "pip install 'bmatch[all]' brings what the commands need"
+        )
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

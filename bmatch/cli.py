@@ -73,7 +73,7 @@ def align(
     ] = None,
     tokens: Annotated[int, typer.Option(help="Tokens to count.")] = 4096,
     sequence_length: Annotated[int, typer.Option(help="Tokens a sequence.")] = 256,
-    batch_size: Annotated[int, typer.Option(help="Sequences a batch.")] = 4,
+    batch_size: Annotated[int, typer.Option(help="Sequences a batch.")] = 2,
     sites: Annotated[
         str, typer.Option(help="'all', or after how many blocks to read, as 0,8,-1.")
     ] = "all",
@@ -459,7 +459,3 @@ def _write_assignment(out: Path, a: bmatch.Assignment) -> None:
         arrays["sign"] = a.sign
     with new_file(out) as partial, open(partial, "wb") as file:
         np.savez(file, **arrays)
-
-
-if __name__ == "__main__":
-    main()

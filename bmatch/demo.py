@@ -230,7 +230,7 @@ def _convert_smollm2(out: Path, progress: Progress) -> None:
             "give a checkpoint folder of your own"
         )
     folder = Path(package.origin).parent
-    where = {"pretrained_model_name_or_path": folder, "gguf_file": WEIGHTS_FILE}
+    where: dict[str, Any] = {"pretrained_model_name_or_path": folder, "gguf_file": WEIGHTS_FILE}
     readers = [
         partial(AutoModelForCausalLM.from_pretrained, dtype=torch.float32, **where),
         partial(AutoTokenizer.from_pretrained, **where),

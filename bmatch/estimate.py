@@ -247,7 +247,7 @@ def align_checkpoints(
     text: Sequence[str | os.PathLike[str]] = (),
     tokens: int = 4096,
     sequence_length: int = 256,
-    batch_size: int = 4,
+    batch_size: int = 2,
     sites: Sites = "all",
     group: Group | Literal["auto"] = "auto",
     dtype: str = "float32",

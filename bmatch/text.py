@@ -46,7 +46,7 @@ def token_batches(
     text: Iterable[str],
     tokens: int,
     sequence_length: int = 256,
-    batch_size: int = 4,
+    batch_size: int = 2,
 ) -> list[torch.Tensor]:
     """Cut text into batches of token ids in which `tokens` tokens count.
 

@@ -88,6 +88,14 @@ def test_the_solver_needs_numpy_alone():
     assert out.splitlines()[1] == "True"
 
 
+def test_the_command_line_without_its_extra_is_one_sentence():
+    code = "import sys; sys.modules['typer'] = None; import bmatch.__main__ as m; m.main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the command line needs typer, which is not installed")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_public_names_are_there():
     for name in bmatch.__all__:
         assert getattr(bmatch, name) is not None
