@@ -52,7 +52,13 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"bmatch.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'bmatch' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"bmatch.{_HOME[name]}"), name)
+    try:
+        value = getattr(importlib.import_module(f"bmatch.{_HOME[name]}"), name)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"bmatch.{name} needs {error.name}: pip install 'bmatch[gauge]'",
+            name=error.name,
+        ) from error
     globals()[name] = value
     return value
 

@@ -166,7 +166,7 @@ def rematch_losses(
     *,
     maximize: bool = False,
     sign_marginalized: bool = False,
-    search_limit: int = 256,
+    search_limit: int | None = None,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """What the objective loses if a row must take another column than its own.
 
@@ -180,8 +180,9 @@ def rematch_losses(
         As they were given to `solve`; ``n <= m``.
     assignment : Assignment
         What `solve` returned for them.
-    search_limit : int
-        At most this many rows of the matrix are read for the margin of one row.
+    search_limit : int, optional
+        At most this many rows of the matrix are read for the loss of one row. Default: no limit
+        up to n = 1,250, then as many as 2e9 entries in all allow, and at least 256.
 
     Returns
     -------
@@ -193,20 +194,33 @@ def rematch_losses(
     Raises
     ------
     ValueError
-        If there are more rows than columns.
+        If there are more rows than columns, or the assignment is none of this matrix.
     """
     matrix = as_matrix(cost)
+    n, m = matrix.shape
     if matrix.shape[0] > matrix.shape[1]:
         raise ValueError(
             f"rematch_losses needs at least as many columns as rows, got shape {matrix.shape}: "
             "pass the transpose, and the assignment of the transpose"
         )
+    col_of_row = np.asarray(assignment.col_of_row)
+    fits = (
+        col_of_row.shape == (n,)
+        and np.shape(assignment.row_dual) == (n,)
+        and np.shape(assignment.col_dual) == (m,)
+        and len(np.unique(col_of_row)) == n
+        and bool(np.all((col_of_row >= 0) & (col_of_row < m)))
+    )
+    if not fits:
+        raise ValueError(f"the assignment is not one of this matrix, whose shape is {(n, m)}")
+    if search_limit is None:
+        search_limit = max(256, 2_000_000_000 // max(n * m, 1))
     sense = _sense(maximize, sign_marginalized)
     flip = 1.0 if sense == _Sense.minimize else -1.0
     loss, exact = _core.margins(
         matrix,
         sense,
-        np.asarray(assignment.col_of_row),
+        col_of_row,
         flip * np.asarray(assignment.row_dual),
         flip * np.asarray(assignment.col_dual),
         search_limit,

@@ -1,13 +1,13 @@
 """Cross-checkpoint correlation by streaming: tokens pass by, only D x D statistics stay.
 
-Sums are taken of shifted activations, in chunks: within a chunk in float32, over chunks in
-float64. The shift, a pilot estimate of each channel's centre, costs nothing (correlation does
-not depend on it) and keeps a large mean from drowning the variance; the median is used because
-residual streams carry massive activations that would pull a mean away. Short chunks bound what
-one float32 accumulator can lose, so that 10^6 tokens agree with float64 to 1e-6.
+Each chunk of tokens is centred on its own mean, multiplied in float32, and folded into float64
+statistics about the mean of everything seen so far. So neither a large mean nor a massive
+activation, wherever in the stream it comes, drowns the variance of the rest; and a chunk is short
+enough that its float32 accumulators lose nothing that matters: 10^6 tokens agree with float64 to
+1e-6.
 
-T. F. Chan, G. H. Golub, R. J. LeVeque, "Algorithms for computing the sample variance",
-The American Statistician 37 (1983), treat shifting and merging.
+T. F. Chan, G. H. Golub, R. J. LeVeque, "Algorithms for computing the sample variance: analysis and
+recommendations", The American Statistician 37 (1983).
 """
 
 from __future__ import annotations
@@ -17,28 +17,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 
-from bmatch.atomic import new_file
+from bmatch import tensor_file
 
-_FORMAT = "bmatch.moments"
-_FORMAT_VERSION = "1"
-_STATE = (
-    "products",
-    "target_sum",
-    "source_sum",
-    "target_square",
-    "source_square",
-    "target_shift",
-    "source_shift",
-)
+_STATE = ("comoment", "target_mean", "source_mean", "target_square", "source_square")
 
 CHUNK_TOKENS = 4096
 """Tokens per float32 product. Measured at mean/std = 10 with outliers of 25,000 in one token of
-2,000: the largest error of a correlation is 1.6e-7 at 1,024, 1.2e-7 here, 2.4e-6 at 65,536."""
+2,000: the largest error of a correlation is 1.2e-7 here and 2.4e-6 at 65,536."""
 
-_FLOAT32_PEAK = 1e15  # beyond it squares come near float32's range: such chunks go in float64
+_FLOAT32_RANGE = (1e-12, 1e12)  # where squares and their sums stay in float32's normal range
 
 
 class CrossMoments:
@@ -71,7 +62,7 @@ class CrossMoments:
     >>> x = torch.randn(1000, 8, generator=torch.Generator().manual_seed(0))
     >>> moments = bmatch.CrossMoments(8, 8)
     >>> moments.update(target=-x, source=x)
-    >>> float(moments.correlation()[3, 3])
+    >>> round(float(moments.correlation()[3, 3]), 6)
     -1.0
     """
 
@@ -93,16 +84,16 @@ class CrossMoments:
         self._batches = 0
 
         def zeros(*shape: int) -> torch.Tensor:
-            return torch.zeros(shape, dtype=torch.float64, device=device)
+            with torch.inference_mode(False):  # so that they can be updated in any mode
+                return torch.zeros(shape, dtype=torch.float64, device=device)
 
-        self._products = zeros(target_dim, source_dim)  # sum of (y - shift) (x - shift)^T
-        self._target_sum = zeros(target_dim)
-        self._source_sum = zeros(source_dim)
+        # About the means, over all tokens seen: sums of (y - mean)(x - mean)^T, and of squares.
+        self._comoment = zeros(target_dim, source_dim)
+        self._target_mean = zeros(target_dim)
+        self._source_mean = zeros(source_dim)
         self._target_square = zeros(target_dim)
         self._source_square = zeros(source_dim)
-        self._target_shift = zeros(target_dim)
-        self._source_shift = zeros(source_dim)
-        self.device = self._products.device
+        self.device = self._comoment.device
 
     # -- streaming ------------------------------------------------------------------------
 
@@ -147,32 +138,52 @@ class CrossMoments:
         self._refuse_non_finite("target", target)
         self._refuse_non_finite("source", source)
 
-        if self.count == 0 and len(target):
-            self._target_shift = target[:CHUNK_TOKENS].median(0).values.double()
-            self._source_shift = source[:CHUNK_TOKENS].median(0).values.double()
         with _full_precision(self.device):
             for start in range(0, len(target), CHUNK_TOKENS):
                 self._add(
                     target[start : start + CHUNK_TOKENS], source[start : start + CHUNK_TOKENS]
                 )
-        self.count += len(target)
         self._batches += 1
 
     def _add(self, target: torch.Tensor, source: torch.Tensor) -> None:
-        wide = torch.float64 in (target.dtype, source.dtype) or (
-            max(float(target.abs().max()), float(source.abs().max())) > _FLOAT32_PEAK
+        """Fold in a chunk, [chunk, D1] and [chunk, D2]."""
+        n = len(target)
+        y, y_centre = _centred(target)
+        x, x_centre = _centred(source)
+        wide = not (_suits_float32(y) and _suits_float32(x))
+        comoment = y.double().T @ x.double() if wide else (y.T @ x).double()
+        # The centres are rounded means: what is left of the means corrects the sums.
+        y_sum, y_square = _sums(y)  # squares: about the mean
+        x_sum, x_square = _sums(x)
+        self._fold(
+            n,
+            comoment.sub_(torch.outer(y_sum, x_sum / n)),
+            y_centre + y_sum / n,
+            x_centre + x_sum / n,
+            y_square,
+            x_square,
         )
-        dtype = torch.float64 if wide else torch.float32
-        y = target.to(dtype) - self._target_shift.to(dtype)  # [chunk, D1]
-        x = source.to(dtype) - self._source_shift.to(dtype)  # [chunk, D2]
-        self._products += y.T @ x
-        for values, total, square in (
-            (y, self._target_sum, self._target_square),
-            (x, self._source_sum, self._source_square),
-        ):
-            exact = values.double()
-            total += exact.sum(0)
-            square += exact.square().sum(0)
+
+    def _fold(
+        self,
+        count: int,
+        comoment: torch.Tensor,
+        target_mean: torch.Tensor,
+        source_mean: torch.Tensor,
+        target_square: torch.Tensor,
+        source_square: torch.Tensor,
+    ) -> None:
+        """Add statistics about other means (Chan, Golub and LeVeque, equation 2.1)."""
+        total = self.count + count
+        weight = self.count * count / total
+        dy = target_mean - self._target_mean  # [D1]
+        dx = source_mean - self._source_mean  # [D2]
+        self._comoment.add_(comoment).addr_(dy, dx, alpha=weight)
+        self._target_square.add_(target_square).add_(dy.square(), alpha=weight)
+        self._source_square.add_(source_square).add_(dx.square(), alpha=weight)
+        self._target_mean.add_(dy, alpha=count / total)
+        self._source_mean.add_(dx, alpha=count / total)
+        self.count = total
 
     @torch.no_grad()
     def merge(self, other: CrossMoments) -> None:
@@ -193,25 +204,8 @@ class CrossMoments:
                 f"moments on {self.device} and {other.device} cannot be merged: save one and load "
                 "it on the device of the other"
             )
-        if other.count == 0:
-            return
-        if self.count == 0:
-            self._target_shift = other._target_shift.clone()
-            self._source_shift = other._source_shift.clone()
-        # What other's sums would be, had they been taken about our shift.
-        dy = other._target_shift - self._target_shift  # [D1]
-        dx = other._source_shift - self._source_shift  # [D2]
-        n = other.count
-        self._products += (
-            other._products
-            + torch.outer(other._target_sum + n * dy, dx)
-            + torch.outer(dy, other._source_sum)
-        )
-        self._target_square += other._target_square + 2 * dy * other._target_sum + n * dy * dy
-        self._source_square += other._source_square + 2 * dx * other._source_sum + n * dx * dx
-        self._target_sum += other._target_sum + n * dy
-        self._source_sum += other._source_sum + n * dx
-        self.count += n
+        if other.count:
+            self._fold(other.count, *(getattr(other, f"_{name}") for name in _STATE))
         self._batches += other._batches
 
     # -- results --------------------------------------------------------------------------
@@ -228,10 +222,9 @@ class CrossMoments:
             If fewer than two tokens have been seen.
         """
         target_std, source_std = self._deviations()
-        covariance = self._products - torch.outer(self._target_sum, self._source_sum) / self.count
         scale = torch.outer(target_std, source_std)
-        # Where a channel is constant the scale is 0 and the covariance a rounding: 0, not NaN.
-        correlation = torch.where(scale > 0, covariance / scale, 0.0)
+        # Where a channel is constant the scale is 0 and the comoment a rounding: 0, not NaN.
+        correlation = torch.where(scale > 0, self._comoment / scale, 0.0)
         return correlation.clamp_(-1.0, 1.0).float()
 
     @torch.no_grad()
@@ -247,32 +240,30 @@ class CrossMoments:
                 f"a correlation needs at least 2 tokens, and {self.count} have been counted"
             )
         deviations = []
-        for total, square in (
-            (self._target_sum, self._target_square),
-            (self._source_sum, self._source_square),
+        for mean, square in (
+            (self._target_mean, self._target_square),
+            (self._source_mean, self._source_square),
         ):
-            centred = square - total * total / self.count
-            # Cancellation leaves a few float64 roundings of `square` where nothing varied.
-            constant = centred <= 1e-13 * square
-            deviations.append(torch.where(constant, 0.0, centred).sqrt())
+            if not square.isfinite().all():
+                raise ValueError(
+                    "the moments overflowed float64: activations of this size cannot be correlated"
+                )
+            # What roundings of the mean leave where nothing varied.
+            constant = square <= self.count * (1e-15 * mean).square()
+            deviations.append(torch.where(constant, 0.0, square).sqrt())
         return deviations[0], deviations[1]
 
     # -- files ----------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the statistics as a safetensors file, all or nothing, so that a job can resume."""
-        from safetensors.torch import save_file
-
-        tensors = {name: getattr(self, f"_{name}").cpu().contiguous() for name in _STATE}
+        tensors = {name: getattr(self, f"_{name}").cpu().numpy() for name in _STATE}
         header = {
-            "format": _FORMAT,
-            "format_version": _FORMAT_VERSION,
             "count": str(self.count),
             "batches": str(self._batches),
             "precision": self.precision,
         }
-        with new_file(path) as partial:
-            save_file(tensors, partial, metadata=header)
+        tensor_file.write(path, "moments", tensors, header)
 
     @classmethod
     def load(
@@ -287,28 +278,16 @@ class CrossMoments:
         ValueError
             If the file holds no moments, or is damaged.
         """
-        from safetensors import SafetensorError, safe_open
-
-        name = os.fspath(path)
-        if not os.path.isfile(path):
-            raise FileNotFoundError(f"there is no file of moments {name}")
-        try:
-            with safe_open(path, framework="pt") as file:
-                header = file.metadata() or {}
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise ValueError(f"{name} is not a safetensors file, or is damaged ({error})") from None
-        if header.get("format") != _FORMAT or not set(_STATE) <= tensors.keys():
-            raise ValueError(f"{name} is a safetensors file, but holds no moments")
-        if header.get("format_version") != _FORMAT_VERSION:
-            raise ValueError(
-                f"{name} has format version {header.get('format_version')}, and this bmatch reads "
-                f"version {_FORMAT_VERSION}: upgrade bmatch"
-            )
-        target_dim, source_dim = tensors["products"].shape
-        moments = cls(target_dim, source_dim, device, precision=header["precision"])
-        for key in _STATE:
-            setattr(moments, f"_{key}", tensors[key].to(moments.device))
+        tensors, header = tensor_file.read(path, "moments", _STATE)
+        d1, d2 = len(tensors["target_mean"]), len(tensors["source_mean"])
+        shapes = ((d1, d2), (d1,), (d2,), (d1,), (d2,))
+        if tuple(tensors[name].shape for name in _STATE) != shapes or not (
+            {"count", "batches", "precision"} <= header.keys()
+        ):
+            raise ValueError(f"{os.fspath(path)} is damaged: its moments do not fit together")
+        moments = cls(d1, d2, device, precision=header["precision"])
+        for name in _STATE:
+            getattr(moments, f"_{name}").copy_(torch.from_numpy(tensors[name]))
         moments.count = int(header["count"])
         moments._batches = int(header["batches"])
         return moments
@@ -322,6 +301,10 @@ class CrossMoments:
     # -- checks ---------------------------------------------------------------------------
 
     def _tokens(self, name: str, given: Any, dim: int) -> torch.Tensor:
+        if isinstance(given, np.ndarray):
+            native = given.astype(given.dtype.newbyteorder("="), copy=False)
+            # torch reads neither negative strides nor, without a warning, read-only arrays.
+            given = native if _torch_reads(native) else native.copy()
         values: torch.Tensor = torch.as_tensor(given)
         if not values.is_floating_point():
             raise TypeError(f"{name} must be floating point, got {values.dtype}")
@@ -358,6 +341,39 @@ class CrossMoments:
                     f"{chunk[token, channel].item()} at counted token {start + token}, coordinate "
                     f"{channel}; the batch was not added"
                 )
+
+
+def _centred(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A chunk less its mean, float32 or float64 [chunk, D], and what was subtracted [D]."""
+    if values.dtype != torch.float64:
+        values = values.float()
+    centre = values.mean(0)
+    if not centre.isfinite().all():  # the sum overflowed, not the values
+        values = values.double()
+        centre = values.mean(0)
+    return values - centre, centre.double()
+
+
+def _sums(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sums over the tokens, and sums of squares about the mean, float64 [D] each."""
+    exact = values.double()
+    total, raw = exact.sum(0), exact.square().sum(0)
+    square = raw - total.square() / len(values)
+    # Values are nearly centred: only a constant channel cancels so far, to a rounding.
+    return total, torch.where(square < 1e-13 * raw, 0.0, square)
+
+
+def _suits_float32(values: torch.Tensor) -> bool:
+    """Whether products of centred float32 values neither overflow nor vanish."""
+    if values.dtype != torch.float32:
+        return False
+    peaks = values.abs().amax(0)
+    low, high = _FLOAT32_RANGE
+    return bool(((peaks == 0) | ((peaks > low) & (peaks < high))).all())
+
+
+def _torch_reads(array: npt.NDArray[Any]) -> bool:
+    return array.flags.writeable and all(stride >= 0 for stride in array.strides)
 
 
 @contextmanager

@@ -262,6 +262,13 @@ def test_rematch_losses_equal_brute_force(cost):
     assert np.allclose(bounded[finished], loss[finished], atol=1e-9)
 
 
+def test_rematch_losses_of_another_matrix_are_refused():
+    cost = np.random.default_rng(0).random((9, 9))
+    for other in (cost[:3, :3], cost[:3], np.random.default_rng(0).random((3, 3000))):
+        with pytest.raises(ValueError, match=r"not one of this matrix, whose shape is \(9, 9\)"):
+            rematch_losses(cost, bmatch.solve(other))
+
+
 def test_rematch_losses_want_the_short_side_as_rows():
     cost = np.random.default_rng(0).random((4, 2))
     with pytest.raises(ValueError, match=r"shape \(4, 2\): pass the transpose"):

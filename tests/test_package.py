@@ -15,7 +15,8 @@ ROOT = Path(bmatch.__file__).parent
 
 FLOORS = [
     {"_core", "arrays", "atomic", "console", "phases", "progress"},
-    {"assignment", "gauge"},
+    {"assignment", "tensor_file"},
+    {"gauge"},
     {"correlation", "architecture"},
     {"matching", "activations", "checkpoint", "text"},
     {"estimate"},
