@@ -18,7 +18,7 @@ setup(
             depends=HEADERS,  # without them setuptools leaves a stale library behind
             include_dirs=["csrc"],
             cxx_std=17,
-            extra_compile_args=["-O3", "-Wall", "-Wextra"],
+            extra_compile_args=["-O3", "-ffp-contract=off", "-Wall", "-Wextra"],
         )
     ]
 )

@@ -132,7 +132,7 @@ def solve(
     matrix = as_matrix(cost)
     sense = _sense(maximize, sign_marginalized)
     tall = matrix.shape[0] > matrix.shape[1]  # the solver wants the short side as its rows
-    status, col_of_row, u, v, objective, gap, trapped = _core.solve(
+    status, col_of_row, u, v, objective, gap, trapped, _ = _core.solve(
         matrix.T if tall else matrix, sense
     )
     if status == _Status.invalid:

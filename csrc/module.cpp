@@ -5,6 +5,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <chrono>
 #include <vector>
 
@@ -32,6 +33,13 @@ class SignalPoll {
   std::chrono::steady_clock::time_point next_ = std::chrono::steady_clock::now();
 };
 
+// -1 for none, int64 as NumPy indexes.
+py::array_t<std::int64_t> to_indexes(const std::vector<Index>& values) {
+  py::array_t<std::int64_t> out(static_cast<py::ssize_t>(values.size()));
+  std::copy(values.begin(), values.end(), out.mutable_data());
+  return out;
+}
+
 template <typename T>
 py::array_t<T> to_array(const std::vector<T>& values) {
   return py::array_t<T>(static_cast<py::ssize_t>(values.size()), values.data());
@@ -57,15 +65,37 @@ auto with_scanner(const py::array& cost, Sense sense, F f) {
   throw py::type_error("bmatch._core takes float32 and float64 matrices");
 }
 
-py::tuple solve_array(const py::array& cost, Sense sense) {
-  return with_scanner(cost, sense, [](const RowScanner& scanner) {
+py::dict to_dict(const Stats& stats, Index rows) {
+  py::dict d;
+  d["passes"] = rows == 0 ? 0.0 : static_cast<double>(stats.row_reads) / rows;
+  d["bids"] = stats.bids;
+  d["augmentations"] = stats.augmentations;
+  d["rescans"] = stats.rescans;
+  d["first_pass_seconds"] = stats.first_pass_seconds;
+  d["auction_seconds"] = stats.auction_seconds;
+  d["path_seconds"] = stats.path_seconds;
+  d["certificate_seconds"] = stats.certificate_seconds;
+  return d;
+}
+
+py::tuple solve_array(const py::array& cost, Sense sense, int threads, const py::object& prices) {
+  Options options;
+  options.threads = threads;
+  std::vector<double> start;
+  if (!prices.is_none()) {
+    start = to_vector(prices.cast<py::array_t<double, py::array::c_style>>());
+    options.prices = &start;
+  }
+  return with_scanner(cost, sense, [&](const RowScanner& scanner) {
     Solution s = [&] {
       py::gil_scoped_release release;
-      return solve(scanner, SignalPoll());
+      return solve(scanner, options, SignalPoll());
     }();
     if (s.status == Status::interrupted) throw py::error_already_set();
-    return py::make_tuple(s.status, to_array(s.matching.col_of_row), to_array(s.u),
-                          to_array(s.matching.v), s.objective, s.gap, to_array(s.trapped));
+    s.matching.v.resize(scanner.cols());
+    return py::make_tuple(s.status, to_indexes(s.matching.col_of_row), to_array(s.u),
+                          to_array(s.matching.v), s.objective, s.gap, to_indexes(s.trapped),
+                          to_dict(s.stats, scanner.rows()));
   });
 }
 
@@ -76,8 +106,10 @@ py::tuple margins_array(const py::array& cost, Sense sense,
                         std::int64_t search_limit) {
   return with_scanner(cost, sense, [&](const RowScanner& scanner) {
     Matching matching(scanner.rows(), scanner.cols());
-    matching.v = to_vector(v);
-    for (std::int64_t i = 0; i < scanner.rows(); ++i) matching.match(i, col_of_row.at(i));
+    std::copy_n(v.data(), scanner.cols(), matching.v.begin());
+    for (Index i = 0; i < scanner.rows(); ++i) {
+      matching.match(i, static_cast<Index>(col_of_row.at(i)));
+    }
     const std::vector<double> row_dual = to_vector(u);
     Margins result = [&] {
       py::gil_scoped_release release;
@@ -101,9 +133,10 @@ PYBIND11_MODULE(_core, m) {
       .value("infeasible", Status::infeasible)
       .value("invalid", Status::invalid)
       .value("interrupted", Status::interrupted);
-  m.def("solve", &solve_array, py::arg("cost"), py::arg("sense"),
-        "(status, col_of_row, row_dual, col_dual, objective, gap, trapped) of the minimised "
-        "costs; rows must not outnumber columns.");
+  m.def("solve", &solve_array, py::arg("cost"), py::arg("sense"), py::arg("threads") = 1,
+        py::arg("prices") = py::none(),
+        "(status, col_of_row, row_dual, col_dual, objective, gap, trapped, stats) of the "
+        "minimised costs; rows must not outnumber columns.");
   m.def("margins", &margins_array, py::arg("cost"), py::arg("sense"), py::arg("col_of_row"),
         py::arg("row_dual"), py::arg("col_dual"), py::arg("search_limit"),
         "(loss, exact) of every row; duals of the minimised costs.");

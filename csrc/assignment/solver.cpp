@@ -1,75 +1,468 @@
 #include "solver.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 
+#include "auction.h"
 #include "augment.h"
+#include "candidates.h"
 #include "certify.h"
+#include "dense_paths.h"
+#include "dense_scanner.h"
+#include "parallel.h"
 
 namespace bmatch {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr std::int64_t kUnlimited = std::numeric_limits<std::int64_t>::max();
 
-bool is_valid(const double* cost, std::int64_t n) {
-  bool valid = true;
-  for (std::int64_t j = 0; j < n; ++j) valid &= cost[j] > -kInfinity;  // false for NaN too
-  return valid;
+// Up to this many entries whole rows, copied to float64, beat lists.
+constexpr std::int64_t kSmall = 256 * 256;
+
+class Solver {
+ public:
+  Solver(const RowScanner& costs, const Options& options, const Interrupted& interrupted)
+      : costs_(costs),
+        options_(options),
+        interrupted_(interrupted),
+        rows_(costs.rows()),
+        cols_(costs.cols()),
+        solution_{Status::optimal, Matching(rows_, cols_), {}, 0.0, 0.0, {}, {}},
+        matching_(solution_.matching),
+        stats_(solution_.stats) {}
+
+  Solution run();
+
+ private:
+  bool square() const { return rows_ == cols_; }
+  bool finished(Progress progress);
+
+  void solve_small();
+  void solve_large();
+  bool first_pass();
+  bool plain_pass();
+  bool list_pass();
+  void claim_listed();
+  bool few_values() const;
+  bool equal_minima();
+  bool dense_from_equal_columns();
+  bool column_start();
+  bool dense_finish(std::int64_t sweeps);
+  bool reduce_and_augment(std::int64_t bids, ListPaths::Budget budget);
+  bool auction();
+  bool augment_free(ListPaths::Budget& budget);
+  void restart_dense();
+  void finish_with_certificate();
+  bool prices_dwarf_objective() const;
+
+  const RowScanner& costs_;
+  const Options& options_;
+  const Interrupted& interrupted_;
+  const Index rows_, cols_;
+  Solution solution_;
+  Matching& matching_;
+  Stats& stats_;
+  std::unique_ptr<CandidateLists> lists_;
+  std::vector<double> minima_;  // [rows] at price zero, from the plain pass
+  bool all_listed_ = false;     // every row has a list made at price zero
+  bool whole_rows_ = false;     // the answer came from whole rows, from price zero
+};
+
+// True if the solve has ended, well or not; records why.
+bool Solver::finished(Progress progress) {
+  switch (progress) {
+    case Progress::done: return true;
+    case Progress::budget_spent: return false;
+    case Progress::infeasible: solution_.status = Status::infeasible; return true;
+    case Progress::invalid: solution_.status = Status::invalid; return true;
+    case Progress::interrupted: solution_.status = Status::interrupted; return true;
+  }
+  return true;
 }
 
-// A free column among the row's minima, or kNone.  The lowest one, so that a constant
-// matrix gives the identity.
-std::int64_t free_minimum(const double* cost, const Matching& matching) {
-  double least = kInfinity;
-  std::int64_t column = kNone;
-  for (std::size_t j = 0; j < matching.v.size(); ++j) {
-    if (cost[j] < least) {
-      least = cost[j];
-      column = kNone;
+// ---- Whole rows --------------------------------------------------------------------------
+
+void Solver::solve_small() {
+  const Index stride = padded(cols_);
+  std::vector<double> copy(static_cast<std::size_t>(rows_) * stride);
+  RowScanner::Scratch scratch = costs_.scratch();
+  bool valid = true;
+  {
+    PhaseTimer timer(stats_.first_pass_seconds);
+    for (Index i = 0; i < rows_; ++i) {
+      valid &= costs_.widen(i, copy.data() + std::int64_t{i} * stride, scratch);
     }
-    if (cost[j] == least && column == kNone && least < kInfinity &&
-        matching.row_of_col[j] == kNone) {
-      column = static_cast<std::int64_t>(j);
+    stats_.row_reads += rows_;
+  }
+  if (!valid) {
+    solution_.status = Status::invalid;
+    return;
+  }
+  const auto wide = DenseScanner<double>::of_padded(
+      {copy.data(), rows_, cols_, stride, 1, Sense::minimize});
+  DensePaths paths(wide, matching_, stats_, interrupted_);
+  {
+    PhaseTimer timer(stats_.auction_seconds);
+    if (finished(paths.claim_minima()) && solution_.status != Status::optimal) return;
+    if (square()) finished(paths.reduce_columns());
+    if (solution_.status == Status::optimal) finished(paths.reduce_rows(3 * std::int64_t{rows_}));
+    if (solution_.status != Status::optimal) return;
+  }
+  PhaseTimer timer(stats_.path_seconds);
+  finished(paths.augment_all());
+  if (solution_.status == Status::infeasible) solution_.trapped = paths.trapped();
+  if (solution_.status != Status::optimal || !options_.certificate) return;
+  Certificate certificate = certify(wide, matching_, 1);
+  solution_.u = std::move(certificate.u);
+  solution_.objective = certificate.objective;
+  solution_.gap = certificate.gap;
+}
+
+// Paths over whole rows for all free rows; false if `sweeps` rows were not enough.
+bool Solver::dense_finish(std::int64_t sweeps) {
+  PhaseTimer timer(stats_.path_seconds);
+  DensePaths paths(costs_, matching_, stats_, interrupted_);
+  const bool ended = finished(paths.augment_all(sweeps));
+  if (solution_.status == Status::infeasible) solution_.trapped = paths.trapped();
+  if (!ended && lists_ != nullptr) lists_->prices_changed(true);
+  return ended;
+}
+
+void Solver::restart_dense() {
+  matching_ = Matching(rows_, cols_);
+  PhaseTimer timer(stats_.path_seconds);
+  DensePaths paths(costs_, matching_, stats_, interrupted_);
+  if (finished(paths.claim_minima()) && solution_.status != Status::optimal) return;
+  finished(paths.augment_all());
+  if (solution_.status == Status::infeasible) solution_.trapped = paths.trapped();
+  whole_rows_ = true;
+}
+
+// Few distinct values in a sample: rows tie in so many columns that lists of 32 mean nothing.
+bool Solver::few_values() const {
+  constexpr Index kRows = 4, kEntries = 64;
+  std::vector<double> seen;
+  for (Index r = 0; r < kRows; ++r) {
+    const Index i = static_cast<Index>(std::int64_t{r} * (rows_ - 1) / (kRows - 1));
+    for (Index k = 0; k < kEntries; ++k) {
+      const auto j = static_cast<Index>((std::int64_t{k} * 2 + r) * (cols_ - 1) / (2 * kEntries + kRows));
+      seen.push_back(costs_.cost(i, j));
     }
   }
-  return column;
+  std::sort(seen.begin(), seen.end());
+  return std::unique(seen.begin(), seen.end()) - seen.begin() <= 64;
+}
+
+// ---- First pass --------------------------------------------------------------------------
+
+// Minima alone, as long as hardly any two rows want the same column; false if lists are needed.
+bool Solver::plain_pass() {
+  minima_.resize(rows_);
+  std::vector<Index> wanted(rows_);
+  Index collisions = 0;
+  std::atomic<bool> valid{true};
+  const Index step = options_.threads > 1 ? 1024 : 64;
+  for (Index begin = 0; begin < rows_; begin += step) {
+    if (interrupted_()) return !finished(Progress::interrupted);
+    const Index end = std::min(begin + step, rows_);
+    parallel_rows(costs_, options_.threads, begin, end, [&](Index i, RowScanner::Scratch& scratch) {
+      const RowMinima m = costs_.minima(i, scratch);
+      minima_[i] = m.best;
+      wanted[i] = m.col;
+      if (!m.valid) valid.store(false, std::memory_order_relaxed);
+    });
+    stats_.row_reads += end - begin;
+    if (!valid) {
+      solution_.status = Status::invalid;
+      return true;
+    }
+    for (Index i = begin; i < end; ++i) {
+      const Index j = wanted[i];
+      if (j == kNone || matching_.row_of_col[j] != kNone) ++collisions;
+      else matching_.match(i, j);
+      const Index seen = i + 1;
+      if (seen >= 128 && seen % 64 == 0 && collisions > 3 && collisions > seen / 64) return false;
+    }
+  }
+  return true;
+}
+
+// Lists for all rows at price zero.
+bool Solver::list_pass() {
+  matching_ = Matching(rows_, cols_);
+  std::atomic<bool> valid{true};
+  const auto step = static_cast<Index>(
+      std::max<std::int64_t>(256, (std::int64_t{1} << 27) / cols_));  // about 0.1 s a thread
+  for (Index begin = 0; begin < rows_; begin += step) {
+    if (interrupted_()) return finished(Progress::interrupted);
+    const Index end = begin + std::min(step, rows_ - begin);
+    parallel_rows(costs_, options_.threads, begin, end, [&](Index i, RowScanner::Scratch& scratch) {
+      if (!lists_->scan_at_zero(i, scratch)) valid.store(false, std::memory_order_relaxed);
+    });
+    stats_.row_reads += end - begin;
+  }
+  if (!valid) solution_.status = Status::invalid;
+  all_listed_ = true;
+  return true;
+}
+
+bool Solver::column_start() {
+  PhaseTimer timer(stats_.first_pass_seconds);
+  matching_ = Matching(rows_, cols_);
+  std::vector<double> least(padded(cols_), kInfinity);
+  RowScanner::Scratch scratch = costs_.scratch();
+  for (Index i = 0; i < rows_; ++i) {
+    if (i % 256 == 0 && interrupted_()) return finished(Progress::interrupted);
+    const double u = lists_->best(i).best;
+    if (u < kInfinity) costs_.lower(i, u, least.data(), scratch);
+  }
+  stats_.row_reads += rows_;
+  double greatest = -kInfinity;
+  for (Index j = 0; j < cols_; ++j) {
+    if (least[j] < kInfinity) greatest = std::max(greatest, least[j]);
+  }
+  for (Index j = 0; j < cols_; ++j) {
+    matching_.v[j] = least[j] < kInfinity ? least[j] - greatest : 0.0;
+  }
+  lists_->prices_changed(false);
+  return false;
+}
+
+// Equal or nearly equal rows: prices from the columns' own minima leave exact ties, on which free
+// columns can be claimed.  True if that solved the problem.
+bool Solver::dense_from_equal_columns() {
+  PhaseTimer timer(stats_.path_seconds);
+  std::vector<double> least(padded(cols_), kInfinity);
+  RowScanner::Scratch scratch = costs_.scratch();
+  for (Index i = 0; i < rows_; ++i) {
+    if (i % 256 == 0 && interrupted_()) return finished(Progress::interrupted);
+    costs_.lower(i, 0.0, least.data(), scratch);
+  }
+  stats_.row_reads += rows_;
+  double greatest = -kInfinity;
+  for (Index j = 0; j < cols_; ++j) {
+    if (least[j] == kInfinity) return false;
+    greatest = std::max(greatest, least[j]);
+  }
+  for (Index j = 0; j < cols_; ++j) matching_.v[j] = least[j] - greatest;
+  DensePaths paths(costs_, matching_, stats_, interrupted_);
+  if (finished(paths.claim_minima(64)) && solution_.status != Status::optimal) return true;
+  if (rows_ - static_cast<Index>(paths.free_rows()) < 62) {
+    matching_ = Matching(rows_, cols_);
+    return false;
+  }
+  if (finished(paths.claim_minima()) && solution_.status != Status::optimal) return true;
+  const bool ended = finished(paths.augment_all(8 * std::int64_t{rows_}));
+  if (solution_.status == Status::infeasible) solution_.trapped = paths.trapped();
+  if (!ended) matching_ = Matching(rows_, cols_);
+  return ended;
+}
+
+// Of the first 64 rows, 48 or more want a column that an earlier one wants.
+bool Solver::equal_minima() {
+  RowScanner::Scratch scratch = costs_.scratch();
+  std::vector<Index> wanted;
+  for (Index i = 0; i < 64; ++i) wanted.push_back(costs_.minima(i, scratch).col);
+  stats_.row_reads += 64;
+  std::sort(wanted.begin(), wanted.end());
+  return std::unique(wanted.begin(), wanted.end()) - wanted.begin() <= 16;
+}
+
+// ---- Lists -------------------------------------------------------------------------------
+
+bool Solver::augment_free(ListPaths::Budget& budget) {
+  PhaseTimer timer(stats_.path_seconds);
+  ListPaths paths(costs_, matching_, *lists_, stats_, interrupted_);
+  for (Index i = 0; i < rows_; ++i) {
+    if (matching_.col_of_row[i] != kNone) continue;
+    const Progress progress = paths.augment(i, budget);
+    if (progress == Progress::infeasible) solution_.trapped = paths.trapped();
+    if (progress != Progress::done) return finished(progress);
+  }
+  return true;
+}
+
+// Row reduction and paths from present prices, which keep every matched edge tight.
+bool Solver::reduce_and_augment(std::int64_t bids, ListPaths::Budget budget) {
+  {
+    PhaseTimer timer(stats_.auction_seconds);
+    Auction auction(matching_, *lists_, stats_, interrupted_);
+    if (finished(auction.row_reduction(bids)) && solution_.status == Status::interrupted) return true;
+    solution_.status = Status::optimal;  // a row without finite cost: the paths name it
+  }
+  return augment_free(budget);
+}
+
+bool Solver::auction() {
+  const std::int64_t n = rows_;
+  double gap = 0.0, sum = 0.0;
+  std::int64_t counted = 0;
+  for (Index i = 0; i < rows_; ++i) {
+    const double best = lists_->best(i).best, bound = lists_->of(i).bound;
+    if (!(bound < kInfinity)) continue;
+    gap += bound - best;
+    sum += std::fabs(best);
+    ++counted;
+  }
+  if (counted > 0) gap /= static_cast<double>(counted), sum /= static_cast<double>(counted);
+  if (!(gap > 1e-6 * sum) || !(gap < kInfinity)) return false;
+
+  Auction auction(matching_, *lists_, stats_, interrupted_);
+  auction.set_scale(gap);
+  {
+    PhaseTimer timer(stats_.auction_seconds);
+    double epsilon = 0.02 * gap;
+    const double last = 0.002 * gap;
+    while (true) {
+      const std::int64_t rescans = stats_.rescans, bids = stats_.bids;
+      Progress progress = auction.phase(epsilon, 4 * n);
+      if (progress == Progress::interrupted) return finished(progress);
+      if (progress == Progress::infeasible || progress == Progress::done) break;
+      if (auction.free_rows() <= n / 64) break;
+      const bool hopeless = stats_.rescans - rescans > 2 * (stats_.bids - bids) / 5;
+      if (hopeless && (n <= 2048 || stats_.rescans > 16 * n)) return false;
+      epsilon *= 4.0;
+    }
+    while (true) {
+      std::int64_t budget = 48 * n;
+      Progress progress;
+      while (true) {
+        const std::int64_t rescans = stats_.rescans, bids = stats_.bids;
+        progress = auction.phase(epsilon, std::min<std::int64_t>(budget, 8 * n));
+        if (progress == Progress::interrupted) return finished(progress);
+        if (progress != Progress::budget_spent) break;
+        budget -= 8 * n;
+        const std::int64_t made = stats_.bids - bids, read = stats_.rescans - rescans;
+        if (budget <= 0 && (10 * read > 3 * made || stats_.bids > 400 * n)) break;
+        if (budget <= 0) budget = 8 * n;
+        if (read > 2 * made / 5 && (n <= 2048 || stats_.rescans > 16 * n)) return false;
+      }
+      if (progress != Progress::done || epsilon <= last) break;
+      epsilon = std::max(epsilon / 10.0, last);
+      progress = auction.free_unhappy(epsilon);
+      if (progress == Progress::interrupted) return finished(progress);
+    }
+    if (finished(auction.free_unhappy(0.0)) && solution_.status == Status::interrupted) return true;
+    auction.claim_tight();
+    const Progress progress = auction.row_reduction(20 * n);
+    if (progress == Progress::interrupted) return finished(progress);
+  }
+  ListPaths::Budget budget{kUnlimited, n <= 2048 ? 64 : kUnlimited};
+  return augment_free(budget) || dense_finish(kUnlimited);
+}
+
+void Solver::solve_large() {
+  const std::int64_t n = rows_;
+  if (few_values()) {
+    PhaseTimer timer(stats_.path_seconds);
+    DensePaths paths(costs_, matching_, stats_, interrupted_);
+    Progress progress = paths.claim_minima();
+    if (progress == Progress::done) progress = paths.reduce_rows(3 * n);
+    if (progress == Progress::done) progress = paths.augment_all(8 * n);
+    if (finished(progress)) {
+      if (solution_.status == Status::infeasible) solution_.trapped = paths.trapped();
+      whole_rows_ = true;
+      return;
+    }
+    matching_ = Matching(rows_, cols_);
+  }
+  {
+    PhaseTimer timer(stats_.first_pass_seconds);
+    if (plain_pass()) {
+      if (solution_.status != Status::optimal) return;
+    } else {
+      minima_.clear();
+    }
+    const bool complete =
+        !minima_.empty() &&
+        std::count(matching_.col_of_row.begin(), matching_.col_of_row.end(), kNone) == 0;
+    if (complete) return;
+    lists_ = std::make_unique<CandidateLists>(costs_, matching_, stats_);
+    if (minima_.empty()) {
+      if (square() && equal_minima()) {
+        matching_ = Matching(rows_, cols_);
+        if (dense_from_equal_columns()) return;
+      }
+      list_pass();
+      if (solution_.status != Status::optimal) return;
+      Auction(matching_, *lists_, stats_, interrupted_).claim_tight();
+    }
+    minima_.clear();
+  }
+  Auction start(matching_, *lists_, stats_, interrupted_);
+  if (square() && start.free_rows() > n / 2) {
+    if (column_start()) return;
+    start.claim_tight();
+  }
+  const std::int64_t free = start.free_rows();
+  if (!square()) {
+    if (reduce_and_augment(12 * n, {kUnlimited, kUnlimited})) return;
+    return;
+  }
+  double gap = 0.0;
+  if (all_listed_) {
+    for (Index i = 0; i < rows_; ++i) {
+      const double best = lists_->best(i).best;
+      if (best < lists_->of(i).bound) gap = 1.0;
+    }
+  }
+  if (static_cast<double>(free) <= 0.15 * static_cast<double>(n) || gap == 0.0) {
+    if (reduce_and_augment(12 * n, {20 * n, gap == 0.0 && all_listed_ ? 16 : kUnlimited})) return;
+    if (gap == 0.0 && all_listed_ && dense_finish(8 * n)) return;
+  }
+  if (auction()) return;
+  restart_dense();
+}
+
+// ---- The answer --------------------------------------------------------------------------
+
+void Solver::finish_with_certificate() {
+  PhaseTimer timer(stats_.certificate_seconds);
+  Certificate certificate;
+  if (!minima_.empty()) {  // price zero: the row minima are the duals
+    certificate = certificate_of(costs_, matching_, std::move(minima_));
+  } else {
+    certificate = certify(costs_, matching_, options_.threads);
+    stats_.row_reads += rows_;
+  }
+  solution_.u = std::move(certificate.u);
+  solution_.objective = certificate.objective;
+  solution_.gap = certificate.gap;
+}
+
+bool Solver::prices_dwarf_objective() const {
+  double magnitude = 0.0;
+  for (Index j = 0; j < cols_; ++j) magnitude = std::max(magnitude, std::fabs(matching_.v[j]));
+  if (magnitude == 0.0) return false;
+  Sum objective;
+  for (Index i = 0; i < rows_; ++i) {
+    const Index j = matching_.col_of_row[i];
+    objective.add(lists_ != nullptr ? lists_->cost(i, j) : costs_.cost(i, j));
+  }
+  return !(magnitude * 0x1p-50 <= 1e-10 * std::fabs(objective.value()) / rows_);
+}
+
+Solution Solver::run() {
+  if (rows_ == 0) return std::move(solution_);
+  if (std::int64_t{rows_} * cols_ <= kSmall) {
+    solve_small();
+    return std::move(solution_);
+  }
+  solve_large();
+  if (solution_.status == Status::optimal && !whole_rows_ && prices_dwarf_objective()) {
+    restart_dense();
+  }
+  if (solution_.status == Status::optimal && options_.certificate) finish_with_certificate();
+  return std::move(solution_);
 }
 
 }  // namespace
 
-Solution solve(const RowScanner& costs, const Interrupted& interrupted) {
-  const std::int64_t rows = costs.rows(), cols = costs.cols();
-  Solution solution{Status::optimal, Matching(rows, cols), {}};
-  Matching& matching = solution.matching;
-  auto ended = [&](Status status) {
-    solution.status = status;
-    return solution;
-  };
-
-  std::vector<double> scratch(cols);
-  for (std::int64_t i = 0; i < rows; ++i) {
-    if (interrupted()) return ended(Status::interrupted);
-    const double* cost = costs.row(i, scratch.data());
-    if (!is_valid(cost, cols)) return ended(Status::invalid);
-    const std::int64_t j = free_minimum(cost, matching);
-    if (j != kNone) matching.match(i, j);
-  }
-
-  PathFinder paths(costs, matching);
-  for (std::int64_t i = 0; i < rows; ++i) {
-    if (matching.col_of_row[i] != kNone) continue;
-    if (interrupted()) return ended(Status::interrupted);
-    if (!paths.augment(i)) {
-      solution.trapped = paths.trapped();
-      return ended(Status::infeasible);
-    }
-  }
-
-  Certificate certificate = certify(costs, matching);
-  solution.u = std::move(certificate.u);
-  solution.objective = certificate.objective;
-  solution.gap = certificate.gap;
-  return solution;
+Solution solve(const RowScanner& costs, const Options& options, const Interrupted& interrupted) {
+  return Solver(costs, options, interrupted).run();
 }
 
 }  // namespace bmatch
