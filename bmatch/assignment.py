@@ -7,7 +7,8 @@ same solver with its whole answer: duals, objective, gap, and matching by magnit
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -57,6 +58,7 @@ class Assignment:
     objective: float
     gap: float
     sign: Array | None = None
+    stats: Mapping[str, float] = field(default_factory=dict)
 
 
 def linear_sum_assignment(
@@ -93,6 +95,9 @@ def linear_sum_assignment(
     >>> col_ind
     array([1, 0, 2])
     """
+    pairs = _core.pairs(cost_matrix, maximize, 1)
+    if pairs is not None:
+        return pairs
     result = solve(cost_matrix, maximize=maximize)
     return result.row_ind, result.col_ind
 
@@ -132,7 +137,7 @@ def solve(
     matrix = as_matrix(cost)
     sense = _sense(maximize, sign_marginalized)
     tall = matrix.shape[0] > matrix.shape[1]  # the solver wants the short side as its rows
-    status, col_of_row, u, v, objective, gap, trapped, _ = _core.solve(
+    status, col_of_row, u, v, objective, gap, trapped, stats = _core.solve(
         matrix.T if tall else matrix, sense
     )
     if status == _Status.invalid:
@@ -163,6 +168,7 @@ def solve(
         objective=objective,
         gap=gap,
         sign=None if sign is None else like(sign),
+        stats=stats,
     )
 
 

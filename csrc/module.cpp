@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <numeric>
 #include <vector>
 
 #include "assignment/dense_scanner.h"
@@ -99,6 +100,39 @@ py::tuple solve_array(const py::array& cost, Sense sense, int threads, const py:
   });
 }
 
+// (row_ind, col_ind) of a matrix that can be scanned where it lies; None where the general way has
+// to be gone: any other kind of input, and every error.
+py::object pairs_array(const py::handle& cost, bool maximize, int threads) {
+  PyObject* const object = cost.ptr();
+  if (!py::detail::npy_api::get().PyArray_Check_(object)) return py::none();
+  const auto array = py::reinterpret_borrow<py::array>(cost);
+  if (array.ndim() != 2 || array.shape(0) > array.shape(1)) return py::none();
+  const int type = array.dtype().num();
+  if (type != py::detail::npy_api::NPY_FLOAT_ && type != py::detail::npy_api::NPY_DOUBLE_) {
+    return py::none();
+  }
+  const auto item = array.itemsize();
+  const bool plain = (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0 &&
+                     array.dtype().byteorder() == '=' && array.strides(0) % item == 0 &&
+                     array.strides(1) % item == 0;
+  if (!plain) return py::none();
+  const Sense sense = maximize ? Sense::maximize : Sense::minimize;
+  Options options;
+  options.threads = threads;
+  options.certificate = false;
+  return with_scanner(array, sense, [&](const RowScanner& scanner) -> py::object {
+    Solution s = [&] {
+      py::gil_scoped_release release;
+      return solve(scanner, options, SignalPoll());
+    }();
+    if (s.status == Status::interrupted) throw py::error_already_set();
+    if (s.status != Status::optimal) return py::none();
+    py::array_t<std::int64_t> rows(scanner.rows());
+    std::iota(rows.mutable_data(), rows.mutable_data() + scanner.rows(), std::int64_t{0});
+    return py::make_tuple(std::move(rows), to_indexes(s.matching.col_of_row));
+  });
+}
+
 py::tuple margins_array(const py::array& cost, Sense sense,
                         const py::array_t<std::int64_t, py::array::c_style>& col_of_row,
                         const py::array_t<double, py::array::c_style>& u,
@@ -137,6 +171,9 @@ PYBIND11_MODULE(_core, m) {
         py::arg("prices") = py::none(),
         "(status, col_of_row, row_dual, col_dual, objective, gap, trapped, stats) of the "
         "minimised costs; rows must not outnumber columns.");
+  m.def("pairs", &pairs_array, py::arg("cost"), py::arg("maximize"), py::arg("threads"),
+        "(row_ind, col_ind) of a plain float matrix with at least as many columns as rows, or "
+        "None for anything else and for every error.");
   m.def("margins", &margins_array, py::arg("cost"), py::arg("sense"), py::arg("col_of_row"),
         py::arg("row_dual"), py::arg("col_dual"), py::arg("search_limit"),
         "(loss, exact) of every row; duals of the minimised costs.");
