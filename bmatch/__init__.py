@@ -13,14 +13,31 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Assignment": "assignment",
+    "Certificate": "assignment",
+    "batch_linear_sum_assignment": "assignment",
+    "certify": "assignment",
     "linear_sum_assignment": "assignment",
     "solve": "assignment",
 }
 
 if TYPE_CHECKING:
-    from bmatch.assignment import Assignment, linear_sum_assignment, solve
+    from bmatch.assignment import (
+        Assignment,
+        Certificate,
+        batch_linear_sum_assignment,
+        certify,
+        linear_sum_assignment,
+        solve,
+    )
 
-__all__ = ["Assignment", "linear_sum_assignment", "solve"]
+__all__ = [
+    "Assignment",
+    "Certificate",
+    "batch_linear_sum_assignment",
+    "certify",
+    "linear_sum_assignment",
+    "solve",
+]
 
 
 def __getattr__(name: str) -> Any:

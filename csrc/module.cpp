@@ -7,9 +7,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
+#include <limits>
+#include <memory>
 #include <numeric>
 #include <vector>
 
+#include "assignment/batch.h"
 #include "assignment/dense_scanner.h"
 #include "assignment/margin.h"
 #include "assignment/solver.h"
@@ -51,18 +55,57 @@ std::vector<T> to_vector(const py::array_t<T, py::array::c_style>& values) {
   return {values.data(), values.data() + values.size()};
 }
 
+// A row-major copy of a matrix whose rows lie far apart in memory, made in square blocks.
 template <typename T>
-DenseScanner<T> scanner_of(const py::array& cost, Sense sense) {
+std::unique_ptr<T[]> packed(const CostView<T>& view) {
+  constexpr std::int64_t kBlock = 32;
+  std::unique_ptr<T[]> copy(new T[static_cast<std::size_t>(view.rows * view.cols)]);
+  for (std::int64_t i0 = 0; i0 < view.rows; i0 += kBlock) {
+    const std::int64_t i1 = std::min(i0 + kBlock, view.rows);
+    for (std::int64_t j0 = 0; j0 < view.cols; j0 += kBlock) {
+      const std::int64_t j1 = std::min(j0 + kBlock, view.cols);
+      for (std::int64_t i = i0; i < i1; ++i) {
+        const T* row = view.data + i * view.row_stride;
+        for (std::int64_t j = j0; j < j1; ++j) copy[i * view.cols + j] = row[j * view.col_stride];
+      }
+    }
+  }
+  return copy;
+}
+
+template <typename T, typename F>
+auto with_scanner_of(CostView<T> view, F f) {
+  constexpr std::int64_t kLine = 64 / sizeof(T);
+  if (view.rows > std::numeric_limits<Index>::max() - kPad ||
+      view.cols > std::numeric_limits<Index>::max() - kPad) {
+    throw py::value_error("the cost matrix has more than 2**31 rows or columns");
+  }
+  // Rows that use a part of each cache line only are cheaper to copy once than to gather often.
+  std::unique_ptr<T[]> copy;
+  if (std::abs(view.col_stride) >= kLine && view.rows > 1) {
+    {
+      py::gil_scoped_release release;
+      copy = packed(view);
+    }
+    view.data = copy.get();
+    view.row_stride = view.cols;
+    view.col_stride = 1;
+  }
+  return f(DenseScanner<T>(view));
+}
+
+template <typename T>
+CostView<T> view_of(const py::array& cost, Sense sense) {
   const auto item = static_cast<py::ssize_t>(sizeof(T));
-  return DenseScanner<T>({static_cast<const T*>(cost.data()), cost.shape(0), cost.shape(1),
-                          cost.strides(0) / item, cost.strides(1) / item, sense});
+  return {static_cast<const T*>(cost.data()), cost.shape(0), cost.shape(1),
+          cost.strides(0) / item, cost.strides(1) / item, sense};
 }
 
 // Calls f with a scanner of the array's own type.
 template <typename F>
 auto with_scanner(const py::array& cost, Sense sense, F f) {
-  if (py::isinstance<py::array_t<float>>(cost)) return f(scanner_of<float>(cost, sense));
-  if (py::isinstance<py::array_t<double>>(cost)) return f(scanner_of<double>(cost, sense));
+  if (py::isinstance<py::array_t<float>>(cost)) return with_scanner_of(view_of<float>(cost, sense), f);
+  if (py::isinstance<py::array_t<double>>(cost)) return with_scanner_of(view_of<double>(cost, sense), f);
   throw py::type_error("bmatch._core takes float32 and float64 matrices");
 }
 
@@ -79,9 +122,12 @@ py::dict to_dict(const Stats& stats, Index rows) {
   return d;
 }
 
-py::tuple solve_array(const py::array& cost, Sense sense, int threads, const py::object& prices) {
+py::tuple solve_array(const py::array& cost, Sense sense, int threads, bool certificate,
+                      const py::object& prices, std::int64_t small) {
   Options options;
   options.threads = threads;
+  options.certificate = certificate;
+  options.small = small;
   std::vector<double> start;
   if (!prices.is_none()) {
     start = to_vector(prices.cast<py::array_t<double, py::array::c_style>>());
@@ -133,6 +179,29 @@ py::object pairs_array(const py::handle& cost, bool maximize, int threads) {
   });
 }
 
+// Column of each row for every problem of [B, n, m], and the first that has no answer, or B.
+template <typename T>
+py::tuple batch_of(const py::array& costs, Sense sense, int threads) {
+  const auto item = static_cast<py::ssize_t>(sizeof(T));
+  const Batch<T> batch{static_cast<const T*>(costs.data()), costs.shape(0), costs.shape(1),
+                       costs.shape(2), costs.strides(0) / item, costs.strides(1) / item,
+                       costs.strides(2) / item, sense};
+  py::array_t<std::int64_t> out({costs.shape(0), costs.shape(1)});
+  std::int64_t* const data = out.mutable_data();
+  const BatchResult result = [&] {
+    py::gil_scoped_release release;
+    return solve_batch(batch, threads, data, SignalPoll());
+  }();
+  if (result.status == Status::interrupted) throw py::error_already_set();
+  return py::make_tuple(result.status, result.problem, std::move(out));
+}
+
+py::tuple batch_array(const py::array& costs, Sense sense, int threads) {
+  if (py::isinstance<py::array_t<float>>(costs)) return batch_of<float>(costs, sense, threads);
+  if (py::isinstance<py::array_t<double>>(costs)) return batch_of<double>(costs, sense, threads);
+  throw py::type_error("bmatch._core takes float32 and float64 matrices");
+}
+
 py::tuple margins_array(const py::array& cost, Sense sense,
                         const py::array_t<std::int64_t, py::array::c_style>& col_of_row,
                         const py::array_t<double, py::array::c_style>& u,
@@ -167,13 +236,15 @@ PYBIND11_MODULE(_core, m) {
       .value("infeasible", Status::infeasible)
       .value("invalid", Status::invalid)
       .value("interrupted", Status::interrupted);
-  m.def("solve", &solve_array, py::arg("cost"), py::arg("sense"), py::arg("threads") = 1,
-        py::arg("prices") = py::none(),
+  m.def("solve", &solve_array, py::arg("cost"), py::arg("sense"), py::arg("threads"),
+        py::arg("certificate"), py::arg("prices"), py::arg("small") = kSmall,
         "(status, col_of_row, row_dual, col_dual, objective, gap, trapped, stats) of the "
         "minimised costs; rows must not outnumber columns.");
   m.def("pairs", &pairs_array, py::arg("cost"), py::arg("maximize"), py::arg("threads"),
         "(row_ind, col_ind) of a plain float matrix with at least as many columns as rows, or "
         "None for anything else and for every error.");
+  m.def("batch", &batch_array, py::arg("costs"), py::arg("sense"), py::arg("threads"),
+        "(status, problem, col_of_row [B, n]); problem is the first without an answer.");
   m.def("margins", &margins_array, py::arg("cost"), py::arg("sense"), py::arg("col_of_row"),
         py::arg("row_dual"), py::arg("col_dual"), py::arg("search_limit"),
         "(loss, exact) of every row; duals of the minimised costs.");

@@ -12,7 +12,8 @@ constexpr std::uint8_t kLong = 255;  // in size_: the list has outgrown its slot
 
 // Where the sweep over row i starts: rows that tie everywhere then list different columns.
 Index start_of(Index i, Index cols) {
-  return static_cast<Index>((std::int64_t{i} * kPad) % padded(cols) / kPad * kPad) % std::max(cols / kPad * kPad, Index{1});
+  const Index blocks = cols / kPad;
+  return blocks == 0 ? 0 : i % blocks * kPad;
 }
 
 }  // namespace
@@ -40,9 +41,14 @@ CandidateLists::List CandidateLists::of(Index i) const {
   return {cost_.get() + at, col_.get() + at, size_[i], bound_[i]};
 }
 
-bool CandidateLists::scan_at_zero(Index i, RowScanner::Scratch& scratch) {
+bool CandidateLists::scan(Index i, RowScanner::Scratch& scratch) {
   CandidateRow made = slot(i);
-  costs_.candidates(i, {}, start_of(i, costs_.cols()), made, scratch);
+  PriceView prices;
+  if (magnitude_ > 0.0) {  // a scan at prices takes the costs for valid: this one looks first
+    if (!costs_.minima(i, scratch).valid) return false;
+    prices = {matching_.v.data(), rounded_.data(), magnitude_};
+  }
+  costs_.candidates(i, prices, start_of(i, costs_.cols()), made, scratch);
   keep(i, made);
   return made.valid;
 }

@@ -60,9 +60,9 @@ class CandidateLists {
     return costs_.cost(i, j);
   }
 
-  // Makes the list again at price zero, in any thread; false if a cost is NaN or -infinity.
-  // Counts nothing.
-  bool scan_at_zero(Index i, RowScanner::Scratch& scratch);
+  // Makes the list at present prices, in any thread, for a pass over all rows; false if a cost is
+  // NaN or -infinity.  Counts nothing.
+  bool scan(Index i, RowScanner::Scratch& scratch);
 
   // Makes the list again at present prices.
   void rescan(Index i);

@@ -19,14 +19,17 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr std::int64_t kUnlimited = std::numeric_limits<std::int64_t>::max();
 
-// Up to this many entries whole rows, copied to float64, beat lists.
-constexpr std::int64_t kSmall = 256 * 256;
+// From this many entries on, starting threads pays.
+constexpr std::int64_t kThreaded = std::int64_t{1} << 22;
 
 class Solver {
  public:
   Solver(const RowScanner& costs, const Options& options, const Interrupted& interrupted)
       : costs_(costs),
         options_(options),
+        threads_(options.threads >= 0 ? options.threads
+                 : std::int64_t{costs.rows()} * costs.cols() >= kThreaded ? -options.threads
+                                                                          : 1),
         interrupted_(interrupted),
         rows_(costs.rows()),
         cols_(costs.cols()),
@@ -41,11 +44,10 @@ class Solver {
   bool finished(Progress progress);
 
   void solve_small();
+  bool solve_warm();
   void solve_large();
-  bool first_pass();
   bool plain_pass();
   bool list_pass();
-  void claim_listed();
   bool few_values() const;
   bool equal_minima();
   bool dense_from_equal_columns();
@@ -60,6 +62,7 @@ class Solver {
 
   const RowScanner& costs_;
   const Options& options_;
+  const int threads_;
   const Interrupted& interrupted_;
   const Index rows_, cols_;
   Solution solution_;
@@ -164,11 +167,11 @@ bool Solver::plain_pass() {
   std::vector<Index> wanted(rows_);
   Index collisions = 0;
   std::atomic<bool> valid{true};
-  const Index step = options_.threads > 1 ? 1024 : 64;
+  const Index step = threads_ > 1 ? 1024 : 64;
   for (Index begin = 0; begin < rows_; begin += step) {
     if (interrupted_()) return !finished(Progress::interrupted);
     const Index end = std::min(begin + step, rows_);
-    parallel_rows(costs_, options_.threads, begin, end, [&](Index i, RowScanner::Scratch& scratch) {
+    parallel_rows(costs_, threads_, begin, end, [&](Index i, RowScanner::Scratch& scratch) {
       const RowMinima m = costs_.minima(i, scratch);
       minima_[i] = m.best;
       wanted[i] = m.col;
@@ -190,23 +193,22 @@ bool Solver::plain_pass() {
   return true;
 }
 
-// Lists for all rows at price zero.
+// Lists for all rows at present prices; false if the solve has ended.
 bool Solver::list_pass() {
-  matching_ = Matching(rows_, cols_);
   std::atomic<bool> valid{true};
   const auto step = static_cast<Index>(
       std::max<std::int64_t>(256, (std::int64_t{1} << 27) / cols_));  // about 0.1 s a thread
   for (Index begin = 0; begin < rows_; begin += step) {
-    if (interrupted_()) return finished(Progress::interrupted);
+    if (interrupted_()) return !finished(Progress::interrupted);
     const Index end = begin + std::min(step, rows_ - begin);
-    parallel_rows(costs_, options_.threads, begin, end, [&](Index i, RowScanner::Scratch& scratch) {
-      if (!lists_->scan_at_zero(i, scratch)) valid.store(false, std::memory_order_relaxed);
+    parallel_rows(costs_, threads_, begin, end, [&](Index i, RowScanner::Scratch& scratch) {
+      if (!lists_->scan(i, scratch)) valid.store(false, std::memory_order_relaxed);
     });
     stats_.row_reads += end - begin;
   }
   if (!valid) solution_.status = Status::invalid;
   all_listed_ = true;
-  return true;
+  return valid;
 }
 
 bool Solver::column_start() {
@@ -228,7 +230,7 @@ bool Solver::column_start() {
     matching_.v[j] = least[j] < kInfinity ? least[j] - greatest : 0.0;
   }
   lists_->prices_changed(false);
-  return false;
+  return !list_pass();
 }
 
 // Equal or nearly equal rows: prices from the columns' own minima leave exact ties, on which free
@@ -354,8 +356,30 @@ bool Solver::auction() {
   return augment_free(budget) || dense_finish(kUnlimited);
 }
 
+// From the prices of a similar problem; false if that came to nothing.
+bool Solver::solve_warm() {
+  const auto& given = *options_.prices;
+  double greatest = -kInfinity;
+  for (const double price : given) {
+    if (!std::isfinite(price)) return false;
+    greatest = std::max(greatest, price);
+  }
+  for (Index j = 0; j < cols_; ++j) matching_.v[j] = given[j] - greatest;
+  lists_ = std::make_unique<CandidateLists>(costs_, matching_, stats_);
+  if (!list_pass()) return true;
+  Auction(matching_, *lists_, stats_, interrupted_).claim_tight();
+  if (reduce_and_augment(12 * std::int64_t{rows_}, {20 * std::int64_t{rows_}, kUnlimited})) return true;
+  return auction();
+}
+
 void Solver::solve_large() {
   const std::int64_t n = rows_;
+  if (square() && options_.prices != nullptr) {
+    if (solve_warm()) return;
+    matching_ = Matching(rows_, cols_);
+    lists_.reset();
+    all_listed_ = false;
+  }
   if (few_values()) {
     PhaseTimer timer(stats_.path_seconds);
     DensePaths paths(costs_, matching_, stats_, interrupted_);
@@ -382,12 +406,12 @@ void Solver::solve_large() {
     if (complete) return;
     lists_ = std::make_unique<CandidateLists>(costs_, matching_, stats_);
     if (minima_.empty()) {
-      if (square() && equal_minima()) {
+      if (square() && rows_ >= 64 && equal_minima()) {
         matching_ = Matching(rows_, cols_);
         if (dense_from_equal_columns()) return;
       }
-      list_pass();
-      if (solution_.status != Status::optimal) return;
+      matching_ = Matching(rows_, cols_);
+      if (!list_pass()) return;
       Auction(matching_, *lists_, stats_, interrupted_).claim_tight();
     }
     minima_.clear();
@@ -425,7 +449,7 @@ void Solver::finish_with_certificate() {
   if (!minima_.empty()) {  // price zero: the row minima are the duals
     certificate = certificate_of(costs_, matching_, std::move(minima_));
   } else {
-    certificate = certify(costs_, matching_, options_.threads);
+    certificate = certify(costs_, matching_, threads_);
     stats_.row_reads += rows_;
   }
   solution_.u = std::move(certificate.u);
@@ -447,7 +471,7 @@ bool Solver::prices_dwarf_objective() const {
 
 Solution Solver::run() {
   if (rows_ == 0) return std::move(solution_);
-  if (std::int64_t{rows_} * cols_ <= kSmall) {
+  if (std::int64_t{rows_} * cols_ <= options_.small) {
     solve_small();
     return std::move(solution_);
   }

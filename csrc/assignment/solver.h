@@ -48,10 +48,14 @@ namespace bmatch {
 
 enum class Status { optimal, infeasible, invalid, interrupted };
 
+// Up to this many entries whole rows, copied to float64, beat lists.
+constexpr std::int64_t kSmall = 256 * 256;
+
 struct Options {
-  int threads = 1;
+  int threads = 1;                               // negative: as many for large matrices only
   bool certificate = true;                       // otherwise u, objective and gap are left out
   const std::vector<double>* prices = nullptr;   // [cols], of a similar problem
+  std::int64_t small = kSmall;                   // up to so many entries no lists are made
 };
 
 struct Solution {
