@@ -169,8 +169,9 @@ Progress DensePaths::augment(Index free_row, std::int64_t& sweeps) {
   if (progress == Progress::done && state_.free_col == kNone) progress = Progress::infeasible;
 
   const double length = state_.free_distance;
-  for (const Settled& s : settled_) {
-    price_[s.col] = progress == Progress::done ? s.price + (s.distance - length) : s.price;
+  for (const Settled& s : settled_) {  // rounding can make the path end before what it passed
+    const double fall = progress == Progress::done ? std::min(s.distance - length, 0.0) : 0.0;
+    price_[s.col] = s.price + fall;
   }
   std::fill(distance_.begin(), distance_.end(), kInfinity);
   if (progress != Progress::done) return progress;
