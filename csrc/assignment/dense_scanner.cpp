@@ -25,35 +25,41 @@ const double* DenseScanner<T>::row(Index i, double* scratch) const {
 }
 
 template <typename T>
+Progress DenseScanner<T>::solve_small(SmallProblem& problem) const {
+  if constexpr (sizeof(T) == sizeof(double)) return row_kernels().small_f64(view_, problem);
+  else return row_kernels().small_f32(view_, problem);
+}
+
+template <typename T>
 RowMinima DenseScanner<T>::minima(Index i, Scratch& scratch) const {
-  return scans_.minima(stored(i, scratch), scanned_, bits_);
+  return scans_.minima(stored(i, scratch), cols(), bits_);
 }
 
 template <typename T>
 void DenseScanner<T>::candidates(Index i, PriceView prices, Index start, CandidateRow& out,
                                  Scratch& scratch) const {
-  scans_.candidates(stored(i, scratch), scanned_, bits_, prices, start, out);
+  scans_.candidates(stored(i, scratch), cols(), bits_, prices, start, out);
 }
 
 template <typename T>
 BestTwo DenseScanner<T>::best_two(Index i, const double* v, const std::uint8_t* free,
                                   Scratch& scratch) const {
-  return scans_.best_two(stored(i, scratch), scanned_, bits_, v, free);
+  return scans_.best_two(stored(i, scratch), cols(), bits_, v, free);
 }
 
 template <typename T>
 void DenseScanner<T>::relax(Index i, double base, PathState& state, Scratch& scratch) const {
-  scans_.relax(stored(i, scratch), scanned_, bits_, i, base, state);
+  scans_.relax(stored(i, scratch), cols(), bits_, i, base, state);
 }
 
 template <typename T>
 void DenseScanner<T>::lower(Index i, double u, double* least, Scratch& scratch) const {
-  scans_.lower(stored(i, scratch), scanned_, bits_, u, least);
+  scans_.lower(stored(i, scratch), cols(), bits_, u, least);
 }
 
 template <typename T>
 bool DenseScanner<T>::widen(Index i, double* out, Scratch& scratch) const {
-  return scans_.widen(stored(i, scratch), scanned_, bits_, out);
+  return scans_.widen(stored(i, scratch), cols(), bits_, out);
 }
 
 template class DenseScanner<float>;

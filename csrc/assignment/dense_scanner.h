@@ -12,16 +12,7 @@ template <typename T>
 class DenseScanner final : public RowScanner {
  public:
   explicit DenseScanner(const CostView<T>& view)
-      : view_(view), bits_(view.sense), scans_(row_kernels().scans<T>()),
-        scanned_(static_cast<Index>(view.cols)) {}
-
-  // For a matrix whose rows are filled up with infinite costs to padded(cols) entries: scans run
-  // to the end of the padding.
-  static DenseScanner of_padded(const CostView<T>& view) {
-    DenseScanner scanner(view);
-    scanner.scanned_ = padded(scanner.cols());
-    return scanner;
-  }
+      : view_(view), bits_(view.sense), scans_(row_kernels().scans<T>()) {}
 
   Index rows() const override { return static_cast<Index>(view_.rows); }
   Index cols() const override { return static_cast<Index>(view_.cols); }
@@ -30,6 +21,7 @@ class DenseScanner final : public RowScanner {
     return static_cast<double>(bits_(view_.data[i * view_.row_stride + j * view_.col_stride]));
   }
 
+  Progress solve_small(SmallProblem& problem) const override;
   RowMinima minima(Index i, Scratch& scratch) const override;
   void candidates(Index i, PriceView prices, Index start, CandidateRow& out,
                   Scratch& scratch) const override;
@@ -45,7 +37,6 @@ class DenseScanner final : public RowScanner {
   CostView<T> view_;
   CostBits<T> bits_;
   const RowScans<T>& scans_;
-  Index scanned_;  // columns that a scan covers
 };
 
 extern template class DenseScanner<float>;

@@ -79,6 +79,24 @@ struct RowScans {
   bool (*widen)(const T* row, Index cols, CostBits<T> bits, double* out);
 };
 
+// A small matrix and all that is needed to solve it; see small.h.
+struct SmallProblem {
+  struct Settled {
+    Index col;
+    double price, distance;
+  };
+  Index rows, cols, stride;            // stride: columns filled up to a multiple of 8
+  double* cost;                        // [rows, stride]
+  double* minimum;                     // [rows]
+  double *price, *distance;            // [stride]
+  Settled* settled;                    // [rows]
+  Index *col_of_row, *free_rows;       // [rows]
+  Index *row_of_col, *predecessor;     // [stride]
+  std::uint8_t* free;                  // [stride / 8]
+  std::int64_t bids = 0, augmentations = 0;
+  Index trapped_from = kNone, settled_count = 0;  // after Progress::infeasible
+};
+
 struct ListBest {
   double best, second;
   Index col;
@@ -90,6 +108,9 @@ struct RowKernels {
   RowScans<double> f64;
   // Best two of cost_k - v[col_k], k < size (a multiple of 8).
   ListBest (*list_best)(const double* cost, const Index* col, int size, const double* v);
+  // Costs are read from the view; the answer is in col_of_row, row_of_col and price.
+  Progress (*small_f32)(const CostView<float>& view, SmallProblem& problem);
+  Progress (*small_f64)(const CostView<double>& view, SmallProblem& problem);
 
   template <typename T>
   const RowScans<T>& scans() const {

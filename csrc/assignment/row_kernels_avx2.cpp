@@ -25,10 +25,13 @@ namespace {
 #include "simd_avx2.h"
 //
 #include "row_kernels_impl.h"
+//
+#include "small_impl.h"
 
 }  // namespace
 
-const RowKernels kAvx2Kernels = {"avx2", row_scans<float>(), row_scans<double>(), list_best};
+const RowKernels kAvx2Kernels = {"avx2", row_scans<float>(), row_scans<double>(), list_best,
+    solve_small<float>, solve_small<double>};
 
 }  // namespace bmatch
 

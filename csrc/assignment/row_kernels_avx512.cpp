@@ -27,10 +27,13 @@ namespace {
 #include "simd_avx512.h"
 //
 #include "row_kernels_impl.h"
+//
+#include "small_impl.h"
 
 }  // namespace
 
-const RowKernels kAvx512Kernels = {"avx512", row_scans<float>(), row_scans<double>(), list_best};
+const RowKernels kAvx512Kernels = {"avx512", row_scans<float>(), row_scans<double>(), list_best,
+    solve_small<float>, solve_small<double>};
 
 }  // namespace bmatch
 

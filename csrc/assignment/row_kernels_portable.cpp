@@ -22,9 +22,12 @@ inline float next_below(float x) {
 #include "simd_portable.h"
 //
 #include "row_kernels_impl.h"
+//
+#include "small_impl.h"
 
 }  // namespace
 
-const RowKernels kPortableKernels = {"portable", row_scans<float>(), row_scans<double>(), list_best};
+const RowKernels kPortableKernels = {"portable", row_scans<float>(), row_scans<double>(), list_best,
+    solve_small<float>, solve_small<double>};
 
 }  // namespace bmatch

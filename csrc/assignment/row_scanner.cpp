@@ -1,10 +1,22 @@
 #include "row_scanner.h"
 
+#include <algorithm>
+
 namespace bmatch {
 
 namespace {
 const RowScans<double>& scans() { return row_kernels().f64; }
 }  // namespace
+
+Progress RowScanner::solve_small(SmallProblem& problem) const {
+  std::vector<double> matrix(static_cast<std::size_t>(rows()) * cols()), scratch(padded(cols()));
+  for (Index i = 0; i < rows(); ++i) {
+    const double* costs = row(i, scratch.data());
+    std::copy_n(costs, cols(), matrix.begin() + std::int64_t{i} * cols());
+  }
+  return row_kernels().small_f64({matrix.data(), rows(), cols(), cols(), 1, Sense::minimize},
+                                 problem);
+}
 
 RowMinima RowScanner::minima(Index i, Scratch& scratch) const {
   return scans().minima(row(i, scratch.data()), cols(), {});

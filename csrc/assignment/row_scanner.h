@@ -30,6 +30,9 @@ class RowScanner {
   virtual const double* row(Index i, double* scratch) const = 0;
   virtual double cost(Index i, Index j) const = 0;
 
+  // Solves the whole problem by the small solver (small.h).
+  virtual Progress solve_small(SmallProblem& problem) const;
+
   // The scans of row_kernels.h on row i.
   virtual RowMinima minima(Index i, Scratch& scratch) const;
   virtual void candidates(Index i, PriceView prices, Index start, CandidateRow& out,

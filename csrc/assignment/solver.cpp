@@ -1,6 +1,7 @@
 #include "solver.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -10,8 +11,8 @@
 #include "candidates.h"
 #include "certify.h"
 #include "dense_paths.h"
-#include "dense_scanner.h"
 #include "parallel.h"
+#include "small.h"
 
 namespace bmatch {
 namespace {
@@ -89,39 +90,10 @@ bool Solver::finished(Progress progress) {
 // ---- Whole rows --------------------------------------------------------------------------
 
 void Solver::solve_small() {
-  const Index stride = padded(cols_);
-  std::vector<double> copy(static_cast<std::size_t>(rows_) * stride);
-  RowScanner::Scratch scratch = costs_.scratch();
-  bool valid = true;
-  {
-    PhaseTimer timer(stats_.first_pass_seconds);
-    for (Index i = 0; i < rows_; ++i) {
-      valid &= costs_.widen(i, copy.data() + std::int64_t{i} * stride, scratch);
-    }
-    stats_.row_reads += rows_;
-  }
-  if (!valid) {
-    solution_.status = Status::invalid;
-    return;
-  }
-  const auto wide = DenseScanner<double>::of_padded(
-      {copy.data(), rows_, cols_, stride, 1, Sense::minimize});
-  DensePaths paths(wide, matching_, stats_, interrupted_);
-  {
-    PhaseTimer timer(stats_.auction_seconds);
-    if (finished(paths.claim_minima()) && solution_.status != Status::optimal) return;
-    if (square()) finished(paths.reduce_columns());
-    if (solution_.status == Status::optimal) finished(paths.reduce_rows(3 * std::int64_t{rows_}));
-    if (solution_.status != Status::optimal) return;
-  }
   PhaseTimer timer(stats_.path_seconds);
-  finished(paths.augment_all());
-  if (solution_.status == Status::infeasible) solution_.trapped = paths.trapped();
-  if (solution_.status != Status::optimal || !options_.certificate) return;
-  Certificate certificate = certify(wide, matching_, 1);
-  solution_.u = std::move(certificate.u);
-  solution_.objective = certificate.objective;
-  solution_.gap = certificate.gap;
+  SmallAnswer answer = bmatch::solve_small(costs_, matching_, stats_);
+  finished(answer.progress);
+  solution_.trapped = std::move(answer.trapped);
 }
 
 // Paths over whole rows for all free rows; false if `sweeps` rows were not enough.
@@ -473,11 +445,11 @@ Solution Solver::run() {
   if (rows_ == 0) return std::move(solution_);
   if (std::int64_t{rows_} * cols_ <= options_.small) {
     solve_small();
-    return std::move(solution_);
-  }
-  solve_large();
-  if (solution_.status == Status::optimal && !whole_rows_ && prices_dwarf_objective()) {
-    restart_dense();
+  } else {
+    solve_large();
+    if (solution_.status == Status::optimal && !whole_rows_ && prices_dwarf_objective()) {
+      restart_dense();
+    }
   }
   if (solution_.status == Status::optimal && options_.certificate) finish_with_certificate();
   return std::move(solution_);
