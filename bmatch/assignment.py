@@ -6,7 +6,6 @@ same solver with its whole answer: duals, objective, gap, and matching by magnit
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 import sys
@@ -99,7 +98,7 @@ def linear_sum_assignment(
     >>> col_ind
     array([1, 0, 2])
     """
-    pairs = _core.pairs(cost_matrix, maximize, _threads())
+    pairs = _core.pairs(cost_matrix, maximize, _DEFAULT_THREADS)
     if pairs is not None:
         return pairs
     answer = _solve(cost_matrix, _sense(maximize, False), certificate=False)
@@ -423,13 +422,12 @@ def _exact_integers(array: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], int]:
 def _threads(asked: int | None = None) -> int:
     """Threads for a solve; negative for the default, which small matrices do not use."""
     if asked is None:
-        return -_physical_cores()
+        return _DEFAULT_THREADS
     if asked < 1:
         raise ValueError(f"num_threads must be at least 1, got {asked}: leave it out for all cores")
     return asked
 
 
-@functools.cache
 def _physical_cores() -> int:
     """Cores, not hardware threads, that this process may run on."""
     if not hasattr(os, "sched_getaffinity"):
@@ -443,6 +441,8 @@ def _physical_cores() -> int:
             cores.add(str(cpu))
     return len(cores)
 
+
+_DEFAULT_THREADS = -_physical_cores()
 
 class _Answer(NamedTuple):
     matrix: npt.NDArray[Any]

@@ -148,25 +148,23 @@ py::tuple solve_array(const py::array& cost, Sense sense, int threads, bool cert
 
 // (row_ind, col_ind) of a matrix that can be scanned where it lies; None where the general way has
 // to be gone: any other kind of input, and every error.
-py::object pairs_array(const py::handle& cost, bool maximize, int threads) {
-  PyObject* const object = cost.ptr();
-  if (!py::detail::npy_api::get().PyArray_Check_(object)) return py::none();
+py::object pairs_of(py::handle cost, bool maximize, int threads) {
+  using Api = py::detail::npy_api;
+  if (!Api::get().PyArray_Check_(cost.ptr())) return py::none();
   const auto array = py::reinterpret_borrow<py::array>(cost);
   if (array.ndim() != 2 || array.shape(0) > array.shape(1)) return py::none();
-  const int type = array.dtype().num();
-  if (type != py::detail::npy_api::NPY_FLOAT_ && type != py::detail::npy_api::NPY_DOUBLE_) {
-    return py::none();
-  }
-  const auto item = array.itemsize();
-  const bool plain = (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0 &&
-                     array.dtype().byteorder() == '=' && array.strides(0) % item == 0 &&
-                     array.strides(1) % item == 0;
+  const py::dtype dtype = array.dtype();
+  const bool single = dtype.num() == Api::NPY_FLOAT_;
+  if (!single && dtype.num() != Api::NPY_DOUBLE_) return py::none();
+  const py::ssize_t item = single ? 4 : 8;
+  const bool plain = (array.flags() & Api::NPY_ARRAY_ALIGNED_) != 0 && dtype.byteorder() == '=' &&
+                     array.strides(0) % item == 0 && array.strides(1) == item;
   if (!plain) return py::none();
   const Sense sense = maximize ? Sense::maximize : Sense::minimize;
   Options options;
   options.threads = threads;
   options.certificate = false;
-  return with_scanner(array, sense, [&](const RowScanner& scanner) -> py::object {
+  auto answer = [&](const RowScanner& scanner) -> py::object {
     Solution s = [&] {
       py::gil_scoped_release release;
       return solve(scanner, options, SignalPoll());
@@ -176,8 +174,37 @@ py::object pairs_array(const py::handle& cost, bool maximize, int threads) {
     py::array_t<std::int64_t> rows(scanner.rows());
     std::iota(rows.mutable_data(), rows.mutable_data() + scanner.rows(), std::int64_t{0});
     return py::make_tuple(std::move(rows), to_indexes(s.matching.col_of_row));
-  });
+  };
+  return single ? with_scanner_of(view_of<float>(array, sense), answer)
+                : with_scanner_of(view_of<double>(array, sense), answer);
 }
+
+// As a bare C function: the call itself is a good part of a solve of two rows.
+PyObject* pairs_entry(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
+  if (count != 3) {
+    PyErr_SetString(PyExc_TypeError, "pairs takes cost, maximize and threads");
+    return nullptr;
+  }
+  const int maximize = PyObject_IsTrue(arguments[1]);
+  const long threads = PyLong_AsLong(arguments[2]);
+  if (maximize < 0 || (threads == -1 && PyErr_Occurred() != nullptr)) return nullptr;
+  try {
+    return pairs_of(arguments[0], maximize != 0, static_cast<int>(threads)).release().ptr();
+  } catch (py::error_already_set& error) {
+    error.restore();
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+  }
+  return nullptr;
+}
+
+PyMethodDef pairs_method = {
+    "pairs", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(pairs_entry)),
+    METH_FASTCALL,
+    "pairs(cost, maximize, threads): (row_ind, col_ind) of a plain float matrix with at least as "
+    "many columns as rows, or None for anything else and for every error."};
 
 // Column of each row for every problem of [B, n, m], and the first that has no answer, or B.
 template <typename T>
@@ -240,9 +267,7 @@ PYBIND11_MODULE(_core, m) {
         py::arg("certificate"), py::arg("prices"), py::arg("small") = kSmall,
         "(status, col_of_row, row_dual, col_dual, objective, gap, trapped, stats) of the "
         "minimised costs; rows must not outnumber columns.");
-  m.def("pairs", &pairs_array, py::arg("cost"), py::arg("maximize"), py::arg("threads"),
-        "(row_ind, col_ind) of a plain float matrix with at least as many columns as rows, or "
-        "None for anything else and for every error.");
+  m.attr("pairs") = py::reinterpret_steal<py::object>(PyCFunction_New(&pairs_method, nullptr));
   m.def("batch", &batch_array, py::arg("costs"), py::arg("sense"), py::arg("threads"),
         "(status, problem, col_of_row [B, n]); problem is the first without an answer.");
   m.def("margins", &margins_array, py::arg("cost"), py::arg("sense"), py::arg("col_of_row"),

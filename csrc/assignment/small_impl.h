@@ -97,6 +97,8 @@ class SmallSolver {
   }
 
   void reduce_rows() {
+    const Index stride = p_.stride;
+    double* const price_of = p_.price;
     Index bids = 3 * p_.rows;
     for (int round = 0; round < 2 && free_ > 0; ++round) {
       // The list is read from the front and what is left is written behind the reader; a displaced
@@ -113,8 +115,8 @@ class SmallSolver {
         const double* c = row(i);
         Doubles best = Doubles::all(kInf), second = best, where = best;
         Doubles at = Doubles::iota();
-        for (Index j = 0; j < p_.stride; j += 8) {
-          const Doubles x = Doubles::load(c + j) - Doubles::load(p_.price + j);
+        for (Index j = 0; j < stride; j += 8) {
+          const Doubles x = Doubles::load(c + j) - Doubles::load(price_of + j);
           where = select(x < best, at, where);
           second = min(second, max(best, x));
           best = min(x, best);
@@ -138,14 +140,14 @@ class SmallSolver {
         }
         const Index displaced = p_.row_of_col[j];
         // A row with a single finite cost bids no more than what makes it tight.
-        const double price = p_.price[j] - ((next < kInf ? next : first) - first);
-        const bool fell = price < p_.price[j];
+        const double price = price_of[j] - ((next < kInf ? next : first) - first);
+        const bool fell = price < price_of[j];
         if (displaced != kNone && !fell) {
           p_.free_rows[kept++] = i;
           ++k;
           continue;
         }
-        if (displaced != kNone || fell) p_.price[j] = price;
+        if (displaced != kNone || fell) price_of[j] = price;
         match(i, j);
         if (displaced != kNone) {
           p_.col_of_row[displaced] = kNone;
@@ -159,6 +161,12 @@ class SmallSolver {
   }
 
   bool augment(Index free_row) {
+    // Local copies: through vector stores the compiler must suppose that a member changes.
+    const Index stride = p_.stride;
+    double* const price_of = p_.price;
+    double* const distance_of = p_.distance;
+    Index* const predecessor = p_.predecessor;
+    std::uint8_t* const free_bits = p_.free;
     Index settled = 0, row_at = free_row, nearest_col = kNone;
     double base = 0.0, nearest = kInf;
     while (true) {
@@ -166,11 +174,11 @@ class SmallSolver {
       const Doubles from = Doubles::all(base);
       Doubles limit = Doubles::all(nearest), open = Doubles::all(kInf), where = open;
       Doubles at = Doubles::iota();
-      for (Index j = 0; j < p_.stride; j += 8) {
-        const Doubles through = from + (Doubles::load(c + j) - Doubles::load(p_.price + j));
-        Doubles d = Doubles::load(p_.distance + j);
+      for (Index j = 0; j < stride; j += 8) {
+        const Doubles through = from + (Doubles::load(c + j) - Doubles::load(price_of + j));
+        Doubles d = Doubles::load(distance_of + j);
         Mask8 keep = through < min(d, limit);
-        const std::uint8_t free = p_.free[j / 8];
+        const std::uint8_t free = free_bits[j / 8];
         if (free != 0) {
           unsigned hits = keep.bits() & free;
           if (hits != 0) {
@@ -183,14 +191,14 @@ class SmallSolver {
                 nearest_col = j + static_cast<Index>(k);
               }
             }
-            p_.predecessor[nearest_col] = row_at;
+            predecessor[nearest_col] = row_at;
             limit = Doubles::all(nearest);
           }
           keep = keep.without(Mask8::of(free));
         }
         d = select(keep, through, d);
-        d.store(p_.distance + j);
-        store_where(p_.predecessor + j, keep, row_at);
+        d.store(distance_of + j);
+        store_where(predecessor + j, keep, row_at);
         where = select(d < open, at, where);
         open = min(d, open);
         at = at + Doubles::all(8.0);
@@ -201,27 +209,27 @@ class SmallSolver {
       where.store(lanes);
       const auto j = static_cast<Index>(
           lanes[lowest_bit((open == Doubles::all(distance)).bits())]);
-      p_.settled[settled++] = {j, p_.price[j], distance};
+      p_.settled[settled++] = {j, price_of[j], distance};
       row_at = p_.row_of_col[j];
-      base = distance - (row(row_at)[j] - p_.price[j]);
-      p_.price[j] = -kInf;
-      p_.distance[j] = kInf;
+      base = distance - (row(row_at)[j] - price_of[j]);
+      price_of[j] = -kInf;
+      distance_of[j] = kInf;
     }
     const bool found = nearest_col != kNone;
     for (Index k = 0; k < settled; ++k) {  // rounding can make the path end before what it passed
       const SmallProblem::Settled& s = p_.settled[k];
       const double fall = s.distance - nearest;
-      p_.price[s.col] = found && fall < 0.0 ? s.price + fall : s.price;
+      price_of[s.col] = found && fall < 0.0 ? s.price + fall : s.price;
     }
     if (!found) {
       p_.trapped_from = free_row;
       p_.settled_count = settled;
       return false;
     }
-    for (Index j = 0; j < p_.stride; j += 8) Doubles::all(kInf).store(p_.distance + j);
-    p_.free[nearest_col / 8] &= static_cast<std::uint8_t>(~(1 << nearest_col % 8));
+    for (Index j = 0; j < stride; j += 8) Doubles::all(kInf).store(distance_of + j);
+    free_bits[nearest_col / 8] &= static_cast<std::uint8_t>(~(1 << nearest_col % 8));
     for (Index j = nearest_col, i = kNone; i != free_row;) {
-      i = p_.predecessor[j];
+      i = predecessor[j];
       p_.row_of_col[j] = i;
       const Index next = p_.col_of_row[i];
       p_.col_of_row[i] = j;
