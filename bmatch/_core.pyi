@@ -37,6 +37,7 @@ def pairs(
 def batch(
     costs: npt.NDArray[np.floating], sense: Sense, threads: int
 ) -> tuple[Status, int, npt.NDArray[np.int64]]: ...
+def instruction_set() -> str: ...
 def margins(
     cost: npt.NDArray[np.floating],
     sense: Sense,

@@ -444,6 +444,7 @@ def _physical_cores() -> int:
 
 _DEFAULT_THREADS = -_physical_cores()
 
+
 class _Answer(NamedTuple):
     matrix: npt.NDArray[Any]
     row_ind: npt.NDArray[np.int64]

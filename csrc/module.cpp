@@ -270,6 +270,8 @@ PYBIND11_MODULE(_core, m) {
   m.attr("pairs") = py::reinterpret_steal<py::object>(PyCFunction_New(&pairs_method, nullptr));
   m.def("batch", &batch_array, py::arg("costs"), py::arg("sense"), py::arg("threads"),
         "(status, problem, col_of_row [B, n]); problem is the first without an answer.");
+  m.def("instruction_set", [] { return row_kernels().name; },
+        "Which row kernels are in use: avx512, avx2 or portable.");
   m.def("margins", &margins_array, py::arg("cost"), py::arg("sense"), py::arg("col_of_row"),
         py::arg("row_dual"), py::arg("col_dual"), py::arg("search_limit"),
         "(loss, exact) of every row; duals of the minimised costs.");

@@ -1,7 +1,7 @@
 // Small matrices: the whole solve over a float64 copy that stays in the caches.
 //
 // Row minima claim free columns; prices of free columns rise to their own minima (square matrices)
-// and rows claim again; rows still free bid, three times each; what is left is matched by
+// and rows claim again; rows still free bid, twice each; what is left is matched by
 // shortest augmenting paths over whole rows.  See dense_paths.h for the references.
 #pragma once
 

@@ -99,7 +99,7 @@ class SmallSolver {
   void reduce_rows() {
     const Index stride = p_.stride;
     double* const price_of = p_.price;
-    Index bids = 3 * p_.rows;
+    Index bids = 2 * free_;
     for (int round = 0; round < 2 && free_ > 0; ++round) {
       // The list is read from the front and what is left is written behind the reader; a displaced
       // row bids at once, in the place of the one that displaced it.

@@ -57,6 +57,7 @@ class Solver {
   bool reduce_and_augment(std::int64_t bids, ListPaths::Budget budget);
   bool auction();
   bool augment_free(ListPaths::Budget& budget);
+  bool dense_attempt();
   void restart_dense();
   void finish_with_certificate();
   bool prices_dwarf_objective() const;
@@ -104,6 +105,22 @@ bool Solver::dense_finish(std::int64_t sweeps) {
   if (solution_.status == Status::infeasible) solution_.trapped = paths.trapped();
   if (!ended && lists_ != nullptr) lists_->prices_changed(true);
   return ended;
+}
+
+// A try from price zero with whole rows; on failure everything is as it was.
+bool Solver::dense_attempt() {
+  Matching kept = std::move(matching_);
+  matching_ = Matching(rows_, cols_);
+  DensePaths paths(costs_, matching_, stats_, interrupted_);
+  Progress progress = paths.claim_minima();
+  if (progress == Progress::done) progress = paths.augment_all(48 * std::int64_t{rows_});
+  if (progress == Progress::infeasible) solution_.trapped = paths.trapped();
+  if (finished(progress)) {
+    whole_rows_ = true;
+    return true;
+  }
+  matching_ = std::move(kept);
+  return false;
 }
 
 void Solver::restart_dense() {
@@ -282,37 +299,46 @@ bool Solver::auction() {
     ++counted;
   }
   if (counted > 0) gap /= static_cast<double>(counted), sum /= static_cast<double>(counted);
-  if (!(gap > 1e-6 * sum) || !(gap < kInfinity)) return false;
+  if (!(gap > 1e-6 * sum)) {  // nothing to scale by: bids would crawl
+    return reduce_and_augment(12 * n, {20 * n, kUnlimited}) || dense_finish(kUnlimited);
+  }
 
   Auction auction(matching_, *lists_, stats_, interrupted_);
   auction.set_scale(gap);
+  // Most bids read a row again: lists do not hold what is wanted.  True if whole rows gave the
+  // answer instead; that is tried once.
+  bool tried = false;
+  auto hopeless = [&](std::int64_t rescans, std::int64_t bids) {
+    const bool bad = 5 * (stats_.rescans - rescans) > 3 * (stats_.bids - bids) &&
+                     (n <= 2048 || stats_.rescans > 16 * n);
+    if (tried || !bad) return false;
+    tried = true;
+    return dense_attempt();
+  };
   {
     PhaseTimer timer(stats_.auction_seconds);
     double epsilon = 0.02 * gap;
     const double last = 0.002 * gap;
     while (true) {
       const std::int64_t rescans = stats_.rescans, bids = stats_.bids;
-      Progress progress = auction.phase(epsilon, 4 * n);
+      const Progress progress = auction.phase(epsilon, 4 * n);
       if (progress == Progress::interrupted) return finished(progress);
-      if (progress == Progress::infeasible || progress == Progress::done) break;
-      if (auction.free_rows() <= n / 64) break;
-      const bool hopeless = stats_.rescans - rescans > 2 * (stats_.bids - bids) / 5;
-      if (hopeless && (n <= 2048 || stats_.rescans > 16 * n)) return false;
+      if (progress != Progress::budget_spent || auction.free_rows() <= n / 64) break;
+      if (hopeless(rescans, bids)) return true;
       epsilon *= 4.0;
     }
     while (true) {
-      std::int64_t budget = 48 * n;
       Progress progress;
-      while (true) {
+      for (std::int64_t budget = 48 * n;;) {
         const std::int64_t rescans = stats_.rescans, bids = stats_.bids;
-        progress = auction.phase(epsilon, std::min<std::int64_t>(budget, 8 * n));
+        progress = auction.phase(epsilon, 8 * n);
         if (progress == Progress::interrupted) return finished(progress);
         if (progress != Progress::budget_spent) break;
+        if (hopeless(rescans, bids)) return true;
+        // Renewed as long as the bids are cheap.
         budget -= 8 * n;
-        const std::int64_t made = stats_.bids - bids, read = stats_.rescans - rescans;
-        if (budget <= 0 && (10 * read > 3 * made || stats_.bids > 400 * n)) break;
-        if (budget <= 0) budget = 8 * n;
-        if (read > 2 * made / 5 && (n <= 2048 || stats_.rescans > 16 * n)) return false;
+        const bool cheap = 10 * (stats_.rescans - rescans) < 3 * (stats_.bids - bids);
+        if (budget <= 0 && (!cheap || stats_.bids > 400 * n)) break;
       }
       if (progress != Progress::done || epsilon <= last) break;
       epsilon = std::max(epsilon / 10.0, last);
