@@ -82,7 +82,7 @@ auto with_scanner_of(CostView<T> view, F f) {
   }
   // Rows that use a part of each cache line only are cheaper to copy once than to gather often.
   std::unique_ptr<T[]> copy;
-  if (std::abs(view.col_stride) >= kLine && view.rows > 1) {
+  if (std::abs(view.col_stride) >= kLine && view.rows * view.cols > kSmall) {
     {
       py::gil_scoped_release release;
       copy = packed(view);
@@ -152,7 +152,7 @@ py::object pairs_of(py::handle cost, bool maximize, int threads) {
   using Api = py::detail::npy_api;
   if (!Api::get().PyArray_Check_(cost.ptr())) return py::none();
   const auto array = py::reinterpret_borrow<py::array>(cost);
-  if (array.ndim() != 2 || array.shape(0) > array.shape(1)) return py::none();
+  if (array.ndim() != 2) return py::none();
   const py::dtype dtype = array.dtype();
   const bool single = dtype.num() == Api::NPY_FLOAT_;
   if (!single && dtype.num() != Api::NPY_DOUBLE_) return py::none();
@@ -161,6 +161,7 @@ py::object pairs_of(py::handle cost, bool maximize, int threads) {
                      array.strides(0) % item == 0 && array.strides(1) == item;
   if (!plain) return py::none();
   const Sense sense = maximize ? Sense::maximize : Sense::minimize;
+  const bool tall = array.shape(0) > array.shape(1);
   Options options;
   options.threads = threads;
   options.certificate = false;
@@ -172,11 +173,21 @@ py::object pairs_of(py::handle cost, bool maximize, int threads) {
     if (s.status == Status::interrupted) throw py::error_already_set();
     if (s.status != Status::optimal) return py::none();
     py::array_t<std::int64_t> rows(scanner.rows());
-    std::iota(rows.mutable_data(), rows.mutable_data() + scanner.rows(), std::int64_t{0});
-    return py::make_tuple(std::move(rows), to_indexes(s.matching.col_of_row));
+    if (!tall) {
+      std::iota(rows.mutable_data(), rows.mutable_data() + scanner.rows(), std::int64_t{0});
+      return py::make_tuple(std::move(rows), to_indexes(s.matching.col_of_row));
+    }
+    py::array_t<std::int64_t> cols(scanner.rows());
+    std::int64_t *row = rows.mutable_data(), *col = cols.mutable_data();
+    for (Index i = 0; i < scanner.cols(); ++i) {
+      if (s.matching.row_of_col[i] == kNone) continue;
+      *row++ = i;
+      *col++ = s.matching.row_of_col[i];
+    }
+    return py::make_tuple(std::move(rows), std::move(cols));
   };
-  return single ? with_scanner_of(view_of<float>(array, sense), answer)
-                : with_scanner_of(view_of<double>(array, sense), answer);
+  auto oriented = [&](auto view) { return with_scanner_of(tall ? view.transposed() : view, answer); };
+  return single ? oriented(view_of<float>(array, sense)) : oriented(view_of<double>(array, sense));
 }
 
 // As a bare C function: the call itself is a good part of a solve of two rows.
@@ -203,8 +214,8 @@ PyObject* pairs_entry(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
 PyMethodDef pairs_method = {
     "pairs", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(pairs_entry)),
     METH_FASTCALL,
-    "pairs(cost, maximize, threads): (row_ind, col_ind) of a plain float matrix with at least as "
-    "many columns as rows, or None for anything else and for every error."};
+    "pairs(cost, maximize, threads): (row_ind, col_ind) of a plain float matrix, or None for "
+    "anything else and for every error."};
 
 // Column of each row for every problem of [B, n, m], and the first that has no answer, or B.
 template <typename T>

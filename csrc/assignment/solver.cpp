@@ -446,6 +446,11 @@ void Solver::finish_with_certificate() {
   Certificate certificate;
   if (!minima_.empty()) {  // price zero: the row minima are the duals
     certificate = certificate_of(costs_, matching_, std::move(minima_));
+  } else if (lists_ != nullptr && !whole_rows_) {  // the bounds make the best of a list exact
+    std::vector<double> u(rows_);
+    lists_->prices_changed(true);
+    for (Index i = 0; i < rows_; ++i) u[i] = lists_->best(i).best;
+    certificate = certificate_of(costs_, matching_, std::move(u));
   } else {
     certificate = certify(costs_, matching_, threads_);
     stats_.row_reads += rows_;
