@@ -267,9 +267,9 @@ inline void collect(const StandIn& s, const Row<T>& row, double magnitude, bool 
   int size = 0;
   bool shrunk = false;
   Floats t = Floats::all(threshold);
-  auto take = [&](Index at, unsigned hits) {
+  auto take = [&](Index at, std::uint64_t hits) {
     while (hits != 0) {
-      const Index col = at + static_cast<Index>(__builtin_ctz(hits));
+      const Index col = at + static_cast<Index>(__builtin_ctzll(hits));
       hits &= hits - 1;
       if (col >= cols) return;
       const double x = s.exact(col);
@@ -286,24 +286,34 @@ inline void collect(const StandIn& s, const Row<T>& row, double magnitude, bool 
       out.col[size++] = col;
     }
   };
+  // Hits are rare and fall anywhere: 16 words of 64 columns are compared without a branch, then
+  // the words that have any are visited.
   for (const auto& [from, to] : {std::pair{start, cols}, std::pair{Index{0}, start}}) {
     Index at = from;
-    for (; at + 64 <= to && at + 64 <= whole; at += 64) {
-      std::uint64_t hits = 0;
-      for (int r = 0; r < 4; ++r) {
-        hits |= static_cast<std::uint64_t>(bits_le(s.template block<true>(at + 16 * r), t))
-                << (16 * r);
+    const Index end = to < whole ? to : whole;
+    while (at + 64 <= end) {
+      constexpr int kWords = 16;
+      const int words = end - at >= 64 * kWords ? kWords : static_cast<int>((end - at) / 64);
+      std::uint64_t hits[kWords];
+      int visit[kWords], visits = 0;
+      for (int w = 0; w < words; ++w) {
+        std::uint64_t word = 0;
+        for (int r = 0; r < 4; ++r) {
+          const Index j = at + 64 * w + 16 * r;
+          word |= static_cast<std::uint64_t>(bits_le(s.template block<true>(j), t)) << (16 * r);
+        }
+        hits[w] = word;
+        visit[visits] = w;
+        visits += word != 0;
       }
-      if (hits == 0) continue;
-      take(at, static_cast<unsigned>(hits));
-      take(at + 32, static_cast<unsigned>(hits >> 32));
+      for (int k = 0; k < visits; ++k) take(at + 64 * visit[k], hits[visit[k]]);
+      at += 64 * words;
     }
     for (; at < to; at += 16) {
       const Floats x = at < whole ? s.template block<true>(at) : s.template block<false>(at);
       take(at, bits_le(x, t));
     }
   }
-
   out.size = size;
   out.bound = bound;
   while (size % 8 != 0) {
@@ -421,10 +431,13 @@ void relax(const T* costs, Index cols, CostBits<T> bits, Index i, double base, P
   state.free_distance = nearest;
   state.free_col = nearest_col;
   state.open_distance = least(open);
-  state.open_col = state.open_distance == kInf
-                       ? kNone
-                       : static_cast<Index>(least(select(open == Doubles::all(state.open_distance),
-                                                         open_col, Doubles::all(kInf))));
+  state.open_col = kNone;
+  if (state.open_distance < kInf) {
+    double lanes[8];
+    open_col.store(lanes);
+    const unsigned holds = (open == Doubles::all(state.open_distance)).bits();
+    state.open_col = static_cast<Index>(lanes[__builtin_ctz(holds)]);
+  }
 }
 
 template <typename T>
@@ -464,10 +477,11 @@ ListBest list_best(const double* cost, const Index* col, int size, const double*
   }
   const double first = least(best);
   if (first == kInf) return {kInf, kInf, kNone};
-  const Mask8 holds = best == Doubles::all(first);
-  const double lowest = least(select(holds, where, inf));
-  const Mask8 holder = holds & (where == Doubles::all(lowest));
-  return {first, least(select(holder, second, best)), col[static_cast<int>(lowest)]};
+  const int lane = __builtin_ctz((best == Doubles::all(first)).bits());
+  double lanes[8];
+  where.store(lanes);
+  const Mask8 holder = Mask8::of(static_cast<std::uint8_t>(1u << lane));
+  return {first, least(select(holder, second, best)), col[static_cast<int>(lanes[lane])]};
 }
 
 template <typename T>
