@@ -182,15 +182,35 @@ struct LowerStandIn {  // float64 values rounded toward minus infinity
   }
 };
 
+// Floats as integers in the same order, and back.
+inline std::int32_t order_of(float x) {
+  std::int32_t bits;
+  std::memcpy(&bits, &x, 4);
+  return bits < 0 ? static_cast<std::int32_t>(0x80000000u) - bits : bits;
+}
+
+inline float from_order(std::int32_t order) {
+  const std::int32_t bits = order < 0 ? static_cast<std::int32_t>(0x80000000u) - order : order;
+  float x;
+  std::memcpy(&x, &bits, 4);
+  return x;
+}
+
 // A float with at least 16 of the 64 lanes at or below it, and 20 at most unless they tie.
 inline float sixteenth(const Floats (&lane)[4]) {
   float low = least(min(min(lane[0], lane[1]), min(lane[2], lane[3])));
   float high = greatest(max(max(lane[0], lane[1]), max(lane[2], lane[3])));
   if (high == kInfF) high = kMaxF;
   if (low == -kInfF) low = -kMaxF;
-  for (int step = 0; step < 40; ++step) {
-    const float middle = 0.5f * low + 0.5f * high;
-    if (!(middle > low && middle < high)) break;
+  // Halves the range of values and the range of representations in turn: the one is quick where
+  // values are spread evenly, the other where they span orders of magnitude.
+  for (int step = 0; step < 64; ++step) {
+    float middle = 0.5f * low + 0.5f * high;
+    if (step % 2 == 1) middle = from_order(order_of(low) / 2 + order_of(high) / 2);
+    if (!(middle > low && middle < high)) {
+      if (step % 2 == 1) continue;
+      break;
+    }
     const Floats t = Floats::all(middle);
     const int count =
         count_le(lane[0], t) + count_le(lane[1], t) + count_le(lane[2], t) + count_le(lane[3], t);
@@ -222,8 +242,9 @@ inline double shrink(double* value, double* cost, Index* col, int& size) {
   return value[kKept - 1];
 }
 
+// False if so much lies within the slack that an exact stand-in is cheaper.
 template <bool check, typename T, typename StandIn>
-inline void collect(const StandIn& s, const Row<T>& row, double magnitude, bool exact_below,
+inline bool collect(const StandIn& s, const Row<T>& row, double magnitude, bool exact_below,
                     Index start, CandidateRow& out) {
   const Index cols = row.cols(), whole = row.whole();
   Floats lane[4];
@@ -264,7 +285,7 @@ inline void collect(const StandIn& s, const Row<T>& row, double magnitude, bool 
   }
 
   double value[kListCapacity];
-  int size = 0;
+  int size = 0, looks = 0;
   bool shrunk = false;
   Floats t = Floats::all(threshold);
   auto take = [&](Index at, std::uint64_t hits) {
@@ -272,6 +293,7 @@ inline void collect(const StandIn& s, const Row<T>& row, double magnitude, bool 
       const Index col = at + static_cast<Index>(__builtin_ctzll(hits));
       hits &= hits - 1;
       if (col >= cols) return;
+      ++looks;
       const double x = s.exact(col);
       if (shrunk && !(x < bound)) continue;
       if (size == kListCapacity) {
@@ -307,6 +329,7 @@ inline void collect(const StandIn& s, const Row<T>& row, double magnitude, bool 
         visits += word != 0;
       }
       for (int k = 0; k < visits; ++k) take(at + 64 * visit[k], hits[visit[k]]);
+      if (!exact_below && looks > 8 * kListCapacity) return false;
       at += 64 * words;
     }
     for (; at < to; at += 16) {
@@ -324,6 +347,7 @@ inline void collect(const StandIn& s, const Row<T>& row, double magnitude, bool 
     out.valid = !nan.any();
     for (int k = 0; k < size; ++k) out.valid &= out.cost[k] > -kInf;
   }
+  return true;
 }
 
 template <typename T>
@@ -340,9 +364,8 @@ void candidates(const T* costs, Index cols, CostBits<T> bits, PriceView prices, 
   }
   if constexpr (sizeof(T) == 4) {
     if (prices.magnitude < 1e30) {
-      collect<false>(RoundedStandIn{row, prices.rounded, prices.v}, row, prices.magnitude, false,
-                     start, out);
-      return;
+      const RoundedStandIn rounded{row, prices.rounded, prices.v};
+      if (collect<false>(rounded, row, prices.magnitude, false, start, out)) return;
     }
   }
   collect<false>(LowerStandIn<T, true>{row, prices.v}, row, 0.0, true, start, out);

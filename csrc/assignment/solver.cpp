@@ -421,7 +421,8 @@ void Solver::solve_large() {
   }
   const std::int64_t free = start.free_rows();
   if (!square()) {
-    if (reduce_and_augment(12 * n, {kUnlimited, kUnlimited})) return;
+    // Auctions are out: prices of spare columns must stay zero.
+    if (!reduce_and_augment(12 * n, {20 * n, kUnlimited})) dense_finish(kUnlimited);
     return;
   }
   double gap = 0.0;
