@@ -51,7 +51,6 @@ class Solver {
   bool list_pass();
   bool few_values() const;
   bool equal_minima();
-  bool dense_from_equal_columns();
   bool column_start();
   bool dense_finish(std::int64_t sweeps);
   bool reduce_and_augment(std::int64_t bids, ListPaths::Budget budget);
@@ -73,6 +72,7 @@ class Solver {
   std::unique_ptr<CandidateLists> lists_;
   std::vector<double> minima_;  // [rows] at price zero, from the plain pass
   bool all_listed_ = false;     // every row has a list made at price zero
+  bool attempted_ = false;      // whole rows were tried
   bool whole_rows_ = false;     // the answer came from whole rows, from price zero
 };
 
@@ -107,13 +107,22 @@ bool Solver::dense_finish(std::int64_t sweeps) {
   return ended;
 }
 
-// A try from price zero with whole rows; on failure everything is as it was.
+// A try from price zero with whole rows, made once; on failure everything is as it was.
 bool Solver::dense_attempt() {
+  if (attempted_) return false;
+  attempted_ = true;
+  PhaseTimer timer(stats_.path_seconds);
   Matching kept = std::move(matching_);
   matching_ = Matching(rows_, cols_);
   DensePaths paths(costs_, matching_, stats_, interrupted_);
+  const std::int64_t n = rows_;
   Progress progress = paths.claim_minima();
-  if (progress == Progress::done) progress = paths.augment_all(48 * std::int64_t{rows_});
+  if (progress == Progress::done && square()) progress = paths.reduce_columns();
+  if (progress == Progress::done) {
+    progress = paths.reduce_rows(2 * static_cast<std::int64_t>(paths.free_rows()));
+  }
+  // Sums, differences and blocks of equal rows take some n / 22 reads of the matrix.
+  if (progress == Progress::done) progress = paths.augment_all(std::max(n / 16, std::int64_t{48}) * n);
   if (progress == Progress::infeasible) solution_.trapped = paths.trapped();
   if (finished(progress)) {
     whole_rows_ = true;
@@ -222,36 +231,6 @@ bool Solver::column_start() {
   return !list_pass();
 }
 
-// Equal or nearly equal rows: prices from the columns' own minima leave exact ties, on which free
-// columns can be claimed.  True if that solved the problem.
-bool Solver::dense_from_equal_columns() {
-  PhaseTimer timer(stats_.path_seconds);
-  std::vector<double> least(padded(cols_), kInfinity);
-  RowScanner::Scratch scratch = costs_.scratch();
-  for (Index i = 0; i < rows_; ++i) {
-    if (i % 256 == 0 && interrupted_()) return finished(Progress::interrupted);
-    costs_.lower(i, 0.0, least.data(), scratch);
-  }
-  stats_.row_reads += rows_;
-  double greatest = -kInfinity;
-  for (Index j = 0; j < cols_; ++j) {
-    if (least[j] == kInfinity) return false;
-    greatest = std::max(greatest, least[j]);
-  }
-  for (Index j = 0; j < cols_; ++j) matching_.v[j] = least[j] - greatest;
-  DensePaths paths(costs_, matching_, stats_, interrupted_);
-  if (finished(paths.claim_minima(64)) && solution_.status != Status::optimal) return true;
-  if (rows_ - static_cast<Index>(paths.free_rows()) < 62) {
-    matching_ = Matching(rows_, cols_);
-    return false;
-  }
-  if (finished(paths.claim_minima()) && solution_.status != Status::optimal) return true;
-  const bool ended = finished(paths.augment_all(8 * std::int64_t{rows_}));
-  if (solution_.status == Status::infeasible) solution_.trapped = paths.trapped();
-  if (!ended) matching_ = Matching(rows_, cols_);
-  return ended;
-}
-
 // Of the first 64 rows, 48 or more want a column that an earlier one wants.
 bool Solver::equal_minima() {
   RowScanner::Scratch scratch = costs_.scratch();
@@ -300,20 +279,18 @@ bool Solver::auction() {
   }
   if (counted > 0) gap /= static_cast<double>(counted), sum /= static_cast<double>(counted);
   if (!(gap > 1e-6 * sum)) {  // nothing to scale by: bids would crawl
-    return reduce_and_augment(12 * n, {20 * n, kUnlimited}) || dense_finish(kUnlimited);
+    return dense_attempt() || reduce_and_augment(12 * n, {20 * n, kUnlimited}) ||
+           dense_finish(kUnlimited);
   }
 
   Auction auction(matching_, *lists_, stats_, interrupted_);
   auction.set_scale(gap);
   // Most bids read a row again: lists do not hold what is wanted.  True if whole rows gave the
-  // answer instead; that is tried once.
-  bool tried = false;
+  // answer instead.
   auto hopeless = [&](std::int64_t rescans, std::int64_t bids) {
-    const bool bad = 5 * (stats_.rescans - rescans) > 3 * (stats_.bids - bids) &&
+    const bool bad = 5 * (stats_.rescans - rescans) > 2 * (stats_.bids - bids) &&
                      (n <= 2048 || stats_.rescans > 16 * n);
-    if (tried || !bad) return false;
-    tried = true;
-    return dense_attempt();
+    return bad && dense_attempt();
   };
   {
     PhaseTimer timer(stats_.auction_seconds);
@@ -405,8 +382,7 @@ void Solver::solve_large() {
     lists_ = std::make_unique<CandidateLists>(costs_, matching_, stats_);
     if (minima_.empty()) {
       if (square() && rows_ >= 64 && equal_minima()) {
-        matching_ = Matching(rows_, cols_);
-        if (dense_from_equal_columns()) return;
+        if (dense_attempt()) return;
       }
       matching_ = Matching(rows_, cols_);
       if (!list_pass()) return;

@@ -49,7 +49,7 @@ namespace bmatch {
 enum class Status { optimal, infeasible, invalid, interrupted };
 
 // Up to this many entries whole rows, copied to float64, beat lists.
-constexpr std::int64_t kSmall = 256 * 256;
+constexpr std::int64_t kSmall = 384 * 384;
 
 struct Options {
   int threads = 1;                               // negative: as many for large matrices only
