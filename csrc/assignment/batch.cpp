@@ -2,13 +2,11 @@
 
 #include <algorithm>
 #include <atomic>
-#include <functional>
 #include <mutex>
-#include <system_error>
-#include <thread>
 #include <vector>
 
 #include "dense_scanner.h"
+#include "parallel.h"
 
 namespace bmatch {
 
@@ -50,15 +48,8 @@ BatchResult solve_batch(const Batch<T>& batch, int threads, std::int64_t* col_of
     if (interrupted()) cancelled = true;
     return told();
   };
-  std::vector<std::thread> helpers;
-  try {
-    for (std::int64_t k = 1; k < std::min<std::int64_t>(threads, batch.problems); ++k) {
-      helpers.emplace_back(work, std::cref(told));
-    }
-  } catch (const std::system_error&) {  // the system gives no more threads: these must do
-  }
-  work(asked);
-  for (std::thread& helper : helpers) helper.join();
+  const auto most = static_cast<int>(std::min<std::int64_t>(threads, batch.problems));
+  in_threads(std::max(most, 1), [&](int k) { work(k == 0 ? asked : told); });
   if (cancelled) result.status = Status::interrupted;
   return result;
 }

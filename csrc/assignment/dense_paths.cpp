@@ -19,6 +19,7 @@ DensePaths::DensePaths(const RowScanner& costs, Matching& matching, Stats& stats
       distance_(padded(costs.cols()), kInfinity),
       predecessor_(padded(costs.cols()), kNone),
       free_(padded(costs.cols()) / 8, 0),
+      minimum_(costs.rows(), kInfinity),
       scratch_(costs.scratch()) {
   for (Index j = 0; j < costs.cols(); ++j) {
     price_[j] = matching.v[j];
@@ -55,6 +56,7 @@ Progress DensePaths::claim_minima(std::size_t rows) {
     if (take_turn()) return Progress::interrupted;
     const BestTwo b = costs_.best_two(i, price_.data(), free_.data(), scratch_);
     if (!b.valid) return Progress::invalid;
+    minimum_[i] = b.best;
     if (b.free_col != kNone && b.best_free == b.best) {
       match(i, b.free_col);
     } else {
@@ -70,14 +72,8 @@ Progress DensePaths::reduce_columns() {
   // distance_ serves as min_i (c_ij - u_i) and is infinite again afterwards.
   for (Index i = 0; i < costs_.rows(); ++i) {
     if (take_turn()) return Progress::interrupted;
-    const Index j = matching_.col_of_row[i];
-    double u;
-    if (j != kNone) {
-      u = costs_.cost(i, j) - price_[j];
-    } else {
-      u = costs_.best_two(i, price_.data(), free_.data(), scratch_).best;
-      if (u == kInfinity) continue;  // the row has no finite cost: the paths will say so
-    }
+    const double u = minimum_[i];
+    if (u == kInfinity) continue;  // the row has no finite cost: the paths will say so
     costs_.lower(i, u, distance_.data(), scratch_);
   }
   for (Index j = 0; j < costs_.cols(); ++j) {

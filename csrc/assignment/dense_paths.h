@@ -31,8 +31,8 @@ class DensePaths {
   // The first `rows` free rows take a free column among their minima, the lowest one.
   Progress claim_minima(std::size_t rows = std::numeric_limits<std::size_t>::max());
 
-  // Prices of free columns rise until one row finds them a minimum (square matrices only), then
-  // free rows claim.
+  // Prices of free columns rise until one row finds them a minimum, then free rows claim.  For
+  // square matrices, after claim_minima() for all rows from price zero.
   Progress reduce_columns();
 
   // Augmenting row reduction: free rows bid the difference of their two best.
@@ -64,6 +64,7 @@ class DensePaths {
   std::vector<double> price_, distance_;  // [padded cols]
   std::vector<Index> predecessor_;        // [padded cols], the row through which it is reached
   std::vector<std::uint8_t> free_;        // [padded cols / 8], one bit a column
+  std::vector<double> minimum_;           // [rows], as last claimed
   std::vector<Settled> settled_;          // in the order of their distance
   std::vector<Index> free_rows_;
   RowScanner::Scratch scratch_;

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdint>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -15,31 +16,34 @@
 
 namespace bmatch {
 
+// Calls work(k) for k = 0 .. threads - 1 at once.  If the system gives fewer threads, the calls
+// left over are made here.
+template <typename F>
+void in_threads(int threads, F work) {
+  std::vector<std::thread> helpers;
+  int started = 1;
+  try {
+    for (; started < threads; ++started) helpers.emplace_back(work, started);
+  } catch (const std::system_error&) {
+  }
+  work(0);
+  for (; started < threads; ++started) work(started);
+  for (std::thread& helper : helpers) helper.join();
+}
+
 // Calls f(i, scratch) for begin <= i < end, 16 rows at a time to whichever thread is idle.
 template <typename F>
 void parallel_rows(const RowScanner& costs, int threads, Index begin, Index end, F f) {
   constexpr Index kChunk = 16;
-  threads = std::min<int>(threads, (end - begin + kChunk - 1) / kChunk);
-  if (threads <= 1) {
+  threads = std::max(1, std::min<int>(threads, (end - begin + kChunk - 1) / kChunk));
+  std::atomic<std::int64_t> next{begin};
+  in_threads(threads, [&](int) {
     RowScanner::Scratch scratch = costs.scratch();
-    for (Index i = begin; i < end; ++i) f(i, scratch);
-    return;
-  }
-  std::atomic<Index> next{begin};
-  auto work = [&] {
-    RowScanner::Scratch scratch = costs.scratch();
-    for (Index i; (i = next.fetch_add(kChunk, std::memory_order_relaxed)) < end;) {
-      const Index stop = std::min(i + kChunk, end);
-      for (; i < stop; ++i) f(i, scratch);
+    for (std::int64_t first; (first = next.fetch_add(kChunk, std::memory_order_relaxed)) < end;) {
+      const auto stop = static_cast<Index>(std::min<std::int64_t>(first + kChunk, end));
+      for (auto i = static_cast<Index>(first); i < stop; ++i) f(i, scratch);
     }
-  };
-  std::vector<std::thread> helpers;
-  try {
-    for (int k = 1; k < threads; ++k) helpers.emplace_back(work);
-  } catch (const std::system_error&) {  // the system gives no more threads: these must do
-  }
-  work();
-  for (std::thread& helper : helpers) helper.join();
+  });
 }
 
 }  // namespace bmatch

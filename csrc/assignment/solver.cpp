@@ -28,7 +28,7 @@ class Solver {
   Solver(const RowScanner& costs, const Options& options, const Interrupted& interrupted)
       : costs_(costs),
         options_(options),
-        threads_(options.threads >= 0 ? options.threads
+        threads_(options.threads > 0 ? options.threads
                  : std::int64_t{costs.rows()} * costs.cols() >= kThreaded ? -options.threads
                                                                           : 1),
         interrupted_(interrupted),
@@ -165,10 +165,14 @@ bool Solver::plain_pass() {
   std::vector<Index> wanted(rows_);
   Index collisions = 0;
   std::atomic<bool> valid{true};
-  const Index step = threads_ > 1 ? 1024 : 64;
-  for (Index begin = 0; begin < rows_; begin += step) {
+  const auto longest = static_cast<Index>(
+      std::max<std::int64_t>(256, (std::int64_t{1} << 28) / cols_));  // about 0.1 s
+  Index end = 0;
+  for (Index begin = 0; begin < rows_; begin = end) {
     if (interrupted_()) return !finished(Progress::interrupted);
-    const Index end = std::min(begin + step, rows_);
+    // Several threads are worth starting for many rows only, once the first went well.
+    const Index step = threads_ == 1 ? 64 : std::clamp(begin, Index{256}, longest);
+    end = begin + std::min(step, rows_ - begin);
     parallel_rows(costs_, threads_, begin, end, [&](Index i, RowScanner::Scratch& scratch) {
       const RowMinima m = costs_.minima(i, scratch);
       minima_[i] = m.best;
@@ -212,14 +216,24 @@ bool Solver::list_pass() {
 bool Solver::column_start() {
   PhaseTimer timer(stats_.first_pass_seconds);
   matching_ = Matching(rows_, cols_);
-  std::vector<double> least(padded(cols_), kInfinity);
-  RowScanner::Scratch scratch = costs_.scratch();
-  for (Index i = 0; i < rows_; ++i) {
-    if (i % 256 == 0 && interrupted_()) return finished(Progress::interrupted);
-    const double u = lists_->best(i).best;
-    if (u < kInfinity) costs_.lower(i, u, least.data(), scratch);
-  }
+  std::vector<double> minima(rows_);
+  for (Index i = 0; i < rows_; ++i) minima[i] = lists_->best(i).best;
+  if (interrupted_()) return finished(Progress::interrupted);
+  std::vector<std::vector<double>> parts(threads_);  // least_j over a part of the rows
+  in_threads(threads_, [&](int part) {
+    std::vector<double> part_least(padded(cols_), kInfinity);
+    RowScanner::Scratch scratch = costs_.scratch();
+    const auto end = static_cast<Index>(std::int64_t{rows_} * (part + 1) / threads_);
+    for (auto i = static_cast<Index>(std::int64_t{rows_} * part / threads_); i < end; ++i) {
+      if (minima[i] < kInfinity) costs_.lower(i, minima[i], part_least.data(), scratch);
+    }
+    parts[part] = std::move(part_least);
+  });
   stats_.row_reads += rows_;
+  std::vector<double> least = std::move(parts[0]);
+  for (int part = 1; part < threads_; ++part) {
+    for (Index j = 0; j < cols_; ++j) least[j] = std::min(least[j], parts[part][j]);
+  }
   double greatest = -kInfinity;
   for (Index j = 0; j < cols_; ++j) {
     if (least[j] < kInfinity) greatest = std::max(greatest, least[j]);
