@@ -49,7 +49,7 @@ BatchResult solve_batch(const Batch<T>& batch, int threads, std::int64_t* col_of
     return told();
   };
   const auto most = static_cast<int>(std::min<std::int64_t>(threads, batch.problems));
-  in_threads(std::max(most, 1), [&](int k) { work(k == 0 ? asked : told); });
+  Team(std::max(most, 1)).run([&](int k) { work(k == 0 ? asked : told); });
   if (cancelled) result.status = Status::interrupted;
   return result;
 }

@@ -2,8 +2,6 @@
 
 #include <cmath>
 
-#include "parallel.h"
-
 namespace bmatch {
 
 void Sum::add(double x) {
@@ -12,10 +10,10 @@ void Sum::add(double x) {
   total_ = total;
 }
 
-Certificate certify(const RowScanner& costs, const Matching& matching, int threads) {
+Certificate certify(const RowScanner& costs, const Matching& matching, Team& team) {
   std::vector<double> u(costs.rows());
   const std::vector<std::uint8_t> none_free(padded(costs.cols()) / 8, 0);
-  parallel_rows(costs, threads, 0, costs.rows(), [&](Index i, RowScanner::Scratch& scratch) {
+  parallel_rows(costs, team, 0, costs.rows(), [&](Index i, RowScanner::Scratch& scratch) {
     u[i] = costs.best_two(i, matching.v.data(), none_free.data(), scratch).best;
   });
   return certificate_of(costs, matching, std::move(u));

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "matching.h"
+#include "parallel.h"
 #include "row_scanner.h"
 
 namespace bmatch {
@@ -29,8 +30,8 @@ struct Certificate {
   double gap;             // objective - dual objective, >= 0; 0 proves optimality
 };
 
-// Reads the matrix once, in `threads` threads.  Every row must be matched.
-Certificate certify(const RowScanner& costs, const Matching& matching, int threads);
+// Reads the matrix once, in a team's threads.  Every row must be matched.
+Certificate certify(const RowScanner& costs, const Matching& matching, Team& team);
 
 // The same from row duals that are known already.
 Certificate certificate_of(const RowScanner& costs, const Matching& matching,

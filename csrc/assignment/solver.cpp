@@ -41,6 +41,11 @@ class Solver {
   Solution run();
 
  private:
+  // Started when first wanted.
+  Team& team() {
+    if (team_ == nullptr) team_ = std::make_unique<Team>(threads_);
+    return *team_;
+  }
   bool square() const { return rows_ == cols_; }
   bool finished(Progress progress);
 
@@ -69,6 +74,7 @@ class Solver {
   Solution solution_;
   Matching& matching_;
   Stats& stats_;
+  std::unique_ptr<Team> team_;
   std::unique_ptr<CandidateLists> lists_;
   std::vector<double> minima_;  // [rows] at price zero, from the plain pass
   bool all_listed_ = false;     // every row has a list made at price zero
@@ -173,7 +179,7 @@ bool Solver::plain_pass() {
     // Several threads are worth starting for many rows only, once the first went well.
     const Index step = threads_ == 1 ? 64 : std::clamp(begin, Index{256}, longest);
     end = begin + std::min(step, rows_ - begin);
-    parallel_rows(costs_, threads_, begin, end, [&](Index i, RowScanner::Scratch& scratch) {
+    parallel_rows(costs_, team(), begin, end, [&](Index i, RowScanner::Scratch& scratch) {
       const RowMinima m = costs_.minima(i, scratch);
       minima_[i] = m.best;
       wanted[i] = m.col;
@@ -203,7 +209,7 @@ bool Solver::list_pass() {
   for (Index begin = 0; begin < rows_; begin += step) {
     if (interrupted_()) return !finished(Progress::interrupted);
     const Index end = begin + std::min(step, rows_ - begin);
-    parallel_rows(costs_, threads_, begin, end, [&](Index i, RowScanner::Scratch& scratch) {
+    parallel_rows(costs_, team(), begin, end, [&](Index i, RowScanner::Scratch& scratch) {
       if (!lists_->scan(i, scratch)) valid.store(false, std::memory_order_relaxed);
     });
     stats_.row_reads += end - begin;
@@ -219,19 +225,20 @@ bool Solver::column_start() {
   std::vector<double> minima(rows_);
   for (Index i = 0; i < rows_; ++i) minima[i] = lists_->best(i).best;
   if (interrupted_()) return finished(Progress::interrupted);
-  std::vector<std::vector<double>> parts(threads_);  // least_j over a part of the rows
-  in_threads(threads_, [&](int part) {
+  const int count = team().threads();
+  std::vector<std::vector<double>> parts(count);  // least_j over a part of the rows
+  team().run([&](int part) {
     std::vector<double> part_least(padded(cols_), kInfinity);
     RowScanner::Scratch scratch = costs_.scratch();
-    const auto end = static_cast<Index>(std::int64_t{rows_} * (part + 1) / threads_);
-    for (auto i = static_cast<Index>(std::int64_t{rows_} * part / threads_); i < end; ++i) {
+    const auto end = static_cast<Index>(std::int64_t{rows_} * (part + 1) / count);
+    for (auto i = static_cast<Index>(std::int64_t{rows_} * part / count); i < end; ++i) {
       if (minima[i] < kInfinity) costs_.lower(i, minima[i], part_least.data(), scratch);
     }
     parts[part] = std::move(part_least);
   });
   stats_.row_reads += rows_;
   std::vector<double> least = std::move(parts[0]);
-  for (int part = 1; part < threads_; ++part) {
+  for (int part = 1; part < count; ++part) {
     for (Index j = 0; j < cols_; ++j) least[j] = std::min(least[j], parts[part][j]);
   }
   double greatest = -kInfinity;
@@ -443,7 +450,7 @@ void Solver::finish_with_certificate() {
     for (Index i = 0; i < rows_; ++i) u[i] = lists_->best(i).best;
     certificate = certificate_of(costs_, matching_, std::move(u));
   } else {
-    certificate = certify(costs_, matching_, threads_);
+    certificate = certify(costs_, matching_, team());
     stats_.row_reads += rows_;
   }
   solution_.u = std::move(certificate.u);
