@@ -34,7 +34,7 @@
 // lower columns are preferred; a constant matrix gives the identity.
 //
 // Time O(rows^2 cols) at worst; near one read of the matrix in practice.  Memory beyond the
-// matrix: 400 bytes a row and 40 a column; up to 2 MB more for a float64 copy of a small matrix.
+// matrix: 400 bytes a row and 40 a column; 1.2 MB more at most for a float64 copy of a small one.
 #pragma once
 
 #include <cstdint>
