@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+
+# One thread for everybody, and no idle thread of a linear algebra library beside a measurement.
+for variable in ("BMATCH_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+    os.environ[variable] = "1"
 
 BENCHMARKS = {"assignment": "the assignment solver beside every other one on PyPI"}
 

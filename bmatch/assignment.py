@@ -131,8 +131,9 @@ def solve(
         column duals are where the search starts. The answer is optimal whatever is passed.
         Rectangular matrices are solved from the beginning.
     num_threads : int, optional
-        Threads for the passes over the matrix; by default all physical cores for matrices of
-        4 million entries or more, one for smaller ones. The answer does not depend on it.
+        Threads for the passes over the matrix; by default all physical cores (or as many as the
+        environment variable ``BMATCH_NUM_THREADS`` says when bmatch is imported) for matrices of
+        16 million entries or more, one for smaller ones. The answer does not depend on it.
 
     Returns
     -------
@@ -442,7 +443,7 @@ def _physical_cores() -> int:
     return len(cores)
 
 
-_DEFAULT_THREADS = -_physical_cores()
+_DEFAULT_THREADS = -int(os.environ.get("BMATCH_NUM_THREADS") or _physical_cores())
 
 
 class _Answer(NamedTuple):

@@ -21,7 +21,7 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr std::int64_t kUnlimited = std::numeric_limits<std::int64_t>::max();
 
 // From this many entries on, starting threads pays.
-constexpr std::int64_t kThreaded = std::int64_t{1} << 22;
+constexpr std::int64_t kThreaded = std::int64_t{1} << 24;
 
 class Solver {
  public:
@@ -64,7 +64,8 @@ class Solver {
   bool dense_attempt();
   void restart_dense();
   void finish_with_certificate();
-  bool prices_dwarf_objective() const;
+  bool prices_dwarf_objective();
+  bool all_minimal();
 
   const RowScanner& costs_;
   const Options& options_;
@@ -127,8 +128,8 @@ bool Solver::dense_attempt() {
   if (progress == Progress::done) {
     progress = paths.reduce_rows(2 * static_cast<std::int64_t>(paths.free_rows()));
   }
-  // Sums, differences and blocks of equal rows take some n / 22 reads of the matrix.
-  if (progress == Progress::done) progress = paths.augment_all(std::max(n / 16, std::int64_t{48}) * n);
+  // Sums, differences and blocks of equal rows take n / 22 reads of the matrix, sometimes twice that.
+  if (progress == Progress::done) progress = paths.augment_all(std::max(n / 8, std::int64_t{48}) * n);
   if (progress == Progress::infeasible) solution_.trapped = paths.trapped();
   if (finished(progress)) {
     whole_rows_ = true;
@@ -310,7 +311,7 @@ bool Solver::auction() {
   // answer instead.
   auto hopeless = [&](std::int64_t rescans, std::int64_t bids) {
     const bool bad = 5 * (stats_.rescans - rescans) > 2 * (stats_.bids - bids) &&
-                     (n <= 2048 || stats_.rescans > 16 * n);
+                     stats_.rescans > (n <= 768 ? 4 : 16) * n;
     return bad && dense_attempt();
   };
   {
@@ -458,7 +459,7 @@ void Solver::finish_with_certificate() {
   solution_.gap = certificate.gap;
 }
 
-bool Solver::prices_dwarf_objective() const {
+bool Solver::prices_dwarf_objective() {
   double magnitude = 0.0;
   for (Index j = 0; j < cols_; ++j) magnitude = std::max(magnitude, std::fabs(matching_.v[j]));
   if (magnitude == 0.0) return false;
@@ -467,7 +468,24 @@ bool Solver::prices_dwarf_objective() const {
     const Index j = matching_.col_of_row[i];
     objective.add(lists_ != nullptr ? lists_->cost(i, j) : costs_.cost(i, j));
   }
-  return !(magnitude * 0x1p-50 <= 1e-10 * std::fabs(objective.value()) / rows_);
+  return !(magnitude * 0x1p-50 <= 1e-10 * std::fabs(objective.value()) / rows_) && !all_minimal();
+}
+
+// Whether every row has its least cost, which proves the answer without any price; if so, prices
+// become zero.
+bool Solver::all_minimal() {
+  PhaseTimer timer(stats_.certificate_seconds);
+  std::vector<double> minima(rows_);
+  parallel_rows(costs_, team(), 0, rows_, [&](Index i, RowScanner::Scratch& scratch) {
+    minima[i] = costs_.minima(i, scratch).best;
+  });
+  stats_.row_reads += rows_;
+  for (Index i = 0; i < rows_; ++i) {
+    if (costs_.cost(i, matching_.col_of_row[i]) > minima[i]) return false;
+  }
+  std::fill(matching_.v.begin(), matching_.v.end(), 0.0);
+  minima_ = std::move(minima);
+  return true;
 }
 
 Solution Solver::run() {
