@@ -13,9 +13,12 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Assignment": "assignment",
+    "Certificate": "assignment",
     "CrossMoments": "correlation",
     "GaugeMatch": "matching",
     "SignedPermutation": "gauge",
+    "batch_linear_sum_assignment": "assignment",
+    "certify": "assignment",
     "compose": "gauge",
     "estimate_gauge": "estimate",
     "linear_sum_assignment": "assignment",
@@ -26,7 +29,14 @@ _MODULES = {"architecture", "transport"}
 
 if TYPE_CHECKING:
     from bmatch import architecture, transport
-    from bmatch.assignment import Assignment, linear_sum_assignment, solve
+    from bmatch.assignment import (
+        Assignment,
+        Certificate,
+        batch_linear_sum_assignment,
+        certify,
+        linear_sum_assignment,
+        solve,
+    )
     from bmatch.correlation import CrossMoments
     from bmatch.estimate import estimate_gauge
     from bmatch.gauge import SignedPermutation, compose
@@ -34,10 +44,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Assignment",
+    "Certificate",
     "CrossMoments",
     "GaugeMatch",
     "SignedPermutation",
     "architecture",
+    "batch_linear_sum_assignment",
+    "certify",
     "compose",
     "estimate_gauge",
     "linear_sum_assignment",
