@@ -31,7 +31,7 @@ COLUMNS = [
     *("solver", "version", "seconds", "rounds", "excess"),
 ]
 OURS = "bmatch"
-SLOWEST = 6.0  # seconds a call: peers that would need more are not asked
+SLOWEST = 4.0  # seconds a call: peers that would need more are not asked
 
 Columns = npt.NDArray[np.integer[Any]]
 

@@ -80,9 +80,11 @@ auto with_scanner_of(CostView<T> view, F f) {
       view.cols > std::numeric_limits<Index>::max() - kPad) {
     throw py::value_error("the cost matrix has more than 2**31 rows or columns");
   }
+  // Up to this size a gather is as quick as a copy.
+  constexpr std::int64_t kGathered = 64 * 128;
   // Rows that use a part of each cache line only are cheaper to copy once than to gather often.
   std::unique_ptr<T[]> copy;
-  if (std::abs(view.col_stride) >= kLine && view.rows * view.cols > kSmall) {
+  if (std::abs(view.col_stride) >= kLine && view.rows * view.cols > kGathered) {
     {
       py::gil_scoped_release release;
       copy = packed(view);
