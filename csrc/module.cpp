@@ -35,7 +35,7 @@ class SignalPoll {
   }
 
  private:
-  std::chrono::steady_clock::time_point next_ = std::chrono::steady_clock::now();
+  std::chrono::steady_clock::time_point next_{};  // the first question is answered at once
 };
 
 // -1 for none, int64 as NumPy indexes.
@@ -80,9 +80,11 @@ auto with_scanner_of(CostView<T> view, F f) {
       view.cols > std::numeric_limits<Index>::max() - kPad) {
     throw py::value_error("the cost matrix has more than 2**31 rows or columns");
   }
+  // Up to this size a gather is as quick as a copy.
+  constexpr std::int64_t kGathered = 64 * 128;
   // Rows that use a part of each cache line only are cheaper to copy once than to gather often.
   std::unique_ptr<T[]> copy;
-  if (std::abs(view.col_stride) >= kLine && view.rows * view.cols > kSmall) {
+  if (std::abs(view.col_stride) >= kLine && view.rows * view.cols > kGathered) {
     {
       py::gil_scoped_release release;
       copy = packed(view);
@@ -104,8 +106,12 @@ CostView<T> view_of(const py::array& cost, Sense sense) {
 // Calls f with a scanner of the array's own type.
 template <typename F>
 auto with_scanner(const py::array& cost, Sense sense, F f) {
-  if (py::isinstance<py::array_t<float>>(cost)) return with_scanner_of(view_of<float>(cost, sense), f);
-  if (py::isinstance<py::array_t<double>>(cost)) return with_scanner_of(view_of<double>(cost, sense), f);
+  if (py::isinstance<py::array_t<float>>(cost)) {
+    return with_scanner_of(view_of<float>(cost, sense), f);
+  }
+  if (py::isinstance<py::array_t<double>>(cost)) {
+    return with_scanner_of(view_of<double>(cost, sense), f);
+  }
   throw py::type_error("bmatch._core takes float32 and float64 matrices");
 }
 
@@ -186,7 +192,9 @@ py::object pairs_of(py::handle cost, bool maximize, int threads) {
     }
     return py::make_tuple(std::move(rows), std::move(cols));
   };
-  auto oriented = [&](auto view) { return with_scanner_of(tall ? view.transposed() : view, answer); };
+  auto oriented = [&](auto view) {
+    return with_scanner_of(tall ? view.transposed() : view, answer);
+  };
   return single ? oriented(view_of<float>(array, sense)) : oriented(view_of<double>(array, sense));
 }
 

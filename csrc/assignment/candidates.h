@@ -89,7 +89,8 @@ class CandidateLists {
   };
 
   CandidateRow slot(Index i) {
-    return {cost_.get() + std::int64_t{kListCapacity} * i, col_.get() + std::int64_t{kListCapacity} * i};
+    const std::int64_t at = std::int64_t{kListCapacity} * i;
+    return {cost_.get() + at, col_.get() + at};
   }
   void keep(Index i, const CandidateRow& made) {
     size_[i] = static_cast<std::uint8_t>((made.size + 7) / 8 * 8);

@@ -14,7 +14,7 @@ Certificate certify(const RowScanner& costs, const Matching& matching, Team& tea
   std::vector<double> u(costs.rows());
   const std::vector<std::uint8_t> none_free(padded(costs.cols()) / 8, 0);
   parallel_rows(costs, team, 0, costs.rows(), [&](Index i, RowScanner::Scratch& scratch) {
-    u[i] = costs.best_two(i, matching.v.data(), none_free.data(), scratch).best;
+    u[i] = costs.claim(i, matching.v.data(), none_free.data(), scratch).best;
   });
   return certificate_of(costs, matching, std::move(u));
 }

@@ -19,7 +19,7 @@ DensePaths::DensePaths(const RowScanner& costs, Matching& matching, Stats& stats
       distance_(padded(costs.cols()), kInfinity),
       predecessor_(padded(costs.cols()), kNone),
       free_(padded(costs.cols()) / 8, 0),
-      minimum_(costs.rows(), kInfinity),
+      minimum_(costs.rows(), 0.0),
       scratch_(costs.scratch()) {
   for (Index j = 0; j < costs.cols(); ++j) {
     price_[j] = matching.v[j];
@@ -48,22 +48,20 @@ void DensePaths::publish_prices() {
   std::copy_n(price_.begin(), costs_.cols(), matching_.v.begin());
 }
 
-Progress DensePaths::claim_minima(std::size_t rows) {
-  rows = std::min(rows, free_rows_.size());
+Progress DensePaths::claim_minima() {
   auto kept = free_rows_.begin();
-  for (std::size_t k = 0; k < rows; ++k) {
-    const Index i = free_rows_[k];
+  for (const Index i : free_rows_) {
     if (take_turn()) return Progress::interrupted;
-    const BestTwo b = costs_.best_two(i, price_.data(), free_.data(), scratch_);
-    if (!b.valid) return Progress::invalid;
-    minimum_[i] = b.best;
-    if (b.free_col != kNone && b.best_free == b.best) {
-      match(i, b.free_col);
+    const Claim claim = costs_.claim(i, price_.data(), free_.data(), scratch_);
+    if (!claim.valid) return Progress::invalid;
+    minimum_[i] = claim.best;
+    if (claim.free_col != kNone) {
+      match(i, claim.free_col);
     } else {
       *kept++ = i;
     }
   }
-  free_rows_.erase(kept, free_rows_.begin() + static_cast<std::ptrdiff_t>(rows));
+  free_rows_.erase(kept, free_rows_.end());
   return Progress::done;
 }
 
@@ -77,6 +75,7 @@ Progress DensePaths::reduce_columns() {
     costs_.lower(i, u, distance_.data(), scratch_);
   }
   for (Index j = 0; j < costs_.cols(); ++j) {
+    if (distance_[j] == -kInfinity) return Progress::invalid;
     if (matching_.row_of_col[j] == kNone && distance_[j] < kInfinity) price_[j] = distance_[j];
   }
   std::fill(distance_.begin(), distance_.end(), kInfinity);

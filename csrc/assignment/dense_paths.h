@@ -28,11 +28,12 @@ class DensePaths {
   DensePaths(const RowScanner& costs, Matching& matching, Stats& stats,
              const Interrupted& interrupted);
 
-  // The first `rows` free rows take a free column among their minima, the lowest one.
-  Progress claim_minima(std::size_t rows = std::numeric_limits<std::size_t>::max());
+  // Free rows take a free column among their minima, the lowest one.
+  Progress claim_minima();
 
   // Prices of free columns rise until one row finds them a minimum, then free rows claim.  For
-  // square matrices, after claim_minima() for all rows from price zero.
+  // square matrices at price zero: after claim_minima(), or at the very beginning, where rows
+  // count as if their minima were zero.
   Progress reduce_columns();
 
   // Augmenting row reduction: free rows bid the difference of their two best.

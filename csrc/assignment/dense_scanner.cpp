@@ -48,6 +48,12 @@ BestTwo DenseScanner<T>::best_two(Index i, const double* v, const std::uint8_t* 
 }
 
 template <typename T>
+Claim DenseScanner<T>::claim(Index i, const double* v, const std::uint8_t* free,
+                             Scratch& scratch) const {
+  return scans_.claim(stored(i, scratch), cols(), bits_, v, free);
+}
+
+template <typename T>
 void DenseScanner<T>::relax(Index i, double base, PathState& state, Scratch& scratch) const {
   scans_.relax(stored(i, scratch), cols(), bits_, i, base, state);
 }
@@ -55,11 +61,6 @@ void DenseScanner<T>::relax(Index i, double base, PathState& state, Scratch& scr
 template <typename T>
 void DenseScanner<T>::lower(Index i, double u, double* least, Scratch& scratch) const {
   scans_.lower(stored(i, scratch), cols(), bits_, u, least);
-}
-
-template <typename T>
-bool DenseScanner<T>::widen(Index i, double* out, Scratch& scratch) const {
-  return scans_.widen(stored(i, scratch), cols(), bits_, out);
 }
 
 template class DenseScanner<float>;

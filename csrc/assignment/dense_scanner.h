@@ -27,9 +27,9 @@ class DenseScanner final : public RowScanner {
                   Scratch& scratch) const override;
   BestTwo best_two(Index i, const double* v, const std::uint8_t* free,
                    Scratch& scratch) const override;
+  Claim claim(Index i, const double* v, const std::uint8_t* free, Scratch& scratch) const override;
   void relax(Index i, double base, PathState& state, Scratch& scratch) const override;
   void lower(Index i, double u, double* least, Scratch& scratch) const override;
-  bool widen(Index i, double* out, Scratch& scratch) const override;
 
  private:
   const T* stored(Index i, Scratch& scratch) const;

@@ -31,7 +31,13 @@ struct BestTwo {
   double second = std::numeric_limits<double>::infinity();
   double best_free = std::numeric_limits<double>::infinity();
   Index col = kNone, free_col = kNone;  // lowest columns that attain them
-  bool valid = true;                    // no NaN, no -infinity
+};
+
+// The smallest value of c_j - v_j, and the lowest free column that attains it, or kNone.
+struct Claim {
+  double best = std::numeric_limits<double>::infinity();
+  Index free_col = kNone;
+  bool valid = true;  // no NaN, no -infinity
 };
 
 // Candidates of a row: its cheapest columns at the prices of the scan, padded with columns 0 at
@@ -71,12 +77,12 @@ struct RowScans {
                      CandidateRow& out);
   BestTwo (*best_two)(const T* row, Index cols, CostBits<T> bits, const double* v,
                       const std::uint8_t* free);
+  Claim (*claim)(const T* row, Index cols, CostBits<T> bits, const double* v,
+                 const std::uint8_t* free);
   // Distances through a row: base + (c_j - price_j) where that is less than what is known.
   void (*relax)(const T* row, Index cols, CostBits<T> bits, Index i, double base, PathState& state);
   // least_j = min(least_j, c_j - u).
   void (*lower)(const T* row, Index cols, CostBits<T> bits, double u, double* least);
-  // Costs in float64, infinity on the padding; false if one is NaN or -infinity.
-  bool (*widen)(const T* row, Index cols, CostBits<T> bits, double* out);
 };
 
 // A small matrix and all that is needed to solve it; see small.h.

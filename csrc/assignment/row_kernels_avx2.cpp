@@ -14,7 +14,9 @@
 #include "row_kernels_tables.h"
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma,bmi,bmi2,popcnt,lzcnt"))), apply_to = function)
+#pragma clang attribute push(                                               \
+    __attribute__((target("avx2,fma,bmi,bmi2,popcnt,lzcnt"))), \
+    apply_to = function)
 #else
 #pragma GCC target("avx2,fma,bmi,bmi2,popcnt,lzcnt")
 #endif

@@ -14,7 +14,9 @@
 #include "row_kernels_tables.h"
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,bmi,bmi2,popcnt,lzcnt"))), apply_to = function)
+#pragma clang attribute push(                                               \
+    __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,bmi,bmi2,popcnt,lzcnt"))), \
+    apply_to = function)
 #else
 #pragma GCC diagnostic ignored "-Wuninitialized"  // immintrin.h of GCC 12 sets both off
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"

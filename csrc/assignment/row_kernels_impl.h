@@ -380,10 +380,8 @@ BestTwo best_two(const T* costs, Index cols, CostBits<T> bits, const double* v,
   const Doubles inf = Doubles::all(kInf), eight = Doubles::all(8.0);
   Doubles best = inf, second = inf, col = inf, best_free = inf, free_col = inf;
   Doubles at = Doubles::iota();
-  NanFlag nan;
   for_blocks<Doubles>(row, [&](Index j, Doubles c) {
     const Doubles x = c - Doubles::load(v + j);
-    nan.see(c, c);
     const Mask8 less = x < best;
     second = min(second, max(best, x));
     best = min(x, best);
@@ -395,8 +393,7 @@ BestTwo best_two(const T* costs, Index cols, CostBits<T> bits, const double* v,
   });
   BestTwo out;
   out.best = least(best);
-  out.valid = !nan.any() && out.best > -kInf;
-  if (out.best == kInf || !out.valid) return out;
+  if (out.best == kInf) return out;
   const Mask8 holds = best == Doubles::all(out.best);
   const double lowest = least(select(holds, col, inf));
   out.col = static_cast<Index>(lowest);
@@ -407,6 +404,33 @@ BestTwo best_two(const T* costs, Index cols, CostBits<T> bits, const double* v,
   if (out.best_free < kInf) {
     const Mask8 nearest = best_free == Doubles::all(out.best_free);
     out.free_col = static_cast<Index>(least(select(nearest, free_col, inf)));
+  }
+  return out;
+}
+
+template <typename T>
+Claim claim(const T* costs, Index cols, CostBits<T> bits, const double* v,
+            const std::uint8_t* free) {
+  const Row<T> row(costs, cols, bits);
+  Doubles best[2] = {Doubles::all(kInf), Doubles::all(kInf)};
+  NanFlag nan;
+  for_blocks<Doubles>(row, [&](Index j, Doubles c) {
+    nan.see(c, c);
+    best[j / 8 % 2] = min(c - Doubles::load(v + j), best[j / 8 % 2]);
+  });
+  Claim out;
+  out.best = least(min(best[0], best[1]));
+  out.valid = !nan.any() && out.best > -kInf;
+  if (out.best == kInf || !out.valid) return out;
+  const Doubles wanted = Doubles::all(out.best);
+  for (Index j = 0; j < cols; j += 8) {
+    if (free[j / 8] == 0) continue;
+    const Doubles c = j < row.whole() ? row.template direct<Doubles>(j)
+                                      : row.template copied<Doubles>(j);
+    const unsigned hits = (c - Doubles::load(v + j) == wanted).bits() & free[j / 8];
+    if (hits == 0) continue;
+    out.free_col = j + static_cast<Index>(__builtin_ctz(hits));
+    break;
   }
   return out;
 }
@@ -472,20 +496,6 @@ void lower(const T* costs, Index cols, CostBits<T> bits, double u, double* least
   });
 }
 
-template <typename T>
-bool widen(const T* costs, Index cols, CostBits<T> bits, double* out) {
-  const Row<T> row(costs, cols, bits);
-  NanFlag nan;
-  Doubles smallest = Doubles::all(kInf);
-  for_blocks<Doubles>(row, [&](Index j, Doubles c) {
-    c.store(out + j);
-    nan.see(c, c);
-    smallest = min(smallest, c);
-  });
-  for (Index j = (cols + 7) / 8 * 8; j < padded(cols); ++j) out[j] = kInf;
-  return !nan.any() && least(smallest) > -kInf;
-}
-
 // ---- Lists --------------------------------------------------------------------------------
 
 ListBest list_best(const double* cost, const Index* col, int size, const double* v) {
@@ -509,5 +519,5 @@ ListBest list_best(const double* cost, const Index* col, int size, const double*
 
 template <typename T>
 constexpr RowScans<T> row_scans() {
-  return {minima<T>, candidates<T>, best_two<T>, relax<T>, lower<T>, widen<T>};
+  return {minima<T>, candidates<T>, best_two<T>, claim<T>, relax<T>, lower<T>};
 }

@@ -32,16 +32,17 @@ BestTwo RowScanner::best_two(Index i, const double* v, const std::uint8_t* free,
   return scans().best_two(row(i, scratch.data()), cols(), {}, v, free);
 }
 
+Claim RowScanner::claim(Index i, const double* v, const std::uint8_t* free,
+                        Scratch& scratch) const {
+  return scans().claim(row(i, scratch.data()), cols(), {}, v, free);
+}
+
 void RowScanner::relax(Index i, double base, PathState& state, Scratch& scratch) const {
   scans().relax(row(i, scratch.data()), cols(), {}, i, base, state);
 }
 
 void RowScanner::lower(Index i, double u, double* least, Scratch& scratch) const {
   scans().lower(row(i, scratch.data()), cols(), {}, u, least);
-}
-
-bool RowScanner::widen(Index i, double* out, Scratch& scratch) const {
-  return scans().widen(row(i, scratch.data()), cols(), {}, out);
 }
 
 }  // namespace bmatch

@@ -39,9 +39,9 @@ class RowScanner {
                           Scratch& scratch) const;
   virtual BestTwo best_two(Index i, const double* v, const std::uint8_t* free,
                            Scratch& scratch) const;
+  virtual Claim claim(Index i, const double* v, const std::uint8_t* free, Scratch& scratch) const;
   virtual void relax(Index i, double base, PathState& state, Scratch& scratch) const;
   virtual void lower(Index i, double u, double* least, Scratch& scratch) const;
-  virtual bool widen(Index i, double* out, Scratch& scratch) const;
 };
 
 }  // namespace bmatch

@@ -16,7 +16,7 @@ class SmallSolver {
     }
     for (Index j = 0; j < p_.stride; j += 8) {
       const Index left = p_.cols - j;
-      p_.free[j / 8] = left >= 8 ? 0xff : left <= 0 ? 0 : static_cast<std::uint8_t>((1 << left) - 1);
+      p_.free[j / 8] = static_cast<std::uint8_t>(left >= 8 ? 0xff : (1 << left) - 1);
     }
     for (Index j = 0; j < p_.cols; ++j) p_.row_of_col[j] = kNone;
     claim_minima();

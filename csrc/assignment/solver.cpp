@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <optional>
 
 #include "auction.h"
 #include "augment.h"
@@ -61,7 +62,7 @@ class Solver {
   bool reduce_and_augment(std::int64_t bids, ListPaths::Budget budget);
   bool auction();
   bool augment_free(ListPaths::Budget& budget);
-  bool dense_attempt();
+  bool dense_attempt(bool rows_agree = false);
   void restart_dense();
   void finish_with_certificate();
   bool prices_dwarf_objective();
@@ -98,7 +99,8 @@ bool Solver::finished(Progress progress) {
 // ---- Whole rows --------------------------------------------------------------------------
 
 void Solver::solve_small() {
-  PhaseTimer timer(stats_.path_seconds);
+  std::optional<PhaseTimer> timer;  // reading the clock takes a good part of the smallest solves
+  if (options_.certificate) timer.emplace(stats_.path_seconds);
   SmallAnswer answer = bmatch::solve_small(costs_, matching_, stats_);
   finished(answer.progress);
   solution_.trapped = std::move(answer.trapped);
@@ -114,8 +116,9 @@ bool Solver::dense_finish(std::int64_t sweeps) {
   return ended;
 }
 
-// A try from price zero with whole rows, made once; on failure everything is as it was.
-bool Solver::dense_attempt() {
+// A try from price zero with whole rows, made once; on failure everything is as it was.  Where rows
+// agree on the column they want, their own minima tell nothing and are left out.
+bool Solver::dense_attempt(bool rows_agree) {
   if (attempted_) return false;
   attempted_ = true;
   PhaseTimer timer(stats_.path_seconds);
@@ -123,13 +126,15 @@ bool Solver::dense_attempt() {
   matching_ = Matching(rows_, cols_);
   DensePaths paths(costs_, matching_, stats_, interrupted_);
   const std::int64_t n = rows_;
-  Progress progress = paths.claim_minima();
+  Progress progress = rows_agree ? Progress::done : paths.claim_minima();
   if (progress == Progress::done && square()) progress = paths.reduce_columns();
   if (progress == Progress::done) {
     progress = paths.reduce_rows(2 * static_cast<std::int64_t>(paths.free_rows()));
   }
-  // Sums, differences and blocks of equal rows take n / 22 reads of the matrix, sometimes twice that.
-  if (progress == Progress::done) progress = paths.augment_all(std::max(n / 8, std::int64_t{48}) * n);
+  // Sums, differences and blocks of equal rows take n / 22 reads of the matrix, sometimes twice
+  // that.
+  const std::int64_t reads = std::max(n / 8, std::int64_t{48});
+  if (progress == Progress::done) progress = paths.augment_all(reads * n);
   if (progress == Progress::infeasible) solution_.trapped = paths.trapped();
   if (finished(progress)) {
     whole_rows_ = true;
@@ -156,7 +161,8 @@ bool Solver::few_values() const {
   for (Index r = 0; r < kRows; ++r) {
     const Index i = static_cast<Index>(std::int64_t{r} * (rows_ - 1) / (kRows - 1));
     for (Index k = 0; k < kEntries; ++k) {
-      const auto j = static_cast<Index>((std::int64_t{k} * 2 + r) * (cols_ - 1) / (2 * kEntries + kRows));
+      const auto j = static_cast<Index>((std::int64_t{k} * 2 + r) * (cols_ - 1) /
+                                        (2 * kEntries + kRows));
       seen.push_back(costs_.cost(i, j));
     }
   }
@@ -282,7 +288,8 @@ bool Solver::reduce_and_augment(std::int64_t bids, ListPaths::Budget budget) {
   {
     PhaseTimer timer(stats_.auction_seconds);
     Auction auction(matching_, *lists_, stats_, interrupted_);
-    if (finished(auction.row_reduction(bids)) && solution_.status == Status::interrupted) return true;
+    finished(auction.row_reduction(bids));
+    if (solution_.status == Status::interrupted) return true;
     solution_.status = Status::optimal;  // a row without finite cost: the paths name it
   }
   return augment_free(budget);
@@ -300,7 +307,7 @@ bool Solver::auction() {
     ++counted;
   }
   if (counted > 0) gap /= static_cast<double>(counted), sum /= static_cast<double>(counted);
-  if (!(gap > 1e-6 * sum)) {  // nothing to scale by: bids would crawl
+  if (!(gap > 1e-6 * sum && gap < kInfinity)) {  // nothing to scale by: bids would crawl
     return dense_attempt() || reduce_and_augment(12 * n, {20 * n, kUnlimited}) ||
            dense_finish(kUnlimited);
   }
@@ -344,7 +351,8 @@ bool Solver::auction() {
       progress = auction.free_unhappy(epsilon);
       if (progress == Progress::interrupted) return finished(progress);
     }
-    if (finished(auction.free_unhappy(0.0)) && solution_.status == Status::interrupted) return true;
+    finished(auction.free_unhappy(0.0));
+    if (solution_.status == Status::interrupted) return true;
     auction.claim_tight();
     const Progress progress = auction.row_reduction(20 * n);
     if (progress == Progress::interrupted) return finished(progress);
@@ -365,8 +373,8 @@ bool Solver::solve_warm() {
   lists_ = std::make_unique<CandidateLists>(costs_, matching_, stats_);
   if (!list_pass()) return true;
   Auction(matching_, *lists_, stats_, interrupted_).claim_tight();
-  if (reduce_and_augment(12 * std::int64_t{rows_}, {20 * std::int64_t{rows_}, kUnlimited})) return true;
-  return auction();
+  const std::int64_t n = rows_;
+  return reduce_and_augment(12 * n, {20 * n, kUnlimited}) || auction();
 }
 
 void Solver::solve_large() {
@@ -404,7 +412,7 @@ void Solver::solve_large() {
     lists_ = std::make_unique<CandidateLists>(costs_, matching_, stats_);
     if (minima_.empty()) {
       if (square() && rows_ >= 64 && equal_minima()) {
-        if (dense_attempt()) return;
+        if (dense_attempt(true)) return;
       }
       matching_ = Matching(rows_, cols_);
       if (!list_pass()) return;

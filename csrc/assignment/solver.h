@@ -1,7 +1,7 @@
 // The linear assignment problem, solved exactly.
 //
-// Problem.  Given costs c_ij for `rows` <= `cols`, find distinct columns col_of_row[i] that minimise
-// sum_i c_{i, col_of_row[i]}.  +infinity marks a forbidden edge.
+// Problem.  Given costs c_ij for `rows` <= `cols`, find distinct columns col_of_row[i] that
+// minimise sum_i c_{i, col_of_row[i]}.  +infinity marks a forbidden edge.
 //
 // Dual.  Maximise sum_i u_i + sum_j v_j subject to u_i + v_j <= c_ij, with v <= 0 if there are
 // more columns than rows.  u is never stored while solving: u_i = min_j (c_ij - v_j).  A matching
