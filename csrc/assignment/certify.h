@@ -18,7 +18,8 @@ namespace bmatch {
 class Sum {
  public:
   void add(double x);
-  double value() const { return total_ + carry_; }
+  // An intermediate overflow leaves no carry to speak of.
+  double value() const { return carry_ == carry_ ? total_ + carry_ : total_; }
 
  private:
   double total_ = 0.0, carry_ = 0.0;
