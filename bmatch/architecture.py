@@ -140,6 +140,9 @@ class ResidualAxes:
             for name in self._names(rule)
             if name.removeprefix("model.") not in bare
         ]
+        headless = not any(name.startswith("model.") for name in found)
+        if not (self.tied or headless) and "lm_head.weight" not in found:
+            missing.append("lm_head.weight")
         if missing:
             raise ValueError(
                 f"{len(missing)} tensors of a {self.model_type} with {self.num_layers} layers are "
@@ -202,6 +205,9 @@ def residual_axes(model_or_config: Any) -> ResidualAxes:
             f"unknown architecture {model_type!r}: bmatch knows the residual axes of "
             f"{', '.join(sorted(RMSNORM_TABLES))}"
         )
+    for key in ("hidden_size", "num_hidden_layers", "vocab_size"):
+        if not isinstance(config.get(key), int):
+            raise ValueError(f"the config of this {model_type} is damaged: it has no {key}")
     return ResidualAxes(
         model_type=model_type,
         dim=int(config["hidden_size"]),

@@ -15,10 +15,17 @@ def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary file beside `path` that takes its place when the block ends well.
 
     Whatever ends the block early (an error, a full disk, Ctrl-C) removes the temporary file
-    and leaves an earlier file at `path` as it was.
+    and leaves an earlier file at `path` as it was. A symbolic link is followed.
+
+    Raises
+    ------
+    FileExistsError
+        If `path` is something other than a file.
     """
-    final = Path(path)
-    _require_parent(final)
+    final = Path(os.path.realpath(path))
+    if final.exists() and not final.is_file():
+        raise FileExistsError(f"{final} exists and is no ordinary file: name another output")
+    _require_writable_parent(final)
     handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".partial", dir=final.parent)
     os.close(handle)
     partial = Path(name)
@@ -41,9 +48,7 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         If `path` exists already: nothing is overwritten.
     """
     final = Path(path)
-    if final.exists():
-        raise FileExistsError(f"{final} exists already: name another output, or remove it first")
-    _require_parent(final)
+    require_new(final)
     partial = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".partial", dir=final.parent))
     try:
         yield partial
@@ -54,11 +59,25 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
-def _require_parent(final: Path) -> None:
+def require_new(final: Path) -> None:
+    """Refuse an output that exists, or that could not be written: before a long job, not after.
+
+    Raises
+    ------
+    FileExistsError, FileNotFoundError, PermissionError
+    """
+    if os.path.lexists(final):
+        raise FileExistsError(f"{final} exists already: name another output, or remove it first")
+    _require_writable_parent(final)
+
+
+def _require_writable_parent(final: Path) -> None:
     if not final.parent.is_dir():
         raise FileNotFoundError(
             f"{final} cannot be written: the folder {final.parent} does not exist"
         )
+    if not os.access(final.parent, os.W_OK):
+        raise PermissionError(f"{final} cannot be written: no permission to write {final.parent}")
 
 
 def _umask() -> int:

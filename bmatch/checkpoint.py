@@ -92,10 +92,10 @@ def open_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
         raise ValueError(
             f"{folder} is quantised, and packed weights have no axis to permute: dequantise it"
         )
-    if (folder / INDEX).is_file():
-        shards = _indexed_shards(folder)
-    elif (folder / SINGLE).is_file():
+    if (folder / SINGLE).is_file():  # first, as transformers has it
         shards = {SINGLE: _names_in(folder / SINGLE)}
+    elif (folder / INDEX).is_file():
+        shards = _indexed_shards(folder)
     else:
         raise FileNotFoundError(
             f"{folder} has neither {SINGLE} nor {INDEX}: write safetensors with "
@@ -126,8 +126,13 @@ def _names_in(path: Path) -> tuple[str, ...]:
 
 def _indexed_shards(folder: Path) -> dict[str, tuple[str, ...]]:
     weight_map = _read_json(folder / INDEX).get("weight_map")
-    if not isinstance(weight_map, dict):
+    if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(f"{folder / INDEX} is damaged: it has no weight_map")
+    for file in weight_map.values():  # a path could lead out of the folder
+        if not (
+            isinstance(file, str) and Path(file).name == file and file.endswith(".safetensors")
+        ):
+            raise ValueError(f"{folder / INDEX} is damaged: {file!r} is no name of a shard")
     files = sorted(set(weight_map.values()))
     missing = [file for file in files if not (folder / file).is_file()]
     if missing:
@@ -171,12 +176,34 @@ def require_finite(name: str, tensor: torch.Tensor, folder: Path) -> None:
         Naming the tensor and how many of its entries are not finite.
     """
     # The sum of a finite tensor is finite, save for overflow: a cheap test before the exact one.
-    if tensor.is_floating_point() and not tensor.double().sum().isfinite():
+    if tensor.is_floating_point() and not tensor.sum(dtype=torch.float64).isfinite():
         bad = int((~tensor.isfinite()).sum())
         if bad:
             raise ValueError(
                 f"{name} in {folder} holds {bad} NaN or infinite weights: the checkpoint is broken"
             )
+
+
+def _not_copied(checkpoint: Checkpoint) -> Callable[[str, list[str]], set[str]]:
+    """What `shutil.copytree` is to leave out: weights, training state, other checkpoints."""
+
+    def ignored(folder: str, names: list[str]) -> set[str]:
+        return {
+            name
+            for name in names
+            if Path(name).suffix in _NOT_COPIED
+            or name.startswith((".", "checkpoint-"))
+            or name.endswith(".bin.index.json")
+            or (name == INDEX and SINGLE in checkpoint.shards)
+            or (Path(folder, name).is_dir() and not _holds_text_only(Path(folder, name)))
+        }
+
+    return ignored
+
+
+def _holds_text_only(folder: Path) -> bool:
+    """Whether a subfolder is like additional_chat_templates, not like onnx or runs."""
+    return all(path.is_file() and path.suffix not in _NOT_COPIED for path in folder.iterdir())
 
 
 def rewrite(
@@ -231,6 +258,10 @@ def rewrite(
                     f"{shard} could not be written to {out} ({error}): nothing was left behind"
                 ) from None
         next(steps, None)  # the bar closes when it is asked for more than there is
-        for path in sorted(checkpoint.folder.iterdir()):
-            if path.is_file() and path.suffix not in _NOT_COPIED:
-                shutil.copyfile(path, partial / path.name)
+        shutil.copytree(
+            checkpoint.folder,
+            partial,
+            ignore=_not_copied(checkpoint),
+            copy_function=shutil.copyfile,
+            dirs_exist_ok=True,
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,6 +13,7 @@ import typer
 
 import bmatch
 from bmatch import console
+from bmatch.atomic import require_new
 from bmatch.gauge import SignedPermutation, compose
 
 if TYPE_CHECKING:
@@ -87,7 +89,7 @@ def align(
     as_json: AsJson = False,
 ) -> None:
     """Estimate the gauge from SOURCE to TARGET coordinates and write it to a file."""
-    _require_parent(out)
+    require_new(out)
     with console.working("loading torch and transformers"):
         _quiet_transformers()
         from bmatch.estimate import align_checkpoints
@@ -110,7 +112,7 @@ def align(
         console.print_json({"out": str(out), **_alignment_figures(alignment)})
     else:
         console.out.print(alignment_table(alignment, f"{source} -> {target}"))
-        console.out.print(f"gauge written to {out}", highlight=False)
+        console.say(f"gauge written to {out}")
         _warn(alignment)
 
 
@@ -130,18 +132,19 @@ def apply(
     as_json: AsJson = False,
 ) -> None:
     """Write MODEL in the coordinates that GAUGE leads to; it computes the same function."""
+    require_new(out)
     with console.working("loading torch"):
         from bmatch.transport import checkpoint
     g = SignedPermutation.load(gauge)
     digest = checkpoint(model, g.inverse() if inverse else g, out, console.track)
     role = "target" if inverse else "source"
     expected = g.metadata.get(f"{role}_sha256")
-    known = expected is None or expected == digest
+    known = None if expected is None else expected == digest
     if as_json:
         console.print_json({"out": str(out), "model_sha256": digest, f"is_{role}": known})
         return
-    console.out.print(f"{model} written to {out}, in other coordinates", highlight=False)
-    if not known:
+    console.say(f"{model} written to {out}, in other coordinates")
+    if known is False:
         console.note(
             f"{model} is not the {role} that the gauge was estimated from: the result means "
             f"something only if it lives in the same coordinates as that {role}"
@@ -163,23 +166,15 @@ def compose_(
     as_json: AsJson = False,
 ) -> None:
     """Write the product G3 @ G2 @ G1 of gauges: the last one named acts first."""
+    require_new(out)
     chain = [SignedPermutation.load(path) for path in gauges]
     _require_chain(gauges, chain)
     product = compose(chain)
-    ends = {
-        f"{role}{suffix}": gauge.metadata[f"{role}{suffix}"]
-        for role, gauge in (("source", chain[-1]), ("target", chain[0]))
-        for suffix in ("", "_sha256")
-        if f"{role}{suffix}" in gauge.metadata
-    }
-    product.save(out, {**ends, "hops": str(len(chain)), "bmatch_version": bmatch.__version__})
+    product.save(out, {"hops": str(len(chain)), "bmatch_version": bmatch.__version__})
     if as_json:
         console.print_json({"out": str(out), "dim": product.dim, "hops": len(chain)})
     else:
-        console.out.print(
-            f"{len(chain)} gauges of {product.dim} coordinates composed into {out}",
-            highlight=False,
-        )
+        console.say(f"{len(chain)} gauges of {product.dim} coordinates composed into {out}")
 
 
 @app.command(epilog=_examples("bmatch info gauge.safetensors", "bmatch info checkpoint/ --json"))
@@ -223,7 +218,7 @@ def solve(
     import time
 
     if out is not None:
-        _require_parent(out)
+        require_new(out)
     cost = _read_matrix(matrix)
     start = time.perf_counter()
     with console.working(f"solving {cost.shape[0]} x {cost.shape[1]}"):
@@ -253,7 +248,7 @@ def solve(
     ]
     console.out.print(console.figures(str(matrix), rows))
     if out is not None:
-        console.out.print(f"row_ind, col_ind and duals written to {out}", highlight=False)
+        console.say(f"row_ind, col_ind and duals written to {out}")
 
 
 @app.command(epilog=_examples("bmatch demo", "bmatch demo --model my_llama/ --out my_demo/"))
@@ -281,11 +276,13 @@ def demo(
     else:
         console.out.print(demo_table(result))
         for what, name in (("picture", "demo.png"), ("gauge", "gauge.safetensors")):
-            console.out.print(f"{what}: {out / name}", highlight=False, soft_wrap=True)
+            console.say(f"{what}: {out / name}")
 
 
 def main() -> None:
     """Run the command line; errors become one sentence and exit code 1."""
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, _end)
     try:
         code = app(standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):
@@ -312,6 +309,11 @@ def main() -> None:
     sys.exit(code)
 
 
+def _end(number: int, _frame: object) -> None:
+    """Leave by the way that cleans up."""
+    raise SystemExit(128 + number)
+
+
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""
@@ -319,12 +321,6 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "there is not enough memory for this"
     return str(error) or type(error).__name__
-
-
-def _require_parent(path: Path) -> None:
-    """Before a long job, not after it."""
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}")
 
 
 def _quiet_transformers() -> None:
@@ -354,6 +350,7 @@ def _alignment_figures(alignment: Alignment) -> dict[str, Any]:
         "sites": list(alignment.streams.sites),
         "score": m.score,
         "margin_least": float(m.margin.min()),
+        "margins_exact": int(m.margin_exact.sum()),
         "margin_median": float(np.median(m.margin)),
         "positive_fraction": m.positive_fraction,
         "mean_abs_off_diagonal": m.mean_abs_off_diagonal,

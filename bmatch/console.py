@@ -19,9 +19,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 out = Console()
 err = Console(stderr=True)
+
+_bars: list[Progress] = []  # those that are up
 
 
 def track(items: Sequence[Any], description: str) -> Iterator[Any]:
@@ -39,7 +42,9 @@ def track(items: Sequence[Any], description: str) -> Iterator[Any]:
         transient=True,
         disable=not err.is_terminal,
     ) as progress:
+        _bars.append(progress)
         yield from progress.track(items, description=description)
+        _bars.clear()
 
 
 @contextmanager
@@ -51,12 +56,17 @@ def working(description: str) -> Iterator[None]:
 
 def figures(title: str, rows: Iterable[tuple[str, str]]) -> Table:
     """A table of names and values."""
-    table = Table(title=title, title_justify="left", title_style="bold", show_header=False)
+    table = Table(title=Text(title), title_justify="left", title_style="bold", show_header=False)
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(name, value)
+        table.add_row(name, Text(value))
     return table
+
+
+def say(message: str) -> None:
+    """A line of plain text on standard output."""
+    out.print(message, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_json(values: Mapping[str, Any]) -> None:
@@ -67,10 +77,11 @@ def print_json(values: Mapping[str, Any]) -> None:
 
 def note(message: str) -> None:
     """Something worth knowing that is no error."""
-    err.print(f"[yellow]note:[/] {message}", highlight=False, soft_wrap=True)
+    err.print(Text.assemble(("note: ", "yellow"), message), soft_wrap=True)
 
 
 def fail(message: str) -> None:
     """The one sentence that says what went wrong."""
-    err.print("[bold red]error:[/] ", end="")
-    err.print(message, highlight=False, markup=False, soft_wrap=True)
+    while _bars:  # a bar still up would overwrite the sentence
+        _bars.pop().stop()
+    err.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)

@@ -1,16 +1,16 @@
 """Cross-checkpoint correlation by streaming: tokens pass by, only D x D statistics stay.
 
-Sums are taken of shifted activations, in chunks: within a chunk in float32, over chunks in
-float64. The shift, a pilot estimate of each channel's centre, costs nothing (correlation does
-not depend on it) and keeps a large mean from drowning the variance; the median is used because
-residual streams carry massive activations that would pull a mean away. Short chunks bound what
-one float32 accumulator can lose, so that 10^6 tokens agree with float64 to 1e-6.
+Each chunk of tokens is centred on its own mean, multiplied in float32, and folded into float64
+statistics about the mean of everything seen so far. So neither a large mean nor a massive
+activation, wherever in the stream it comes, drowns the variance of the rest; and a chunk is short
+enough that its float32 accumulators lose nothing that matters: 10^6 tokens agree with float64 to
+1e-6.
 
-On the CPU the products are torch's; on a CUDA device they, the sums and the last step are the
-Triton kernels of `bmatch.kernels`.
+On the CPU the products are torch's. On a CUDA device they, the sums and the last step are the
+Triton kernels of `bmatch.kernels`, which subtract one shift from a batch instead.
 
-T. F. Chan, G. H. Golub, R. J. LeVeque, "Algorithms for computing the sample variance",
-The American Statistician 37 (1983), treat shifting and merging.
+T. F. Chan, G. H. Golub, R. J. LeVeque, "Algorithms for computing the sample variance: analysis and
+recommendations", The American Statistician 37 (1983).
 """
 
 from __future__ import annotations
@@ -20,46 +20,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from math import isfinite
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 
-from bmatch.atomic import new_file
+from bmatch import tensor_file
 from bmatch.kernels import reference
-
-_FORMAT = "bmatch.moments"
-_FORMAT_VERSION = "1"
-_STATE = (
-    "products",
-    "target_sum",
-    "source_sum",
-    "target_square",
-    "source_square",
-    "target_shift",
-    "source_shift",
-)
 
 PRECISIONS = ("highest", "high", "medium")
 
+_STATE = ("comoment", "target_mean", "source_mean", "target_square", "source_square")
+
 CHUNK_TOKENS = 4096
 """Tokens per float32 product. Measured at mean/std = 10 with outliers of 25,000 in one token of
-2,000: the largest error of a correlation is 1.6e-7 at 1,024, 1.2e-7 here, 2.4e-6 at 65,536."""
+2,000: the largest error of a correlation is 1.2e-7 here and 2.4e-6 at 65,536."""
 
 _SUM_TOKENS = 1024  # tokens centred and summed at once: they stay in the cache from step to step
 
-_PILOT_TOKENS = 256  # tokens from which the shift is estimated
+_FLOAT32_RANGE = (1e-12, 1e12)  # where squares and their sums stay in float32's normal range
 
-_FLOAT32_PEAK = 1e15  # beyond it squares come near float32's range: such chunks go in float64
-_FLOAT32_FLOOR = 1e-25  # sums of squares below it may have lost terms to float32's range
+_PILOT_TOKENS = 256  # tokens from which the kernels' shift of a batch is estimated
 
 # Tokens per flush into the float64 masters of a GPU. Operands that are read in place need no
 # workspace, and long chunks spread the cost of the flush; 8,192 bound the drift of an unpromoted
 # accumulator to 1e-5 of its sum.
 _DEVICE_CHUNK_PROMOTED = 32_768
 _DEVICE_CHUNK = 8192
+
+_KERNEL_PEAK = 1e15  # the root of a sum of squares beyond which a batch is left to torch
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +111,8 @@ class CrossMoments:
     Notes
     -----
     Memory: ``8 D1 D2`` bytes, and while a batch is added ``4 D1 D2`` and two chunks of 4,096
-    tokens in float32 on the CPU, two chunks of 8,192 tokens in at most 6 bytes on a CUDA device
-    (of up to 32,768 with "highest"). On a CUDA device spreads of a channel below 1e-18 underflow.
+    tokens in float32 on the CPU, two chunks of 8,192 tokens in at most 6 bytes a number on a CUDA
+    device. A CUDA device wants spreads between 1e-17 and 1e15 in each channel.
 
     Examples
     --------
@@ -129,7 +120,7 @@ class CrossMoments:
     >>> x = torch.randn(1000, 8, generator=torch.Generator().manual_seed(0))
     >>> moments = bmatch.CrossMoments(8, 8)
     >>> moments.update(target=-x, source=x)
-    >>> float(moments.correlation()[3, 3])
+    >>> round(float(moments.correlation()[3, 3]), 6)
     -1.0
     """
 
@@ -151,16 +142,16 @@ class CrossMoments:
         self._batches = 0
 
         def zeros(*shape: int) -> torch.Tensor:
-            return torch.zeros(shape, dtype=torch.float64, device=device)
+            with torch.inference_mode(False):  # so that they can be updated in any mode
+                return torch.zeros(shape, dtype=torch.float64, device=device)
 
-        self._products = zeros(target_dim, source_dim)  # sum of (y - shift) (x - shift)^T
-        self._target_sum = zeros(target_dim)
-        self._source_sum = zeros(source_dim)
+        # About the means, over all tokens seen: sums of (y - mean)(x - mean)^T, and of squares.
+        self._comoment = zeros(target_dim, source_dim)
+        self._target_mean = zeros(target_dim)
+        self._source_mean = zeros(source_dim)
         self._target_square = zeros(target_dim)
         self._source_square = zeros(source_dim)
-        self._target_shift = zeros(target_dim)
-        self._source_shift = zeros(source_dim)
-        self.device = self._products.device
+        self.device = self._comoment.device
 
     # -- streaming ------------------------------------------------------------------------
 
@@ -210,7 +201,7 @@ class CrossMoments:
     def _add_by_torch(
         self, target: torch.Tensor, source: torch.Tensor, kept: torch.Tensor | None
     ) -> None:
-        """Add counted tokens in chunks, float64 where float32 does not reach."""
+        """Fold in the counted tokens chunk by chunk, float64 where float32 does not reach."""
         rows = None if kept is None else kept.nonzero()[:, 0]
         tokens = len(target) if rows is None else len(rows)
 
@@ -219,43 +210,34 @@ class CrossMoments:
                 return values[start : start + CHUNK_TOKENS]
             return values.index_select(0, rows[start : start + CHUNK_TOKENS])
 
-        starts = range(0, tokens, CHUNK_TOKENS)
-        # All is checked before anything is added.
-        peaks = [
-            max(
-                self._peak("target", chunk(target, start), start),
-                self._peak("source", chunk(source, start), start),
-            )
-            for start in starts
-        ]
-        if self.count == 0 and tokens:
-            self._target_shift = _pilot_shift(chunk(target, 0))
-            self._source_shift = _pilot_shift(chunk(source, 0))
+        for start in range(0, tokens, CHUNK_TOKENS):  # all is checked before anything is added
+            self._refuse_non_finite("target", chunk(target, start), start)
+            self._refuse_non_finite("source", chunk(source, start), start)
         with _full_precision(self.device):
-            for start, peak in zip(starts, peaks, strict=True):
-                self._add_chunk(chunk(target, start), chunk(source, start), peak)
-        self.count += tokens
+            for start in range(0, tokens, CHUNK_TOKENS):
+                self._add_chunk(chunk(target, start), chunk(source, start))
 
-    def _add_chunk(self, target: torch.Tensor, source: torch.Tensor, peak: float) -> None:
-        wide = torch.float64 in (target.dtype, source.dtype) or peak > _FLOAT32_PEAK
-        dtype = torch.float64 if wide else torch.float32
-        y, target_sum, target_square = _centred_sums(target, self._target_shift.to(dtype))
-        x, source_sum, source_square = _centred_sums(source, self._source_shift.to(dtype))
-        if self.precision == "medium" and not wide and _has_fast_bfloat16(self.device):
+    def _add_chunk(self, target: torch.Tensor, source: torch.Tensor) -> None:
+        """Fold in [chunk, D1] and [chunk, D2]."""
+        n = len(target)
+        y, y_centre, y_sum, y_square, y_fits = _centred_sums(target)
+        x, x_centre, x_sum, x_square, x_fits = _centred_sums(source)
+        if not (y_fits and x_fits) or torch.float64 in (y.dtype, x.dtype):
+            y, x = y.double(), x.double()
+        elif self.precision == "medium" and _has_fast_bfloat16(self.device):
             y, x = y.bfloat16(), x.bfloat16()
-        self._products += y.T @ x
-        self._target_sum += target_sum
-        self._source_sum += source_sum
-        self._target_square += target_square
-        self._source_square += source_square
+        self._comoment += y.T @ x
+        # The centres are rounded means: what is left of the means corrects the products.
+        self._comoment.addr_(y_sum, x_sum, alpha=-1.0 / n)
+        self._fold(n, y_centre + y_sum / n, x_centre + x_sum / n, y_square, x_square)
 
     def _add_by_kernels(
         self, target: torch.Tensor, source: torch.Tensor, kept: torch.Tensor | None
     ) -> bool:
-        """Add counted tokens by the Triton kernels.
+        """Fold in the counted tokens by the Triton kernels.
 
         Returns False, and adds nothing, where values are not finite or beyond the kernels' range:
-        torch's path names the first or widens the second.
+        torch's path names the first and widens the second.
         """
         from bmatch.kernels.centred import column_sums, split_planes
         from bmatch.kernels.cross_moments import add_cross_moments
@@ -264,28 +246,25 @@ class CrossMoments:
             return True
         if kept is not None:
             kept = kept.contiguous()
-        if self.count:
-            shifts = self._target_shift, self._source_shift
-        else:
-            shifts = _pilot_shift(target, kept), _pilot_shift(source, kept)
-        y_shift, x_shift = (shift.float() for shift in shifts)
+        y_shift, x_shift = _pilot_shift(target, kept), _pilot_shift(source, kept)
         in_place = kept is None and target.dtype == source.dtype != torch.float32
         planes = {"highest": 3, "high": 2, "medium": 1}[self.precision]
         rounding = None if in_place else planes
-        target_sums = column_sums(target, y_shift, kept, rounding)
-        source_sums = column_sums(source, x_shift, kept, rounding)
-        # One wait for the device a batch, for all that the host must know.
+        y_sum, y_square = column_sums(target, y_shift, kept, rounding)
+        x_sum, x_square = column_sums(source, x_shift, kept, rounding)
+        # One wait for the device, for all that the host must know of the batch.
         count = len(target) if kept is None else kept.sum()
         largest, shifted, counted = torch.stack(
             [
-                torch.maximum(target_sums[1].max(), source_sums[1].max()),
+                torch.maximum(y_square.max(), x_square.max()),
                 (y_shift.any() | x_shift.any()).double(),
                 torch.as_tensor(count, dtype=torch.float64, device=self.device),
             ]
         ).tolist()
-        if not largest <= _FLOAT32_PEAK**2:
+        if not largest <= _KERNEL_PEAK**2:
             return False
-        if counted == 0:
+        n = int(counted)
+        if n == 0:
             return True
 
         promoted = self.precision == "highest"
@@ -293,24 +272,49 @@ class CrossMoments:
             step = _DEVICE_CHUNK_PROMOTED if promoted else _DEVICE_CHUNK
             for start in range(0, len(target), step):
                 chunk = slice(start, start + step)
-                add_cross_moments(self._products, target[chunk], source[chunk], promoted)
+                add_cross_moments(self._comoment, target[chunk], source[chunk], promoted)
         else:
             for start in range(0, len(target), _DEVICE_CHUNK):
                 chunk = slice(start, start + _DEVICE_CHUNK)
                 mask = None if kept is None else kept[chunk]
                 add_cross_moments(
-                    self._products,
+                    self._comoment,
                     split_planes(target[chunk], y_shift, mask, planes),
                     split_planes(source[chunk], x_shift, mask, planes),
                     promoted,
                 )
-        self._target_shift, self._source_shift = shifts
-        self._target_sum += target_sums[0]
-        self._target_square += target_sums[1]
-        self._source_sum += source_sums[0]
-        self._source_square += source_sums[1]
-        self.count += int(counted)
+        self._comoment.addr_(y_sum, x_sum, alpha=-1.0 / n)
+        self._fold(
+            n,
+            y_shift.double() + y_sum / n,
+            x_shift.double() + x_sum / n,
+            (y_square - y_sum.square() / n).clamp_min_(0.0),
+            (x_square - x_sum.square() / n).clamp_min_(0.0),
+        )
         return True
+
+    def _fold(
+        self,
+        count: int,
+        target_mean: torch.Tensor,
+        source_mean: torch.Tensor,
+        target_square: torch.Tensor,
+        source_square: torch.Tensor,
+    ) -> None:
+        """Move what was added to one mean (Chan, Golub and LeVeque, equation 2.1).
+
+        The comoment about the means given has been added already.
+        """
+        total = self.count + count
+        weight = self.count * count / total
+        dy = target_mean - self._target_mean  # [D1]
+        dx = source_mean - self._source_mean  # [D2]
+        self._comoment.addr_(dy, dx, alpha=weight)
+        self._target_square.add_(target_square).add_(dy.square(), alpha=weight)
+        self._source_square.add_(source_square).add_(dx.square(), alpha=weight)
+        self._target_mean.add_(dy, alpha=count / total)
+        self._source_mean.add_(dx, alpha=count / total)
+        self.count = total
 
     @torch.no_grad()
     def merge(self, other: CrossMoments) -> None:
@@ -331,25 +335,9 @@ class CrossMoments:
                 f"moments on {self.device} and {other.device} cannot be merged: save one and load "
                 "it on the device of the other"
             )
-        if other.count == 0:
-            return
-        if self.count == 0:
-            self._target_shift = other._target_shift.clone()
-            self._source_shift = other._source_shift.clone()
-        # What other's sums would be, had they been taken about our shift.
-        dy = other._target_shift - self._target_shift  # [D1]
-        dx = other._source_shift - self._source_shift  # [D2]
-        n = other.count
-        self._products += (
-            other._products
-            + torch.outer(other._target_sum + n * dy, dx)
-            + torch.outer(dy, other._source_sum)
-        )
-        self._target_square += other._target_square + 2 * dy * other._target_sum + n * dy * dy
-        self._source_square += other._source_square + 2 * dx * other._source_sum + n * dx * dx
-        self._target_sum += other._target_sum + n * dy
-        self._source_sum += other._source_sum + n * dx
-        self.count += n
+        if other.count:
+            self._comoment += other._comoment
+            self._fold(other.count, *(getattr(other, f"_{name}") for name in _STATE[1:]))
         self._batches += other._batches
 
     # -- results --------------------------------------------------------------------------
@@ -391,12 +379,10 @@ class CrossMoments:
         return finalise
 
     def _normalisation(self) -> tuple[torch.Tensor, ...]:
-        """What takes products to correlations, as `kernels.finalise` wants it."""
+        """The comoment and what scales it to correlations: 0 for constant channels."""
         target_std, source_std = self._deviations()
         return (
-            self._products,
-            self._target_sum / self.count,
-            self._source_sum,
+            self._comoment,
             torch.where(target_std > 0, target_std.reciprocal(), 0.0),
             torch.where(source_std > 0, source_std.reciprocal(), 0.0),
         )
@@ -414,32 +400,30 @@ class CrossMoments:
                 f"a correlation needs at least 2 tokens, and {self.count} have been counted"
             )
         deviations = []
-        for total, square in (
-            (self._target_sum, self._target_square),
-            (self._source_sum, self._source_square),
+        for mean, square in (
+            (self._target_mean, self._target_square),
+            (self._source_mean, self._source_square),
         ):
-            centred = square - total * total / self.count
-            # Cancellation leaves a few float64 roundings of `square` where nothing varied.
-            constant = centred <= 1e-13 * square
-            deviations.append(torch.where(constant, 0.0, centred).sqrt())
+            if not square.isfinite().all():
+                raise ValueError(
+                    "the moments overflowed float64: activations of this size cannot be correlated"
+                )
+            # What roundings of the mean leave where nothing varied.
+            constant = square <= self.count * (1e-15 * mean).square()
+            deviations.append(torch.where(constant, 0.0, square).sqrt())
         return deviations[0], deviations[1]
 
     # -- files ----------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the statistics as a safetensors file, all or nothing, so that a job can resume."""
-        from safetensors.torch import save_file
-
-        tensors = {name: getattr(self, f"_{name}").cpu().contiguous() for name in _STATE}
+        tensors = {name: getattr(self, f"_{name}").cpu().numpy() for name in _STATE}
         header = {
-            "format": _FORMAT,
-            "format_version": _FORMAT_VERSION,
             "count": str(self.count),
             "batches": str(self._batches),
             "precision": self.precision,
         }
-        with new_file(path) as partial:
-            save_file(tensors, partial, metadata=header)
+        tensor_file.write(path, "moments", tensors, header)
 
     @classmethod
     def load(
@@ -454,28 +438,16 @@ class CrossMoments:
         ValueError
             If the file holds no moments, or is damaged.
         """
-        from safetensors import SafetensorError, safe_open
-
-        name = os.fspath(path)
-        if not os.path.isfile(path):
-            raise FileNotFoundError(f"there is no file of moments {name}")
-        try:
-            with safe_open(path, framework="pt") as file:
-                header = file.metadata() or {}
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise ValueError(f"{name} is not a safetensors file, or is damaged ({error})") from None
-        if header.get("format") != _FORMAT or not set(_STATE) <= tensors.keys():
-            raise ValueError(f"{name} is a safetensors file, but holds no moments")
-        if header.get("format_version") != _FORMAT_VERSION:
-            raise ValueError(
-                f"{name} has format version {header.get('format_version')}, and this bmatch reads "
-                f"version {_FORMAT_VERSION}: upgrade bmatch"
-            )
-        target_dim, source_dim = tensors["products"].shape
-        moments = cls(target_dim, source_dim, device, precision=header["precision"])
-        for key in _STATE:
-            setattr(moments, f"_{key}", tensors[key].to(moments.device))
+        tensors, header = tensor_file.read(path, "moments", _STATE)
+        d1, d2 = len(tensors["target_mean"]), len(tensors["source_mean"])
+        shapes = ((d1, d2), (d1,), (d2,), (d1,), (d2,))
+        if tuple(tensors[name].shape for name in _STATE) != shapes or not (
+            {"count", "batches", "precision"} <= header.keys()
+        ):
+            raise ValueError(f"{os.fspath(path)} is damaged: its moments do not fit together")
+        moments = cls(d1, d2, device, precision=header["precision"])
+        for name in _STATE:
+            getattr(moments, f"_{name}").copy_(torch.from_numpy(tensors[name]))
         moments.count = int(header["count"])
         moments._batches = int(header["batches"])
         return moments
@@ -489,6 +461,10 @@ class CrossMoments:
     # -- checks ---------------------------------------------------------------------------
 
     def _tokens(self, name: str, given: Any, dim: int) -> torch.Tensor:
+        if isinstance(given, np.ndarray):
+            native = given.astype(given.dtype.newbyteorder("="), copy=False)
+            # torch reads neither negative strides nor, without a warning, read-only arrays.
+            given = native if _torch_reads(native) else native.copy()
         values: torch.Tensor = torch.as_tensor(given)
         if not values.is_floating_point():
             raise TypeError(f"{name} must be floating point, got {values.dtype}")
@@ -515,56 +491,80 @@ class CrossMoments:
             )
         return mask.reshape(-1)
 
-    def _peak(self, name: str, chunk: torch.Tensor, start: int) -> float:
-        """Largest magnitude among the tokens from `start` on; refused if not finite."""
-        least, greatest = (float(value) for value in torch.aminmax(chunk))
-        peak = max(-least, greatest)
-        if not isfinite(peak):
+    def _refuse_non_finite(self, name: str, chunk: torch.Tensor, start: int) -> None:
+        least, greatest = torch.aminmax(chunk)
+        if not (least.isfinite() and greatest.isfinite()):
             token, channel = (~chunk.isfinite()).nonzero()[0].tolist()
             raise ValueError(
                 f"batch {self._batches} (counted from 0): {name} holds "
                 f"{chunk[token, channel].item()} at counted token {start + token}, coordinate "
                 f"{channel}; the batch was not added"
             )
-        return peak
 
 
-def _pilot_shift(values: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
-    """A centre for each channel, from tokens spread over the first chunk, float64 [D].
+def _centred_sums(
+    values: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, bool]:
+    """A chunk less its centre, and its moments.
 
-    It is the median, and 0 where the median is within the spread: such a shift would gain
-    nothing, and 16-bit values that are not shifted need not be rounded again. It is a number of
-    float32, so that every path subtracts the same.
+    Returns
+    -------
+    centred : float32 or float64 [chunk, D]
+    centre : float64 [D]
+        What was subtracted: nearly the mean.
+    total, square : float64 [D]
+        Sums of `centred`, and sums of squares about its mean.
+    fits : bool
+        Whether products of these values neither overflow nor vanish in the dtype of `centred`.
+    """
+    n = len(values)
+    dtype = torch.promote_types(values.dtype, torch.float32)
+    centre = values.mean(0, dtype=dtype)
+    if not centre.isfinite().all():  # the sum overflowed, not the values
+        dtype = torch.float64
+        centre = values.mean(0, dtype=dtype)
+    # A constant channel is centred on its very value, so that nothing is left of it.
+    first = values[0].to(dtype)
+    centre = torch.where((centre - first).abs() <= 1e-5 * first.abs(), first, centre)
+
+    centred = torch.empty(values.shape, dtype=dtype, device=values.device)
+    total = torch.zeros(values.shape[1], dtype=torch.float64, device=values.device)
+    raw = torch.zeros_like(total)
+    for start in range(0, n, _SUM_TOKENS):
+        rows = slice(start, start + _SUM_TOKENS)
+        block = torch.sub(values[rows], centre, out=centred[rows])
+        total += block.sum(0)
+        raw += (block * block).sum(0)
+    fits = True
+    if dtype == torch.float32:
+        low, high = _FLOAT32_RANGE
+        odd = ((raw <= n * low**2) | ~(raw < high**2)).nonzero()[:, 0]
+        if len(odd):  # squares may have left float32's range, or there is nothing to square
+            exact = centred[:, odd].double()
+            total[odd], raw[odd] = exact.sum(0), exact.square().sum(0)
+            peaks = exact.abs().amax(0)
+            fits = bool(((peaks == 0) | ((peaks > low) & (peaks < high))).all())
+    square = raw - total.square() / n
+    # Values are nearly centred: only a constant channel cancels so far, to a rounding.
+    return centred, centre.double(), total, torch.where(square < 1e-13 * raw, 0.0, square), fits
+
+
+def _pilot_shift(values: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
+    """A centre for each channel of a batch, from tokens spread over its start: float32 [D].
+
+    It is the median, which massive activations do not move, and 0 where the median is within the
+    spread: such a shift would gain nothing, and 16-bit values that are not shifted need not be
+    rounded again.
     """
     first = values[:CHUNK_TOKENS]
     if kept is not None:
         first = first[kept[:CHUNK_TOKENS]]
     if len(first) == 0:
-        return torch.zeros(values.shape[1], dtype=torch.float64, device=values.device)
-    pilot = first[:: -(-len(first) // _PILOT_TOKENS)]
-    pilot = pilot.clamp(-3e38, 3e38).float() if pilot.dtype == torch.float64 else pilot.float()
+        return torch.zeros(values.shape[1], device=values.device)
+    pilot = first[:: -(-len(first) // _PILOT_TOKENS)].float()
     median = pilot.median(0).values
     spread = (pilot - median).abs().median(0).values
-    return torch.where(median.abs() > spread, median, 0.0).double()
-
-
-def _centred_sums(
-    values: torch.Tensor, shift: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """``values - shift`` in the dtype of the shift, and its sums and sums of squares in float64."""
-    centred = torch.empty(values.shape, dtype=shift.dtype, device=values.device)
-    total = torch.zeros(values.shape[1], dtype=torch.float64, device=values.device)
-    square = torch.zeros_like(total)
-    for start in range(0, len(values), _SUM_TOKENS):
-        rows = slice(start, start + _SUM_TOKENS)
-        block = torch.sub(values[rows], shift, out=centred[rows])
-        total += block.sum(0)
-        square += (block * block).sum(0)
-    if shift.dtype == torch.float32:
-        faint = (square < _FLOAT32_FLOOR).nonzero()[:, 0]
-        if len(faint):
-            square[faint] = centred[:, faint].double().square().sum(0)
-    return centred, total, square
+    return torch.where(median.abs() > spread, median, 0.0)
 
 
 def _runs_kernels(device: torch.device) -> bool:
@@ -579,6 +579,10 @@ def _runs_kernels(device: torch.device) -> bool:
 def _has_fast_bfloat16(device: torch.device) -> bool:
     """Whether torch multiplies bfloat16 by instructions of its own."""
     return device.type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _torch_reads(array: npt.NDArray[Any]) -> bool:
+    return array.flags.writeable and all(stride >= 0 for stride in array.strides)
 
 
 @contextmanager

@@ -335,10 +335,11 @@ def _mean(a: Path, b: Path, out: Path, progress: Progress) -> None:
 
 def demo_table(result: DemoResult) -> Any:
     """The result as a rich table, 80 columns wide at the most."""
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(
-        title=f"{result.model}: {result.dim} coordinates, {result.num_layers} blocks\n"
+        title=f"{escape(result.model)}: {result.dim} coordinates, {result.num_layers} blocks\n"
         f"{result.tokens} tokens, weight noise {result.noise:g} of each matrix's std",
         title_justify="left",
         title_style="bold",

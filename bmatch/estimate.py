@@ -14,7 +14,8 @@ in which late layers outweigh the rest: from 128 tokens that recovers 21%, the a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -85,6 +86,8 @@ def correlate_streams(
     -----
     Memory: ``8 D^2`` bytes a site, and the streams of one batch.
     """
+    if isinstance(batches, (torch.Tensor, Mapping)):
+        raise TypeError("batches must be a list of batches: wrap a single one in brackets")
     require_same_stream(residual_config(target_model), residual_config(source_model))
     chosen = resolve_sites(target_model, sites)
     width = residual_axes(target_model).dim
@@ -151,7 +154,9 @@ def estimate_gauge(
     Raises
     ------
     ValueError
-        As `correlate_streams`, and if the group does not suit the architecture.
+        As `correlate_streams`, and if the group is unknown.
+    TypeError
+        If `batches` is a single batch.
 
     Examples
     --------
@@ -164,16 +169,21 @@ def estimate_gauge(
 
 
 def match_streams(streams: StreamCorrelation, group: Group) -> GaugeMatch:
-    """Match the correlation of two streams; the gauge notes where it comes from."""
-    result = match(streams.correlation, group)
-    result.gauge.metadata.update(
+    """Match the correlation of two streams; the gauge notes where it comes from.
+
+    The solver runs on the host: of streams on another device the D x D correlation alone goes
+    there, and the gauge comes back.
+    """
+    result = match(streams.correlation.cpu(), group)
+    gauge = result.gauge.to(streams.correlation.device)
+    gauge.metadata.update(
         matched_group=group,
         tokens=str(streams.tokens),
         sites=",".join(map(str, streams.sites)),
         score=f"{result.score:.6f}",
         bmatch_version=__version__,
     )
-    return result
+    return replace(result, gauge=gauge)
 
 
 def resolve_group(model_or_config: Any, group: Group | Literal["auto"]) -> Group:
@@ -237,7 +247,7 @@ class Alignment:
     @property
     def gauge(self) -> SignedPermutation:
         """The gauge, as NumPy arrays."""
-        return self.match.gauge.to(None)
+        return self.match.gauge
 
 
 def align_checkpoints(
@@ -286,6 +296,7 @@ def align_checkpoints(
         If a checkpoint is incomplete, damaged or holds NaN, the two do not fit together, or the
         text is too short. Nothing is loaded before this is known.
     """
+    _require_precision_and_device(dtype, device)
     checkpoints = {"source": open_checkpoint(source), "target": open_checkpoint(target)}
     require_same_stream(checkpoints["target"].config, checkpoints["source"].config)
     chosen_group = resolve_group(checkpoints["target"].config, group)
@@ -336,11 +347,10 @@ def _checked_digest(checkpoint: Checkpoint, progress: Progress, description: str
 def _load(checkpoint: Checkpoint, dtype: str, device: str) -> Any:
     from transformers import AutoModelForCausalLM
 
-    if dtype not in ("float32", "bfloat16", "float16"):
-        raise ValueError(f"dtype must be float32, bfloat16 or float16, got {dtype!r}")
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        checkpoint.folder, dtype=getattr(torch, dtype), local_files_only=True
-    )
+    with _reading(checkpoint, "weights"):
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            checkpoint.folder, dtype=getattr(torch, dtype), local_files_only=True
+        )
     return model.to(device).eval()
 
 
@@ -371,7 +381,31 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 def _tokenizer(checkpoint: Checkpoint) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
+    with _reading(checkpoint, "tokenizer"):
+        return AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
+
+
+@contextmanager
+def _reading(checkpoint: Checkpoint, what: str) -> Iterator[None]:
+    """Says in one sentence which folder transformers could not read, and why."""
+    try:
+        yield
+    except Exception as error:  # the libraries below raise bare Exception too
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"transformers cannot read the {what} in {checkpoint.folder}: {reason}"
+        ) from error
+
+
+def _require_precision_and_device(dtype: str, device: str) -> None:
+    """Before anything is read."""
+    if dtype not in ("float32", "bfloat16", "float16"):
+        raise ValueError(f"dtype must be float32, bfloat16 or float16, got {dtype!r}")
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {device!r} cannot be used here: {reason}") from None
 
 
 def _require_in_vocabulary(batches: Sequence[torch.Tensor], source: Checkpoint) -> None:

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from bmatch import tensor_file
 from bmatch.arrays import AnyArray, is_tensor
-from bmatch.atomic import new_file
 
 Group: TypeAlias = Literal["signed_permutation", "permutation", "permutation_global_sign"]
 """B_d (RMSNorm), S_d, and S_d x {+1, -1} (LayerNorm)."""
 
-_FORMAT = "bmatch.gauge"
-_FORMAT_VERSION = "1"
 _DIRECTION = (
     "apply(x)[..., i] = sign[i] * x[..., perm[i]]; x in source, result in target coordinates"
 )
@@ -55,6 +53,8 @@ class SignedPermutation:
     ------
     ValueError
         If `perm` is not a permutation, `sign` is not +1 and -1, or their lengths differ.
+    TypeError
+        If `metadata` holds anything but strings.
 
     Examples
     --------
@@ -94,12 +94,17 @@ class SignedPermutation:
                 f"sign must have one entry for each of the {dim} entries of perm, got shape "
                 f"{host_sign.shape}"
             )
+        if host_sign.dtype.kind not in "iuf":
+            raise ValueError(f"sign must be +1 or -1, got values of type {host_sign.dtype}")
         if not np.all(np.abs(host_sign) == 1):
             bad = int(np.flatnonzero(np.abs(host_sign) != 1)[0])
             raise ValueError(f"sign must be +1 or -1, got {host_sign[bad]} at coordinate {bad}")
         self._perm = _frozen(host_perm.astype(np.int64))
         self._sign = _frozen(host_sign.astype(np.int8))
         self.metadata: dict[str, str] = dict(metadata or {})
+        for key, value in self.metadata.items():
+            if not (isinstance(key, str) and isinstance(value, str)):
+                raise TypeError(f"metadata must map str to str, got {key!r}: {value!r}")
         self._device: Any = perm.device if is_tensor(perm) else None  # type: ignore[union-attr]
 
     # -- construction ---------------------------------------------------------------------
@@ -107,6 +112,8 @@ class SignedPermutation:
     @classmethod
     def identity(cls, dim: int) -> SignedPermutation:
         """The gauge of dimension `dim` that changes nothing."""
+        if dim < 0:
+            raise ValueError(f"dim must be at least 0, got {dim}")
         return cls(np.arange(dim))
 
     @classmethod
@@ -254,10 +261,11 @@ class SignedPermutation:
     # -- group ----------------------------------------------------------------------------
 
     def inverse(self) -> SignedPermutation:
-        """The gauge that maps target coordinates back to source coordinates."""
+        """The gauge that maps target coordinates back; in its metadata they are the source."""
         perm = np.empty_like(self._perm)
         perm[self._perm] = np.arange(self.dim)
-        return SignedPermutation(perm, self._sign[perm])._on(self._device)
+        ends = _end(self.metadata, "source", "target") | _end(self.metadata, "target", "source")
+        return SignedPermutation(perm, self._sign[perm], ends)._on(self._device)
 
     def __matmul__(self, other: SignedPermutation) -> SignedPermutation:
         """``(g @ h).apply(x) = g.apply(h.apply(x))``: `other` acts first."""
@@ -327,19 +335,14 @@ class SignedPermutation:
         The header holds the format version, the direction, the group and the gauge's own
         metadata, overlaid with `metadata`. An existing file is replaced, all or nothing.
         """
-        from safetensors.numpy import save_file
-
         header = {
             **self.metadata,
             **(metadata or {}),
-            "format": _FORMAT,
-            "format_version": _FORMAT_VERSION,
             "direction": _DIRECTION,
             "group": self.group,
             "dim": str(self.dim),
         }
-        with new_file(path) as partial:
-            save_file({"perm": self._perm, "sign": self._sign}, partial, metadata=header)
+        tensor_file.write(path, "gauge", {"perm": self._perm, "sign": self._sign}, header)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SignedPermutation:
@@ -350,33 +353,22 @@ class SignedPermutation:
         FileNotFoundError
             If there is no such file.
         ValueError
-            If the file is no gauge, is damaged, or holds no signed permutation.
+            If the file is no gauge, is damaged, holds no signed permutation, or was written with
+            another direction.
         """
-        from safetensors import SafetensorError, safe_open
-
-        if not os.path.isfile(path):
-            raise FileNotFoundError(f"there is no gauge file {os.fspath(path)}")
+        tensors, header = tensor_file.read(path, "gauge", ("perm", "sign"))
+        if header.pop("direction", None) != _DIRECTION:
+            raise ValueError(f"{os.fspath(path)} maps in another direction than bmatch's gauges do")
+        for derived in ("group", "dim"):
+            header.pop(derived, None)
         try:
-            with safe_open(path, framework="numpy") as file:
-                header = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise ValueError(
-                f"{os.fspath(path)} is not a safetensors file, or is damaged ({error})"
-            ) from None
-        if header.get("format") != _FORMAT or not {"perm", "sign"} <= tensors.keys():
-            raise ValueError(f"{os.fspath(path)} is a safetensors file, but holds no gauge")
-        if header.get("format_version") != _FORMAT_VERSION:
-            raise ValueError(
-                f"{os.fspath(path)} has format version {header.get('format_version')}, and this "
-                f"bmatch reads version {_FORMAT_VERSION}: upgrade bmatch"
-            )
-        derived = {"format", "format_version", "direction", "group", "dim"}
-        kept = {key: value for key, value in header.items() if key not in derived}
-        try:
-            return cls(tensors["perm"], tensors["sign"], kept)
+            return cls(tensors["perm"], tensors["sign"], header)
         except ValueError as error:
             raise ValueError(f"{os.fspath(path)} holds no valid gauge: {error}") from None
+
+    def __reduce__(self) -> Any:
+        rebuild = partial(SignedPermutation, metadata=self.metadata)
+        return rebuild, (self.perm, self.sign)
 
     def _on(self, device: Any) -> SignedPermutation:
         """Sets the device of a gauge just made."""
@@ -394,6 +386,8 @@ class SignedPermutation:
 def compose(gauges: Iterable[SignedPermutation]) -> SignedPermutation:
     """The product ``g3 @ g2 @ g1`` of ``[g3, g2, g1]``: the last one acts first.
 
+    Its metadata name the source of the last and the target of the first.
+
     Raises
     ------
     ValueError
@@ -402,7 +396,18 @@ def compose(gauges: Iterable[SignedPermutation]) -> SignedPermutation:
     chain = list(gauges)
     if not chain:
         raise ValueError("compose needs at least one gauge")
-    return reduce(lambda left, right: left @ right, chain)
+    product = reduce(lambda left, right: left @ right, chain)
+    product.metadata.update(_end(chain[-1].metadata, "source"), **_end(chain[0].metadata, "target"))
+    return product
+
+
+def _end(metadata: Mapping[str, str], role: str, new_role: str | None = None) -> dict[str, str]:
+    """What metadata tell of the source or the target, perhaps under the other's name."""
+    return {
+        f"{new_role or role}{suffix}": metadata[f"{role}{suffix}"]
+        for suffix in ("", "_sha256")
+        if f"{role}{suffix}" in metadata
+    }
 
 
 def require_group(group: str) -> None:
@@ -412,7 +417,13 @@ def require_group(group: str) -> None:
 
 
 def _host(values: Any) -> npt.NDArray[Any]:
-    return values.detach().cpu().numpy() if is_tensor(values) else np.asarray(values)
+    if not is_tensor(values):
+        return np.asarray(values)
+    values = values.detach().cpu()
+    if str(values.dtype) == "torch.bfloat16":  # which NumPy has not
+        values = values.float()
+    array: npt.NDArray[Any] = values.numpy()
+    return array
 
 
 def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

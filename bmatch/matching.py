@@ -131,7 +131,7 @@ def match(correlation: npt.ArrayLike, group: Group = "signed_permutation") -> Ga
     )
 
 
-def _directions(matrix: npt.NDArray[Any], group: Group) -> dict[str, bool]:
+def _directions(matrix: npt.NDArray[Any], group: Group) -> dict[str, Any]:
     """How the solver is to read the matrix for a group."""
     if group == "signed_permutation":
         return {"sign_marginalized": True}

@@ -18,6 +18,8 @@ def alignment_table(alignment: Alignment, title: str) -> Any:
     from bmatch.console import figures
 
     m = alignment.match
+    bounded = int(np.count_nonzero(~m.margin_exact))
+    bounds = f"; lower bounds for {bounded}" if bounded else ""
     weakest = np.argsort(m.margin)[:3]
     return figures(
         title,
@@ -25,7 +27,7 @@ def alignment_table(alignment: Alignment, title: str) -> Any:
             ("coordinates", f"{m.gauge.dim} ({m.group})"),
             ("read", f"{alignment.streams.tokens} tokens at {len(alignment.streams.sites)} sites"),
             ("score", f"{m.score:.3f} mean matched correlation"),
-            ("margin", f"least {m.margin.min():.3f}, median {np.median(m.margin):.3f}"),
+            ("margin", f"least {m.margin.min():.3f}, median {np.median(m.margin):.3f}{bounds}"),
             ("weakest", ", ".join(f"{i} ({m.margin[i]:.3f})" for i in weakest)),
             ("tied, no signal", f"{len(m.tied)}, {len(m.no_signal)}"),
             ("off-diagonal", f"{m.mean_abs_off_diagonal:.3f} mean |correlation|"),

@@ -5,9 +5,15 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <chrono>
+#include <cstdlib>
+#include <limits>
+#include <memory>
+#include <numeric>
 #include <vector>
 
+#include "assignment/batch.h"
 #include "assignment/dense_scanner.h"
 #include "assignment/margin.h"
 #include "assignment/solver.h"
@@ -32,6 +38,13 @@ class SignalPoll {
   std::chrono::steady_clock::time_point next_ = std::chrono::steady_clock::now();
 };
 
+// -1 for none, int64 as NumPy indexes.
+py::array_t<std::int64_t> to_indexes(const std::vector<Index>& values) {
+  py::array_t<std::int64_t> out(static_cast<py::ssize_t>(values.size()));
+  std::copy(values.begin(), values.end(), out.mutable_data());
+  return out;
+}
+
 template <typename T>
 py::array_t<T> to_array(const std::vector<T>& values) {
   return py::array_t<T>(static_cast<py::ssize_t>(values.size()), values.data());
@@ -42,31 +55,189 @@ std::vector<T> to_vector(const py::array_t<T, py::array::c_style>& values) {
   return {values.data(), values.data() + values.size()};
 }
 
+// A row-major copy of a matrix whose rows lie far apart in memory, made in square blocks.
 template <typename T>
-DenseScanner<T> scanner_of(const py::array& cost, Sense sense) {
+std::unique_ptr<T[]> packed(const CostView<T>& view) {
+  constexpr std::int64_t kBlock = 32;
+  std::unique_ptr<T[]> copy(new T[static_cast<std::size_t>(view.rows * view.cols)]);
+  for (std::int64_t i0 = 0; i0 < view.rows; i0 += kBlock) {
+    const std::int64_t i1 = std::min(i0 + kBlock, view.rows);
+    for (std::int64_t j0 = 0; j0 < view.cols; j0 += kBlock) {
+      const std::int64_t j1 = std::min(j0 + kBlock, view.cols);
+      for (std::int64_t i = i0; i < i1; ++i) {
+        const T* row = view.data + i * view.row_stride;
+        for (std::int64_t j = j0; j < j1; ++j) copy[i * view.cols + j] = row[j * view.col_stride];
+      }
+    }
+  }
+  return copy;
+}
+
+template <typename T, typename F>
+auto with_scanner_of(CostView<T> view, F f) {
+  constexpr std::int64_t kLine = 64 / sizeof(T);
+  if (view.rows > std::numeric_limits<Index>::max() - kPad ||
+      view.cols > std::numeric_limits<Index>::max() - kPad) {
+    throw py::value_error("the cost matrix has more than 2**31 rows or columns");
+  }
+  // Rows that use a part of each cache line only are cheaper to copy once than to gather often.
+  std::unique_ptr<T[]> copy;
+  if (std::abs(view.col_stride) >= kLine && view.rows * view.cols > kSmall) {
+    {
+      py::gil_scoped_release release;
+      copy = packed(view);
+    }
+    view.data = copy.get();
+    view.row_stride = view.cols;
+    view.col_stride = 1;
+  }
+  return f(DenseScanner<T>(view));
+}
+
+template <typename T>
+CostView<T> view_of(const py::array& cost, Sense sense) {
   const auto item = static_cast<py::ssize_t>(sizeof(T));
-  return DenseScanner<T>({static_cast<const T*>(cost.data()), cost.shape(0), cost.shape(1),
-                          cost.strides(0) / item, cost.strides(1) / item, sense});
+  return {static_cast<const T*>(cost.data()), cost.shape(0), cost.shape(1),
+          cost.strides(0) / item, cost.strides(1) / item, sense};
 }
 
 // Calls f with a scanner of the array's own type.
 template <typename F>
 auto with_scanner(const py::array& cost, Sense sense, F f) {
-  if (py::isinstance<py::array_t<float>>(cost)) return f(scanner_of<float>(cost, sense));
-  if (py::isinstance<py::array_t<double>>(cost)) return f(scanner_of<double>(cost, sense));
+  if (py::isinstance<py::array_t<float>>(cost)) return with_scanner_of(view_of<float>(cost, sense), f);
+  if (py::isinstance<py::array_t<double>>(cost)) return with_scanner_of(view_of<double>(cost, sense), f);
   throw py::type_error("bmatch._core takes float32 and float64 matrices");
 }
 
-py::tuple solve_array(const py::array& cost, Sense sense) {
-  return with_scanner(cost, sense, [](const RowScanner& scanner) {
+py::dict to_dict(const Stats& stats, Index rows) {
+  py::dict d;
+  d["passes"] = rows == 0 ? 0.0 : static_cast<double>(stats.row_reads) / rows;
+  d["bids"] = stats.bids;
+  d["augmentations"] = stats.augmentations;
+  d["rescans"] = stats.rescans;
+  d["first_pass_seconds"] = stats.first_pass_seconds;
+  d["auction_seconds"] = stats.auction_seconds;
+  d["path_seconds"] = stats.path_seconds;
+  d["certificate_seconds"] = stats.certificate_seconds;
+  return d;
+}
+
+py::tuple solve_array(const py::array& cost, Sense sense, int threads, bool certificate,
+                      const py::object& prices, std::int64_t small) {
+  Options options;
+  options.threads = threads;
+  options.certificate = certificate;
+  options.small = small;
+  std::vector<double> start;
+  if (!prices.is_none()) {
+    start = to_vector(prices.cast<py::array_t<double, py::array::c_style>>());
+    options.prices = &start;
+  }
+  return with_scanner(cost, sense, [&](const RowScanner& scanner) {
     Solution s = [&] {
       py::gil_scoped_release release;
-      return solve(scanner, SignalPoll());
+      return solve(scanner, options, SignalPoll());
     }();
     if (s.status == Status::interrupted) throw py::error_already_set();
-    return py::make_tuple(s.status, to_array(s.matching.col_of_row), to_array(s.u),
-                          to_array(s.matching.v), s.objective, s.gap, to_array(s.trapped));
+    s.matching.v.resize(scanner.cols());
+    return py::make_tuple(s.status, to_indexes(s.matching.col_of_row), to_array(s.u),
+                          to_array(s.matching.v), s.objective, s.gap, to_indexes(s.trapped),
+                          to_dict(s.stats, scanner.rows()));
   });
+}
+
+// (row_ind, col_ind) of a matrix that can be scanned where it lies; None where the general way has
+// to be gone: any other kind of input, and every error.
+py::object pairs_of(py::handle cost, bool maximize, int threads) {
+  using Api = py::detail::npy_api;
+  if (!Api::get().PyArray_Check_(cost.ptr())) return py::none();
+  const auto array = py::reinterpret_borrow<py::array>(cost);
+  if (array.ndim() != 2) return py::none();
+  const py::dtype dtype = array.dtype();
+  const bool single = dtype.num() == Api::NPY_FLOAT_;
+  if (!single && dtype.num() != Api::NPY_DOUBLE_) return py::none();
+  const py::ssize_t item = single ? 4 : 8;
+  const bool plain = (array.flags() & Api::NPY_ARRAY_ALIGNED_) != 0 && dtype.byteorder() == '=' &&
+                     array.strides(0) % item == 0 && array.strides(1) == item;
+  if (!plain) return py::none();
+  const Sense sense = maximize ? Sense::maximize : Sense::minimize;
+  const bool tall = array.shape(0) > array.shape(1);
+  Options options;
+  options.threads = threads;
+  options.certificate = false;
+  auto answer = [&](const RowScanner& scanner) -> py::object {
+    Solution s = [&] {
+      py::gil_scoped_release release;
+      return solve(scanner, options, SignalPoll());
+    }();
+    if (s.status == Status::interrupted) throw py::error_already_set();
+    if (s.status != Status::optimal) return py::none();
+    py::array_t<std::int64_t> rows(scanner.rows());
+    if (!tall) {
+      std::iota(rows.mutable_data(), rows.mutable_data() + scanner.rows(), std::int64_t{0});
+      return py::make_tuple(std::move(rows), to_indexes(s.matching.col_of_row));
+    }
+    py::array_t<std::int64_t> cols(scanner.rows());
+    std::int64_t *row = rows.mutable_data(), *col = cols.mutable_data();
+    for (Index i = 0; i < scanner.cols(); ++i) {
+      if (s.matching.row_of_col[i] == kNone) continue;
+      *row++ = i;
+      *col++ = s.matching.row_of_col[i];
+    }
+    return py::make_tuple(std::move(rows), std::move(cols));
+  };
+  auto oriented = [&](auto view) { return with_scanner_of(tall ? view.transposed() : view, answer); };
+  return single ? oriented(view_of<float>(array, sense)) : oriented(view_of<double>(array, sense));
+}
+
+// As a bare C function: the call itself is a good part of a solve of two rows.
+PyObject* pairs_entry(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
+  if (count != 3) {
+    PyErr_SetString(PyExc_TypeError, "pairs takes cost, maximize and threads");
+    return nullptr;
+  }
+  const int maximize = PyObject_IsTrue(arguments[1]);
+  const long threads = PyLong_AsLong(arguments[2]);
+  if (maximize < 0 || (threads == -1 && PyErr_Occurred() != nullptr)) return nullptr;
+  try {
+    return pairs_of(arguments[0], maximize != 0, static_cast<int>(threads)).release().ptr();
+  } catch (py::error_already_set& error) {
+    error.restore();
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+  }
+  return nullptr;
+}
+
+PyMethodDef pairs_method = {
+    "pairs", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(pairs_entry)),
+    METH_FASTCALL,
+    "pairs(cost, maximize, threads): (row_ind, col_ind) of a plain float matrix, or None for "
+    "anything else and for every error."};
+
+// Column of each row for every problem of [B, n, m], and the first that has no answer, or B.
+template <typename T>
+py::tuple batch_of(const py::array& costs, Sense sense, int threads) {
+  const auto item = static_cast<py::ssize_t>(sizeof(T));
+  const Batch<T> batch{static_cast<const T*>(costs.data()), costs.shape(0), costs.shape(1),
+                       costs.shape(2), costs.strides(0) / item, costs.strides(1) / item,
+                       costs.strides(2) / item, sense};
+  py::array_t<std::int64_t> out({costs.shape(0), costs.shape(1)});
+  std::int64_t* const data = out.mutable_data();
+  const BatchResult result = [&] {
+    py::gil_scoped_release release;
+    return solve_batch(batch, threads, data, SignalPoll());
+  }();
+  if (result.status == Status::interrupted) throw py::error_already_set();
+  return py::make_tuple(result.status, result.problem, std::move(out));
+}
+
+py::tuple batch_array(const py::array& costs, Sense sense, int threads) {
+  if (py::isinstance<py::array_t<float>>(costs)) return batch_of<float>(costs, sense, threads);
+  if (py::isinstance<py::array_t<double>>(costs)) return batch_of<double>(costs, sense, threads);
+  throw py::type_error("bmatch._core takes float32 and float64 matrices");
 }
 
 py::tuple margins_array(const py::array& cost, Sense sense,
@@ -76,8 +247,10 @@ py::tuple margins_array(const py::array& cost, Sense sense,
                         std::int64_t search_limit) {
   return with_scanner(cost, sense, [&](const RowScanner& scanner) {
     Matching matching(scanner.rows(), scanner.cols());
-    matching.v = to_vector(v);
-    for (std::int64_t i = 0; i < scanner.rows(); ++i) matching.match(i, col_of_row.at(i));
+    std::copy_n(v.data(), scanner.cols(), matching.v.begin());
+    for (Index i = 0; i < scanner.rows(); ++i) {
+      matching.match(i, static_cast<Index>(col_of_row.at(i)));
+    }
     const std::vector<double> row_dual = to_vector(u);
     Margins result = [&] {
       py::gil_scoped_release release;
@@ -101,9 +274,15 @@ PYBIND11_MODULE(_core, m) {
       .value("infeasible", Status::infeasible)
       .value("invalid", Status::invalid)
       .value("interrupted", Status::interrupted);
-  m.def("solve", &solve_array, py::arg("cost"), py::arg("sense"),
-        "(status, col_of_row, row_dual, col_dual, objective, gap, trapped) of the minimised "
-        "costs; rows must not outnumber columns.");
+  m.def("solve", &solve_array, py::arg("cost"), py::arg("sense"), py::arg("threads"),
+        py::arg("certificate"), py::arg("prices"), py::arg("small") = kSmall,
+        "(status, col_of_row, row_dual, col_dual, objective, gap, trapped, stats) of the "
+        "minimised costs; rows must not outnumber columns.");
+  m.attr("pairs") = py::reinterpret_steal<py::object>(PyCFunction_New(&pairs_method, nullptr));
+  m.def("batch", &batch_array, py::arg("costs"), py::arg("sense"), py::arg("threads"),
+        "(status, problem, col_of_row [B, n]); problem is the first without an answer.");
+  m.def("instruction_set", [] { return row_kernels().name; },
+        "Which row kernels are in use: avx512, avx2 or portable.");
   m.def("margins", &margins_array, py::arg("cost"), py::arg("sense"), py::arg("col_of_row"),
         py::arg("row_dual"), py::arg("col_dual"), py::arg("search_limit"),
         "(loss, exact) of every row; duals of the minimised costs.");

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from conftest import tiny_model
@@ -46,7 +47,9 @@ def test_sites():
     model = tiny_model(num_hidden_layers=3)
     assert resolve_sites(model, "all") == (0, 1, 2, 3)
     assert resolve_sites(model, [-1, 0, 3]) == (0, 3)
-    for bad in ([4], [-5], [], "last"):
+    assert resolve_sites(model, np.array([0, 1])) == (0, 1)
+    assert all(type(site) is int for site in resolve_sites(model, np.array([0, 1])))
+    for bad in ([4], [-5], [], "last", 3):
         with pytest.raises(ValueError, match="sites must be 'all' or numbers from 0 to 3"):
             resolve_sites(model, bad)
 
@@ -56,5 +59,7 @@ def test_bad_batches_are_refused():
         split_batch({"tokens": torch.zeros(1, 1)})
     with pytest.raises(TypeError, match="return_tensors='pt', got list"):
         split_batch({"input_ids": [[1, 2]]})
+    with pytest.raises(ValueError, match=r"token ids must be from 0 to 299, .* got 0 to 300"):
+        run(tiny_model(), torch.tensor([[0, 300]]), [0], print)
     with pytest.raises(ValueError, match=r"\[batch, tokens\], got shape \(3,\)"):
         split_batch(torch.zeros(3, dtype=torch.long))

@@ -30,16 +30,18 @@ def test_every_known_type_is_tested():
     assert set(architecture.RMSNORM_TABLES) == set(CONFIGS)
 
 
-@pytest.mark.parametrize("broken", range(len(architecture.LLAMA)))
-def test_verify_notices_every_wrong_row(broken, monkeypatch):
+@pytest.mark.parametrize(
+    "rule",
+    [rule for rule in architecture.LLAMA if rule.role != "inner"],
+    ids=lambda rule: rule.name,
+)
+def test_verify_notices_every_wrong_row(rule, monkeypatch):
     """Take any row that acts out of the table's action, and the proof must fail."""
-    rule = architecture.LLAMA[broken]
     model = tiny_model("llama", tied=False)
-    names = {architecture.residual_axes(model).rule(name) for name in model.state_dict()}
-    if rule.role == "inner" or rule not in names:
-        return
-    rules = list(architecture.LLAMA)
-    rules[broken] = dataclasses.replace(rule, role="inner", axis=None)
+    rules = [
+        dataclasses.replace(other, role="inner", axis=None) if other == rule else other
+        for other in architecture.LLAMA
+    ]
     monkeypatch.setitem(architecture.RMSNORM_TABLES, "llama", tuple(rules))
     with pytest.raises(ValueError, match="the table for llama is wrong for this model"):
         architecture.verify(model)
@@ -74,6 +76,9 @@ def test_names_are_checked_in_both_directions():
         axes.require_names(names | {"model.layers.2.mlp.up_proj.weight"})
     with pytest.raises(ValueError, match=r"are missing: model\.norm\.weight"):
         axes.require_names(names - {"model.norm.weight"})
+    untied = architecture.residual_axes(tiny_model(tied=False))
+    with pytest.raises(ValueError, match=r"are missing: lm_head\.weight"):
+        untied.require_names(names - {"lm_head.weight"})
     headless = {name.removeprefix("model.") for name in names if name != "lm_head.weight"}
     axes.require_names(headless)
     assert axes.rule("norm.weight").role == "gain"
@@ -86,6 +91,8 @@ def test_other_architectures_are_refused_by_name():
         architecture.residual_axes({"model_type": "mamba"})
     with pytest.raises(ValueError, match="unknown architecture None"):
         architecture.residual_axes({})
+    with pytest.raises(ValueError, match="config of this llama is damaged: it has no hidden_size"):
+        architecture.residual_axes({"model_type": "llama"})
 
 
 def test_verify_wants_float32():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import mmap
+import os
 import signal
 import subprocess
 import sys
@@ -226,6 +228,129 @@ def test_infinities_by_direction():
     assert bmatch.solve([[-np.inf, 1], [1, 2]], maximize=True).objective == 2
 
 
+def test_wide_integers_are_exact_or_refused():
+    near = 2**62 + np.array([[0, 1], [1, 0]]) * 3
+    a = bmatch.solve(near, maximize=True)
+    assert np.array_equal(a.col_ind, [1, 0])
+    assert a.objective == float(2 * (2**62 + 3))
+    assert np.array_equal(bmatch.linear_sum_assignment(near)[1], [0, 1])
+    unsigned = np.array([[2**64 - 1, 2**64 - 2], [2**64 - 2, 2**64 - 2]], dtype=np.uint64)
+    assert np.array_equal(bmatch.linear_sum_assignment(unsigned)[1], [1, 0])
+    with pytest.raises(ValueError, match=r"further apart than float64 tells apart \(2\*\*53\)"):
+        bmatch.solve(np.array([[0, 2**60 + 1], [1, 3]]))
+
+
+def test_entries_beyond_32_bit_positions():
+    side = 46_341  # side**2 > 2**31
+    memory = mmap.mmap(-1, side * side * 4)  # zeros that take no memory until written
+    whole = np.frombuffer(memory, dtype=np.float32).reshape(side, side)
+    view = whole[:: (side - 1) // 4]
+    wanted = np.array([7, side - 1, 3, 40_000, side - 2])
+    view[np.arange(5), wanted] = -1
+    row_ind, col_ind = bmatch.linear_sum_assignment(view)
+    assert np.array_equal(row_ind, np.arange(5))
+    assert np.array_equal(col_ind, wanted)
+    assert bmatch.solve(view[:, -9:], sign_marginalized=True).objective == 2
+    assert whole.T[side - 1, (side - 1) // 4] == -1
+
+
+def test_answers_do_not_depend_on_the_number_of_threads():
+    r = np.random.default_rng(5)
+    for cost in (r.random((700, 700)), r.integers(0, 100, (600, 800)).astype(np.float32)):
+        answers = [bmatch.solve(cost, num_threads=k) for k in (1, 2, 5)]
+        for a in answers[1:]:
+            assert np.array_equal(a.col_of_row, answers[0].col_of_row)
+            assert np.array_equal(a.col_dual, answers[0].col_dual)
+            assert np.array_equal(a.row_dual, answers[0].row_dual)
+    with pytest.raises(ValueError, match="num_threads must be at least 1, got 0"):
+        bmatch.solve(np.eye(2), num_threads=0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_can_solve_with_threads():
+    cost = np.random.default_rng(0).random((400, 400))
+    expected = bmatch.solve(cost, num_threads=3).objective
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if bmatch.solve(cost, num_threads=3).objective == expected else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_warm_start_reads_less_and_checks_its_shape():
+    r = np.random.default_rng(2)
+    before = np.linalg.norm(r.random((600, 1, 2)) - r.random((600, 2)), axis=-1)
+    after = before + 1e-4 * r.random((600, 600))
+    a = bmatch.solve(before)
+    cold, warm = bmatch.solve(after), bmatch.solve(after, warm_start=a)
+    assert warm.objective == pytest.approx(cold.objective, rel=1e-13)
+    assert_certified(after, warm)
+    assert warm.stats["bids"] < cold.stats["bids"] / 2
+    flipped = bmatch.solve(-after, maximize=True, warm_start=bmatch.solve(-before, maximize=True))
+    assert flipped.objective == pytest.approx(-cold.objective, rel=1e-13)
+    with pytest.raises(ValueError, match=r"shape \(600, 600\), expected \(5, 5\)"):
+        bmatch.solve(np.eye(5), warm_start=a)
+
+
+def test_stats_count_what_was_done():
+    stats = bmatch.solve(np.random.default_rng(0).random((500, 500))).stats
+    assert stats["passes"] >= 1
+    assert stats["bids"] > 0
+    for phase in ("first_pass", "auction", "path", "certificate"):
+        assert stats[f"{phase}_seconds"] >= 0
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (20, 9), (9, 20), (70, 70)])
+def test_certify_any_solvers_answer(shape):
+    cost = np.random.default_rng(1).integers(0, 30, shape).astype(np.float64)
+    pairs = scipy.optimize.linear_sum_assignment(cost, True)
+    for answer in (pairs, bmatch.solve(cost, maximize=True)):
+        c = bmatch.certify(cost, answer, maximize=True)
+        assert c.objective == c.bound == cost[pairs].sum()
+        assert c.gap == 0
+        assert c.min_reduced_cost == 0
+    worse = pairs[0], np.roll(pairs[1], 1)
+    c = bmatch.certify(cost, worse, maximize=True)
+    assert c.gap == c.bound - c.objective > 0
+    with pytest.raises(ValueError, match="no matching of the matrix of shape"):
+        bmatch.certify(cost, (pairs[0], np.zeros_like(pairs[1])))
+    a = bmatch.solve(cost, sign_marginalized=True)
+    assert bmatch.certify(cost, a, sign_marginalized=True).gap == 0
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (5, 9), (9, 5), (0, 3), (3, 0)])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int16"])
+def test_batches_are_single_solves(shape, dtype):
+    cost = np.random.default_rng(4).integers(-50, 50, (30, *shape)).astype(dtype)
+    for maximize in (False, True):
+        out = bmatch.batch_linear_sum_assignment(cost, maximize, num_threads=3)
+        assert out.dtype == np.int64
+        assert out.shape == (30, shape[0])
+        for c, col_of_row in zip(cost, out, strict=True):
+            assert np.array_equal(col_of_row, bmatch.solve(c, maximize).col_of_row)
+    strided = np.moveaxis(np.asfortranarray(cost), 0, 0)
+    assert np.array_equal(bmatch.batch_linear_sum_assignment(strided, True), out)
+
+
+def test_batches_of_tensors_and_bad_batches():
+    import torch
+
+    cost = torch.rand(6, 12, 12, generator=torch.Generator().manual_seed(0))
+    out = bmatch.batch_linear_sum_assignment(cost)
+    assert isinstance(out, torch.Tensor)
+    assert np.array_equal(out.numpy(), bmatch.batch_linear_sum_assignment(cost.numpy()))
+    with pytest.raises(ValueError, match=r"a batch of matrices \(3-D array\), got a 2 array"):
+        bmatch.batch_linear_sum_assignment(np.eye(3))
+    bad = np.ones((40, 2, 2))
+    bad[[20, 30], 1] = np.inf
+    message = r"infeasible: row 1 has no finite entry \(problem 20 of the batch\)"
+    with pytest.raises(ValueError, match=message):
+        bmatch.batch_linear_sum_assignment(bad, num_threads=4)
+    bad[13, 0, 0] = np.nan
+    with pytest.raises(ValueError, match=r"invalid numeric entries \(problem 13"):
+        bmatch.batch_linear_sum_assignment(bad, num_threads=4)
+    assert bmatch.batch_linear_sum_assignment(np.empty((0, 4, 4))).shape == (0, 4)
+
+
 def brute_force_losses(cost):
     """Loss of every row if its matched pair is forbidden, over all assignments. Minimising."""
     n, m = cost.shape
@@ -260,6 +385,13 @@ def test_rematch_losses_equal_brute_force(cost):
     bounded, finished = rematch_losses(cost, a, search_limit=2)
     assert np.all(bounded <= loss + 1e-9)
     assert np.allclose(bounded[finished], loss[finished], atol=1e-9)
+
+
+def test_rematch_losses_of_another_matrix_are_refused():
+    cost = np.random.default_rng(0).random((9, 9))
+    for other in (cost[:3, :3], cost[:3], np.random.default_rng(0).random((3, 3000))):
+        with pytest.raises(ValueError, match=r"not one of this matrix, whose shape is \(9, 9\)"):
+            rematch_losses(cost, bmatch.solve(other))
 
 
 def test_rematch_losses_want_the_short_side_as_rows():

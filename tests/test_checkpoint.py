@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
-from conftest import tensors_of, tiny_model
+from conftest import load, tensors_of, tiny_model
 
 from bmatch.atomic import new_file, new_folder
 from bmatch.checkpoint import INDEX, SINGLE, Digest, open_checkpoint, require_finite, rewrite
@@ -41,6 +40,37 @@ def test_rewriting_keeps_everything(pair, tmp_path):
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+
+
+def test_what_is_copied_along(pair, tmp_path):
+    """Chat templates in a subfolder are, other weights and other checkpoints are not."""
+    folder = shutil.copytree(pair[0], tmp_path / "model")
+    for name in (
+        "additional_chat_templates/tool.jinja",
+        "onnx/model.onnx",
+        "checkpoint-5/a.txt",
+        "pytorch_model.bin",
+        "pytorch_model.bin.index.json",
+        ".cache/x",
+    ):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("x")
+    rewrite(open_checkpoint(folder), tmp_path / "out", same)
+    written = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*")}
+    plain = {path.name for path in pair[0].iterdir()}
+    templates = {"additional_chat_templates", "additional_chat_templates/tool.jinja"}
+    assert written == plain | templates
+
+
+def test_a_single_file_goes_before_an_index_as_in_transformers(pair, tmp_path):
+    folder = shutil.copytree(pair[0], tmp_path / "model")
+    tiny_model(seed=5).save_pretrained(tmp_path / "other")
+    shutil.copyfile(tmp_path / "other" / SINGLE, folder / SINGLE)
+    rewrite(open_checkpoint(folder), tmp_path / "out", same)
+    assert not (tmp_path / "out" / INDEX).exists()
+    theirs = load(folder).state_dict()
+    ours = load(tmp_path / "out").state_dict()
+    assert all(torch.equal(theirs[name], ours[name]) for name in theirs)
 
 
 def test_digest_depends_on_weights_and_not_on_shards(tmp_path):
@@ -92,6 +122,10 @@ def test_damaged_pieces(copy):
     (copy / INDEX).write_text(json.dumps({**index, "weight_map": moved}))
     with pytest.raises(ValueError, match=f"disagree on {name}"):
         open_checkpoint(copy)
+    for shard in ("/etc/weights.safetensors", "../x.safetensors", "sub/x.safetensors", "x.bin", 3):
+        (copy / INDEX).write_text(json.dumps({"weight_map": {"w": shard}}))
+        with pytest.raises(ValueError, match="is no name of a shard"):
+            open_checkpoint(copy)
     (copy / INDEX).write_text("{}")
     with pytest.raises(ValueError, match="has no weight_map"):
         open_checkpoint(copy)
@@ -152,7 +186,6 @@ def test_a_disk_that_fills_up_leaves_nothing(pair, tmp_path):
         "resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))\n"
         f"rewrite(open_checkpoint({str(pair[0])!r}), {str(tmp_path / 'out')!r}, lambda n, t: t)\n"
     )
-    assert resource.RLIMIT_FSIZE is not None
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "could not be written to" in done.stderr.splitlines()[-1]

@@ -223,10 +223,9 @@ def test_unmatched_tensors_are_listed(bmatch_, misfits, tmp_path):
 
 
 def test_a_model_without_a_tokenizer_takes_that_of_the_other(bmatch_, pair, misfits, tmp_path):
-    out = tmp_path / "g"
-    arguments = ("--tokens", 100, "--out", out)
-    assert bmatch_("align", misfits / "silent", pair[1], *arguments)[0] == 0
-    code, _, err = bmatch_("align", misfits / "silent", misfits / "silent", *arguments)
+    silent = misfits / "silent"
+    assert bmatch_("align", silent, pair[1], "--tokens", 100, "--out", tmp_path / "g")[0] == 0
+    code, _, err = bmatch_("align", silent, silent, "--tokens", 100, "--out", tmp_path / "h")
     assert code == 1
     assert "has a tokenizer" in err
 
@@ -247,7 +246,12 @@ def test_other_refusals(bmatch_, pair, misfits, tmp_path):
         ((*align, "--text", tmp_path / "no.txt"), "there is no text file"),
         ((*align, "--sites", "9"), "sites must be 'all' or numbers from 0 to 2"),
         ((*align, "--sites", "x"), "--sites must be 'all' or numbers"),
-        (("align", *pair, "--out", tmp_path / "no" / "g"), "there is no folder"),
+        (("align", *pair, "--out", tmp_path / "no" / "g"), "does not exist"),
+        (("align", *pair, "--out", g), "exists already: name another output"),
+        (("compose", g, "--out", g), "exists already: name another output"),
+        (("solve", tmp_path / "cube.npy", "--out", tmp_path / "cube.npy"), "exists already"),
+        ((*align, "--device", "nonsense"), "device 'nonsense' cannot be used here"),
+        (("info", tmp_path / "[red]no[/b]"), "there is no file or folder"),
         (("apply", g, pair[0], "--out", tmp_path / "new"), "the gauge acts on 8 coordinates"),
         (("apply", g, misfits / "nan", "--out", tmp_path / "new"), "the gauge acts on 8"),
         (("apply", tmp_path / "no", pair[0], "--out", tmp_path / "new"), "there is no gauge file"),
@@ -314,3 +318,89 @@ def test_ctrl_c_in_the_middle_of_apply(tmp_path):
     assert "interrupted; nothing was left half-written" in err
     assert "Traceback" not in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["g", "model"]
+
+
+def test_sigterm_leaves_nothing_either(bmatch_, pair, tmp_path, monkeypatch):
+    SignedPermutation.random(WIDTH, seed=0).save(tmp_path / "g")
+
+    def terminated(*_args, **_kwargs):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+
+    monkeypatch.setattr("bmatch.checkpoint.save_file", terminated)
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)
+    try:
+        code, _, _ = bmatch_("apply", tmp_path / "g", pair[0], "--out", tmp_path / "out")
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGHUP, before[1])
+    assert code == 128 + signal.SIGTERM
+    assert [path.name for path in tmp_path.iterdir()] == ["g"]
+
+
+def test_a_disk_that_fills_up_while_a_gauge_is_written(tmp_path):
+    """A real limit of the operating system: no file may grow beyond 300 bytes."""
+    SignedPermutation.random(WIDTH, seed=0).save(tmp_path / "g")
+    code = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n"
+        "sys.argv[1:] = ['compose', 'g', '--out', 'out']\n"
+        "from bmatch import cli\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: out could not be written")
+    assert len(done.stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["g"]
+
+
+def test_paths_with_brackets_are_shown_as_they_are(bmatch_, tmp_path):
+    SignedPermutation.identity(3).save(tmp_path / "g[step=1]")
+    code, out, _ = bmatch_("info", tmp_path / "g[step=1]")
+    assert code == 0
+    assert "g[step=1]" in out.replace("\n", "")
+
+
+def test_the_error_stands_alone_on_a_terminal(misfits, tmp_path):
+    """Under a pseudo-terminal, with a progress bar up when the error comes."""
+    import pty
+
+    SignedPermutation.identity(WIDTH).save(tmp_path / "g")
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bmatch", "apply", "g", misfits / "nan", "--out", "out"],
+        cwd=tmp_path,
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env={**os.environ, "COLUMNS": "200", "TERM": "xterm"},
+    )
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            read = os.read(master, 4096)
+        except OSError:
+            break
+        if not read:
+            break
+        shown += read
+    os.close(master)
+    assert process.wait() == 1
+    text = shown.decode()
+    assert "error: " in text
+    after = text[text.rindex("error: ") :]
+    assert "q_proj.weight" in after
+    assert "\x1b[2K" not in after.split("q_proj")[0]  # nothing erases the line it starts on
+
+
+def test_a_broken_tokenizer_names_its_folder(bmatch_, pair, tmp_path):
+    broken = shutil.copytree(pair[0], tmp_path / "broken")
+    (broken / "tokenizer.json").write_text("{")
+    code, _, err = bmatch_("align", broken, pair[1], "--out", tmp_path / "g")
+    assert code == 1
+    assert f"transformers cannot read the tokenizer in {broken}" in err

@@ -88,10 +88,40 @@ def test_an_outlier_in_the_first_chunk_does_not_spoil_the_shift():
     assert np.abs(moments_of(y, x).correlation().numpy() - reference(y, x)).max() < 1e-6
 
 
-def test_values_near_the_end_of_the_float32_range():
+@pytest.mark.parametrize("first", [25_000.0, 1e6, -1e9])
+def test_an_odd_first_batch_of_one_token_does_not_matter(first):
+    """Token by token from an attention sink on: nothing is learnt from the first batch alone."""
+    y, x = streams(3000, 5, 5)
+    y[0], x[0, 2] = first, first
+    m = CrossMoments(5, 5)
+    for start, stop in [(0, 1), (1, 2), (2, 50), (50, 3000)]:
+        m.update(y[start:stop], x[start:stop])
+    assert np.abs(m.correlation().numpy() - reference(y, x)).max() < 1e-6
+
+
+def test_batches_of_different_precision_share_one_mean():
+    y, x = streams(4000, 4, 4)
+    y, x = y.double() + 1e6 + 1 / 3, x.double() - 1e4 - 1 / 7
+    m = CrossMoments(4, 4)
+    m.update(y[:1000], x[:1000])
+    m.update(y[1000:2000].float(), x[1000:2000].float())
+    m.update(y[2000:], x[2000:])
+    y[1000:2000], x[1000:2000] = y[1000:2000].float().double(), x[1000:2000].float().double()
+    assert np.abs(m.correlation().numpy() - reference(y, x)).max() < 1e-6
+
+
+@pytest.mark.parametrize("scales", [(1e30, 1e25), (1e-25, 1.0), (1e-30, 1e30), (3e38 / 8, 1.0)])
+def test_values_near_the_ends_of_the_float32_range(scales):
     y, x = streams(500, 4, 4)
-    c = moments_of(y * 1e30, x * 1e25).correlation()
-    assert np.abs(c.numpy() - reference(y * 1e30, x * 1e25)).max() < 1e-6
+    y, x = y * scales[0], x * scales[1]
+    y[:, 1] = y[:, 1] / scales[0]  # channels of very different size side by side
+    assert np.abs(moments_of(y, x).correlation().numpy() - reference(y, x)).max() < 1e-6
+
+
+def test_overflow_of_float64_is_told():
+    y, x = streams(500, 4, 4)
+    with pytest.raises(ValueError, match="the moments overflowed float64"):
+        moments_of(y.double() * 1e200, x.double() * 1e200).correlation()
 
 
 @given(st.lists(st.integers(0, 199), max_size=5), st.permutations(range(4)))
@@ -134,9 +164,20 @@ def test_masks_and_leading_shapes():
 def test_strided_inputs_and_numpy_arrays():
     y, x = streams(400, 6, 6)
     expected = reference(y, x)
-    m = CrossMoments(6, 6)
-    m.update(y.T.contiguous().T, x.numpy())
-    assert np.abs(m.correlation().numpy() - expected).max() < 1e-6
+    frozen = x.numpy().copy()
+    frozen.flags.writeable = False
+    for array in (x.numpy(), frozen, x.numpy().astype(">f4"), x.flip(0).numpy()[::-1]):
+        m = CrossMoments(6, 6)
+        m.update(y.T.contiguous().T, array)
+        assert np.abs(m.correlation().numpy() - expected).max() < 1e-6
+
+
+def test_moments_made_under_inference_mode_can_be_updated_outside():
+    y, x = streams(100, 3, 3)
+    with torch.inference_mode():
+        m = moments_of(y, x)
+    m.update(y, x)
+    assert m.count == 200
 
 
 def test_constant_channels_correlate_zero_and_are_named():
@@ -232,7 +273,7 @@ def test_save_and_load_in_the_middle(tmp_path):
 
 def test_other_files_are_refused(tmp_path):
     path = tmp_path / "m.safetensors"
-    with pytest.raises(FileNotFoundError, match="no file of moments"):
+    with pytest.raises(FileNotFoundError, match="there is no moments file"):
         CrossMoments.load(path)
     path.write_bytes(b"x" * 100)
     with pytest.raises(ValueError, match="damaged"):
@@ -244,6 +285,11 @@ def test_other_files_are_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError, match="damaged"):
         CrossMoments.load(path)
-    save_file({"products": torch.zeros(2, 2)}, path, {"format": "bmatch.moments"})
+    save_file({"comoment": torch.zeros(2, 2)}, path, {"format": "bmatch.moments"})
     with pytest.raises(ValueError, match="holds no moments"):
+        CrossMoments.load(path)
+    names = ["comoment", "target_mean", "source_mean", "target_square", "source_square"]
+    odd = {name: torch.zeros(2, dtype=torch.float64) for name in names}
+    save_file(odd, path, {"format": "bmatch.moments", "format_version": "1"})
+    with pytest.raises(ValueError, match="its moments do not fit together"):
         CrossMoments.load(path)

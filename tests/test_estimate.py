@@ -126,6 +126,8 @@ def test_nothing_to_count_and_broken_models_are_refused():
         broken.model.layers[0].mlp.down_proj.weight[:] = float("nan")
     with pytest.raises(ValueError, match=r"batch 0 .* target holds nan"):
         bmatch.estimate_gauge(broken, model, random_batches(1))
+    with pytest.raises(TypeError, match="wrap a single one in brackets"):
+        bmatch.estimate_gauge(model, model, {"input_ids": random_batches(1)[0]})
     with pytest.raises(ValueError, match="group must be one of"):
         bmatch.estimate_gauge(model, model, random_batches(1), group="signs")
 

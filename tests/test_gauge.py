@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import bmatch
@@ -133,10 +137,14 @@ def test_agreement_counts_index_and_sign():
         g.agreement(SignedPermutation.identity(2))
 
 
-def test_immutable():
-    g = SignedPermutation([1, 0])
-    with pytest.raises(ValueError, match="read-only"):
-        g.perm[0] = 0
+def test_immutable_also_when_copied():
+    g = SignedPermutation([1, 0], [1, -1], {"note": "kept"})
+    for same in (g, copy.deepcopy(g), pickle.loads(pickle.dumps(g))):
+        assert same == g
+        assert same.metadata == {"note": "kept"}
+        with pytest.raises(ValueError, match="read-only"):
+            same.perm[0] = 0
+    assert isinstance(copy.copy(g.to("cpu")).perm, torch.Tensor)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +155,7 @@ def test_immutable():
         ([0.0, 1.0], None, r"perm must be a 1-D array of integers, got float64"),
         ([[0, 1]], None, r"shape \(1, 2\)"),
         ([0, 1], [1, 0], r"sign must be \+1 or -1, got 0 at coordinate 1"),
+        ([0, 1], [1j, 1], r"got values of type complex128"),
         ([0, 1], [1], r"sign must have one entry for each of the 2 entries of perm"),
     ],
 )
@@ -178,8 +187,22 @@ def test_bad_operands_are_refused():
         bmatch.compose([])
     with pytest.raises(ValueError, match="not a signed permutation"):
         SignedPermutation.from_matrix(np.ones((2, 2)))
+    with pytest.raises(ValueError, match="dim must be at least 0"):
+        SignedPermutation.identity(-1)
+    with pytest.raises(TypeError, match="metadata must map str to str, got 'tokens': 5"):
+        SignedPermutation([0], metadata={"tokens": 5})
+    half = SignedPermutation([1, 0], torch.tensor([1, -1], dtype=torch.bfloat16))
+    assert SignedPermutation.from_matrix(torch.from_numpy(half.matrix()).bfloat16()) == half
     with pytest.raises(ValueError, match="square"):
         SignedPermutation.from_matrix(np.ones((2, 3)))
+
+
+def test_provenance_follows_inversion_and_composition():
+    g = SignedPermutation([1, 0], metadata={"source": "a", "target": "b", "target_sha256": "f"})
+    h = SignedPermutation([1, 0], metadata={"source": "b", "target": "c"})
+    assert g.inverse().metadata == {"source": "b", "source_sha256": "f", "target": "a"}
+    assert bmatch.compose([h, g]).metadata == {"source": "a", "target": "c"}
+    assert bmatch.compose([h, h.inverse()]).metadata == {"source": "c", "target": "c"}
 
 
 def test_to_device_and_back():
@@ -223,16 +246,18 @@ def test_damaged_files_are_refused(tmp_path):
     save_file({"weight": np.zeros(2)}, path)
     with pytest.raises(ValueError, match="holds no gauge"):
         SignedPermutation.load(path)
-    header = {"format": "bmatch.gauge", "format_version": "1"}
+    SignedPermutation.identity(2).save(path)
+    with safe_open(path, framework="numpy") as file:
+        header = file.metadata()
     save_file({"perm": np.array([0, 0]), "sign": np.array([1, 1], np.int8)}, path, header)
     with pytest.raises(ValueError, match="holds no valid gauge: perm is not a permutation"):
         SignedPermutation.load(path)
-    save_file(
-        {"perm": np.array([0, 1]), "sign": np.array([1, 1], np.int8)},
-        path,
-        {**header, "format_version": "9"},
-    )
+    good = {"perm": np.array([0, 1]), "sign": np.array([1, 1], np.int8)}
+    save_file(good, path, {**header, "format_version": "9"})
     with pytest.raises(ValueError, match="format version 9"):
+        SignedPermutation.load(path)
+    save_file(good, path, {**header, "direction": "x[..., perm[i]] = sign[i] * apply(x)[..., i]"})
+    with pytest.raises(ValueError, match="maps in another direction"):
         SignedPermutation.load(path)
     SignedPermutation.identity(8).save(path)
     path.write_bytes(path.read_bytes()[:-5])

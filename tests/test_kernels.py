@@ -174,7 +174,7 @@ def test_passes_over_the_streams_compile(capability, dtype, tmp_path):
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
 def test_last_steps_compile(capability, tmp_path):
-    names = ("p_products", "p_target_mean", "p_source_sum", "p_target_scale", "p_source_scale")
+    names = ("p_comoment", "p_target_scale", "p_source_scale")
     types = dict.fromkeys(names, "*fp64")
     for kernel, outputs, blocks, warps in (
         (finalise_kernel, {"p_out": "*fp32"}, (32, 128), 8),

@@ -15,27 +15,20 @@ from bmatch.kernels.dispatch import launching_on
 
 
 @triton.jit
-def _correlation_block(
-    p_products, p_target_mean, p_source_sum, p_target_scale, p_source_scale, o_m, o_n, D1, D2
-):
+def _correlation_block(p_comoment, p_target_scale, p_source_scale, o_m, o_n, D1, D2):
     m_m = o_m < D1
     m_n = o_n < D2
-    p_block = p_products + o_m.to(tl.int64)[:, None] * D2 + o_n[None, :]
-    b_products = tl.load(p_block, mask=m_m[:, None] & m_n[None, :], other=0.0)
-    b_mean = tl.load(p_target_mean + o_m, mask=m_m, other=0.0)
-    b_sum = tl.load(p_source_sum + o_n, mask=m_n, other=0.0)
-    b_covariance = b_products - b_mean[:, None] * b_sum[None, :]
+    p_block = p_comoment + o_m.to(tl.int64)[:, None] * D2 + o_n[None, :]
+    b_comoment = tl.load(p_block, mask=m_m[:, None] & m_n[None, :], other=0.0)
     b_target = tl.load(p_target_scale + o_m, mask=m_m, other=0.0)
     b_source = tl.load(p_source_scale + o_n, mask=m_n, other=0.0)
-    b_correlation = (b_covariance * b_target[:, None] * b_source[None, :]).to(tl.float32)
+    b_correlation = (b_comoment * b_target[:, None] * b_source[None, :]).to(tl.float32)
     return tl.minimum(tl.maximum(b_correlation, -1.0), 1.0)
 
 
 @triton.jit
 def finalise_kernel(
-    p_products,  # float64 [D1, D2]
-    p_target_mean,  # float64 [D1]
-    p_source_sum,  # float64 [D2]
+    p_comoment,  # float64 [D1, D2]
     p_target_scale,  # float64 [D1]
     p_source_scale,  # float64 [D2]
     p_out,  # float32 [D1, D2]
@@ -47,18 +40,14 @@ def finalise_kernel(
     """One tile of the correlation matrix."""
     o_m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     o_n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
-    b_correlation = _correlation_block(
-        p_products, p_target_mean, p_source_sum, p_target_scale, p_source_scale, o_m, o_n, D1, D2
-    )
+    b_correlation = _correlation_block(p_comoment, p_target_scale, p_source_scale, o_m, o_n, D1, D2)
     p_block = p_out + o_m.to(tl.int64)[:, None] * D2 + o_n[None, :]
     tl.store(p_block, b_correlation, mask=(o_m < D1)[:, None] & (o_n < D2)[None, :])
 
 
 @triton.jit
 def strongest_kernel(
-    p_products,  # float64 [D1, D2]
-    p_target_mean,  # float64 [D1]
-    p_source_sum,  # float64 [D2]
+    p_comoment,  # float64 [D1, D2]
     p_target_scale,  # float64 [D1]
     p_source_scale,  # float64 [D2]
     p_source,  # int64 [D1]
@@ -78,7 +67,7 @@ def strongest_kernel(
     for i_n in range(0, D2, BLOCK_N):
         o_n = i_n + tl.arange(0, BLOCK_N)
         b_correlation = _correlation_block(
-            p_products, p_target_mean, p_source_sum, p_target_scale, p_source_scale,
+            p_comoment, p_target_scale, p_source_scale,
             o_m, o_n, D1, D2,
         )  # fmt: skip
         b_strength = tl.where((o_n < D2)[None, :], tl.abs(b_correlation), -1.0)
@@ -99,35 +88,29 @@ def strongest_kernel(
 
 
 def finalise(
-    products: torch.Tensor,
-    target_mean: torch.Tensor,
-    source_sum: torch.Tensor,
+    comoment: torch.Tensor,
     target_scale: torch.Tensor,
     source_scale: torch.Tensor,
 ) -> torch.Tensor:
-    """``(products - target_mean source_sum^T) * target_scale source_scale^T``, in [-1, 1].
+    """``comoment * target_scale source_scale^T``, in [-1, 1].
 
     Parameters
     ----------
-    products : float64 [D1, D2], contiguous
-    target_mean, target_scale : float64 [D1]
-        Means of the shifted target, and reciprocals of the roots of its summed squares about
-        them: 0 for a constant channel.
-    source_sum, source_scale : float64 [D2]
-        Sums of the shifted source, and the like reciprocals.
+    comoment : float64 [D1, D2], contiguous
+        Sums of products about the means.
+    target_scale, source_scale : float64 [D1] and [D2]
+        Reciprocals of the roots of summed squares about the means: 0 for a constant channel.
 
     Returns
     -------
     float32 [D1, D2]
     """
-    d1, d2 = products.shape
-    out = torch.empty((d1, d2), dtype=torch.float32, device=products.device)
+    d1, d2 = comoment.shape
+    out = torch.empty((d1, d2), dtype=torch.float32, device=comoment.device)
     block_m, block_n = 32, 128
-    with launching_on(products.device):
+    with launching_on(comoment.device):
         finalise_kernel[(triton.cdiv(d1, block_m), triton.cdiv(d2, block_n))](
-            products,
-            target_mean,
-            source_sum,
+            comoment,
             target_scale,
             source_scale,
             out,
@@ -141,9 +124,7 @@ def finalise(
 
 
 def strongest(
-    products: torch.Tensor,
-    target_mean: torch.Tensor,
-    source_sum: torch.Tensor,
+    comoment: torch.Tensor,
     target_scale: torch.Tensor,
     source_scale: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -151,7 +132,7 @@ def strongest(
 
     Parameters
     ----------
-    products, target_mean, source_sum, target_scale, source_scale
+    comoment, target_scale, source_scale
         As for `finalise`.
 
     Returns
@@ -163,15 +144,13 @@ def strongest(
     second : float32 [D1]
         The largest magnitude elsewhere in the row; 0 where there is one column.
     """
-    d1, d2 = products.shape
-    source = torch.empty(d1, dtype=torch.int64, device=products.device)
-    value, second = torch.empty((2, d1), dtype=torch.float32, device=products.device)
+    d1, d2 = comoment.shape
+    source = torch.empty(d1, dtype=torch.int64, device=comoment.device)
+    value, second = torch.empty((2, d1), dtype=torch.float32, device=comoment.device)
     block_m, block_n = 4, 256
-    with launching_on(products.device):
+    with launching_on(comoment.device):
         strongest_kernel[(triton.cdiv(d1, block_m),)](
-            products,
-            target_mean,
-            source_sum,
+            comoment,
             target_scale,
             source_scale,
             source,

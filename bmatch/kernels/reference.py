@@ -45,28 +45,23 @@ def split_planes(
 
 
 def finalise(
-    products: torch.Tensor,
-    target_mean: torch.Tensor,
-    source_sum: torch.Tensor,
+    comoment: torch.Tensor,
     target_scale: torch.Tensor,
     source_scale: torch.Tensor,
 ) -> torch.Tensor:
     """Twin of `finalise.finalise`."""
-    correlation = torch.addr(products, target_mean, source_sum, alpha=-1.0)
-    correlation *= target_scale[:, None]
+    correlation = comoment * target_scale[:, None]
     correlation *= source_scale
     return correlation.float().clamp_(-1.0, 1.0)
 
 
 def strongest(
-    products: torch.Tensor,
-    target_mean: torch.Tensor,
-    source_sum: torch.Tensor,
+    comoment: torch.Tensor,
     target_scale: torch.Tensor,
     source_scale: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Twin of `finalise.strongest`."""
-    correlation = finalise(products, target_mean, source_sum, target_scale, source_scale)
+    correlation = finalise(comoment, target_scale, source_scale)
     strength = correlation.abs()
     best = strength.amax(1, keepdim=True)
     columns = torch.arange(strength.shape[1], device=strength.device)

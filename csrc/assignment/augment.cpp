@@ -2,94 +2,140 @@
 
 #include <algorithm>
 #include <limits>
-#include <numeric>
 
 namespace bmatch {
-
 namespace {
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-}
 
-PathFinder::PathFinder(const RowScanner& costs, Matching& matching)
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+}  // namespace
+
+ListPaths::ListPaths(const RowScanner& costs, Matching& matching, CandidateLists& lists,
+                     Stats& stats, const Interrupted& interrupted)
     : costs_(costs),
       matching_(matching),
-      distance_(costs.cols()),
-      scratch_(costs.cols()),
-      predecessor_(costs.cols()) {
-  open_.reserve(costs.cols());
-  settled_.reserve(costs.cols());
+      lists_(lists),
+      stats_(stats),
+      interrupted_(interrupted),
+      distance_(costs.cols(), kInfinity),
+      predecessor_(costs.cols()),
+      is_settled_(costs.cols(), 0),
+      base_(costs.rows()),
+      is_fresh_(costs.rows(), 0) {}
+
+void ListPaths::push(double distance, Index id) {
+  heap_.push_back({distance, id});
+  std::push_heap(heap_.begin(), heap_.end());
 }
 
-// Distances of open columns through `row`, whose own distance less its dual is `base`.
-void PathFinder::relax(std::int64_t row, double base) {
-  const double* cost = costs_.row(row, scratch_.data());
-  for (const std::int64_t j : open_) {
-    const double through = base + (cost[j] - matching_.v[j]);
-    if (through < distance_[j]) {
-      distance_[j] = through;
-      predecessor_[j] = row;
+// Distances through row i, and the key at which it has more to offer.
+void ListPaths::offer(Index i, double base) {
+  const CandidateLists::List list = lists_.of(i);
+  const double* v = matching_.v.data();
+  for (int k = 0; k < list.size; ++k) {
+    const Index j = list.col[k];
+    const double through = base + (list.cost[k] - v[j]);
+    if (!(through < distance_[j]) || !(through < best_) || is_settled_[j]) continue;
+    if (matching_.row_of_col[j] == kNone) {
+      best_ = through;
+      best_col_ = j;
+      predecessor_[j] = i;
+      continue;
     }
+    if (distance_[j] == kInfinity) reached_.push_back(j);
+    distance_[j] = through;
+    predecessor_[j] = i;
+    if (through <= at_) level_.push_back(j);
+    else push(through, j);
   }
+  const double more = base + list.bound;
+  if (more < best_) push(more, ~i);
 }
 
-bool PathFinder::augment(std::int64_t free_row) {
-  const std::int64_t cols = costs_.cols();
-  start_ = free_row;
+Progress ListPaths::augment(Index free_row, Budget& budget) {
+  Progress progress = Progress::done;
+  heap_.clear();
+  level_.clear();
   settled_.clear();
-  open_.resize(cols);
-  std::iota(open_.begin(), open_.end(), 0);
-  std::fill(distance_.begin(), distance_.end(), kInfinity);
-  relax(free_row, 0.0);
+  reached_.clear();
+  rows_.assign(1, free_row);
+  best_ = kInfinity;
+  best_col_ = kNone;
+  at_ = -kInfinity;
+  base_[free_row] = 0.0;
+  offer(free_row, 0.0);
 
-  std::int64_t sink = kNone;
   while (true) {
-    // Nearest open column; a free one wins a tie (the path ends sooner), then the lower.
-    std::size_t nearest = open_.size();
-    double best = kInfinity;
-    std::int64_t best_col = kNone;
-    bool best_is_free = false;
-    for (std::size_t k = 0; k < open_.size(); ++k) {
-      const std::int64_t j = open_[k];
-      if (distance_[j] > best || distance_[j] == kInfinity) continue;
-      const bool is_free = matching_.row_of_col[j] == kNone;
-      const bool wins = distance_[j] < best || (is_free && !best_is_free) ||
-                        (is_free == best_is_free && j < best_col);
-      if (wins) {
-        best = distance_[j];
-        best_col = j;
-        best_is_free = is_free;
-        nearest = k;
-      }
-    }
-    if (best_col == kNone) return false;
-    if (best_is_free) {
-      sink = best_col;
+    if (++turns_ % 256 == 0 && interrupted_()) {
+      progress = Progress::interrupted;
       break;
     }
-    settled_.push_back(best_col);
-    open_[nearest] = open_.back();
-    open_.pop_back();
-
-    const std::int64_t row = matching_.row_of_col[best_col];
-    const double matched_cost = costs_.row(row, scratch_.data())[best_col];
-    relax(row, best - (matched_cost - matching_.v[best_col]));
+    Index id;
+    if (!level_.empty()) {
+      if (best_ <= at_) break;
+      id = level_.back();
+      level_.pop_back();
+    } else {
+      if (heap_.empty() || best_ <= heap_.front().distance) break;
+      const Key key = heap_.front();
+      std::pop_heap(heap_.begin(), heap_.end());
+      heap_.pop_back();
+      if (key.id >= 0 && key.distance > distance_[key.id]) continue;  // reached more cheaply since
+      id = key.id;
+      at_ = std::max(at_, key.distance);
+    }
+    if (--budget.pops < 0) {
+      progress = Progress::budget_spent;
+      break;
+    }
+    if (id < 0) {
+      const Index i = ~id;
+      if (--budget.events < 0) {
+        progress = Progress::budget_spent;
+        break;
+      }
+      const double bound = lists_.of(i).bound;
+      if (!is_fresh_[i]) {
+        is_fresh_[i] = 1;
+        fresh_.push_back(i);
+        lists_.rescan(i);
+      }
+      if (lists_.of(i).bound <= bound) lists_.lengthen(i);
+      offer(i, base_[i]);
+      continue;
+    }
+    if (is_settled_[id]) continue;
+    is_settled_[id] = 1;
+    settled_.push_back(id);
+    const double d = distance_[id];
+    const Index i = matching_.row_of_col[id];
+    rows_.push_back(i);
+    base_[i] = d - (lists_.cost(i, id) - matching_.v[id]);
+    offer(i, base_[i]);
   }
+  for (const Index i : fresh_) is_fresh_[i] = 0;
+  fresh_.clear();
+  if (progress == Progress::done && best_col_ == kNone) progress = Progress::infeasible;
 
-  const double length = distance_[sink];
-  for (const std::int64_t j : settled_) matching_.v[j] += distance_[j] - length;
-
-  // Flip the path, from its end back to the row it started at.
-  for (std::int64_t j = sink, row = kNone; row != free_row;) {
-    row = predecessor_[j];
-    matching_.row_of_col[j] = row;
-    std::swap(matching_.col_of_row[row], j);
+  if (progress == Progress::done) {
+    for (const Index j : settled_) {
+      if (distance_[j] < best_) lists_.lower_price(j, matching_.v[j] + (distance_[j] - best_));
+    }
+    // Flip the path, from its end back to the row it started at.
+    for (Index j = best_col_, i = kNone; i != free_row;) {
+      i = predecessor_[j];
+      matching_.row_of_col[j] = i;
+      std::swap(matching_.col_of_row[i], j);
+    }
+    ++stats_.augmentations;
   }
-  return true;
+  for (const Index j : reached_) distance_[j] = kInfinity;
+  for (const Index j : settled_) is_settled_[j] = 0;
+  return progress;
 }
 
-std::vector<std::int64_t> PathFinder::trapped() const {
-  std::vector<std::int64_t> rows{start_};
-  for (const std::int64_t j : settled_) rows.push_back(matching_.row_of_col[j]);
+std::vector<Index> ListPaths::trapped() const {
+  std::vector<Index> rows = rows_;
   std::sort(rows.begin(), rows.end());
   return rows;
 }

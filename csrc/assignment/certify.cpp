@@ -1,43 +1,37 @@
 #include "certify.h"
 
-#include <algorithm>
 #include <cmath>
-#include <limits>
 
 namespace bmatch {
-namespace {
 
-// Neumaier's compensated sum: the objective of n float64 terms to one rounding.
-class Sum {
- public:
-  void add(double x) {
-    const double total = total_ + x;
-    carry_ += std::fabs(total_) >= std::fabs(x) ? (total_ - total) + x : (x - total) + total_;
-    total_ = total;
-  }
-  double value() const { return total_ + carry_; }
+void Sum::add(double x) {
+  const double total = total_ + x;
+  carry_ += std::fabs(total_) >= std::fabs(x) ? (total_ - total) + x : (x - total) + total_;
+  total_ = total;
+}
 
- private:
-  double total_ = 0.0, carry_ = 0.0;
-};
+Certificate certify(const RowScanner& costs, const Matching& matching, Team& team) {
+  std::vector<double> u(costs.rows());
+  const std::vector<std::uint8_t> none_free(padded(costs.cols()) / 8, 0);
+  parallel_rows(costs, team, 0, costs.rows(), [&](Index i, RowScanner::Scratch& scratch) {
+    u[i] = costs.best_two(i, matching.v.data(), none_free.data(), scratch).best;
+  });
+  return certificate_of(costs, matching, std::move(u));
+}
 
-}  // namespace
-
-Certificate certify(const RowScanner& costs, const Matching& matching) {
-  const std::int64_t rows = costs.rows(), cols = costs.cols();
-  std::vector<double> u(rows), scratch(cols);
+Certificate certificate_of(const RowScanner& costs, const Matching& matching,
+                           std::vector<double> u) {
   Sum objective, gap;
-  for (std::int64_t i = 0; i < rows; ++i) {
-    const double* cost = costs.row(i, scratch.data());
-    double least = std::numeric_limits<double>::infinity();
-    for (std::int64_t j = 0; j < cols; ++j) least = std::min(least, cost[j] - matching.v[j]);
-    u[i] = least;
-    const std::int64_t j = matching.col_of_row[i];
-    objective.add(cost[j]);
-    gap.add((cost[j] - matching.v[j]) - least);
+  for (Index i = 0; i < costs.rows(); ++i) {
+    const Index j = matching.col_of_row[i];
+    const double cost = costs.cost(i, j);
+    objective.add(cost);
+    gap.add((cost - matching.v[j]) - u[i]);
   }
-  for (std::int64_t j = 0; j < cols; ++j) {
-    if (matching.row_of_col[j] == kNone) gap.add(-matching.v[j]);
+  if (costs.rows() < costs.cols()) {
+    for (Index j = 0; j < costs.cols(); ++j) {
+      if (matching.row_of_col[j] == kNone) gap.add(-matching.v[j]);
+    }
   }
   return {std::move(u), objective.value(), gap.value()};
 }

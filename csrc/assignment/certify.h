@@ -9,9 +9,20 @@
 #include <vector>
 
 #include "matching.h"
+#include "parallel.h"
 #include "row_scanner.h"
 
 namespace bmatch {
+
+// Neumaier's compensated sum: n float64 terms to one rounding.
+class Sum {
+ public:
+  void add(double x);
+  double value() const { return total_ + carry_; }
+
+ private:
+  double total_ = 0.0, carry_ = 0.0;
+};
 
 struct Certificate {
   std::vector<double> u;  // [rows], exactly min_j (c_ij - v_j)
@@ -19,6 +30,11 @@ struct Certificate {
   double gap;             // objective - dual objective, >= 0; 0 proves optimality
 };
 
-Certificate certify(const RowScanner& costs, const Matching& matching);
+// Reads the matrix once, in a team's threads.  Every row must be matched.
+Certificate certify(const RowScanner& costs, const Matching& matching, Team& team);
+
+// The same from row duals that are known already.
+Certificate certificate_of(const RowScanner& costs, const Matching& matching,
+                           std::vector<double> u);
 
 }  // namespace bmatch

@@ -1,24 +1,41 @@
 // A matrix as the solver reads it: where it lies, and what counts as a cost.
 //
 // The solver minimises.  Maximisation and sign-marginalised matching are a change of what
-// a stored number x costs (-x and -|x|), made while the number is loaded, so that neither a
-// negated matrix nor a |C| copy ever exists.
+// a stored number x costs (-x and -|x|), made by two bit operations while the number is
+// loaded, so that neither a negated matrix nor a |C| copy ever exists.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
+#include <cstring>
+#include <type_traits>
 
 namespace bmatch {
 
 enum class Sense { minimize, maximize, maximize_magnitude };
 
-// The cost of a stored entry, exact in float64.
-template <Sense sense>
-inline double cost_of(double x) {
-  if constexpr (sense == Sense::minimize) return x;
-  if constexpr (sense == Sense::maximize) return -x;
-  return -std::fabs(x);
-}
+// cost = (stored & keep) ^ flip, on the bits of the number.
+template <typename T>
+struct CostBits {
+  using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+  static constexpr Bits kSign = Bits{1} << (8 * sizeof(T) - 1);
+
+  Bits keep = ~Bits{0};
+  Bits flip = 0;
+
+  CostBits() = default;
+  explicit CostBits(Sense sense)
+      : keep(sense == Sense::maximize_magnitude ? ~kSign : ~Bits{0}),
+        flip(sense == Sense::minimize ? 0 : kSign) {}
+
+  // The cost of a stored entry; exact.
+  T operator()(T x) const {
+    Bits bits;
+    std::memcpy(&bits, &x, sizeof x);
+    bits = (bits & keep) ^ flip;
+    std::memcpy(&x, &bits, sizeof x);
+    return x;
+  }
+};
 
 // Strides count elements, not bytes, and may be negative or zero.
 template <typename T>

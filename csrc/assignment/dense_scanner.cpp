@@ -1,39 +1,65 @@
 #include "dense_scanner.h"
 
-#include <type_traits>
-
 namespace bmatch {
-namespace {
 
-template <Sense sense, typename T>
-void load(const T* x, std::int64_t stride, std::int64_t n, double* out) {
-  if (stride == 1) {  // its own loop, so that the compiler can vectorise it
-    for (std::int64_t j = 0; j < n; ++j) out[j] = cost_of<sense>(x[j]);
-  } else {
-    for (std::int64_t j = 0; j < n; ++j) out[j] = cost_of<sense>(x[j * stride]);
-  }
+// Row i as it is stored, contiguous.
+template <typename T>
+const T* DenseScanner<T>::stored(Index i, Scratch& scratch) const {
+  const T* x = view_.data + i * view_.row_stride;
+  if (view_.col_stride == 1) return x;
+  T* copy = reinterpret_cast<T*>(scratch.data());
+  for (std::int64_t j = 0; j < view_.cols; ++j) copy[j] = x[j * view_.col_stride];
+  return copy;
 }
 
-}  // namespace
-
 template <typename T>
-const double* DenseScanner<T>::row(std::int64_t i, double* scratch) const {
+const double* DenseScanner<T>::row(Index i, double* scratch) const {
   const T* x = view_.data + i * view_.row_stride;
-  switch (view_.sense) {
-    case Sense::minimize:
-      if constexpr (std::is_same_v<T, double>) {
-        if (view_.col_stride == 1) return x;
-      }
-      load<Sense::minimize>(x, view_.col_stride, view_.cols, scratch);
-      break;
-    case Sense::maximize:
-      load<Sense::maximize>(x, view_.col_stride, view_.cols, scratch);
-      break;
-    case Sense::maximize_magnitude:
-      load<Sense::maximize_magnitude>(x, view_.col_stride, view_.cols, scratch);
-      break;
+  if constexpr (sizeof(T) == sizeof(double)) {
+    if (view_.sense == Sense::minimize && view_.col_stride == 1) return x;
+  }
+  for (std::int64_t j = 0; j < view_.cols; ++j) {
+    scratch[j] = static_cast<double>(bits_(x[j * view_.col_stride]));
   }
   return scratch;
+}
+
+template <typename T>
+Progress DenseScanner<T>::solve_small(SmallProblem& problem) const {
+  if constexpr (sizeof(T) == sizeof(double)) return row_kernels().small_f64(view_, problem);
+  else return row_kernels().small_f32(view_, problem);
+}
+
+template <typename T>
+RowMinima DenseScanner<T>::minima(Index i, Scratch& scratch) const {
+  return scans_.minima(stored(i, scratch), cols(), bits_);
+}
+
+template <typename T>
+void DenseScanner<T>::candidates(Index i, PriceView prices, Index start, CandidateRow& out,
+                                 Scratch& scratch) const {
+  scans_.candidates(stored(i, scratch), cols(), bits_, prices, start, out);
+}
+
+template <typename T>
+BestTwo DenseScanner<T>::best_two(Index i, const double* v, const std::uint8_t* free,
+                                  Scratch& scratch) const {
+  return scans_.best_two(stored(i, scratch), cols(), bits_, v, free);
+}
+
+template <typename T>
+void DenseScanner<T>::relax(Index i, double base, PathState& state, Scratch& scratch) const {
+  scans_.relax(stored(i, scratch), cols(), bits_, i, base, state);
+}
+
+template <typename T>
+void DenseScanner<T>::lower(Index i, double u, double* least, Scratch& scratch) const {
+  scans_.lower(stored(i, scratch), cols(), bits_, u, least);
+}
+
+template <typename T>
+bool DenseScanner<T>::widen(Index i, double* out, Scratch& scratch) const {
+  return scans_.widen(stored(i, scratch), cols(), bits_, out);
 }
 
 template class DenseScanner<float>;

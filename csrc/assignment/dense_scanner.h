@@ -1,4 +1,6 @@
 // Rows of a matrix in host memory, float32 or float64, of any strides.
+//
+// Rows whose entries lie side by side are scanned in place; others are gathered, one at a time.
 #pragma once
 
 #include "cost_view.h"
@@ -9,14 +11,32 @@ namespace bmatch {
 template <typename T>
 class DenseScanner final : public RowScanner {
  public:
-  explicit DenseScanner(const CostView<T>& view) : view_(view) {}
+  explicit DenseScanner(const CostView<T>& view)
+      : view_(view), bits_(view.sense), scans_(row_kernels().scans<T>()) {}
 
-  std::int64_t rows() const override { return view_.rows; }
-  std::int64_t cols() const override { return view_.cols; }
-  const double* row(std::int64_t i, double* scratch) const override;
+  Index rows() const override { return static_cast<Index>(view_.rows); }
+  Index cols() const override { return static_cast<Index>(view_.cols); }
+  const double* row(Index i, double* scratch) const override;
+  double cost(Index i, Index j) const override {
+    return static_cast<double>(bits_(view_.data[i * view_.row_stride + j * view_.col_stride]));
+  }
+
+  Progress solve_small(SmallProblem& problem) const override;
+  RowMinima minima(Index i, Scratch& scratch) const override;
+  void candidates(Index i, PriceView prices, Index start, CandidateRow& out,
+                  Scratch& scratch) const override;
+  BestTwo best_two(Index i, const double* v, const std::uint8_t* free,
+                   Scratch& scratch) const override;
+  void relax(Index i, double base, PathState& state, Scratch& scratch) const override;
+  void lower(Index i, double u, double* least, Scratch& scratch) const override;
+  bool widen(Index i, double* out, Scratch& scratch) const override;
 
  private:
+  const T* stored(Index i, Scratch& scratch) const;
+
   CostView<T> view_;
+  CostBits<T> bits_;
+  const RowScans<T>& scans_;
 };
 
 extern template class DenseScanner<float>;

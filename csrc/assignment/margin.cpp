@@ -11,18 +11,18 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // For each matched column, the cheapest way to fill or to spare it without its own row.
 std::vector<double> cheapest_entry(const RowScanner& costs, const Matching& m,
                                    const std::vector<double>& u) {
-  const std::int64_t rows = costs.rows(), cols = costs.cols();
+  const Index rows = costs.rows(), cols = costs.cols();
   std::vector<double> entry(cols, kInfinity), scratch(cols);
-  for (std::int64_t i = 0; i < rows; ++i) {
+  for (Index i = 0; i < rows; ++i) {
     const double* cost = costs.row(i, scratch.data());
-    const std::int64_t own = m.col_of_row[i];
+    const Index own = m.col_of_row[i];
     const double kept = entry[own];
-    for (std::int64_t j = 0; j < cols; ++j) {
+    for (Index j = 0; j < cols; ++j) {
       entry[j] = std::min(entry[j], (cost[j] - m.v[j]) - u[i]);
     }
     entry[own] = kept;
   }
-  for (std::int64_t j = 0; j < cols; ++j) {
+  for (Index j = 0; j < cols; ++j) {
     if (rows < cols) entry[j] = std::min(entry[j], -m.v[j]);
     entry[j] = std::max(entry[j], 0.0);  // rounding
   }
@@ -33,30 +33,31 @@ std::vector<double> cheapest_entry(const RowScanner& costs, const Matching& m,
 
 Margins margins(const RowScanner& costs, const Matching& m, const std::vector<double>& u,
                 std::int64_t search_limit, const Interrupted& interrupted) {
-  const std::int64_t rows = costs.rows(), cols = costs.cols();
+  const Index rows = costs.rows(), cols = costs.cols();
   const std::vector<double> entry = cheapest_entry(costs, m, u);
   Margins result{std::vector<double>(rows), std::vector<unsigned char>(rows)};
   std::vector<double> distance(cols), scratch(cols);
   std::vector<unsigned char> settled(cols);
 
-  for (std::int64_t i = 0; i < rows; ++i) {
+  for (Index i = 0; i < rows; ++i) {
     if (interrupted()) return {};
-    const std::int64_t home = m.col_of_row[i];
+    const Index home = m.col_of_row[i];
     std::fill(distance.begin(), distance.end(), kInfinity);
     std::fill(settled.begin(), settled.end(), 0);
     double best = kInfinity;  // the shortest cycle found so far
     double bound = 0.0;       // what every cycle not yet found costs at least
     double at = 0.0;          // distance of the row being read
     bool spares_read = false;
-    for (std::int64_t row = i, reads = 0; reads < search_limit; ++reads) {
+    std::int64_t reads = 0;
+    for (Index row = i; reads < search_limit; ++reads) {
       if (row == kNone) {  // the spare rows: cost 0 and dual 0 everywhere
         spares_read = true;
-        for (std::int64_t j = 0; j < cols; ++j) {
+        for (Index j = 0; j < cols; ++j) {
           if (!settled[j]) distance[j] = std::min(distance[j], at - m.v[j]);
         }
       } else {
         const double* cost = costs.row(row, scratch.data());
-        for (std::int64_t j = 0; j < cols; ++j) {
+        for (Index j = 0; j < cols; ++j) {
           const double step = std::max((cost[j] - m.v[j]) - u[row], 0.0);
           if (!settled[j]) distance[j] = std::min(distance[j], at + step);
         }
@@ -67,9 +68,9 @@ Margins margins(const RowScanner& costs, const Matching& m, const std::vector<do
         best = std::min(best, distance[home]);
       }
       // Next: the nearest column, to displace the row that holds it.
-      std::int64_t nearest = kNone;
+      Index nearest = kNone;
       at = kInfinity;
-      for (std::int64_t j = 0; j < cols; ++j) {
+      for (Index j = 0; j < cols; ++j) {
         if (settled[j] || j == home || distance[j] >= at) continue;
         if (spares_read && m.row_of_col[j] == kNone) continue;
         at = distance[j];

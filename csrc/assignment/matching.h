@@ -7,25 +7,44 @@
 
 namespace bmatch {
 
-constexpr std::int64_t kNone = -1;
+// A row or a column.  Positions inside a matrix are 64-bit: rows * cols may pass 2^31.
+using Index = std::int32_t;
+
+constexpr Index kNone = -1;
+
+// Arrays over columns are filled up to a multiple of this, so that scans need no special end.
+constexpr Index kPad = 16;
+inline Index padded(Index n) { return (n + kPad - 1) / kPad * kPad; }
 
 // A partial matching and its column prices.  Invariant between stages: every matched edge
 // is tight, that is, col_of_row[i] minimises c_ij - v_j over j.
 struct Matching {
-  std::vector<std::int64_t> col_of_row;  // [rows], kNone while free
-  std::vector<std::int64_t> row_of_col;  // [cols], kNone while free
-  std::vector<double> v;                 // [cols], column duals; never above 0
+  std::vector<Index> col_of_row;  // [rows], kNone while free
+  std::vector<Index> row_of_col;  // [cols], kNone while free
+  std::vector<double> v;          // [padded cols], column duals
 
-  Matching(std::int64_t rows, std::int64_t cols)
-      : col_of_row(rows, kNone), row_of_col(cols, kNone), v(cols, 0.0) {}
+  Matching(Index rows, Index cols)
+      : col_of_row(rows, kNone), row_of_col(cols, kNone), v(padded(cols), 0.0) {}
 
-  void match(std::int64_t i, std::int64_t j) {
-    col_of_row[i] = j;
+  // Matches i to j; returns the row that j was matched to until now, which becomes free.
+  Index match(Index i, Index j) {
+    const Index displaced = row_of_col[j];
+    if (displaced != kNone) col_of_row[displaced] = kNone;
     row_of_col[j] = i;
+    col_of_row[i] = j;
+    return displaced;
+  }
+
+  void unmatch(Index i) {
+    row_of_col[col_of_row[i]] = kNone;
+    col_of_row[i] = kNone;
   }
 };
 
 // Asked now and then by long loops; true means: give up at once.
 using Interrupted = std::function<bool()>;
+
+// What a stage reports back.  `invalid`: a cost is NaN or -infinity.
+enum class Progress { done, budget_spent, infeasible, invalid, interrupted };
 
 }  // namespace bmatch

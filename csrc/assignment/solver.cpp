@@ -1,75 +1,511 @@
 #include "solver.h"
 
+#include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
+#include <memory>
 
+#include "auction.h"
 #include "augment.h"
+#include "candidates.h"
 #include "certify.h"
+#include "dense_paths.h"
+#include "parallel.h"
+#include "small.h"
 
 namespace bmatch {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr std::int64_t kUnlimited = std::numeric_limits<std::int64_t>::max();
 
-bool is_valid(const double* cost, std::int64_t n) {
-  bool valid = true;
-  for (std::int64_t j = 0; j < n; ++j) valid &= cost[j] > -kInfinity;  // false for NaN too
+// From this many entries on, starting threads pays.
+constexpr std::int64_t kThreaded = std::int64_t{1} << 24;
+
+class Solver {
+ public:
+  Solver(const RowScanner& costs, const Options& options, const Interrupted& interrupted)
+      : costs_(costs),
+        options_(options),
+        threads_(options.threads > 0 ? options.threads
+                 : std::int64_t{costs.rows()} * costs.cols() >= kThreaded ? -options.threads
+                                                                          : 1),
+        interrupted_(interrupted),
+        rows_(costs.rows()),
+        cols_(costs.cols()),
+        solution_{Status::optimal, Matching(rows_, cols_), {}, 0.0, 0.0, {}, {}},
+        matching_(solution_.matching),
+        stats_(solution_.stats) {}
+
+  Solution run();
+
+ private:
+  // Started when first wanted.
+  Team& team() {
+    if (team_ == nullptr) team_ = std::make_unique<Team>(threads_);
+    return *team_;
+  }
+  bool square() const { return rows_ == cols_; }
+  bool finished(Progress progress);
+
+  void solve_small();
+  bool solve_warm();
+  void solve_large();
+  bool plain_pass();
+  bool list_pass();
+  bool few_values() const;
+  bool equal_minima();
+  bool column_start();
+  bool dense_finish(std::int64_t sweeps);
+  bool reduce_and_augment(std::int64_t bids, ListPaths::Budget budget);
+  bool auction();
+  bool augment_free(ListPaths::Budget& budget);
+  bool dense_attempt();
+  void restart_dense();
+  void finish_with_certificate();
+  bool prices_dwarf_objective();
+  bool all_minimal();
+
+  const RowScanner& costs_;
+  const Options& options_;
+  const int threads_;
+  const Interrupted& interrupted_;
+  const Index rows_, cols_;
+  Solution solution_;
+  Matching& matching_;
+  Stats& stats_;
+  std::unique_ptr<Team> team_;
+  std::unique_ptr<CandidateLists> lists_;
+  std::vector<double> minima_;  // [rows] at price zero, from the plain pass
+  bool all_listed_ = false;     // every row has a list made at price zero
+  bool attempted_ = false;      // whole rows were tried
+  bool whole_rows_ = false;     // the answer came from whole rows, from price zero
+};
+
+// True if the solve has ended, well or not; records why.
+bool Solver::finished(Progress progress) {
+  switch (progress) {
+    case Progress::done: return true;
+    case Progress::budget_spent: return false;
+    case Progress::infeasible: solution_.status = Status::infeasible; return true;
+    case Progress::invalid: solution_.status = Status::invalid; return true;
+    case Progress::interrupted: solution_.status = Status::interrupted; return true;
+  }
+  return true;
+}
+
+// ---- Whole rows --------------------------------------------------------------------------
+
+void Solver::solve_small() {
+  PhaseTimer timer(stats_.path_seconds);
+  SmallAnswer answer = bmatch::solve_small(costs_, matching_, stats_);
+  finished(answer.progress);
+  solution_.trapped = std::move(answer.trapped);
+}
+
+// Paths over whole rows for all free rows; false if `sweeps` rows were not enough.
+bool Solver::dense_finish(std::int64_t sweeps) {
+  PhaseTimer timer(stats_.path_seconds);
+  DensePaths paths(costs_, matching_, stats_, interrupted_);
+  const bool ended = finished(paths.augment_all(sweeps));
+  if (solution_.status == Status::infeasible) solution_.trapped = paths.trapped();
+  if (!ended && lists_ != nullptr) lists_->prices_changed(true);
+  return ended;
+}
+
+// A try from price zero with whole rows, made once; on failure everything is as it was.
+bool Solver::dense_attempt() {
+  if (attempted_) return false;
+  attempted_ = true;
+  PhaseTimer timer(stats_.path_seconds);
+  Matching kept = std::move(matching_);
+  matching_ = Matching(rows_, cols_);
+  DensePaths paths(costs_, matching_, stats_, interrupted_);
+  const std::int64_t n = rows_;
+  Progress progress = paths.claim_minima();
+  if (progress == Progress::done && square()) progress = paths.reduce_columns();
+  if (progress == Progress::done) {
+    progress = paths.reduce_rows(2 * static_cast<std::int64_t>(paths.free_rows()));
+  }
+  // Sums, differences and blocks of equal rows take n / 22 reads of the matrix, sometimes twice that.
+  if (progress == Progress::done) progress = paths.augment_all(std::max(n / 8, std::int64_t{48}) * n);
+  if (progress == Progress::infeasible) solution_.trapped = paths.trapped();
+  if (finished(progress)) {
+    whole_rows_ = true;
+    return true;
+  }
+  matching_ = std::move(kept);
+  return false;
+}
+
+void Solver::restart_dense() {
+  matching_ = Matching(rows_, cols_);
+  PhaseTimer timer(stats_.path_seconds);
+  DensePaths paths(costs_, matching_, stats_, interrupted_);
+  if (finished(paths.claim_minima()) && solution_.status != Status::optimal) return;
+  finished(paths.augment_all());
+  if (solution_.status == Status::infeasible) solution_.trapped = paths.trapped();
+  whole_rows_ = true;
+}
+
+// Few distinct values in a sample: rows tie in so many columns that lists of 32 mean nothing.
+bool Solver::few_values() const {
+  constexpr Index kRows = 4, kEntries = 64;
+  std::vector<double> seen;
+  for (Index r = 0; r < kRows; ++r) {
+    const Index i = static_cast<Index>(std::int64_t{r} * (rows_ - 1) / (kRows - 1));
+    for (Index k = 0; k < kEntries; ++k) {
+      const auto j = static_cast<Index>((std::int64_t{k} * 2 + r) * (cols_ - 1) / (2 * kEntries + kRows));
+      seen.push_back(costs_.cost(i, j));
+    }
+  }
+  std::sort(seen.begin(), seen.end());
+  return std::unique(seen.begin(), seen.end()) - seen.begin() <= 64;
+}
+
+// ---- First pass --------------------------------------------------------------------------
+
+// Minima alone, as long as hardly any two rows want the same column; false if lists are needed.
+bool Solver::plain_pass() {
+  minima_.resize(rows_);
+  std::vector<Index> wanted(rows_);
+  Index collisions = 0;
+  std::atomic<bool> valid{true};
+  const auto longest = static_cast<Index>(
+      std::max<std::int64_t>(256, (std::int64_t{1} << 28) / cols_));  // about 0.1 s
+  Index end = 0;
+  for (Index begin = 0; begin < rows_; begin = end) {
+    if (interrupted_()) return !finished(Progress::interrupted);
+    // Several threads are worth starting for many rows only, once the first went well.
+    const Index step = threads_ == 1 ? 64 : std::clamp(begin, Index{256}, longest);
+    end = begin + std::min(step, rows_ - begin);
+    parallel_rows(costs_, team(), begin, end, [&](Index i, RowScanner::Scratch& scratch) {
+      const RowMinima m = costs_.minima(i, scratch);
+      minima_[i] = m.best;
+      wanted[i] = m.col;
+      if (!m.valid) valid.store(false, std::memory_order_relaxed);
+    });
+    stats_.row_reads += end - begin;
+    if (!valid) {
+      solution_.status = Status::invalid;
+      return true;
+    }
+    for (Index i = begin; i < end; ++i) {
+      const Index j = wanted[i];
+      if (j == kNone || matching_.row_of_col[j] != kNone) ++collisions;
+      else matching_.match(i, j);
+      const Index seen = i + 1;
+      if (seen >= 128 && seen % 64 == 0 && collisions > 3 && collisions > seen / 64) return false;
+    }
+  }
+  return true;
+}
+
+// Lists for all rows at present prices; false if the solve has ended.
+bool Solver::list_pass() {
+  std::atomic<bool> valid{true};
+  const auto step = static_cast<Index>(
+      std::max<std::int64_t>(256, (std::int64_t{1} << 27) / cols_));  // about 0.1 s a thread
+  for (Index begin = 0; begin < rows_; begin += step) {
+    if (interrupted_()) return !finished(Progress::interrupted);
+    const Index end = begin + std::min(step, rows_ - begin);
+    parallel_rows(costs_, team(), begin, end, [&](Index i, RowScanner::Scratch& scratch) {
+      if (!lists_->scan(i, scratch)) valid.store(false, std::memory_order_relaxed);
+    });
+    stats_.row_reads += end - begin;
+  }
+  if (!valid) solution_.status = Status::invalid;
+  all_listed_ = true;
   return valid;
 }
 
-// A free column among the row's minima, or kNone.  The lowest one, so that a constant
-// matrix gives the identity.
-std::int64_t free_minimum(const double* cost, const Matching& matching) {
-  double least = kInfinity;
-  std::int64_t column = kNone;
-  for (std::size_t j = 0; j < matching.v.size(); ++j) {
-    if (cost[j] < least) {
-      least = cost[j];
-      column = kNone;
+bool Solver::column_start() {
+  PhaseTimer timer(stats_.first_pass_seconds);
+  matching_ = Matching(rows_, cols_);
+  std::vector<double> minima(rows_);
+  for (Index i = 0; i < rows_; ++i) minima[i] = lists_->best(i).best;
+  if (interrupted_()) return finished(Progress::interrupted);
+  const int count = team().threads();
+  std::vector<std::vector<double>> parts(count);  // least_j over a part of the rows
+  team().run([&](int part) {
+    std::vector<double> part_least(padded(cols_), kInfinity);
+    RowScanner::Scratch scratch = costs_.scratch();
+    const auto end = static_cast<Index>(std::int64_t{rows_} * (part + 1) / count);
+    for (auto i = static_cast<Index>(std::int64_t{rows_} * part / count); i < end; ++i) {
+      if (minima[i] < kInfinity) costs_.lower(i, minima[i], part_least.data(), scratch);
     }
-    if (cost[j] == least && column == kNone && least < kInfinity &&
-        matching.row_of_col[j] == kNone) {
-      column = static_cast<std::int64_t>(j);
+    parts[part] = std::move(part_least);
+  });
+  stats_.row_reads += rows_;
+  std::vector<double> least = std::move(parts[0]);
+  for (int part = 1; part < count; ++part) {
+    for (Index j = 0; j < cols_; ++j) least[j] = std::min(least[j], parts[part][j]);
+  }
+  double greatest = -kInfinity;
+  for (Index j = 0; j < cols_; ++j) {
+    if (least[j] < kInfinity) greatest = std::max(greatest, least[j]);
+  }
+  for (Index j = 0; j < cols_; ++j) {
+    matching_.v[j] = least[j] < kInfinity ? least[j] - greatest : 0.0;
+  }
+  lists_->prices_changed(false);
+  return !list_pass();
+}
+
+// Of the first 64 rows, 48 or more want a column that an earlier one wants.
+bool Solver::equal_minima() {
+  RowScanner::Scratch scratch = costs_.scratch();
+  std::vector<Index> wanted;
+  for (Index i = 0; i < 64; ++i) wanted.push_back(costs_.minima(i, scratch).col);
+  stats_.row_reads += 64;
+  std::sort(wanted.begin(), wanted.end());
+  return std::unique(wanted.begin(), wanted.end()) - wanted.begin() <= 16;
+}
+
+// ---- Lists -------------------------------------------------------------------------------
+
+bool Solver::augment_free(ListPaths::Budget& budget) {
+  PhaseTimer timer(stats_.path_seconds);
+  ListPaths paths(costs_, matching_, *lists_, stats_, interrupted_);
+  for (Index i = 0; i < rows_; ++i) {
+    if (matching_.col_of_row[i] != kNone) continue;
+    const Progress progress = paths.augment(i, budget);
+    if (progress == Progress::infeasible) solution_.trapped = paths.trapped();
+    if (progress != Progress::done) return finished(progress);
+  }
+  return true;
+}
+
+// Row reduction and paths from present prices, which keep every matched edge tight.
+bool Solver::reduce_and_augment(std::int64_t bids, ListPaths::Budget budget) {
+  {
+    PhaseTimer timer(stats_.auction_seconds);
+    Auction auction(matching_, *lists_, stats_, interrupted_);
+    if (finished(auction.row_reduction(bids)) && solution_.status == Status::interrupted) return true;
+    solution_.status = Status::optimal;  // a row without finite cost: the paths name it
+  }
+  return augment_free(budget);
+}
+
+bool Solver::auction() {
+  const std::int64_t n = rows_;
+  double gap = 0.0, sum = 0.0;
+  std::int64_t counted = 0;
+  for (Index i = 0; i < rows_; ++i) {
+    const double best = lists_->best(i).best, bound = lists_->of(i).bound;
+    if (!(bound < kInfinity)) continue;
+    gap += bound - best;
+    sum += std::fabs(best);
+    ++counted;
+  }
+  if (counted > 0) gap /= static_cast<double>(counted), sum /= static_cast<double>(counted);
+  if (!(gap > 1e-6 * sum)) {  // nothing to scale by: bids would crawl
+    return dense_attempt() || reduce_and_augment(12 * n, {20 * n, kUnlimited}) ||
+           dense_finish(kUnlimited);
+  }
+
+  Auction auction(matching_, *lists_, stats_, interrupted_);
+  auction.set_scale(gap);
+  // Most bids read a row again: lists do not hold what is wanted.  True if whole rows gave the
+  // answer instead.
+  auto hopeless = [&](std::int64_t rescans, std::int64_t bids) {
+    const bool bad = 5 * (stats_.rescans - rescans) > 2 * (stats_.bids - bids) &&
+                     stats_.rescans > (n <= 768 ? 4 : 16) * n;
+    return bad && dense_attempt();
+  };
+  {
+    PhaseTimer timer(stats_.auction_seconds);
+    double epsilon = 0.02 * gap;
+    const double last = 0.002 * gap;
+    while (true) {
+      const std::int64_t rescans = stats_.rescans, bids = stats_.bids;
+      const Progress progress = auction.phase(epsilon, 4 * n);
+      if (progress == Progress::interrupted) return finished(progress);
+      if (progress != Progress::budget_spent || auction.free_rows() <= n / 64) break;
+      if (hopeless(rescans, bids)) return true;
+      epsilon *= 4.0;
+    }
+    while (true) {
+      Progress progress;
+      for (std::int64_t budget = 48 * n;;) {
+        const std::int64_t rescans = stats_.rescans, bids = stats_.bids;
+        progress = auction.phase(epsilon, 8 * n);
+        if (progress == Progress::interrupted) return finished(progress);
+        if (progress != Progress::budget_spent) break;
+        if (hopeless(rescans, bids)) return true;
+        // Renewed as long as the bids are cheap.
+        budget -= 8 * n;
+        const bool cheap = 10 * (stats_.rescans - rescans) < 3 * (stats_.bids - bids);
+        if (budget <= 0 && (!cheap || stats_.bids > 400 * n)) break;
+      }
+      if (progress != Progress::done || epsilon <= last) break;
+      epsilon = std::max(epsilon / 10.0, last);
+      progress = auction.free_unhappy(epsilon);
+      if (progress == Progress::interrupted) return finished(progress);
+    }
+    if (finished(auction.free_unhappy(0.0)) && solution_.status == Status::interrupted) return true;
+    auction.claim_tight();
+    const Progress progress = auction.row_reduction(20 * n);
+    if (progress == Progress::interrupted) return finished(progress);
+  }
+  ListPaths::Budget budget{kUnlimited, n <= 2048 ? 64 : kUnlimited};
+  return augment_free(budget) || dense_finish(kUnlimited);
+}
+
+// From the prices of a similar problem; false if that came to nothing.
+bool Solver::solve_warm() {
+  const auto& given = *options_.prices;
+  double greatest = -kInfinity;
+  for (const double price : given) {
+    if (!std::isfinite(price)) return false;
+    greatest = std::max(greatest, price);
+  }
+  for (Index j = 0; j < cols_; ++j) matching_.v[j] = given[j] - greatest;
+  lists_ = std::make_unique<CandidateLists>(costs_, matching_, stats_);
+  if (!list_pass()) return true;
+  Auction(matching_, *lists_, stats_, interrupted_).claim_tight();
+  if (reduce_and_augment(12 * std::int64_t{rows_}, {20 * std::int64_t{rows_}, kUnlimited})) return true;
+  return auction();
+}
+
+void Solver::solve_large() {
+  const std::int64_t n = rows_;
+  if (square() && options_.prices != nullptr) {
+    if (solve_warm()) return;
+    matching_ = Matching(rows_, cols_);
+    lists_.reset();
+    all_listed_ = false;
+  }
+  if (few_values()) {
+    PhaseTimer timer(stats_.path_seconds);
+    DensePaths paths(costs_, matching_, stats_, interrupted_);
+    Progress progress = paths.claim_minima();
+    if (progress == Progress::done) progress = paths.reduce_rows(3 * n);
+    if (progress == Progress::done) progress = paths.augment_all(8 * n);
+    if (finished(progress)) {
+      if (solution_.status == Status::infeasible) solution_.trapped = paths.trapped();
+      whole_rows_ = true;
+      return;
+    }
+    matching_ = Matching(rows_, cols_);
+  }
+  {
+    PhaseTimer timer(stats_.first_pass_seconds);
+    if (plain_pass()) {
+      if (solution_.status != Status::optimal) return;
+    } else {
+      minima_.clear();
+    }
+    const bool complete =
+        !minima_.empty() &&
+        std::count(matching_.col_of_row.begin(), matching_.col_of_row.end(), kNone) == 0;
+    if (complete) return;
+    lists_ = std::make_unique<CandidateLists>(costs_, matching_, stats_);
+    if (minima_.empty()) {
+      if (square() && rows_ >= 64 && equal_minima()) {
+        if (dense_attempt()) return;
+      }
+      matching_ = Matching(rows_, cols_);
+      if (!list_pass()) return;
+      Auction(matching_, *lists_, stats_, interrupted_).claim_tight();
+    }
+    minima_.clear();
+  }
+  Auction start(matching_, *lists_, stats_, interrupted_);
+  if (square() && start.free_rows() > n / 2) {
+    if (column_start()) return;
+    start.claim_tight();
+  }
+  const std::int64_t free = start.free_rows();
+  if (!square()) {
+    // Auctions are out: prices of spare columns must stay zero.
+    if (!reduce_and_augment(12 * n, {20 * n, kUnlimited})) dense_finish(kUnlimited);
+    return;
+  }
+  double gap = 0.0;
+  if (all_listed_) {
+    for (Index i = 0; i < rows_; ++i) {
+      const double best = lists_->best(i).best;
+      if (best < lists_->of(i).bound) gap = 1.0;
     }
   }
-  return column;
+  if (static_cast<double>(free) <= 0.15 * static_cast<double>(n) || gap == 0.0) {
+    if (reduce_and_augment(12 * n, {20 * n, gap == 0.0 && all_listed_ ? 16 : kUnlimited})) return;
+    if (gap == 0.0 && all_listed_ && dense_finish(8 * n)) return;
+  }
+  if (auction()) return;
+  restart_dense();
+}
+
+// ---- The answer --------------------------------------------------------------------------
+
+void Solver::finish_with_certificate() {
+  PhaseTimer timer(stats_.certificate_seconds);
+  Certificate certificate;
+  if (!minima_.empty()) {  // price zero: the row minima are the duals
+    certificate = certificate_of(costs_, matching_, std::move(minima_));
+  } else if (lists_ != nullptr && !whole_rows_) {  // the bounds make the best of a list exact
+    std::vector<double> u(rows_);
+    lists_->prices_changed(true);
+    for (Index i = 0; i < rows_; ++i) u[i] = lists_->best(i).best;
+    certificate = certificate_of(costs_, matching_, std::move(u));
+  } else {
+    certificate = certify(costs_, matching_, team());
+    stats_.row_reads += rows_;
+  }
+  solution_.u = std::move(certificate.u);
+  solution_.objective = certificate.objective;
+  solution_.gap = certificate.gap;
+}
+
+bool Solver::prices_dwarf_objective() {
+  double magnitude = 0.0;
+  for (Index j = 0; j < cols_; ++j) magnitude = std::max(magnitude, std::fabs(matching_.v[j]));
+  if (magnitude == 0.0) return false;
+  Sum objective;
+  for (Index i = 0; i < rows_; ++i) {
+    const Index j = matching_.col_of_row[i];
+    objective.add(lists_ != nullptr ? lists_->cost(i, j) : costs_.cost(i, j));
+  }
+  return !(magnitude * 0x1p-50 <= 1e-10 * std::fabs(objective.value()) / rows_) && !all_minimal();
+}
+
+// Whether every row has its least cost, which proves the answer without any price; if so, prices
+// become zero.
+bool Solver::all_minimal() {
+  PhaseTimer timer(stats_.certificate_seconds);
+  std::vector<double> minima(rows_);
+  parallel_rows(costs_, team(), 0, rows_, [&](Index i, RowScanner::Scratch& scratch) {
+    minima[i] = costs_.minima(i, scratch).best;
+  });
+  stats_.row_reads += rows_;
+  for (Index i = 0; i < rows_; ++i) {
+    if (costs_.cost(i, matching_.col_of_row[i]) > minima[i]) return false;
+  }
+  std::fill(matching_.v.begin(), matching_.v.end(), 0.0);
+  minima_ = std::move(minima);
+  return true;
+}
+
+Solution Solver::run() {
+  if (rows_ == 0) return std::move(solution_);
+  if (std::int64_t{rows_} * cols_ <= options_.small) {
+    solve_small();
+  } else {
+    solve_large();
+    if (solution_.status == Status::optimal && !whole_rows_ && prices_dwarf_objective()) {
+      restart_dense();
+    }
+  }
+  if (solution_.status == Status::optimal && options_.certificate) finish_with_certificate();
+  return std::move(solution_);
 }
 
 }  // namespace
 
-Solution solve(const RowScanner& costs, const Interrupted& interrupted) {
-  const std::int64_t rows = costs.rows(), cols = costs.cols();
-  Solution solution{Status::optimal, Matching(rows, cols), {}};
-  Matching& matching = solution.matching;
-  auto ended = [&](Status status) {
-    solution.status = status;
-    return solution;
-  };
-
-  std::vector<double> scratch(cols);
-  for (std::int64_t i = 0; i < rows; ++i) {
-    if (interrupted()) return ended(Status::interrupted);
-    const double* cost = costs.row(i, scratch.data());
-    if (!is_valid(cost, cols)) return ended(Status::invalid);
-    const std::int64_t j = free_minimum(cost, matching);
-    if (j != kNone) matching.match(i, j);
-  }
-
-  PathFinder paths(costs, matching);
-  for (std::int64_t i = 0; i < rows; ++i) {
-    if (matching.col_of_row[i] != kNone) continue;
-    if (interrupted()) return ended(Status::interrupted);
-    if (!paths.augment(i)) {
-      solution.trapped = paths.trapped();
-      return ended(Status::infeasible);
-    }
-  }
-
-  Certificate certificate = certify(costs, matching);
-  solution.u = std::move(certificate.u);
-  solution.objective = certificate.objective;
-  solution.gap = certificate.gap;
-  return solution;
+Solution solve(const RowScanner& costs, const Options& options, const Interrupted& interrupted) {
+  return Solver(costs, options, interrupted).run();
 }
 
 }  // namespace bmatch

@@ -1,17 +1,40 @@
 // The linear assignment problem, solved exactly.
 //
-// Given costs c_ij for `rows` <= `cols`, find distinct columns col_of_row[i] that minimise
+// Problem.  Given costs c_ij for `rows` <= `cols`, find distinct columns col_of_row[i] that minimise
 // sum_i c_{i, col_of_row[i]}.  +infinity marks a forbidden edge.
 //
-// Method: row minima claim their columns at price zero, then each row left free is matched
-// by a shortest augmenting path (augment.h).  The duals are float64 throughout; a final pass
-// (certify.h) recomputes the row duals and bounds the error of the answer.
+// Dual.  Maximise sum_i u_i + sum_j v_j subject to u_i + v_j <= c_ij, with v <= 0 if there are
+// more columns than rows.  u is never stored while solving: u_i = min_j (c_ij - v_j).  A matching
+// is optimal if every matched edge is tight, c_ij - v_j = u_i, and unmatched columns have v_j = 0
+// (or the matrix is square).
 //
-// Prices start at zero and only ever fall, and a matched column stays matched.  So unmatched
-// columns keep price zero, which is what makes the answer optimal when there are more
-// columns than rows, without padding.
+// Method.  Most of the time of a dense solver goes into reading the matrix, and most of what it
+// reads cannot matter.  So each row is read once, and its cheapest 16 or so columns are kept in a
+// list with a bound on all others (candidates.h).  Prices only fall, so the bound stays true, and a
+// row is read again only when its bound is reached.  Over the lists run
+//   1. a greedy start on the row minima; on well separated matrices it is already optimal;
+//   2. row reduction, or an auction with epsilon scaling where many rows are free (auction.h);
+//   3. shortest augmenting paths for the rows still free, exact from any prices (augment.h).
+// Each stage has a budget; what does not yield to one is handed to the next, in the end to
+// shortest paths over whole rows (dense_paths.h).  Those are also the start on matrices where lists
+// cannot help: small ones, and ones with few distinct values or with equal rows.
 //
-// Time O(rows^2 cols), memory O(rows + cols) beyond the matrix.
+// Exactness.  Prices are float64 whatever the costs are; reduced costs are fl(c_ij - v_j), the
+// same expression everywhere, so "tight" and "below the bound" are exact comparisons.  Prices of an
+// auction can grow far above the objective where costs span many orders of magnitude, and then
+// rounding at the scale of a price outweighs the answer; if max |v| 2^-50 exceeds 1e-10 |objective|
+// / rows, the problem is solved again by shortest paths from zero prices, which stay as small as
+// they can.  certify.h recomputes the duals from the answer and bounds its error.
+//
+// Rectangular.  In row reduction and shortest paths from zero prices a matched column stays
+// matched, so unmatched columns keep price zero and no padding is needed.  Epsilon scaling
+// would leave them below zero; it is used for square matrices only.
+//
+// Determinism.  Answers do not depend on the number of threads or on the run.  Among equal answers
+// lower columns are preferred; a constant matrix gives the identity.
+//
+// Time O(rows^2 cols) at worst; near one read of the matrix in practice.  Memory beyond the
+// matrix: 400 bytes a row and 40 a column; 1.2 MB more at most for a float64 copy of a small one.
 #pragma once
 
 #include <cstdint>
@@ -19,20 +42,32 @@
 
 #include "matching.h"
 #include "row_scanner.h"
+#include "stats.h"
 
 namespace bmatch {
 
 enum class Status { optimal, infeasible, invalid, interrupted };
+
+// Up to this many entries whole rows, copied to float64, beat lists.
+constexpr std::int64_t kSmall = 384 * 384;
+
+struct Options {
+  int threads = 1;                               // negative: as many for large matrices only
+  bool certificate = true;                       // otherwise u, objective and gap are left out
+  const std::vector<double>* prices = nullptr;   // [cols], of a similar problem
+  std::int64_t small = kSmall;                   // up to so many entries no lists are made
+};
 
 struct Solution {
   Status status;
   Matching matching;
   std::vector<double> u;              // [rows]
   double objective = 0.0, gap = 0.0;  // of the minimised costs
-  std::vector<std::int64_t> trapped;  // if infeasible: rows too many for their columns
+  std::vector<Index> trapped;         // if infeasible: rows too many for their columns
+  Stats stats;
 };
 
 // Status::invalid means that a cost is NaN or -infinity.
-Solution solve(const RowScanner& costs, const Interrupted& interrupted);
+Solution solve(const RowScanner& costs, const Options& options, const Interrupted& interrupted);
 
 }  // namespace bmatch

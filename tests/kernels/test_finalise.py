@@ -12,11 +12,11 @@ from bmatch.kernels import finalise, reference
 def normalisation(d1, d2, seed=0):
     """Moments of random streams, the first channel of each constant."""
     g = torch.Generator().manual_seed(seed)
-    products, _ = guarded(d1, d2, fill=0.0)
-    products.copy_(torch.randn(d1, d2, generator=g))
-    vectors = [torch.rand(d, generator=g).double() for d in (d1, d2, d1, d2)]
-    vectors[2][0] = vectors[3][0] = 0.0
-    return products, *vectors
+    comoment, _ = guarded(d1, d2, fill=0.0)
+    comoment.copy_(torch.randn(d1, d2, generator=g))
+    vectors = [torch.rand(d, generator=g).double() for d in (d1, d2)]
+    vectors[0][0] = vectors[1][0] = 0.0
+    return comoment, *vectors
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (4, 1), (33, 129), (70, 600)])
@@ -28,11 +28,11 @@ def test_equal_to_the_twins(shape):
 
 
 def test_ties_go_to_the_lower_column_within_and_across_blocks():
-    products = torch.full((3, 700), 0.25, dtype=torch.float64)
-    products[1, [3, 650]] = torch.tensor([-0.5, 0.5], dtype=torch.float64)
-    products[2] = 0.0
+    comoment = torch.full((3, 700), 0.25, dtype=torch.float64)
+    comoment[1, [3, 650]] = torch.tensor([-0.5, 0.5], dtype=torch.float64)
+    comoment[2] = 0.0
     ones = [torch.ones(d, dtype=torch.float64) for d in (3, 700)]
-    source, value, second = finalise.strongest(products, 0 * ones[0], 0 * ones[1], *ones)
+    source, value, second = finalise.strongest(comoment, *ones)
     assert source.tolist() == [0, 3, 0]
     assert value.tolist() == [0.25, -0.5, 0.0]
     assert second.tolist() == [0.25, 0.5, 0.0]

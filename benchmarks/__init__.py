@@ -1,0 +1,1 @@
+"""Measurements of bmatch beside its peers: ``python -m benchmarks <name>``."""

@@ -1,0 +1,26 @@
+"""``python -m benchmarks <name> [options]``: runs one benchmark, or lists them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+# One thread for everybody, and no idle thread of a linear algebra library beside a measurement.
+for variable in ("BMATCH_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+    os.environ[variable] = "1"
+
+BENCHMARKS = {"assignment": "the assignment solver beside every other one on PyPI"}
+
+
+def main() -> None:
+    """Hands the command line to the benchmark that it names."""
+    if len(sys.argv) < 2 or sys.argv[1] not in BENCHMARKS:
+        print("usage: python -m benchmarks <name> [options]")
+        for name, what in BENCHMARKS.items():
+            print(f"  {name}: {what}")
+        raise SystemExit(2)
+    importlib.import_module(f"benchmarks.{sys.argv[1]}").main(sys.argv[2:])
+
+
+main()

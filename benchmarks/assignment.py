@@ -1,0 +1,361 @@
+"""The assignment solver beside its peers: one process, one thread, interleaved, medians."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime
+import importlib.metadata
+import importlib.util
+import math
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+import bmatch
+from benchmarks import cases
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "assignment.csv"
+PLOT = HERE / "results" / "assignment.svg"
+README = HERE / "README.md"
+COLUMNS = [
+    *("date", "commit", "machine", "family", "rows", "cols", "dtype"),
+    *("solver", "version", "seconds", "rounds", "excess"),
+]
+OURS = "bmatch"
+SLOWEST = 6.0  # seconds a call: peers that would need more are not asked
+
+Columns = npt.NDArray[np.integer[Any]]
+
+
+def _lap(c: cases.Matrix) -> Columns:
+    import lap
+
+    return lap.lapjv(c, extend_cost=c.shape[0] != c.shape[1], return_cost=False)[0]
+
+
+def _lapjv(c: cases.Matrix) -> Columns:
+    import lapjv
+
+    return lapjv.lapjv(c)[0]
+
+
+def _scipy(c: cases.Matrix) -> Columns:
+    from scipy.optimize import linear_sum_assignment
+
+    return linear_sum_assignment(c)[1]
+
+
+def _laprust(c: cases.Matrix) -> Columns:
+    import laprust
+
+    return laprust.lapjv(c, extend_cost=True, return_cost=False)[1]
+
+
+def _lapcpp(c: cases.Matrix) -> Columns:
+    import lapcpp
+
+    return lapcpp.lapjv(c, extend_cost=True, return_cost=False)[1]
+
+
+def _fastlap(c: cases.Matrix) -> Columns:
+    import fastlap
+
+    return fastlap.linear_sum_assignment(c)[1]
+
+
+def _bmatch(c: cases.Matrix) -> Columns:
+    return bmatch.linear_sum_assignment(c)[1]
+
+
+SOLVERS: dict[str, Callable[[cases.Matrix], Columns]] = {
+    OURS: _bmatch,
+    "scipy": _scipy,
+    "laprust": _laprust,
+    "lapcpp": _lapcpp,
+    "lap": _lap,
+    "lapjv": _lapjv,
+    "fastlap": _fastlap,
+}
+SQUARE_ONLY = {"lapjv", "lap", "fastlap"}
+
+
+class Case(NamedTuple):
+    """A family at a shape."""
+
+    family: str
+    rows: int
+    cols: int
+
+
+def suite(largest: int) -> list[Case]:
+    """Every case, families apart, sizes ascending."""
+    small = [2, 4, 8, 16, 32, 64, 128, 256, 512]
+    large = [n for n in (1024, 2048, 4096, 8192) if n <= largest]
+    out = [Case(f, n, n) for f in cases.SQUARE for n in small + large]
+    out += [
+        Case(f, n, n)
+        for f in cases.DEGENERATE
+        for n in (16, 64, 256, 512, 1024, 2048, 4096)
+        if n <= largest
+    ]
+    shapes = [(n * a, n * b) for n in (64, 256, 1024) for a, b in ((1, 1), (1, 2), (2, 1))]
+    out += [Case(f, n, m) for f in cases.SCIPY for n, m in shapes if max(n, m) <= largest]
+    return out
+
+
+def measure(case: Case, seed: int, solvers: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Median seconds and excess objective of each solver on one case."""
+    count = max(1, min(8, 1024 // case.rows))  # small cases: several matrices, or branches learn
+    matrices = [cases.make(case.family, case.rows, case.cols, seed + k) for k in range(count)]
+    times: dict[str, list[float]] = {}
+    objectives: dict[str, float] = {}
+    wanted: dict[str, int] = {}
+
+    def run(name: str) -> float:
+        solver = SOLVERS[name]
+        seconds = times[name][-1] if name in times else 1.0
+        loops = max(1, int(2e-4 / max(seconds * count, 1e-9)))
+        begin = time.perf_counter()
+        for _ in range(loops):
+            for c in matrices:
+                solver(c)
+        return (time.perf_counter() - begin) / (loops * count)
+
+    for name in solvers:
+        if min(case.rows, case.cols) >= 2:
+            SOLVERS[name](matrices[0][:2, :2].copy())  # the first call imports and allocates
+        total = 0.0
+        begin = time.perf_counter()
+        answers = [np.asarray(SOLVERS[name](c)) for c in matrices]
+        first = (time.perf_counter() - begin) / count
+        for c, col in zip(matrices, answers, strict=True):
+            rows = np.arange(case.rows)
+            if case.rows > case.cols:  # the column of matched rows only
+                rows = _rows_of(name, c)
+            total += math.fsum(c[rows, col].astype(np.float64))
+        objectives[name] = total
+        times[name] = [first if first > 0.5 else run(name)]  # long calls count from the first
+        wanted[name] = 1 if first > 2.0 else 3 if first > 0.2 else 7 if first > 2e-3 else 15
+    for k in range(1, max(wanted.values())):
+        for name in times:
+            if k < wanted[name]:
+                times[name].append(run(name))
+    best = min(objectives.values())
+    scale = max(abs(best), 1e-300)
+    return {
+        name: {
+            "seconds": statistics.median(times[name]),
+            "rounds": len(times[name]),
+            "excess": (objectives[name] - best) / scale,
+        }
+        for name in times
+    }
+
+
+def _rows_of(name: str, c: cases.Matrix) -> Columns:
+    """Matched rows of a tall matrix, from the solvers that return both sides."""
+    if name == "scipy":
+        from scipy.optimize import linear_sum_assignment
+
+        return linear_sum_assignment(c)[0]
+    if name == OURS:
+        return bmatch.linear_sum_assignment(c)[0]
+    module = importlib.import_module(name)
+    rows: Columns = module.lapjv(c, extend_cost=True, return_cost=False)[0]
+    return rows
+
+
+def run(selected: list[Case], seed: int, solvers: list[str]) -> None:
+    """Measures, and appends every case to the results as soon as it is done."""
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M")
+    commit = _output("git", "rev-parse", "--short", "HEAD")
+    machine = f"{_processor()}, {platform.system()}, Python {platform.python_version()}"
+    last: dict[tuple[str, str], tuple[int, float]] = {}
+    fresh = not RESULTS.exists()
+    RESULTS.parent.mkdir(exist_ok=True)
+    with RESULTS.open("a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        if fresh:
+            writer.writeheader()
+        for case in selected:
+            asked = []
+            for name in solvers:
+                if name in SQUARE_ONLY and case.rows != case.cols:
+                    continue
+                n0, seconds = last.get((name, case.family), (case.rows, 0.0))
+                if seconds * (case.rows / n0) ** 3 <= SLOWEST:
+                    asked.append(name)
+            result = measure(case, seed, asked)
+            dtype = str(cases.make(case.family, 16, 16, 0).dtype)
+            for name, row in result.items():
+                last[name, case.family] = (case.rows, row["seconds"])
+                writer.writerow(
+                    {
+                        "date": stamp,
+                        "commit": commit,
+                        "machine": machine,
+                        "family": case.family,
+                        "rows": case.rows,
+                        "cols": case.cols,
+                        "dtype": dtype,
+                        "solver": name,
+                        "version": importlib.metadata.version(name),
+                        "seconds": f"{row['seconds']:.4g}",
+                        "rounds": row["rounds"],
+                        "excess": f"{row['excess']:.2g}",
+                    }
+                )
+            file.flush()
+            peers = {k: v["seconds"] for k, v in result.items() if k != OURS}
+            if peers:
+                best = min(peers, key=lambda name: peers[name])
+                ours = result[OURS]
+                print(
+                    f"{case.family:18s} {case.rows:5d} x {case.cols:<5d} "
+                    f"{ours['seconds'] * 1e3:10.4f} ms  {best:8s} "
+                    f"{peers[best] / ours['seconds']:7.2f}x  excess {ours['excess']:.1g}",
+                    flush=True,
+                )
+
+
+def latest() -> dict[tuple[str, int, int], dict[str, dict[str, str]]]:
+    """The newest row of every case and solver."""
+    table: dict[tuple[str, int, int], dict[str, dict[str, str]]] = {}
+    with RESULTS.open() as file:
+        for row in csv.DictReader(file):
+            key = (row["family"], int(row["rows"]), int(row["cols"]))
+            group = table.setdefault(key, {})
+            if group and next(iter(group.values()))["date"] < row["date"]:
+                group.clear()
+            group[row["solver"]] = row
+    return table
+
+
+def report() -> None:
+    """Writes the table of the newest results into README.md, and the plot."""
+    table = latest()
+    some = next(iter(next(iter(table.values())).values()))
+    versions = {
+        name: row["version"]
+        for group in table.values()
+        for name, row in group.items()
+        if name != OURS
+    }
+    lines = [
+        f"{some['machine']}; commit {some['commit']}, {some['date']} UTC; "
+        + ", ".join(f"{name} {version}" for name, version in versions.items())
+        + ". One thread. Times in milliseconds for the whole Python call; the other columns are",
+        "multiples of bmatch's time, so 2.0 is twice as slow as bmatch. -: not asked, because a "
+        "smaller case",
+        f"foretold more than {SLOWEST:.0f} s, or the shape is not supported. *: its answer is not "
+        "optimal (excess above 1e-6).",
+        "",
+        "| family | shape | bmatch, ms | " + " | ".join(versions) + " | best peer |",
+        "|---|---|---|" + "---|" * (len(versions) + 1),
+    ]
+    for (family, n, m), group in table.items():
+        ours = float(group[OURS]["seconds"])
+        cells = []
+        for name in versions:
+            if name not in group:
+                cells.append("-")
+                continue
+            wrong = "*" if float(group[name]["excess"]) > 1e-6 else ""
+            cells.append(f"{float(group[name]['seconds']) / ours:.3g}{wrong}")
+        valid = [
+            float(row["seconds"]) / ours
+            for name, row in group.items()
+            if name != OURS and float(row["excess"]) <= 1e-6
+        ]
+        best = f"**{min(valid):.3g}**" if valid else "-"
+        lines.append(
+            f"| {family} | {n} x {m} | {ours * 1e3:.4g} | " + " | ".join(cells) + f" | {best} |"
+        )
+    text = README.read_text()
+    begin, end = "<!-- assignment: begin -->\n", "<!-- assignment: end -->"
+    head, tail = text.split(begin)[0], text.split(end)[1]
+    README.write_text(head + begin + "\n".join(lines) + "\n" + end + tail)
+    plot(table)
+
+
+def plot(table: dict[tuple[str, int, int], dict[str, dict[str, str]]]) -> None:
+    """Time against n for every family, and how far the best peer lies behind."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    families = list(cases.SQUARE)
+    figure, axes = plt.subplots(2, 5, figsize=(18, 7), sharex=True, layout="constrained")
+    last = axes.flat[-1]
+    for axis, family in zip(axes.flat, families, strict=False):
+        ratio: dict[int, float] = {}
+        for name in SOLVERS:
+            points = [
+                (n, float(group[name]["seconds"]) * 1e3)
+                for (f, n, m), group in table.items()
+                if f == family and n == m and name in group
+            ]
+            if points:
+                width = 2.5 if name == OURS else 1.0
+                axis.loglog(*zip(*points, strict=True), label=name, linewidth=width)
+        for (f, n, m), group in table.items():
+            peers = [float(row["seconds"]) for name, row in group.items() if name != OURS]
+            if f == family and n == m and peers:
+                ratio[n] = min(peers) / float(group[OURS]["seconds"])
+        axis.set_title(family)
+        axis.set_ylabel("ms")
+        last.loglog(list(ratio), list(ratio.values()), label=family)
+    last.axhline(1.0, color="black", linewidth=0.5)
+    last.set_title("best peer / bmatch")
+    axes.flat[0].legend(fontsize=7)
+    last.legend(fontsize=6)
+    for axis in axes[-1]:
+        axis.set_xlabel("n")
+    figure.savefig(PLOT, metadata={"Date": None})
+
+
+def _output(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=HERE)
+    return done.stdout.strip() or "unknown"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def main(arguments: list[str]) -> None:
+    """Measures and reports; ``--report`` only reports."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks assignment", description=__doc__)
+    parser.add_argument("--families", help="comma-separated; all by default")
+    parser.add_argument("--sizes", help="comma-separated numbers of rows; all by default")
+    parser.add_argument("--largest", type=int, default=8192, help="no case above this size")
+    parser.add_argument("--seed", type=int, default=20261122, help="never use it for tuning")
+    parser.add_argument("--solvers", help="comma-separated; all that are installed by default")
+    parser.add_argument("--report", action="store_true", help="table and plot of what is there")
+    options = parser.parse_args(arguments)
+    if not options.report:
+        solvers = [name for name in SOLVERS if importlib.util.find_spec(name)]
+        if options.solvers:
+            solvers = [OURS, *(s for s in options.solvers.split(",") if s != OURS)]
+        selected = suite(options.largest)
+        if options.families:
+            selected = [c for c in selected if c.family in options.families.split(",")]
+        if options.sizes:
+            selected = [c for c in selected if str(c.rows) in options.sizes.split(",")]
+        run(selected, options.seed, solvers)
+    report()

@@ -1,0 +1,118 @@
+#include "auction.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace bmatch {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+}  // namespace
+
+// A free column of the list whose reduced cost is `best`, or kNone.
+Index Auction::free_tied_column(Index i, double best) const {
+  const CandidateLists::List list = lists_.of(i);
+  for (int k = 0; k < list.size; ++k) {
+    const Index j = list.col[k];
+    if (list.cost[k] - matching_.v[j] == best && matching_.row_of_col[j] == kNone) return j;
+  }
+  return kNone;
+}
+
+std::int64_t Auction::free_rows() const {
+  return std::count(matching_.col_of_row.begin(), matching_.col_of_row.end(), kNone);
+}
+
+void Auction::claim_tight() {
+  const auto rows = static_cast<Index>(matching_.col_of_row.size());
+  for (Index i = 0; i < rows; ++i) {
+    if (matching_.col_of_row[i] != kNone) continue;
+    const ListBest b = lists_.best(i);
+    if (b.col == kNone) continue;
+    const Index j =
+        matching_.row_of_col[b.col] == kNone ? b.col : free_tied_column(i, b.best);
+    if (j != kNone) matching_.match(i, j);
+  }
+}
+
+Progress Auction::row_reduction(std::int64_t bids) {
+  const auto rows = static_cast<Index>(matching_.col_of_row.size());
+  std::vector<Index> stack, later;
+  for (Index i = rows - 1; i >= 0; --i) {
+    if (matching_.col_of_row[i] == kNone) stack.push_back(i);
+  }
+  for (int round = 0; round < 2; ++round) {
+    while (!stack.empty()) {
+      const Index i = stack.back();
+      stack.pop_back();
+      if (bids-- <= 0) return Progress::budget_spent;
+      if (bids % 1024 == 0 && interrupted_()) return Progress::interrupted;
+      ++stats_.bids;
+      const ListBest b = lists_.best(i);
+      if (b.col == kNone) return Progress::infeasible;
+      Index j = b.col;
+      const double drop = (b.second < kInfinity ? b.second : b.best + scale_) - b.best;
+      const double price = matching_.v[j] - drop;
+      const bool fell = price < matching_.v[j];
+      if (!fell && matching_.row_of_col[j] != kNone) {
+        const Index tied = free_tied_column(i, b.best);
+        if (tied != kNone) j = tied;
+      }
+      if (matching_.row_of_col[j] == kNone) {
+        matching_.match(i, j);
+        if (fell && j == b.col) lists_.lower_price(j, price);
+        continue;
+      }
+      if (fell) lists_.lower_price(j, price);
+      const Index displaced = matching_.match(i, j);
+      (fell ? stack : later).push_back(displaced);
+    }
+    std::reverse(later.begin(), later.end());
+    stack.swap(later);
+    later.clear();
+  }
+  return Progress::done;
+}
+
+Progress Auction::phase(double epsilon, std::int64_t bids) {
+  const auto rows = static_cast<Index>(matching_.col_of_row.size());
+  std::vector<Index> queue(rows);  // a ring: never more than `rows` are free
+  Index head = 0, length = 0;
+  for (Index i = 0; i < rows; ++i) {
+    if (matching_.col_of_row[i] == kNone) queue[length++] = i;
+  }
+  for (; length > 0; --bids) {
+    if (bids <= 0) return Progress::budget_spent;
+    if (bids % 1024 == 0 && interrupted_()) return Progress::interrupted;
+    ++stats_.bids;
+    const Index i = queue[head];
+    const ListBest b = lists_.best(i);
+    if (b.col == kNone) return Progress::infeasible;
+    const double drop = (b.second < kInfinity ? b.second : b.best + scale_) - b.best + epsilon;
+    lists_.lower_price(b.col, matching_.v[b.col] - drop);
+    const Index displaced = matching_.match(i, b.col);
+    if (++head == rows) head = 0;
+    if (displaced == kNone) {
+      --length;
+    } else {
+      const Index end = head + length - 1;  // one has left, one comes
+      queue[end >= rows ? end - rows : end] = displaced;
+    }
+  }
+  return Progress::done;
+}
+
+Progress Auction::free_unhappy(double epsilon) {
+  const auto rows = static_cast<Index>(matching_.col_of_row.size());
+  for (Index i = 0; i < rows; ++i) {
+    if (i % 256 == 0 && interrupted_()) return Progress::interrupted;
+    const Index j = matching_.col_of_row[i];
+    if (j == kNone) continue;
+    const ListBest b = lists_.best(i);
+    if (lists_.cost(i, j) - matching_.v[j] > b.best + epsilon) matching_.unmatch(i);
+  }
+  return Progress::done;
+}
+
+}  // namespace bmatch

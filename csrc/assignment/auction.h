@@ -1,0 +1,55 @@
+// The auction: free rows bid for columns over their candidate lists.
+//
+//   D. P. Bertsekas, "The auction algorithm: a distributed relaxation method for the assignment
+//   problem", Annals of Operations Research 14 (1988); with epsilon scaling, forward only.
+//   Row reduction (epsilon zero) is "augmenting row reduction" of Jonker and Volgenant,
+//   Computing 38 (1987), section 3.
+//
+// Deviations: bids read lists, so that a bid costs some 20 columns and not all of them; between
+// two values of epsilon only the rows that break the new epsilon-complementary slackness are
+// set free; every phase has a budget and may give up with some rows free, because what follows
+// (augment.h) is exact from any prices.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "candidates.h"
+#include "matching.h"
+#include "stats.h"
+
+namespace bmatch {
+
+class Auction {
+ public:
+  Auction(Matching& matching, CandidateLists& lists, Stats& stats, const Interrupted& interrupted)
+      : matching_(matching), lists_(lists), stats_(stats), interrupted_(interrupted) {}
+
+  // Free rows take a free column that is tight.
+  void claim_tight();
+
+  // Bids without epsilon, twice over the free rows.  Every matched edge stays tight.
+  Progress row_reduction(std::int64_t bids);
+
+  // Bids at epsilon until no row is free (done) or the bids are spent.
+  Progress phase(double epsilon, std::int64_t bids);
+
+  // Sets free the rows whose matched edge is more than epsilon above their best.
+  Progress free_unhappy(double epsilon);
+
+  // A bid never lowers a price by more than this where a row has but one finite cost left.
+  void set_scale(double scale) { scale_ = scale; }
+
+  std::int64_t free_rows() const;
+
+ private:
+  Index free_tied_column(Index i, double best) const;
+
+  Matching& matching_;
+  CandidateLists& lists_;
+  Stats& stats_;
+  const Interrupted& interrupted_;
+  double scale_ = 1.0;
+};
+
+}  // namespace bmatch

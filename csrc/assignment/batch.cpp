@@ -1,0 +1,60 @@
+#include "batch.h"
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <vector>
+
+#include "dense_scanner.h"
+#include "parallel.h"
+
+namespace bmatch {
+
+template <typename T>
+BatchResult solve_batch(const Batch<T>& batch, int threads, std::int64_t* col_of_row,
+                        const Interrupted& interrupted) {
+  std::atomic<std::int64_t> next{0};
+  std::atomic<bool> failed{false}, cancelled{false};
+  std::mutex guard;
+  BatchResult result{Status::optimal, batch.problems};
+  Options options;
+  options.certificate = false;
+
+  auto work = [&](const Interrupted& asked) {
+    for (std::int64_t b; !failed && (b = next++) < batch.problems;) {
+      CostView<T> view{batch.data + b * batch.problem_stride, batch.rows, batch.cols,
+                       batch.row_stride, batch.col_stride, batch.sense};
+      const bool tall = batch.rows > batch.cols;
+      const Solution s = solve(DenseScanner<T>(tall ? view.transposed() : view), options, asked);
+      if (s.status != Status::optimal) {
+        const std::lock_guard<std::mutex> lock(guard);
+        // Problems are handed out in order and those begun are finished, so the least of those that
+        // fail is the first of all.
+        if (b < result.problem) result = {s.status, b};
+        failed = true;
+        return;
+      }
+      std::int64_t* out = col_of_row + b * batch.rows;
+      if (!tall) {
+        std::copy(s.matching.col_of_row.begin(), s.matching.col_of_row.end(), out);
+      } else {
+        std::copy(s.matching.row_of_col.begin(), s.matching.row_of_col.end(), out);
+      }
+    }
+  };
+  // Only the calling thread may ask Python whether the user wants to stop.
+  const Interrupted told = [&] { return cancelled.load(std::memory_order_relaxed); };
+  const Interrupted asked = [&] {
+    if (interrupted()) cancelled = true;
+    return told();
+  };
+  const auto most = static_cast<int>(std::min<std::int64_t>(threads, batch.problems));
+  Team(std::max(most, 1)).run([&](int k) { work(k == 0 ? asked : told); });
+  if (cancelled) result.status = Status::interrupted;
+  return result;
+}
+
+template BatchResult solve_batch(const Batch<float>&, int, std::int64_t*, const Interrupted&);
+template BatchResult solve_batch(const Batch<double>&, int, std::int64_t*, const Interrupted&);
+
+}  // namespace bmatch

@@ -1,0 +1,116 @@
+#include "candidates.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace bmatch {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr std::uint8_t kLong = 255;  // in size_: the list has outgrown its slot
+
+// Where the sweep over row i starts: rows that tie everywhere then list different columns.
+Index start_of(Index i, Index cols) {
+  const Index blocks = cols / kPad;
+  return blocks == 0 ? 0 : i % blocks * kPad;
+}
+
+}  // namespace
+
+CandidateLists::CandidateLists(const RowScanner& costs, Matching& matching, Stats& stats)
+    : costs_(costs),
+      matching_(matching),
+      stats_(stats),
+      kernels_(row_kernels()),
+      cost_(new double[static_cast<std::size_t>(costs.rows()) * kListCapacity]),
+      col_(new Index[static_cast<std::size_t>(costs.rows()) * kListCapacity]),
+      size_(costs.rows(), 0),
+      bound_(costs.rows(), -kInfinity),
+      rounded_(padded(costs.cols()), 0.0f),
+      scratch_(costs.scratch()) {
+  prices_changed(true);
+}
+
+CandidateLists::List CandidateLists::of(Index i) const {
+  if (size_[i] == kLong) {
+    const LongList& list = long_.at(i);
+    return {list.cost.data(), list.col.data(), static_cast<int>(list.col.size()), bound_[i]};
+  }
+  const std::int64_t at = std::int64_t{kListCapacity} * i;
+  return {cost_.get() + at, col_.get() + at, size_[i], bound_[i]};
+}
+
+bool CandidateLists::scan(Index i, RowScanner::Scratch& scratch) {
+  CandidateRow made = slot(i);
+  PriceView prices;
+  if (magnitude_ > 0.0) {  // a scan at prices takes the costs for valid: this one looks first
+    if (!costs_.minima(i, scratch).valid) return false;
+    prices = {matching_.v.data(), rounded_.data(), magnitude_};
+  }
+  costs_.candidates(i, prices, start_of(i, costs_.cols()), made, scratch);
+  keep(i, made);
+  return made.valid;
+}
+
+void CandidateLists::rescan(Index i) {
+  ++stats_.row_reads;
+  ++stats_.rescans;
+  CandidateRow made = slot(i);
+  costs_.candidates(i, {matching_.v.data(), rounded_.data(), magnitude_},
+                    start_of(i, costs_.cols()), made, scratch_);
+  if (size_[i] == kLong) long_.erase(i);
+  keep(i, made);
+}
+
+void CandidateLists::lengthen(Index i) {
+  ++stats_.row_reads;
+  ++stats_.rescans;
+  const auto cols = static_cast<std::size_t>(costs_.cols());
+  const double* cost = costs_.row(i, scratch_.data());
+  std::vector<Index> order(cols);
+  std::iota(order.begin(), order.end(), 0);
+  const std::vector<double>& v = matching_.v;
+  auto dearer = [&](Index a, Index b) {
+    const double x = cost[a] - v[a], y = cost[b] - v[b];
+    return x != y ? x < y : a < b;
+  };
+  std::size_t wanted = 2 * std::max<std::size_t>(of(i).size, kListCapacity);
+  double bound = kInfinity;
+  if (wanted * 4 >= cols) {
+    wanted = cols;
+  } else {
+    const auto end = order.begin() + static_cast<std::ptrdiff_t>(wanted);
+    std::nth_element(order.begin(), end, order.end(), dearer);
+    bound = cost[*end] - v[*end];
+  }
+  order.resize(wanted);
+  order.erase(std::remove_if(order.begin(), order.end(),
+                             [&](Index j) { return cost[j] == kInfinity; }),
+              order.end());
+  std::sort(order.begin(), order.end());
+  LongList list;
+  for (const Index j : order) {
+    list.col.push_back(j);
+    list.cost.push_back(cost[j]);
+  }
+  list.col.resize((order.size() + 7) / 8 * 8, 0);
+  list.cost.resize(list.col.size(), kInfinity);
+  long_[i] = std::move(list);
+  size_[i] = kLong;
+  bound_[i] = bound;
+}
+
+void CandidateLists::prices_changed(bool fell) {
+  magnitude_ = 0.0;
+  for (Index j = 0; j < costs_.cols(); ++j) {
+    magnitude_ = std::max(magnitude_, std::fabs(matching_.v[j]));
+    rounded_[j] = static_cast<float>(matching_.v[j]);
+  }
+  if (fell) return;
+  std::fill(bound_.begin(), bound_.end(), -kInfinity);
+  std::fill(size_.begin(), size_.end(), std::uint8_t{0});
+  long_.clear();
+}
+
+}  // namespace bmatch

@@ -1,0 +1,113 @@
+// Candidate lists: what lets the solver read a row again only when it must.
+//
+// Row i keeps a short list S_i of columns and a bound t_i with
+//
+//     c_ij - v_j >= t_i   for every column j outside S_i.
+//
+// Prices only ever fall, so c_ij - v_j only ever rises and the bound stays true for ever.  As long
+// as the best of the list is at most t_i it is the best of the whole row, exactly; a row is
+// read again only when that fails.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "matching.h"
+#include "row_scanner.h"
+#include "stats.h"
+
+namespace bmatch {
+
+class CandidateLists {
+ public:
+  struct List {
+    const double* cost;
+    const Index* col;
+    int size;  // a multiple of 8; filled up with column 0 at infinite cost
+    double bound;
+  };
+
+  CandidateLists(const RowScanner& costs, Matching& matching, Stats& stats);
+
+  List of(Index i) const;
+
+  // The exact best of row i at present prices, its lowest column in the list, and a value that
+  // no other column falls below, exact if at most the bound.  Reads the row if need be.
+  // best is infinite if the row has no finite cost.
+  ListBest best(Index i) {
+    while (true) {
+      const List list = of(i);
+      ListBest b = kernels_.list_best(list.cost, list.col, list.size, matching_.v.data());
+      if (b.best <= list.bound) {
+        b.second = b.second < list.bound ? b.second : list.bound;
+        return b;
+      }
+      rescan(i);
+    }
+  }
+
+  // c_ij; cheap for a listed column.
+  double cost(Index i, Index j) const {
+    const List list = of(i);
+    for (int k = 0; k < list.size; ++k) {
+      if (list.col[k] == j && list.cost[k] < std::numeric_limits<double>::infinity()) {
+        return list.cost[k];
+      }
+    }
+    return costs_.cost(i, j);
+  }
+
+  // Makes the list at present prices, in any thread, for a pass over all rows; false if a cost is
+  // NaN or -infinity.  Counts nothing.
+  bool scan(Index i, RowScanner::Scratch& scratch);
+
+  // Makes the list again at present prices.
+  void rescan(Index i);
+
+  // Makes the list again at present prices, at least twice as long.
+  void lengthen(Index i);
+
+  // The only way to change a price while lists are in use.
+  void lower_price(Index j, double price) {
+    matching_.v[j] = price;
+    rounded_[j] = static_cast<float>(price);
+    if (-price > magnitude_) magnitude_ = -price;
+  }
+
+  // Call after prices changed by other hands: `fell` if none of them rose.
+  void prices_changed(bool fell);
+
+  double magnitude() const { return magnitude_; }
+
+ private:
+  struct LongList {
+    std::vector<double> cost;
+    std::vector<Index> col;
+  };
+
+  CandidateRow slot(Index i) {
+    return {cost_.get() + std::int64_t{kListCapacity} * i, col_.get() + std::int64_t{kListCapacity} * i};
+  }
+  void keep(Index i, const CandidateRow& made) {
+    size_[i] = static_cast<std::uint8_t>((made.size + 7) / 8 * 8);
+    bound_[i] = made.bound;
+  }
+
+  const RowScanner& costs_;
+  Matching& matching_;
+  Stats& stats_;
+  const RowKernels& kernels_;
+  std::unique_ptr<double[]> cost_;   // [rows, kListCapacity], touched only where lists are made
+  std::unique_ptr<Index[]> col_;     // [rows, kListCapacity]
+  std::vector<std::uint8_t> size_;   // [rows]; kLong where the list is in long_
+  std::vector<double> bound_;        // [rows]
+  std::unordered_map<Index, LongList> long_;
+  std::vector<float> rounded_;       // [padded cols], prices in float32
+  double magnitude_ = 0.0;
+  RowScanner::Scratch scratch_;
+};
+
+}  // namespace bmatch

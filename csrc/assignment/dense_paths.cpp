@@ -1,0 +1,193 @@
+#include "dense_paths.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace bmatch {
+
+namespace {
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+}
+
+DensePaths::DensePaths(const RowScanner& costs, Matching& matching, Stats& stats,
+                       const Interrupted& interrupted)
+    : costs_(costs),
+      matching_(matching),
+      stats_(stats),
+      interrupted_(interrupted),
+      price_(padded(costs.cols()), -kInfinity),
+      distance_(padded(costs.cols()), kInfinity),
+      predecessor_(padded(costs.cols()), kNone),
+      free_(padded(costs.cols()) / 8, 0),
+      minimum_(costs.rows(), kInfinity),
+      scratch_(costs.scratch()) {
+  for (Index j = 0; j < costs.cols(); ++j) {
+    price_[j] = matching.v[j];
+    if (matching.row_of_col[j] == kNone) free_[j / 8] |= static_cast<std::uint8_t>(1 << j % 8);
+  }
+  for (Index i = 0; i < costs.rows(); ++i) {
+    if (matching.col_of_row[i] == kNone) free_rows_.push_back(i);
+  }
+  state_.price = price_.data();
+  state_.distance = distance_.data();
+  state_.predecessor = predecessor_.data();
+  state_.free = free_.data();
+}
+
+bool DensePaths::take_turn() {
+  ++stats_.row_reads;
+  return ++turns_ % 256 == 0 && interrupted_();
+}
+
+void DensePaths::match(Index i, Index j) {
+  matching_.match(i, j);
+  free_[j / 8] &= static_cast<std::uint8_t>(~(1 << j % 8));
+}
+
+void DensePaths::publish_prices() {
+  std::copy_n(price_.begin(), costs_.cols(), matching_.v.begin());
+}
+
+Progress DensePaths::claim_minima(std::size_t rows) {
+  rows = std::min(rows, free_rows_.size());
+  auto kept = free_rows_.begin();
+  for (std::size_t k = 0; k < rows; ++k) {
+    const Index i = free_rows_[k];
+    if (take_turn()) return Progress::interrupted;
+    const BestTwo b = costs_.best_two(i, price_.data(), free_.data(), scratch_);
+    if (!b.valid) return Progress::invalid;
+    minimum_[i] = b.best;
+    if (b.free_col != kNone && b.best_free == b.best) {
+      match(i, b.free_col);
+    } else {
+      *kept++ = i;
+    }
+  }
+  free_rows_.erase(kept, free_rows_.begin() + static_cast<std::ptrdiff_t>(rows));
+  return Progress::done;
+}
+
+Progress DensePaths::reduce_columns() {
+  if (free_rows_.empty()) return Progress::done;
+  // distance_ serves as min_i (c_ij - u_i) and is infinite again afterwards.
+  for (Index i = 0; i < costs_.rows(); ++i) {
+    if (take_turn()) return Progress::interrupted;
+    const double u = minimum_[i];
+    if (u == kInfinity) continue;  // the row has no finite cost: the paths will say so
+    costs_.lower(i, u, distance_.data(), scratch_);
+  }
+  for (Index j = 0; j < costs_.cols(); ++j) {
+    if (matching_.row_of_col[j] == kNone && distance_[j] < kInfinity) price_[j] = distance_[j];
+  }
+  std::fill(distance_.begin(), distance_.end(), kInfinity);
+  publish_prices();
+  return claim_minima();
+}
+
+Progress DensePaths::reduce_rows(std::int64_t bids) {
+  for (int round = 0; round < 2 && !free_rows_.empty(); ++round) {
+    std::vector<Index> later;
+    std::vector<Index> stack(free_rows_.rbegin(), free_rows_.rend());
+    while (!stack.empty()) {
+      const Index i = stack.back();
+      stack.pop_back();
+      if (bids-- <= 0) {
+        later.push_back(i);
+        continue;
+      }
+      if (take_turn()) return Progress::interrupted;
+      ++stats_.bids;
+      const BestTwo b = costs_.best_two(i, price_.data(), free_.data(), scratch_);
+      if (b.best_free == b.best) {
+        if (b.best < kInfinity) match(i, b.free_col);
+        else later.push_back(i);
+        continue;
+      }
+      // A row with a single finite cost bids no more than what makes it tight.
+      const double second = b.second < kInfinity ? b.second : b.best;
+      const double price = price_[b.col] - (second - b.best);
+      const Index displaced = matching_.row_of_col[b.col];
+      const bool fell = price < price_[b.col];
+      if (!fell && displaced != kNone) {
+        later.push_back(i);
+        continue;
+      }
+      price_[b.col] = price;
+      match(i, b.col);
+      if (displaced != kNone) stack.push_back(displaced);
+    }
+    std::sort(later.begin(), later.end());
+    free_rows_ = std::move(later);
+  }
+  publish_prices();
+  return Progress::done;
+}
+
+Progress DensePaths::augment_all(std::int64_t sweeps) {
+  Progress progress = Progress::done;
+  std::size_t done = 0;
+  for (; done < free_rows_.size(); ++done) {
+    progress = augment(free_rows_[done], sweeps);
+    if (progress != Progress::done) break;
+  }
+  free_rows_.erase(free_rows_.begin(), free_rows_.begin() + static_cast<std::ptrdiff_t>(done));
+  publish_prices();
+  return progress;
+}
+
+Progress DensePaths::augment(Index free_row, std::int64_t& sweeps) {
+  start_ = free_row;
+  settled_.clear();
+  state_.free_distance = kInfinity;
+  state_.free_col = kNone;
+  Progress progress = Progress::done;
+  Index row = free_row;
+  double base = 0.0;
+  while (true) {
+    if (sweeps-- <= 0) {
+      progress = Progress::budget_spent;
+      break;
+    }
+    if (take_turn()) {
+      progress = Progress::interrupted;
+      break;
+    }
+    costs_.relax(row, base, state_, scratch_);
+    if (state_.free_distance <= state_.open_distance) break;
+    const Index j = state_.open_col;
+    const double d = state_.open_distance;
+    settled_.push_back({j, price_[j], d});
+    row = matching_.row_of_col[j];
+    base = d - (costs_.cost(row, j) - price_[j]);
+    price_[j] = -kInfinity;
+    distance_[j] = kInfinity;
+  }
+  if (progress == Progress::done && state_.free_col == kNone) progress = Progress::infeasible;
+
+  const double length = state_.free_distance;
+  for (const Settled& s : settled_) {  // rounding can make the path end before what it passed
+    const double fall = progress == Progress::done ? std::min(s.distance - length, 0.0) : 0.0;
+    price_[s.col] = s.price + fall;
+  }
+  std::fill(distance_.begin(), distance_.end(), kInfinity);
+  if (progress != Progress::done) return progress;
+
+  // Flip the path, from its end back to the row it started at.
+  free_[state_.free_col / 8] &= static_cast<std::uint8_t>(~(1 << state_.free_col % 8));
+  for (Index j = state_.free_col, i = kNone; i != free_row;) {
+    i = predecessor_[j];
+    matching_.row_of_col[j] = i;
+    std::swap(matching_.col_of_row[i], j);
+  }
+  ++stats_.augmentations;
+  return progress;
+}
+
+std::vector<Index> DensePaths::trapped() const {
+  std::vector<Index> rows{start_};
+  for (const Settled& s : settled_) rows.push_back(matching_.row_of_col[s.col]);
+  std::sort(rows.begin(), rows.end());
+  return rows;
+}
+
+}  // namespace bmatch

@@ -1,0 +1,76 @@
+// The solver without lists: every step reads whole rows, in float64.
+//
+// It is the whole solver for small matrices, the fallback for matrices on which lists do not
+// help (few distinct values, equal rows or columns, sums and products of two vectors), and the
+// finish at extreme dynamic range, where its prices stay smaller than an auction's.
+//
+//   R. Jonker, A. Volgenant, "A shortest augmenting path algorithm for dense and sparse
+//   linear assignment problems", Computing 38 (1987).
+//
+// Differences from the paper: a free column at the distance of the search ends it at once, the
+// nearest column is found by the same sweep that lowers the distances, and every stage prefers
+// free columns among equals.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "matching.h"
+#include "row_scanner.h"
+#include "stats.h"
+
+namespace bmatch {
+
+class DensePaths {
+ public:
+  // Takes over the matching; its prices are current again after every public method.
+  DensePaths(const RowScanner& costs, Matching& matching, Stats& stats,
+             const Interrupted& interrupted);
+
+  // The first `rows` free rows take a free column among their minima, the lowest one.
+  Progress claim_minima(std::size_t rows = std::numeric_limits<std::size_t>::max());
+
+  // Prices of free columns rise until one row finds them a minimum, then free rows claim.  For
+  // square matrices, after claim_minima() for all rows from price zero.
+  Progress reduce_columns();
+
+  // Augmenting row reduction: free rows bid the difference of their two best.
+  Progress reduce_rows(std::int64_t bids);
+
+  // Shortest augmenting paths for all free rows; reads at most `sweeps` rows.
+  Progress augment_all(std::int64_t sweeps = std::numeric_limits<std::int64_t>::max());
+
+  std::size_t free_rows() const { return free_rows_.size(); }
+
+  // After Progress::infeasible: rows that together reach fewer columns than they are many, which
+  // proves by Hall's theorem that no complete matching exists.  Ascending.
+  std::vector<Index> trapped() const;
+
+ private:
+  struct Settled {
+    Index col;
+    double price, distance;
+  };
+  Progress augment(Index free_row, std::int64_t& sweeps);
+  void match(Index i, Index j);
+  void publish_prices();
+  bool take_turn();  // asks now and then whether the user wants to stop
+
+  const RowScanner& costs_;
+  Matching& matching_;
+  Stats& stats_;
+  const Interrupted& interrupted_;
+  std::vector<double> price_, distance_;  // [padded cols]
+  std::vector<Index> predecessor_;        // [padded cols], the row through which it is reached
+  std::vector<std::uint8_t> free_;        // [padded cols / 8], one bit a column
+  std::vector<double> minimum_;           // [rows], as last claimed
+  std::vector<Settled> settled_;          // in the order of their distance
+  std::vector<Index> free_rows_;
+  RowScanner::Scratch scratch_;
+  PathState state_{};
+  std::int64_t turns_ = 0;
+  Index start_ = kNone;
+};
+
+}  // namespace bmatch

@@ -1,0 +1,126 @@
+// The inner loops of the solver, one table of functions for each instruction set.
+//
+// A table is compiled in a file of its own (row_kernels_avx512.cpp, ..._avx2.cpp,
+// ..._portable.cpp) and chosen at run time by row_kernels().  Every table gives the same answers
+// to the last bit: minima do not depend on the order in which they are taken, and ties go to the
+// lowest column.
+//
+// Rows are contiguous, [cols].  Prices and path states are float64 arrays padded to a
+// multiple of kPad, so that only the matrix itself needs care at the end of a row.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+
+#include "cost_view.h"
+#include "matching.h"
+
+namespace bmatch {
+
+// The two smallest costs of a row, prices at zero.  `col` is the lowest column with the smallest.
+struct RowMinima {
+  double best = std::numeric_limits<double>::infinity();
+  double second = std::numeric_limits<double>::infinity();
+  Index col = kNone;
+  bool valid = true;  // no NaN, no -infinity
+};
+
+// The two smallest values of c_j - v_j, and the smallest over free columns alone.
+struct BestTwo {
+  double best = std::numeric_limits<double>::infinity();
+  double second = std::numeric_limits<double>::infinity();
+  double best_free = std::numeric_limits<double>::infinity();
+  Index col = kNone, free_col = kNone;  // lowest columns that attain them
+  bool valid = true;                    // no NaN, no -infinity
+};
+
+// Candidates of a row: its cheapest columns at the prices of the scan, padded with columns 0 at
+// infinite cost to a multiple of 8.  Every column that is not listed has c_j - v_j >= bound.
+constexpr int kListCapacity = 32;
+struct CandidateRow {
+  double* cost;  // [kListCapacity]
+  Index* col;    // [kListCapacity]
+  int size = 0;
+  double bound = -std::numeric_limits<double>::infinity();
+  bool valid = true;  // set by scans at price zero: no NaN, no -infinity
+};
+
+// Column prices as a scan reads them.  Null `v` stands for zero.
+struct PriceView {
+  const double* v = nullptr;      // [padded]
+  const float* rounded = nullptr;  // [padded], v in float32
+  double magnitude = 0.0;         // at least max |v|
+};
+
+// One shortest-path search over all columns.
+struct PathState {
+  double* price;            // [padded]; -infinity on settled columns and on the padding
+  double* distance;         // [padded]; infinity on free and on settled columns
+  Index* predecessor;       // [padded]
+  const std::uint8_t* free;  // [padded / 8], one bit a column
+  double free_distance;     // of the nearest free column reached
+  Index free_col;
+  double open_distance;     // of the nearest column in `distance`
+  Index open_col;
+};
+
+template <typename T>
+struct RowScans {
+  RowMinima (*minima)(const T* row, Index cols, CostBits<T> bits);
+  void (*candidates)(const T* row, Index cols, CostBits<T> bits, PriceView prices, Index start,
+                     CandidateRow& out);
+  BestTwo (*best_two)(const T* row, Index cols, CostBits<T> bits, const double* v,
+                      const std::uint8_t* free);
+  // Distances through a row: base + (c_j - price_j) where that is less than what is known.
+  void (*relax)(const T* row, Index cols, CostBits<T> bits, Index i, double base, PathState& state);
+  // least_j = min(least_j, c_j - u).
+  void (*lower)(const T* row, Index cols, CostBits<T> bits, double u, double* least);
+  // Costs in float64, infinity on the padding; false if one is NaN or -infinity.
+  bool (*widen)(const T* row, Index cols, CostBits<T> bits, double* out);
+};
+
+// A small matrix and all that is needed to solve it; see small.h.
+struct SmallProblem {
+  struct Settled {
+    Index col;
+    double price, distance;
+  };
+  Index rows, cols, stride;            // stride: columns filled up to a multiple of 8
+  double* cost;                        // [rows, stride]
+  double* minimum;                     // [rows]
+  double *price, *distance;            // [stride]
+  Settled* settled;                    // [rows]
+  Index *col_of_row, *free_rows;       // [rows]
+  Index *row_of_col, *predecessor;     // [stride]
+  std::uint8_t* free;                  // [stride / 8]
+  std::int64_t bids = 0, augmentations = 0;
+  Index trapped_from = kNone, settled_count = 0;  // after Progress::infeasible
+};
+
+struct ListBest {
+  double best, second;
+  Index col;
+};
+
+struct RowKernels {
+  const char* name;
+  RowScans<float> f32;
+  RowScans<double> f64;
+  // Best two of cost_k - v[col_k], k < size (a multiple of 8).
+  ListBest (*list_best)(const double* cost, const Index* col, int size, const double* v);
+  // Costs are read from the view; the answer is in col_of_row, row_of_col and price.
+  Progress (*small_f32)(const CostView<float>& view, SmallProblem& problem);
+  Progress (*small_f64)(const CostView<double>& view, SmallProblem& problem);
+
+  template <typename T>
+  const RowScans<T>& scans() const {
+    if constexpr (sizeof(T) == 4) return f32;
+    else return f64;
+  }
+};
+
+// The fastest table that this machine runs; the environment variable BMATCH_ISA (avx512, avx2 or
+// portable) asks for a slower one.  Chosen once.
+const RowKernels& row_kernels();
+
+}  // namespace bmatch

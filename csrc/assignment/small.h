@@ -1,0 +1,21 @@
+// Small matrices: the whole solve over a float64 copy that stays in the caches.
+//
+// Row minima claim free columns; prices of free columns rise to their own minima (square matrices)
+// and rows claim again; rows still free bid, twice each; what is left is matched by
+// shortest augmenting paths over whole rows.  See dense_paths.h for the references.
+#pragma once
+
+#include "matching.h"
+#include "row_scanner.h"
+#include "stats.h"
+
+namespace bmatch {
+
+struct SmallAnswer {
+  Progress progress;
+  std::vector<Index> trapped;  // after Progress::infeasible
+};
+
+SmallAnswer solve_small(const RowScanner& costs, Matching& matching, Stats& stats);
+
+}  // namespace bmatch

@@ -1,0 +1,139 @@
+// Solves random problems by every route and checks each answer by its certificate alone.
+// Built by tests/test_assignment_native.py under sanitizers; exits with 1 on the first wrong answer.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <limits>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "assignment/batch.h"
+#include "assignment/dense_scanner.h"
+#include "assignment/margin.h"
+#include "assignment/solver.h"
+
+using namespace bmatch;
+
+namespace {
+
+constexpr double kInf = std::numeric_limits<double>::infinity();
+const Interrupted kNever = [] { return false; };
+
+struct Problem {
+  Index rows, cols;
+  std::vector<double> cost;
+};
+
+Problem make(std::mt19937& r, int kind, Index rows, Index cols) {
+  Problem p{rows, cols, std::vector<double>(static_cast<std::size_t>(rows) * cols)};
+  std::uniform_real_distribution<double> uniform(0.0, 1.0);
+  std::vector<double> a(rows), b(cols);
+  for (double& x : a) x = uniform(r);
+  for (double& x : b) x = uniform(r);
+  for (Index i = 0; i < rows; ++i) {
+    for (Index j = 0; j < cols; ++j) {
+      double c = uniform(r);
+      switch (kind) {
+        case 1: c = std::floor(c * 3.0); break;
+        case 2: c = std::fabs(a[i] - b[j]); break;
+        case 3: c = a[i] * b[j]; break;
+        case 4: c = 1.0; break;
+        case 5: c = c < 0.6 ? kInf : c; break;
+        case 6: c = std::pow(10.0, 60.0 * c - 30.0); break;
+        case 7: c = b[j]; break;
+        default: break;
+      }
+      p.cost[static_cast<std::size_t>(i) * cols + j] = c;
+    }
+  }
+  return p;
+}
+
+void fail(const char* what, int kind, const Problem& p) {
+  std::printf("%s: kind %d, %d x %d\n", what, kind, p.rows, p.cols);
+  std::exit(1);
+}
+
+template <typename T>
+void check(int kind, const Problem& p, const Options& options) {
+  const std::vector<T> stored(p.cost.begin(), p.cost.end());
+  const DenseScanner<T> costs({stored.data(), p.rows, p.cols, p.cols, 1, Sense::minimize});
+  const Solution s = solve(costs, options, kNever);
+  if (s.status == Status::infeasible) {
+    Index reached = 0;
+    for (Index j = 0; j < p.cols; ++j) {
+      reached += std::any_of(s.trapped.begin(), s.trapped.end(),
+                             [&](Index i) { return costs.cost(i, j) < kInf; });
+    }
+    if (reached >= static_cast<Index>(s.trapped.size())) fail("no proof of infeasibility", kind, p);
+    return;
+  }
+  if (s.status != Status::optimal) fail("no answer", kind, p);
+  double scale = 0.0;
+  for (const T c : stored) {
+    if (std::isfinite(c)) scale = std::max(scale, std::fabs(static_cast<double>(c)));
+  }
+  std::vector<int> taken(p.cols, 0);
+  for (Index i = 0; i < p.rows; ++i) {
+    if (++taken[s.matching.col_of_row[i]] > 1) fail("column taken twice", kind, p);
+    for (Index j = 0; j < p.cols; ++j) {
+      const double reduced = costs.cost(i, j) - s.u[i] - s.matching.v[j];
+      if (!(reduced >= -1e-12 * scale)) fail("dual not feasible", kind, p);
+    }
+  }
+  for (Index j = 0; p.rows < p.cols && j < p.cols; ++j) {
+    const double v = s.matching.v[j];
+    if (v > 0.0 || (taken[j] == 0 && v != 0.0)) fail("price of a spare column", kind, p);
+  }
+  if (!(s.gap <= 1e-12 * scale * p.cols)) fail("gap", kind, p);
+  const Margins m = margins(costs, s.matching, s.u, 4, kNever);
+  if (static_cast<Index>(m.loss.size()) != p.rows) fail("margins", kind, p);
+}
+
+}  // namespace
+
+int main() {
+  std::mt19937 r(7);
+  std::uniform_int_distribution<int> side(1, 90), spare(0, 40), coin(0, 1);
+  for (int round = 0; round < 240; ++round) {
+    const int kind = round % 8;
+    const auto rows = static_cast<Index>(side(r));
+    const auto cols = static_cast<Index>(rows + (coin(r) ? spare(r) : 0));
+    const Problem p = make(r, kind, rows, cols);
+    for (const std::int64_t small : {std::int64_t{0}, kSmall}) {
+      Options options;
+      options.small = small;
+      options.threads = 1 + round % 3;
+      check<double>(kind, p, options);
+      check<float>(kind, p, options);
+    }
+  }
+  // Warm starts, threads in the first pass, lists at their real size.
+  for (int kind = 0; kind < 8; ++kind) {
+    const Problem p = make(r, kind, 300, 300);
+    Options options;
+    options.threads = 3;
+    check<float>(kind, p, options);
+    std::vector<double> prices(300);
+    for (double& price : prices) price = -std::fabs(static_cast<double>(r() % 100));
+    options.prices = &prices;
+    check<double>(kind, p, options);
+  }
+  // Batches in threads, called from several threads at once.
+  const Problem many = make(r, 1, 40 * 20, 30);
+  std::vector<std::thread> callers;
+  std::vector<std::vector<std::int64_t>> answers(3, std::vector<std::int64_t>(40 * 20));
+  for (auto& answer : answers) {
+    callers.emplace_back([&] {
+      const Batch<double> batch{many.cost.data(), 40, 20, 30, 20 * 30, 30, 1, Sense::minimize};
+      solve_batch(batch, 3, answer.data(), kNever);
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  if (answers[0] != answers[1] || answers[0] != answers[2]) fail("batches differ", 1, many);
+  std::puts("all checked");
+  return 0;
+}

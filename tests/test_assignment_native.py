@@ -1,0 +1,48 @@
+"""The C++ solver under sanitizers, without Python in between."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+COMPILER = os.environ.get("CXX", "g++")
+SANITIZERS = {
+    "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+    "thread": ["-fsanitize=thread"],
+}
+
+
+@pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"{COMPILER} is not installed")
+@pytest.mark.parametrize("sanitizer", SANITIZERS)
+def test_clean_under_sanitizers(sanitizer, tmp_path):
+    flags = ["-std=c++17", "-O1", "-g1", "-ffp-contract=off", f"-I{ROOT / 'csrc'}"]
+    flags += SANITIZERS[sanitizer]
+    sources = [
+        *(ROOT / "csrc" / "assignment").glob("*.cpp"),
+        ROOT / "tests/native/solver_check.cpp",
+    ]
+
+    def build(source):
+        target = tmp_path / f"{source.stem}.o"
+        subprocess.run([COMPILER, *flags, "-c", source, "-o", target], check=True)
+        return target
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(build, sources))
+    program = tmp_path / "solver_check"
+    subprocess.run([COMPILER, *flags, *objects, "-pthread", "-o", program], check=True)
+    for isa in ("avx512", "avx2", "portable"):
+        run = subprocess.run(
+            [program],
+            env={**os.environ, "BMATCH_ISA": isa},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert run.returncode == 0, run.stdout + run.stderr
