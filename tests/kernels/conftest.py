@@ -22,6 +22,11 @@ else:
 _empty = torch.empty
 
 
+def pytest_configure(config):
+    """What NumPy thinks of the code of triton 3.6's interpreter is no fault of the kernels."""
+    config.addinivalue_line("filterwarnings", "ignore:Conversion of an array:DeprecationWarning")
+
+
 @pytest.fixture(autouse=True)
 def poisoned_memory(monkeypatch):
     """Fresh memory holds NaN: what a kernel fails to write shows."""
