@@ -139,6 +139,16 @@ def test_empty_batches():
     assert m.count == 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_odd_first_batch_of_one_token_does_not_matter(dtype):
+    y, x, _ = streams("random", 300, 5, 5, dtype)
+    y[0], x[0, 2] = 25_000.0, 25_000.0
+    m = CrossMoments(5, 5)
+    for start, stop in [(0, 1), (1, 2), (2, 50), (50, 300)]:
+        m.update(y[start:stop], x[start:stop])
+    assert (m.correlation() - reference(y, x)).abs().max() < 1e-6
+
+
 def test_strongest_is_the_scan_of_the_matrix():
     y, x, _ = streams("random", 300, 37, 20, torch.float32)
     m = CrossMoments(37, 20)
