@@ -1,6 +1,8 @@
 # make demo   environment, installation, real weights, the main job
 # make test   environment, installation, all tests
 # make lint   style, formatting, types
+# make gpu    on a machine with a GPU: its tests, the sanitizer, the correlation benchmark
+# make triton36   the kernels' tests on the oldest Triton they are compiled with
 #
 # All work from a clean clone: Python, a C++17 compiler and make are enough.
 
@@ -11,19 +13,27 @@ BIN = $(VENV)/bin
 export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 SOURCES = setup.py pyproject.toml constraints.txt $(shell find csrc -type f)
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint gpu triton36 clean
 
 demo: $(VENV)/.demo
 	rm -rf bmatch-demo
 	$(BIN)/bmatch demo --out bmatch-demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+gpu: $(VENV)/.test
+	BIN=$(BIN) benchmarks/gpu.sh
+
+triton36:
+	$(MAKE) VENV=.venv-triton36 .venv-triton36/.test
+	PIP_CONSTRAINT= .venv-triton36/bin/python -m pip install --quiet --no-deps triton==3.6.0 numpy==2.3.5
+	.venv-triton36/bin/python -m pytest --confcutdir=tests/kernels tests/test_kernels.py
 
 # One stamp an extra of pyproject.toml: .demo, .test, .dev. The demo's weights travel in a wheel
 # whose dependencies are not needed.

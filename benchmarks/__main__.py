@@ -10,7 +10,10 @@ import sys
 for variable in ("BMATCH_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ[variable] = "1"
 
-BENCHMARKS = {"assignment": "the assignment solver beside every other one on PyPI"}
+BENCHMARKS = {
+    "assignment": "the assignment solver beside every other one on PyPI",
+    "correlation": "correlation matrices beside torch's, on the CPU or a GPU",
+}
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import WIDTH, load, logits, noisy_copy, tensors_of, tiny_model
+from conftest import WIDTH, heed_ctrl_c, load, logits, noisy_copy, tensors_of, tiny_model
 
 import bmatch
 from bmatch import SignedPermutation, cli
@@ -306,6 +306,7 @@ def test_ctrl_c_in_the_middle_of_apply(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "COLUMNS": "100"},
+        preexec_fn=heed_ctrl_c,
     )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:

@@ -293,3 +293,46 @@ def test_other_files_are_refused(tmp_path):
     save_file(odd, path, {"format": "bmatch.moments", "format_version": "1"})
     with pytest.raises(ValueError, match="its moments do not fit together"):
         CrossMoments.load(path)
+
+
+@pytest.mark.parametrize(("precision", "bound"), [("high", 1e-6), ("medium", 1e-2)])
+@pytest.mark.parametrize("tokens", [2, 10, 6000])
+def test_the_stated_bounds_of_lower_precision(precision, bound, tokens):
+    y, x = streams(tokens, 24, 20)
+    y, x = y - 10.0, x + 10.0
+    if tokens > 1000:
+        y[::97, :2], x[::97, 1] = -25_000.0, 25_000.0
+    m = CrossMoments(24, 20, precision=precision)
+    m.update(y, x)
+    assert np.abs(m.correlation().numpy() - reference(y, x)).max() < bound
+
+
+def test_new_precision_settings_of_torch_do_not_lower_it_either():
+    mkldnn = getattr(torch.backends.mkldnn, "matmul", None)
+    if mkldnn is None:
+        pytest.skip("this torch has one setting for all backends")
+    y, x = streams(4000, 40, 40)
+    expected = moments_of(y, x).correlation()
+    before = mkldnn.fp32_precision
+    mkldnn.fp32_precision = "bf16"
+    try:
+        got = moments_of(y, x).correlation()
+        assert mkldnn.fp32_precision == "bf16"
+    finally:
+        mkldnn.fp32_precision = before
+    assert torch.equal(got, expected)
+
+
+def test_strongest_is_the_scan_of_the_matrix():
+    y, x = streams(500, 9, 6)
+    x[:, 5] = 2.0 * x[:, 1]  # a tie in every row: the lower column wins
+    m = moments_of(y, x)
+    c, found = m.correlation(), m.strongest()
+    rows = torch.arange(9)
+    assert torch.equal(found.source, c.abs().argmax(1))
+    assert torch.equal(found.correlation, c[rows, found.source])
+    c[rows, found.source] = 0.0
+    assert torch.equal(found.runner_up, c.abs().amax(1))
+    single = CrossMoments(9, 1)
+    single.update(y, x[:, :1])
+    assert not single.strongest().runner_up.any()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import torch
 from conftest import load, tensors_of
 
 from bmatch import SignedPermutation
+
+pytestmark = pytest.mark.xdist_group("demo")  # one process runs the demo, once
 
 
 def test_signed_matching_recovers_everything_and_raw_the_ceiling(demo):

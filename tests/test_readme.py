@@ -17,6 +17,8 @@ from rich.console import Console
 import bmatch
 from bmatch.demo import demo_table
 
+pytestmark = pytest.mark.xdist_group("demo")
+
 README = Path(bmatch.__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
 

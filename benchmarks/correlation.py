@@ -1,0 +1,237 @@
+"""Correlation matrices of two streams: activations in, C out.
+
+"matmul" is the ceiling: the product of the whole streams alone, without moments. Work is
+2 T D^2 operations for every provider, however many it does. On the CPU there is one thread and
+processor time is measured, which other programs on the machine disturb least; providers take
+turns. Results go to results/correlation-<device>.csv, which is replaced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import bmatch
+
+CPU_SHAPES = ((512, 32_768), (1024, 16_384), (2048, 8192))
+CUDA_SHAPES = (
+    (512, 1_000_000),
+    (1024, 1_000_000),
+    (2048, 262_144),
+    (2048, 1_000_000),
+    (4096, 262_144),
+    (4096, 1_000_000),
+    (8192, 262_144),
+    (16_384, 65_536),
+)
+CHUNK = 8192  # tokens of a product in the chunked baseline
+FIELDS = (
+    "device", "provider", "dtype", "dim", "tokens", "p20_s", "p50_s", "p80_s", "tflops",
+    "share_of_matmul", "peak_bytes", "largest_error", "clock", "threads", "torch", "triton",
+    "commit", "date",
+)  # fmt: skip
+
+
+def ours(precision: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """The moments and the correlation of bmatch."""
+
+    def run(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        moments = bmatch.CrossMoments(y.shape[1], x.shape[1], y.device, precision)
+        moments.update(y, x)
+        return moments.correlation()
+
+    return run
+
+
+def chunked_mm(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Products by torch.mm in chunks, moments in passes of their own."""
+    products = torch.zeros(y.shape[1], x.shape[1], device=y.device)
+    sums = [torch.zeros(v.shape[1], device=y.device) for v in (y, x, y, x)]
+    for start in range(0, len(y), CHUNK):
+        a, b = y[start : start + CHUNK], x[start : start + CHUNK]
+        products += torch.mm(a.T, b)
+        for total, part in zip(sums, (a, b, a.square(), b.square()), strict=True):
+            total += part.sum(0, dtype=torch.float32)
+    n = len(y)
+    variances = [q - s * s / n for s, q in zip(sums[:2], sums[2:], strict=True)]
+    covariance = products - torch.outer(sums[0], sums[1]) / n
+    return covariance / torch.outer(variances[0].sqrt(), variances[1].sqrt())
+
+
+def dense(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """All activations centred and scaled, then one product, as mergekit's matching does."""
+    a, b = (v.float() - v.float().mean(0) for v in (y, x))
+    return (a / a.norm(dim=0)).T @ (b / b.norm(dim=0))
+
+
+def corrcoef(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """torch.corrcoef of both streams, of which a quarter is what was asked for."""
+    d = y.shape[1]
+    return torch.corrcoef(torch.cat([y.float(), x.float()], 1).T)[:d, d:]
+
+
+def matmul(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """The product alone."""
+    return y.T @ x
+
+
+PROVIDERS = {
+    "matmul": matmul,
+    "bmatch highest": ours("highest"),
+    "bmatch high": ours("high"),
+    "bmatch medium": ours("medium"),
+    "chunked mm": chunked_mm,
+    "dense": dense,
+    "torch.corrcoef": corrcoef,
+}
+
+
+def seconds(run: Callable[[], Any], device: torch.device) -> float:
+    """Time of one run: the processor's on the CPU, the wall's, device and all, on a GPU."""
+    if device.type == "cpu":
+        start = time.process_time()
+        run()
+        return time.process_time() - start
+    torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    run()
+    torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def measure(
+    device: torch.device, dtype: torch.dtype, dim: int, tokens: int, repeats: int
+) -> list[dict[str, Any]]:
+    """One row of results for each provider."""
+    generator = torch.Generator(device).manual_seed(0)
+    x = torch.randn(tokens, dim, generator=generator, device=device)
+    noise = torch.randn(tokens, dim, generator=generator, device=device)
+    y = (0.7 * x.flip(1) + 0.5 * noise).to(dtype)
+    x = x.to(dtype)
+    del noise
+    sample = slice(0, min(dim, 64))  # the error is taken on some channels: float64 is slow
+    expected = torch.corrcoef(
+        torch.cat([y[:, sample].double(), x.flip(1)[:, sample].double()], 1).T
+    )
+    expected = expected[: sample.stop, sample.stop :]
+
+    times: dict[str, list[float]] = {}
+    memory: dict[str, int | str] = {}
+    errors: dict[str, float | str] = {}
+    for name, provider in PROVIDERS.items():  # warm up, and what need not be timed
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+        try:
+            c = provider(y, x)
+        except torch.OutOfMemoryError:
+            memory[name] = "out of memory"
+            continue
+        memory[name] = (
+            torch.cuda.max_memory_allocated(device) - before if device.type == "cuda" else ""
+        )
+        found = c.flip(1)[sample, sample].double()
+        errors[name] = "" if name == "matmul" else float((found - expected).abs().max())
+        times[name] = []
+        del c, found
+    for _ in range(repeats):
+        for name, taken in times.items():
+            taken.append(seconds(lambda name=name: PROVIDERS[name](y, x), device))
+
+    ceiling = statistics.median(times["matmul"])
+    rows = []
+    for name in PROVIDERS:
+        row: dict[str, Any] = {"provider": name, "dtype": str(dtype).removeprefix("torch.")}
+        row |= {"dim": dim, "tokens": tokens, "peak_bytes": memory[name]}
+        if name in times:
+            cuts = statistics.quantiles(times[name], n=5, method="inclusive")
+            half = statistics.median(times[name])
+            row |= {
+                "p20_s": f"{cuts[0]:.6f}",
+                "p50_s": f"{half:.6f}",
+                "p80_s": f"{cuts[3]:.6f}",
+                "tflops": f"{2 * tokens * dim**2 / half / 1e12:.3f}",
+                "share_of_matmul": f"{ceiling / half:.3f}",
+                "largest_error": errors[name] if errors[name] == "" else f"{errors[name]:.1e}",
+            }
+        rows.append(row)
+    return rows
+
+
+def device_name(device: torch.device) -> str:
+    """What the results file is named after."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device).replace(" ", "-")
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return (models[0] if models else platform.processor()).replace(" ", "-")
+
+
+def provenance(device: torch.device) -> dict[str, Any]:
+    """Columns that all rows share."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    try:
+        import triton
+
+        version = triton.__version__
+    except ImportError:
+        version = "none"
+    return {
+        "device": device_name(device),
+        "clock": "wall" if device.type == "cuda" else "processor",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "triton": version,
+        "commit": commit,
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def main(argv: list[str]) -> None:
+    """Time all providers and write the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks correlation", description=__doc__)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--dims", type=int, nargs="+", help="only these widths")
+    options = parser.parse_args(argv)
+    device = torch.device(options.device)
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+
+    shared = provenance(device)
+    shapes = CUDA_SHAPES if device.type == "cuda" else CPU_SHAPES
+    rows = []
+    for dtype in (torch.bfloat16, torch.float32):
+        for dim, tokens in shapes:
+            if options.dims and dim not in options.dims:
+                continue
+            for row in measure(device, dtype, dim, tokens, options.repeats):
+                rows.append(shared | row)
+                print(
+                    f"{row['provider']:15} {row['dtype']:9} D {dim:6} T {tokens:8}"
+                    f" {row.get('p50_s', row['peak_bytes']):>12} s"
+                    f" {row.get('tflops', ''):>8} TFLOP/s {row.get('share_of_matmul', ''):>6} of"
+                    f" matmul, error {row.get('largest_error', '')}",
+                    flush=True,
+                )
+    if device.type != "cuda":
+        print("GPU: not measured yet (run `make gpu` on a machine with one)")
+    out = Path(__file__).parent / "results" / f"correlation-{shared['device']}.csv"
+    out.parent.mkdir(exist_ok=True)
+    with out.open("w", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    print(out)

@@ -1,0 +1,39 @@
+"""Triton's interpreter, repaired where it computes bfloat16 wrongly.
+
+Two faults of triton 3.6 and 3.7: `tl.dot` multiplies the bit patterns of bfloat16 operands, and a
+cast from float32 to bfloat16 cuts bits off where every GPU rounds them.
+`test_interpreter.py` fails when a repair is no longer in place.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import triton.language as tl
+from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+
+_cast = InterpreterBuilder.cast_impl
+
+
+def _as_float32(handle):
+    if handle.dtype.scalar == tl.bfloat16:
+        return (handle.data.astype(np.uint32) << 16).view(np.float32)
+    return handle.data.astype(np.float32)
+
+
+def _dot(self, a, b, d, input_precision, max_num_imprecise_acc):
+    product = np.matmul(_as_float32(a), _as_float32(b))
+    return TensorHandle(product + d.data, d.dtype.scalar)
+
+
+def _rounding_cast(self, src, dst_type):
+    if src.dtype.scalar == tl.float32 and dst_type.scalar == tl.bfloat16:
+        rounded = torch.from_numpy(np.ascontiguousarray(src.data)).bfloat16()
+        return TensorHandle(rounded.view(torch.uint16).numpy(), tl.bfloat16)
+    return _cast(self, src, dst_type)
+
+
+def repair():
+    """Put the repairs in place for this process."""
+    InterpreterBuilder.create_dot = _dot
+    InterpreterBuilder.cast_impl = _rounding_cast

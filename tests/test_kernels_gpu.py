@@ -1,0 +1,111 @@
+"""CrossMoments on a real GPU, against float64; `make gpu` runs these with compute-sanitizer too."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bmatch import CrossMoments
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def streams(case, tokens, d1, d2, dtype):
+    """Streams of a case and a mask or None, on the GPU."""
+    g = torch.Generator("cuda").manual_seed(0)
+    x = torch.randn(tokens, d2, generator=g, device="cuda")
+    y = torch.randn(tokens, d1, generator=g, device="cuda") * 0.5
+    y += 0.7 * x[:, torch.arange(d1, device="cuda") % d2]
+    mask = None
+    if case == "mean ten":
+        x, y = x + 10.0, y - 10.0
+    elif case == "massive":
+        x[::997, 1] = 25_000.0
+        y[::997, :2] = -25_000.0
+    elif case == "masked":
+        mask = torch.rand(tokens, generator=g, device="cuda") < 0.6
+        x[~mask] = float("nan")
+    return y.to(dtype), x.to(dtype), mask
+
+
+def reference(y, x, mask):
+    """Correlations in float64 of the very same numbers, in chunks that fit."""
+    if mask is not None:
+        y, x = y[mask], x[mask]
+    n, step = len(y), 65_536
+    means = [sum(v[a : a + step].double().sum(0) for a in range(0, n, step)) / n for v in (y, x)]
+    c = torch.zeros(y.shape[1], x.shape[1], dtype=torch.float64, device="cuda")
+    squares = [torch.zeros(v.shape[1], dtype=torch.float64, device="cuda") for v in (y, x)]
+    for a in range(0, n, step):
+        p, q = (v[a : a + step].double() - m for v, m in zip((y, x), means, strict=True))
+        c += p.T @ q
+        squares[0] += p.square().sum(0)
+        squares[1] += q.square().sum(0)
+    return c / torch.outer(squares[0].sqrt(), squares[1].sqrt())
+
+
+def error(case, tokens, d1, d2, dtype, precision="highest"):
+    y, x, mask = streams(case, tokens, d1, d2, dtype)
+    m = CrossMoments(d1, d2, "cuda", precision)
+    m.update(y, x, mask)
+    return float((m.correlation() - reference(y, x, mask)).abs().max())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", ["random", "mean ten", "massive", "masked"])
+@pytest.mark.parametrize("shape", [(1000, 70, 130), (20_000, 513, 300), (20_000, 1024, 1030)])
+def test_highest(shape, case, dtype):
+    assert error(case, *shape, dtype) < 1e-6
+
+
+@pytest.mark.parametrize(("precision", "bound"), [("high", 2e-5), ("medium", 1e-2)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_stated_bounds(dtype, precision, bound):
+    assert error("mean ten", 20_000, 512, 512, dtype, precision) < bound
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("case", ["random", "mean ten"])
+def test_a_million_tokens(case, dtype):
+    assert error(case, 1_000_000, 2048, 2048, dtype) < 1e-5
+
+
+def test_the_same_bits_on_two_streams():
+    y, x, _ = streams("random", 30_000, 300, 300, torch.bfloat16)
+    torch.cuda.synchronize()
+    results = []
+    for _ in range(2):
+        stream = torch.cuda.Stream()
+        with torch.cuda.stream(stream):
+            m = CrossMoments(300, 300, "cuda")
+            for part in range(0, 30_000, 7000):
+                m.update(y[part : part + 7000], x[part : part + 7000])
+            results.append(m.correlation())
+    torch.cuda.synchronize()
+    assert torch.equal(*results)
+
+
+def test_torch_settings_do_not_lower_the_precision(monkeypatch):
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        assert error("random", 5000, 200, 200, torch.float32) < 1e-6
+
+
+def test_strongest_is_the_scan_of_the_matrix():
+    y, x, _ = streams("random", 5000, 700, 900, torch.bfloat16)
+    m = CrossMoments(700, 900, "cuda")
+    m.update(y, x)
+    c, found = m.correlation(), m.strongest()
+    assert torch.equal(found.correlation.abs(), c.abs().amax(1))
+    assert torch.equal(found.runner_up, c.abs().topk(2, dim=1).values[:, 1])
+
+
+def test_non_finite_input_is_refused():
+    y, x, _ = streams("random", 5000, 20, 20, torch.bfloat16)
+    y[4000, 3] = float("inf")
+    with pytest.raises(ValueError, match="token 4000, coordinate 3"):
+        CrossMoments(20, 20, "cuda").update(y, x)
