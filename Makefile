@@ -19,8 +19,9 @@ demo: $(VENV)/.demo
 	rm -rf bmatch-demo
 	$(BIN)/bmatch demo --out bmatch-demo
 
+# A process a core, one thread each: more threads than cores would wait for one another.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_model
+from models import tiny_model
 
 from bmatch.activations import counted_tokens, resolve_sites, run, split_batch
 

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 import transformers
-from conftest import CONFIGS, WIDTH, in_gauge, logits, tiny_model
+from models import CONFIGS, WIDTH, in_gauge, logits, tiny_model
 
 from bmatch import SignedPermutation, architecture
 

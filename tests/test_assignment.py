@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.optimize
-from conftest import heed_ctrl_c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from models import heed_ctrl_c
 
 import bmatch
 from bmatch.assignment import rematch_losses

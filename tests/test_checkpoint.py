@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import torch
-from conftest import load, tensors_of, tiny_model
+from models import load, tensors_of, tiny_model
 
 from bmatch.atomic import new_file, new_folder
 from bmatch.checkpoint import INDEX, SINGLE, Digest, open_checkpoint, require_finite, rewrite

@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import WIDTH, heed_ctrl_c, load, logits, noisy_copy, tensors_of, tiny_model
+from models import WIDTH, heed_ctrl_c, load, logits, noisy_copy, tensors_of, tiny_model
 
 import bmatch
 from bmatch import SignedPermutation, cli

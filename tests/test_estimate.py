@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import WIDTH, in_gauge, load, noisy_copy, tiny_model
+from models import WIDTH, in_gauge, load, noisy_copy, tiny_model
 
 import bmatch
 from bmatch import SignedPermutation

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from conftest import WIDTH, in_gauge, load, logits, tensors_of, tiny_model
+from models import WIDTH, in_gauge, load, logits, tensors_of, tiny_model
 
 from bmatch import SignedPermutation, transport
 

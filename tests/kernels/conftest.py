@@ -11,13 +11,11 @@ import os
 
 import pytest
 import torch
+from interpreter import repair
 
-if os.environ.get("TRITON_INTERPRET") == "1":
-    from interpreter import repair
-
-    repair()
-else:
-    collect_ignore_glob = ["test_*.py"]
+if os.environ.get("TRITON_INTERPRET") != "1":
+    pytest.exit("tests/kernels needs TRITON_INTERPRET=1 from the start", returncode=2)
+repair()
 
 _empty = torch.empty
 
