@@ -292,6 +292,7 @@ def plot(table: dict[tuple[str, int, int], dict[str, dict[str, str]]]) -> None:
     import matplotlib
 
     matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "bmatch"  # the same figures give the same file
     import matplotlib.pyplot as plt
 
     families = list(cases.SQUARE)
