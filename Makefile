@@ -3,6 +3,9 @@
 # make lint   style, formatting, types
 # make gpu    on a machine with a GPU: its tests, the sanitizer, the correlation benchmark
 # make triton36   the kernels' tests on the oldest Triton they are compiled with
+# make stress the solver against SciPy for STRESS_SECONDS
+# make arm    the solver's C++ tests on 64-bit Arm, emulated: needs the Debian packages
+#             g++-aarch64-linux-gnu and qemu-user
 #
 # All work from a clean clone: Python, a C++17 compiler and make are enough.
 
@@ -11,9 +14,14 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 # Holds for build environments too, unlike pip's option of the same name.
 export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
+STRESS_SECONDS ?= 1800
+ARM_CXX ?= aarch64-linux-gnu-g++
+ARM_RUN ?= qemu-aarch64
+ARM_OBJECTS = $(patsubst %.cpp,build/arm/%.o,$(wildcard csrc/assignment/*.cpp) \
+  tests/native/solver_check.cpp)
 SOURCES = setup.py pyproject.toml constraints.txt $(shell find csrc -type f)
 
-.PHONY: demo test lint gpu triton36 clean
+.PHONY: demo test lint stress arm gpu triton36 clean
 
 demo: $(VENV)/.demo
 	rm -rf bmatch-demo
@@ -35,6 +43,20 @@ triton36:
 	$(MAKE) VENV=.venv-triton36 .venv-triton36/.test
 	PIP_CONSTRAINT= .venv-triton36/bin/python -m pip install --quiet --no-deps triton==3.6.0 numpy==2.3.5
 	.venv-triton36/bin/python -m pytest --confcutdir=tests/kernels tests/test_kernels.py
+
+stress: $(VENV)/.test
+	$(BIN)/python tests/stress_assignment.py --seconds $(STRESS_SECONDS)
+
+arm: build/arm/solver_check
+	$(ARM_RUN) $<
+
+# Static, so that the emulator needs no libraries of that machine.
+build/arm/solver_check: $(ARM_OBJECTS)
+	$(ARM_CXX) -static $^ -pthread -o $@
+
+build/arm/%.o: %.cpp $(shell find csrc -name '*.h')
+	mkdir -p $(@D)
+	$(ARM_CXX) -std=c++17 -O2 -ffp-contract=off -Wall -Wextra -Werror -Icsrc -c $< -o $@
 
 # One stamp an extra of pyproject.toml: .demo, .test, .dev. The demo's weights travel in a wheel
 # whose dependencies are not needed.

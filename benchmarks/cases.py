@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks import smollm2
+
 Matrix = npt.NDArray[np.floating]
 Rng = np.random.Generator
 
@@ -75,8 +77,19 @@ SCIPY: dict[str, Callable[[Rng, int, int], Matrix]] = {
 }
 
 
+# Families of a fixed size, from a real model.
+REAL = {family: site.size for family, site in smollm2.FAMILIES.items()}
+
+
+def dtype(family: str) -> str:
+    """What the matrices of a family consist of."""
+    return "float32" if family in REAL else str(make(family, 16, 16, 0).dtype)
+
+
 def make(family: str, n: int, m: int, seed: int) -> Matrix:
     """The matrix ``[n, m]`` of a family; equal arguments give equal matrices."""
+    if family in REAL:
+        return smollm2.matrix(family, seed)
     r = np.random.default_rng([seed, n, m])
     if family in SCIPY:
         return SCIPY[family](r, n, m)

@@ -153,7 +153,8 @@ def solve(
     sign = None
     if sign_marginalized:
         matched = answer.matrix[answer.row_ind, answer.col_ind]
-        sign = np.where(matched < 0, -1, 1).astype(np.int8)
+        negative = np.full(len(matched), answer.shift < 0) if answer.shift else matched < 0
+        sign = np.where(negative, -1, 1).astype(np.int8)
     like = _kind_of(cost)
     return Assignment(
         row_ind=like(answer.row_ind),
@@ -264,14 +265,14 @@ def certify(
         If the pairs are no matching of ``min(n, m)`` rows and columns, or for a matrix that
         `solve` refuses.
     """
-    matrix = as_matrix(cost)
+    matrix, shift = _as_floats(cost, 2, "a matrix (2-D array)")
     n, m = matrix.shape
     if isinstance(assignment, Assignment):
         rows, cols = np.asarray(assignment.row_ind), np.asarray(assignment.col_ind)
         duals = assignment
     else:
         rows, cols = (np.asarray(side) for side in assignment)
-        duals = solve(matrix, maximize, sign_marginalized=sign_marginalized)
+        duals = solve(cost, maximize, sign_marginalized=sign_marginalized)
     if not (
         len(rows) == len(cols) == min(n, m)
         and len(np.unique(rows)) == len(np.unique(cols)) == min(n, m)
@@ -282,15 +283,31 @@ def certify(
             f"assignment is no matching of the matrix of shape {(n, m)}: expected {min(n, m)} "
             "distinct rows and as many distinct columns"
         )
-    flip = 1.0 if not (maximize or sign_marginalized) else -1.0
+    sense = _sense(maximize, sign_marginalized)
+    flip = 1.0 if sense == _Sense.minimize else -1.0
     u, v = flip * np.asarray(duals.row_dual), flip * np.asarray(duals.col_dual)
+    stored = _sense_of_moved(sense, shift)
 
     def costs(entries: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         values = entries.astype(np.float64)
-        return flip * (np.abs(values) if sign_marginalized else values)
+        if stored == _Sense.maximize_magnitude:
+            return -np.abs(values)
+        return values if stored == _Sense.minimize else -values
 
     least = np.inf
     step = max(1, 2**20 // max(m, 1))  # 8 MB of float64 at a time
+    if shift:
+        # The duals that bear the shift were rounded to the size of the entries: for the entries as
+        # they are stored, the best ones follow exactly from those of the other side.
+        u, v = u.copy(), v.copy()
+        if n <= m:
+            for i in range(0, n, step):
+                u[i : i + step] = (costs(matrix[i : i + step]) - v).min(axis=1)
+        else:
+            v[:] = np.inf
+            for i in range(0, n, step):
+                reduced = costs(matrix[i : i + step]) - u[i : i + step, None]
+                np.minimum(v, reduced.min(axis=0), out=v)
     for i in range(0, n, step):
         reduced = costs(matrix[i : i + step]) - v
         reduced -= u[i : i + step, None]
@@ -301,7 +318,7 @@ def certify(
         least = min(least, float((-spare).min()))
     matched = costs(matrix[rows, cols])
     gap = math.fsum([*(matched - v[cols] - u[rows]), *-spare])
-    objective = math.fsum(matched)
+    objective = _moved_sum(matched, stored, shift)
     return Certificate(
         objective=flip * objective + 0.0,
         bound=flip * (objective - gap) + 0.0,
@@ -346,7 +363,7 @@ def rematch_losses(
     ValueError
         If there are more rows than columns, or the assignment is none of this matrix.
     """
-    matrix = as_matrix(cost)
+    matrix, shift = _as_floats(cost, 2, "a matrix (2-D array)")
     n, m = matrix.shape
     if matrix.shape[0] > matrix.shape[1]:
         raise ValueError(
@@ -367,20 +384,30 @@ def rematch_losses(
         search_limit = max(256, 2_000_000_000 // max(n * m, 1))
     sense = _sense(maximize, sign_marginalized)
     flip = 1.0 if sense == _Sense.minimize else -1.0
-    loss, exact = _core.margins(
-        matrix,
-        sense,
-        col_of_row,
-        flip * np.asarray(assignment.row_dual),
-        flip * np.asarray(assignment.col_dual),
-        search_limit,
-    )
+    u, v = flip * np.asarray(assignment.row_dual), flip * np.asarray(assignment.col_dual)
+    stored = _sense_of_moved(sense, shift)
+    if shift:  # row duals of the entries as they are stored: matched pairs have no slack
+        matched = matrix[np.arange(n), col_of_row]
+        u = (matched if stored == _Sense.minimize else -matched) - v[col_of_row]
+    loss, exact = _core.margins(matrix, stored, col_of_row, u, v, search_limit)
     return loss, exact.astype(bool)
 
 
 def as_matrix(cost: npt.ArrayLike) -> npt.NDArray[Any]:
-    """The matrix as float32 or float64 ``[n, m]``, without a copy where it already is one."""
-    return _as_floats(cost, 2, "a matrix (2-D array)").array
+    """The matrix as float32 or float64 ``[n, m]``, without a copy where it already is one.
+
+    Raises
+    ------
+    ValueError
+        If it holds integers that float64 does not.
+    """
+    matrix, shift = _as_floats(cost, 2, "a matrix (2-D array)")
+    if shift:
+        raise ValueError(
+            "the matrix holds integers beyond 2**53, which float64 cannot hold one by one: scale "
+            "them down, or pass floats"
+        )
+    return matrix
 
 
 class _Floats(NamedTuple):
@@ -422,6 +449,25 @@ def _exact_integers(array: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], int]:
     return array - array.dtype.type(low), low
 
 
+def _sense_of_moved(sense: _core.Sense, shift: int) -> _core.Sense:
+    """The sense for a matrix from which `shift` was subtracted.
+
+    Magnitudes do not commute with a shift; but integers that had to be moved lie within 2**53 of
+    one that is further than that from zero, so all have its sign, and ``|c|`` is c or -c.
+    """
+    if shift and sense == _Sense.maximize_magnitude:
+        return _Sense.maximize if shift > 0 else _Sense.minimize
+    return sense
+
+
+def _moved_sum(costs: npt.NDArray[np.float64], stored: _core.Sense, shift: int) -> float:
+    """The sum of minimised costs in the units of the given matrix, to one rounding."""
+    if not shift:
+        return math.fsum(costs)
+    moved = shift if stored == _Sense.minimize else -shift
+    return float(sum(map(int, costs.tolist())) + moved * len(costs))
+
+
 def _threads(asked: int | None = None) -> int:
     """Threads for a solve; negative for the default, which small matrices do not use."""
     if asked is None:
@@ -450,6 +496,7 @@ _DEFAULT_THREADS = -int(os.environ.get("BMATCH_NUM_THREADS") or _physical_cores(
 
 class _Answer(NamedTuple):
     matrix: npt.NDArray[Any]
+    shift: int  # what was subtracted from the entries of `matrix`, and from nothing else
     row_ind: npt.NDArray[np.int64]
     col_ind: npt.NDArray[np.int64]
     col_of_row: npt.NDArray[np.int64]
@@ -470,6 +517,7 @@ def _solve(
 ) -> _Answer:
     matrix, shift = _as_floats(cost, 2, "a matrix (2-D array)")
     n, m = matrix.shape
+    stored = _sense_of_moved(sense, shift)
     # The solver wants the short side as its rows, and the entries of a row side by side.
     columnwise = abs(matrix.strides[0]) < abs(matrix.strides[1])
     flipped = n > m or (n == m and columnwise)
@@ -483,7 +531,7 @@ def _solve(
                 f"{(len(warm_start.row_dual), len(warm_start.col_dual))}, expected {(n, m)}"
             )
     status, col_of_row, u, v, objective, gap, trapped, stats = _core.solve(
-        matrix.T if flipped else matrix, sense, _threads(num_threads), certificate, prices
+        matrix.T if flipped else matrix, stored, _threads(num_threads), certificate, prices
     )
     if status == _Status.invalid:
         raise ValueError("matrix contains invalid numeric entries")
@@ -498,10 +546,11 @@ def _solve(
         row_ind, col_ind = np.arange(len(col_of_row)), col_of_row.copy()
     if shift and certificate:
         # Back to the costs as they were given: the duals of the side that is matched whole bear it.
-        moved = shift if sense == _Sense.minimize else -shift
-        objective += float(moved) * len(row_ind)
+        moved = shift if stored == _Sense.minimize else -shift
+        matched = matrix[row_ind, col_ind]
+        objective = _moved_sum(matched if moved == shift else -matched, stored, shift)
         u, v = (u + moved, v) if n <= m else (u, v + moved)
-    return _Answer(matrix, row_ind, col_ind, col_of_row, u, v, objective, gap, stats)
+    return _Answer(matrix, shift, row_ind, col_ind, col_of_row, u, v, objective, gap, stats)
 
 
 def _sense(maximize: bool, sign_marginalized: bool) -> _core.Sense:

@@ -241,6 +241,72 @@ def test_wide_integers_are_exact_or_refused():
         bmatch.solve(np.array([[0, 2**60 + 1], [1, 3]]))
 
 
+def wide_integers(shape, low, dtype="int64", seed=0):
+    """Integers that float64 does not tell apart, as Python integers too."""
+    r = np.random.default_rng(seed)
+    cost = (r.integers(0, 50, shape).astype(object) + low).astype(dtype)
+    return cost, cost.astype(object)
+
+
+def exact_optimum(whole, best):
+    """By enumeration over the short side, in Python's integers."""
+    short = whole if whole.shape[0] <= whole.shape[1] else whole.T
+    columns = itertools.permutations(range(short.shape[1]), len(short))
+    return best(sum(short[i, j] for i, j in enumerate(p)) for p in columns)
+
+
+WIDE = [(2**62, "int64"), (-(2**62), "int64"), (-(2**53) - 60, "int64"), (2**64 - 50, "uint64")]
+
+
+@pytest.mark.parametrize(("low", "dtype"), WIDE)
+@pytest.mark.parametrize("shape", [(5, 5), (4, 6), (6, 4)])
+@pytest.mark.parametrize("how", ["minimize", "maximize", "sign_marginalized"])
+def test_wide_integers_in_every_sense(low, dtype, shape, how):
+    cost, whole = wide_integers(shape, low, dtype)
+    options = {} if how == "minimize" else {how: True}
+    wanted = abs(whole) if how == "sign_marginalized" else whole
+    best = exact_optimum(wanted, min if how == "minimize" else max)
+    for matrix in (cost, np.asfortranarray(cost)):
+        a = bmatch.solve(matrix, **options)
+        assert sum(wanted[a.row_ind, a.col_ind]) == best
+        assert a.objective == float(best)  # to the last bit, however many pairs
+        assert a.gap == 0
+        if how == "sign_marginalized":
+            assert np.array_equal(a.sign, np.full(min(shape), 1 if low > 0 else -1))
+        slack = wanted.astype(float) - (a.row_dual[:, None] + a.col_dual)
+        slack = slack if how == "minimize" else -slack
+        assert slack.min() >= -2 * np.spacing(float(abs(low)))  # duals are float64
+        assert bmatch.solve(matrix, **options, warm_start=a).objective == a.objective
+        for answer in (a, (a.row_ind, a.col_ind)):
+            c = bmatch.certify(matrix, answer, **options)
+            assert c.objective == c.bound == float(best)
+            assert c.gap == 0
+            assert c.min_reduced_cost == 0
+        worse = a.row_ind, np.roll(a.col_ind, 1)
+        c = bmatch.certify(matrix, worse, **options)
+        assert c.gap == abs(best - sum(wanted[worse])) > 0
+        assert c.objective == float(sum(wanted[worse]))
+
+
+def test_wide_integers_in_batches_margins_and_matches():
+    cost, whole = wide_integers((6, 6), 2**61, seed=3)
+    moved = (whole - 2**61).astype(np.float64)
+    out = bmatch.batch_linear_sum_assignment(np.stack([cost, cost.T]), maximize=True)
+    assert sum(whole[np.arange(6), out[0]]) == exact_optimum(whole, max)
+    assert sum(whole.T[np.arange(6), out[1]]) == exact_optimum(whole, max)
+    for options in ({}, {"maximize": True}, {"sign_marginalized": True}):
+        loss, exact = rematch_losses(cost, bmatch.solve(cost, **options), **options)
+        expected, _ = rematch_losses(moved, bmatch.solve(moved, **options), **options)
+        assert exact.all()
+        assert np.array_equal(loss, expected)
+    loss, _ = rematch_losses(
+        -cost, bmatch.solve(-cost, sign_marginalized=True), sign_marginalized=True
+    )
+    assert np.array_equal(loss, expected)
+    with pytest.raises(ValueError, match=r"holds integers beyond 2\*\*53"):
+        bmatch.match(cost)
+
+
 def test_entries_beyond_32_bit_positions():
     side = 46_341  # side**2 > 2**31
     memory = mmap.mmap(-1, side * side * 4)  # zeros that take no memory until written

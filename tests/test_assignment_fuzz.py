@@ -33,6 +33,9 @@ FAMILIES = {
     "wide range": lambda r, n, m: 10.0 ** r.uniform(-300, 300, (n, m)),
     "denormal": lambda r, n, m: r.random((n, m)) * 1e-310,
     "scaled": lambda r, n, m: r.standard_normal((n, m)) * 10.0 ** r.integers(-30, 30),
+    "mostly forbidden": lambda r, n, m: np.where(
+        r.random((n, m)) < 0.1, r.integers(1, 99, (n, m)) + r.integers(0, 99, m), 2.0**31
+    ),
     "identity": lambda r, n, m: 1.0 - np.eye(n, m)[r.permutation(n)],
 }
 

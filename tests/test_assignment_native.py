@@ -46,3 +46,24 @@ def test_clean_under_sanitizers(sanitizer, tmp_path):
             check=False,
         )
         assert run.returncode == 0, run.stdout + run.stderr
+
+
+ARM_COMPILER, ARM_EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
+MISSING = [tool for tool in (ARM_COMPILER, ARM_EMULATOR, "make") if shutil.which(tool) is None]
+
+
+@pytest.mark.skipif(bool(MISSING), reason=f"{' and '.join(MISSING)} not installed")
+def test_portable_kernels_on_64_bit_arm():
+    """The target `arm` of the Makefile, whose objects are kept from run to run."""
+    jobs = f"-j{os.cpu_count()}"
+    run = subprocess.run(
+        ["make", "-s", jobs, "arm"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stdout == "all checked\n"
+    for isa in ("avx2", "avx512"):
+        unit = ROOT / f"build/arm/csrc/assignment/row_kernels_{isa}.o"
+        names = subprocess.run(
+            ["aarch64-linux-gnu-nm", unit], capture_output=True, text=True, check=True
+        )
+        assert names.stdout == ""  # nothing of another machine's instruction set

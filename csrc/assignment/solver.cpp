@@ -56,6 +56,7 @@ class Solver {
   bool plain_pass();
   bool list_pass();
   bool few_values() const;
+  bool mostly_forbidden() const;
   bool equal_minima();
   bool column_start();
   bool dense_finish(std::int64_t sweeps);
@@ -377,6 +378,31 @@ bool Solver::solve_warm() {
   return reduce_and_augment(12 * n, {20 * n, kUnlimited}) || auction();
 }
 
+// Most entries are equal and the largest, "never" as it were, and several lower ones stand between
+// them: prices climb as far as those entries, and auctions and lists with them.
+bool Solver::mostly_forbidden() const {
+  constexpr Index kSample = 64;
+  std::vector<double> seen;
+  auto most_are_largest = [&seen] {
+    const double largest = *std::max_element(seen.begin(), seen.end());
+    const auto count = std::count(seen.begin(), seen.end(), largest);
+    return 4 * count >= 3 * static_cast<std::ptrdiff_t>(seen.size());
+  };
+  for (Index j = 0; j < std::min(kSample, cols_); ++j) seen.push_back(costs_.cost(0, j));
+  if (!most_are_largest()) return false;  // as good as always: whole rows are read for few others
+  seen.clear();
+  for (const Index i : {rows_ / 3, rows_ / 2}) {
+    for (Index j = 0; j < cols_; ++j) {
+      const double c = costs_.cost(i, j);
+      if (std::isnan(c)) return false;
+      seen.push_back(c);
+    }
+  }
+  if (!most_are_largest()) return false;
+  std::sort(seen.begin(), seen.end());
+  return std::unique(seen.begin(), seen.end()) - seen.begin() > 4;
+}
+
 void Solver::solve_large() {
   const std::int64_t n = rows_;
   if (square() && options_.prices != nullptr) {
@@ -385,6 +411,7 @@ void Solver::solve_large() {
     lists_.reset();
     all_listed_ = false;
   }
+  if (square() && mostly_forbidden() && dense_attempt()) return;
   if (few_values()) {
     PhaseTimer timer(stats_.path_seconds);
     DensePaths paths(costs_, matching_, stats_, interrupted_);
