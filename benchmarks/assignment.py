@@ -243,7 +243,8 @@ def latest() -> dict[tuple[str, int, int], dict[str, dict[str, str]]]:
 def report() -> None:
     """Writes the table of the newest results into README.md, and the plot."""
     table = latest()
-    some = next(iter(next(iter(table.values())).values()))
+    rows = sorted((r for group in table.values() for r in group.values()), key=lambda r: r["date"])
+    commits = ", ".join(dict.fromkeys(row["commit"] for row in rows))
     versions = {
         name: row["version"]
         for group in table.values()
@@ -251,7 +252,7 @@ def report() -> None:
         if name != OURS
     }
     lines = [
-        f"{some['machine']}; commit {some['commit']}, {some['date']} UTC; "
+        f"{rows[-1]['machine']}; commits {commits}, {rows[0]['date']} to {rows[-1]['date']} UTC; "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + ". One thread. Times in milliseconds for the whole Python call; the other columns are",
         "multiples of bmatch's time, so 2.0 is twice as slow as bmatch. -: not asked, because a "
