@@ -88,7 +88,7 @@ def correlate_streams(
     """
     if isinstance(batches, (torch.Tensor, Mapping)):
         raise TypeError("batches must be a list of batches: wrap a single one in brackets")
-    require_same_stream(residual_config(target_model), residual_config(source_model))
+    require_same_stream(target_model.config.to_dict(), source_model.config.to_dict())
     chosen = resolve_sites(target_model, sites)
     width = residual_axes(target_model).dim
     moments = {site: CrossMoments(width, width, device=target_model.device) for site in chosen}
@@ -199,12 +199,6 @@ def resolve_group(model_or_config: Any, group: Group | Literal["auto"]) -> Group
         return own
     require_group(group)
     return group
-
-
-def residual_config(model: Any) -> dict[str, Any]:
-    """What of a model's config must agree for two streams to be comparable."""
-    config: dict[str, Any] = model.config.to_dict()
-    return config
 
 
 def require_same_stream(target: Mapping[str, Any], source: Mapping[str, Any]) -> None:
