@@ -10,12 +10,6 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr std::uint8_t kLong = 255;  // in size_: the list has outgrown its slot
 
-// Where the sweep over row i starts: rows that tie everywhere then list different columns.
-Index start_of(Index i, Index cols) {
-  const Index blocks = cols / kPad;
-  return blocks == 0 ? 0 : i % blocks * kPad;
-}
-
 }  // namespace
 
 CandidateLists::CandidateLists(const RowScanner& costs, Matching& matching, Stats& stats)
@@ -41,24 +35,60 @@ CandidateLists::List CandidateLists::of(Index i) const {
   return {cost_.get() + at, col_.get() + at, size_[i], bound_[i]};
 }
 
-bool CandidateLists::scan(Index i, RowScanner::Scratch& scratch) {
-  CandidateRow made = slot(i);
+bool CandidateLists::scan(Index first, int count, RowScanner::Scratch& scratch) {
   PriceView prices;
   if (magnitude_ > 0.0) {  // a scan at prices takes the costs for valid: this one looks first
-    if (!costs_.minima(i, scratch).valid) return false;
+    RowMinima minima[kGroup];
+    costs_.minima(first, count, minima, scratch);
+    if (!std::all_of(minima, minima + count, [](const RowMinima& m) { return m.valid; })) {
+      return false;
+    }
     prices = {matching_.v.data(), rounded_.data(), magnitude_};
   }
-  costs_.candidates(i, prices, start_of(i, costs_.cols()), made, scratch);
-  keep(i, made);
-  return made.valid;
+  CandidateRow made[kGroup];
+  for (int k = 0; k < count; ++k) made[k] = slot(first + k);
+  costs_.candidates(first, count, prices, made, scratch);
+  for (int k = 0; k < count; ++k) keep(first + k, made[k]);
+  return std::all_of(made, made + count, [](const CandidateRow& row) { return row.valid; });
+}
+
+void CandidateLists::adopt(Index i, const RowMinima& minima) {
+  const CandidateRow made = slot(i);
+  std::fill_n(made.cost, 8, kInfinity);
+  std::fill_n(made.col, 8, 0);
+  made.cost[0] = minima.best;
+  if (minima.col != kNone) made.col[0] = minima.col;
+  size_[i] = 8;
+  bound_[i] = minima.second;
+}
+
+CandidateLists::Gap CandidateLists::mean_gap() {
+  double gap = 0.0, magnitude = 0.0;
+  std::int64_t counted = 0;
+  for (Index i = 0; i < costs_.rows(); ++i) {
+    if (adopted(i)) continue;
+    const double x = best(i).best, bound = bound_[i];
+    if (!(bound < kInfinity)) continue;
+    gap += bound - x;
+    magnitude += std::fabs(x);
+    ++counted;
+  }
+  const auto count = static_cast<double>(counted);
+  return {gap / count, magnitude / count};
+}
+
+void CandidateLists::sample() {
+  const Index step = std::max(costs_.rows() / 64, Index{1});
+  for (Index i = 0; i < costs_.rows(); i += step) {
+    if (adopted(i)) rescan(i);
+  }
 }
 
 void CandidateLists::rescan(Index i) {
   ++stats_.row_reads;
   ++stats_.rescans;
   CandidateRow made = slot(i);
-  costs_.candidates(i, {matching_.v.data(), rounded_.data(), magnitude_},
-                    start_of(i, costs_.cols()), made, scratch_);
+  costs_.candidates(i, 1, {matching_.v.data(), rounded_.data(), magnitude_}, &made, scratch_);
   if (size_[i] == kLong) long_.erase(i);
   keep(i, made);
 }
@@ -67,7 +97,7 @@ void CandidateLists::lengthen(Index i) {
   ++stats_.row_reads;
   ++stats_.rescans;
   const auto cols = static_cast<std::size_t>(costs_.cols());
-  const double* cost = costs_.row(i, scratch_.data());
+  const double* cost = costs_.row(i, scratch_.row());
   std::vector<Index> order(cols);
   std::iota(order.begin(), order.end(), 0);
   const std::vector<double>& v = matching_.v;

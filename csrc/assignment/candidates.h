@@ -60,9 +60,12 @@ class CandidateLists {
     return costs_.cost(i, j);
   }
 
-  // Makes the list at present prices, in any thread, for a pass over all rows; false if a cost is
-  // NaN or -infinity.  Counts nothing.
-  bool scan(Index i, RowScanner::Scratch& scratch);
+  // Makes the lists of some rows (count <= kGroup) at present prices, in any thread, for a pass
+  // over all rows; false if a cost is NaN or -infinity.  Counts nothing.
+  bool scan(Index first, int count, RowScanner::Scratch& scratch);
+
+  // The best of a row at price zero as a list of one, bounded by the second best.
+  void adopt(Index i, const RowMinima& minima);
 
   // Makes the list again at present prices.
   void rescan(Index i);
@@ -80,7 +83,15 @@ class CandidateLists {
   // Call after prices changed by other hands: `fell` if none of them rose.
   void prices_changed(bool fell);
 
-  double magnitude() const { return magnitude_; }
+  // Means over the rows that have a list of more than one: from the best to the bound, and of the
+  // best's magnitude.  NaN if there is no such row.
+  struct Gap {
+    double gap, magnitude;
+  };
+  Gap mean_gap();
+
+  // Sees to it that 64 rows all over the matrix have lists of more than one.
+  void sample();
 
  private:
   struct LongList {
@@ -91,6 +102,9 @@ class CandidateLists {
   CandidateRow slot(Index i) {
     const std::int64_t at = std::int64_t{kListCapacity} * i;
     return {cost_.get() + at, col_.get() + at};
+  }
+  bool adopted(Index i) const {
+    return size_[i] == 8 && bound_[i] < std::numeric_limits<double>::infinity();
   }
   void keep(Index i, const CandidateRow& made) {
     size_[i] = static_cast<std::uint8_t>((made.size + 7) / 8 * 8);

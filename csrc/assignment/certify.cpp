@@ -13,8 +13,10 @@ void Sum::add(double x) {
 Certificate certify(const RowScanner& costs, const Matching& matching, Team& team) {
   std::vector<double> u(costs.rows());
   const std::vector<std::uint8_t> none_free(padded(costs.cols()) / 8, 0);
-  parallel_rows(costs, team, 0, costs.rows(), [&](Index i, RowScanner::Scratch& scratch) {
-    u[i] = costs.claim(i, matching.v.data(), none_free.data(), scratch).best;
+  parallel_rows(costs, team, 0, costs.rows(), [&](Index i, int count, auto& scratch) {
+    for (const Index end = i + count; i < end; ++i) {
+      u[i] = costs.claim(i, matching.v.data(), none_free.data(), scratch).best;
+    }
   });
   return certificate_of(costs, matching, std::move(u));
 }

@@ -2,14 +2,19 @@
 
 namespace bmatch {
 
-// Row i as it is stored, contiguous.
+// Rows as they are stored, each contiguous.
 template <typename T>
-const T* DenseScanner<T>::stored(Index i, Scratch& scratch) const {
-  const T* x = view_.data + i * view_.row_stride;
-  if (view_.col_stride == 1) return x;
-  T* copy = reinterpret_cast<T*>(scratch.data());
-  for (std::int64_t j = 0; j < view_.cols; ++j) copy[j] = x[j * view_.col_stride];
-  return copy;
+RowGroup<T> DenseScanner<T>::stored(Index first, int count, Scratch& scratch) const {
+  const T* x = view_.data + first * view_.row_stride;
+  if (view_.col_stride == 1) return {x, view_.row_stride, count, first};
+  const auto stride = reinterpret_cast<T*>(scratch.row(1)) - reinterpret_cast<T*>(scratch.row(0));
+  T* const copy = reinterpret_cast<T*>(scratch.row());
+  for (int k = 0; k < count; ++k) {
+    for (std::int64_t j = 0; j < view_.cols; ++j) {
+      copy[k * stride + j] = x[k * view_.row_stride + j * view_.col_stride];
+    }
+  }
+  return {copy, stride, count, first};
 }
 
 template <typename T>
@@ -31,14 +36,14 @@ Progress DenseScanner<T>::solve_small(SmallProblem& problem) const {
 }
 
 template <typename T>
-RowMinima DenseScanner<T>::minima(Index i, Scratch& scratch) const {
-  return scans_.minima(stored(i, scratch), cols(), bits_);
+void DenseScanner<T>::minima(Index first, int count, RowMinima* out, Scratch& scratch) const {
+  scans_.minima(stored(first, count, scratch), cols(), bits_, scratch.cells(), out);
 }
 
 template <typename T>
-void DenseScanner<T>::candidates(Index i, PriceView prices, Index start, CandidateRow& out,
+void DenseScanner<T>::candidates(Index first, int count, PriceView prices, CandidateRow* out,
                                  Scratch& scratch) const {
-  scans_.candidates(stored(i, scratch), cols(), bits_, prices, start, out);
+  scans_.candidates(stored(first, count, scratch), cols(), bits_, prices, scratch.cells(), out);
 }
 
 template <typename T>

@@ -1,6 +1,6 @@
 // Rows of a matrix in host memory, float32 or float64, of any strides.
 //
-// Rows whose entries lie side by side are scanned in place; others are gathered, one at a time.
+// Rows whose entries lie side by side are scanned in place; others are gathered first.
 #pragma once
 
 #include "cost_view.h"
@@ -22,8 +22,8 @@ class DenseScanner final : public RowScanner {
   }
 
   Progress solve_small(SmallProblem& problem) const override;
-  RowMinima minima(Index i, Scratch& scratch) const override;
-  void candidates(Index i, PriceView prices, Index start, CandidateRow& out,
+  void minima(Index first, int count, RowMinima* out, Scratch& scratch) const override;
+  void candidates(Index first, int count, PriceView prices, CandidateRow* out,
                   Scratch& scratch) const override;
   BestTwo best_two(Index i, const double* v, const std::uint8_t* free,
                    Scratch& scratch) const override;
@@ -32,7 +32,8 @@ class DenseScanner final : public RowScanner {
   void lower(Index i, double u, double* least, Scratch& scratch) const override;
 
  private:
-  const T* stored(Index i, Scratch& scratch) const;
+  RowGroup<T> stored(Index first, int count, Scratch& scratch) const;
+  const T* stored(Index i, Scratch& scratch) const { return stored(i, 1, scratch).first; }
 
   CostView<T> view_;
   CostBits<T> bits_;

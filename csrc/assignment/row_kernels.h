@@ -5,7 +5,7 @@
 // to the last bit: minima do not depend on the order in which they are taken, and ties go to the
 // lowest column.
 //
-// Rows are contiguous, [cols].  Prices and path states are float64 arrays padded to a
+// A row is contiguous, [cols].  Prices and path states are float64 arrays padded to a
 // multiple of kPad, so that only the matrix itself needs care at the end of a row.
 #pragma once
 
@@ -17,12 +17,24 @@
 
 namespace bmatch {
 
+// Rows that are scanned together: that many streams keep the memory busy.
+constexpr int kGroup = 4;
+template <typename T>
+struct RowGroup {
+  const T* first;
+  std::int64_t stride;  // from row to row
+  int count;            // at most kGroup
+  Index index;          // of the first row in the matrix
+};
+// Doubles that `cells` of a scan must have room for.
+inline std::int64_t cell_room(Index cols) { return cols / 2 + 64; }
+
 // The two smallest costs of a row, prices at zero.  `col` is the lowest column with the smallest.
 struct RowMinima {
   double best = std::numeric_limits<double>::infinity();
   double second = std::numeric_limits<double>::infinity();
   Index col = kNone;
-  bool valid = true;  // no NaN, no -infinity
+  bool valid = true;  // no NaN, no -infinity in the row, nor NaN in the rows scanned with it
 };
 
 // The two smallest values of c_j - v_j, and the smallest over free columns alone.
@@ -48,7 +60,7 @@ struct CandidateRow {
   Index* col;    // [kListCapacity]
   int size = 0;
   double bound = -std::numeric_limits<double>::infinity();
-  bool valid = true;  // set by scans at price zero: no NaN, no -infinity
+  bool valid = true;  // as in RowMinima; set by scans at price zero
 };
 
 // Column prices as a scan reads them.  Null `v` stands for zero.
@@ -72,9 +84,10 @@ struct PathState {
 
 template <typename T>
 struct RowScans {
-  RowMinima (*minima)(const T* row, Index cols, CostBits<T> bits);
-  void (*candidates)(const T* row, Index cols, CostBits<T> bits, PriceView prices, Index start,
-                     CandidateRow& out);
+  void (*minima)(const RowGroup<T>& rows, Index cols, CostBits<T> bits, double* cells,
+                 RowMinima* out);
+  void (*candidates)(const RowGroup<T>& rows, Index cols, CostBits<T> bits, PriceView prices,
+                     double* cells, CandidateRow* out);
   BestTwo (*best_two)(const T* row, Index cols, CostBits<T> bits, const double* v,
                       const std::uint8_t* free);
   Claim (*claim)(const T* row, Index cols, CostBits<T> bits, const double* v,

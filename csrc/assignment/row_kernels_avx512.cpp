@@ -4,12 +4,14 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstring>
 #include <type_traits>
 #include <utility>
 
+#include "float_order.h"
 #include "row_kernels.h"
 #include "row_kernels_tables.h"
 
@@ -29,8 +31,6 @@ namespace {
 #include "simd_avx512.h"
 //
 #include "row_kernels_impl.h"
-//
-#include "small_impl.h"
 
 }  // namespace
 

@@ -1,6 +1,7 @@
 #include "row_scanner.h"
 
 #include <algorithm>
+#include <vector>
 
 namespace bmatch {
 
@@ -9,7 +10,7 @@ const RowScans<double>& scans() { return row_kernels().f64; }
 }  // namespace
 
 Progress RowScanner::solve_small(SmallProblem& problem) const {
-  std::vector<double> matrix(static_cast<std::size_t>(rows()) * cols()), scratch(padded(cols()));
+  std::vector<double> matrix(static_cast<std::size_t>(rows()) * cols()), scratch(cols());
   for (Index i = 0; i < rows(); ++i) {
     const double* costs = row(i, scratch.data());
     std::copy_n(costs, cols(), matrix.begin() + std::int64_t{i} * cols());
@@ -18,31 +19,37 @@ Progress RowScanner::solve_small(SmallProblem& problem) const {
                                  problem);
 }
 
-RowMinima RowScanner::minima(Index i, Scratch& scratch) const {
-  return scans().minima(row(i, scratch.data()), cols(), {});
+void RowScanner::minima(Index first, int count, RowMinima* out, Scratch& scratch) const {
+  for (int k = 0; k < count; ++k) {
+    const RowGroup<double> one{row(first + k, scratch.row()), 0, 1, first + k};
+    scans().minima(one, cols(), {}, scratch.cells(), out + k);
+  }
 }
 
-void RowScanner::candidates(Index i, PriceView prices, Index start, CandidateRow& out,
+void RowScanner::candidates(Index first, int count, PriceView prices, CandidateRow* out,
                             Scratch& scratch) const {
-  scans().candidates(row(i, scratch.data()), cols(), {}, prices, start, out);
+  for (int k = 0; k < count; ++k) {
+    const RowGroup<double> one{row(first + k, scratch.row()), 0, 1, first + k};
+    scans().candidates(one, cols(), {}, prices, scratch.cells(), out + k);
+  }
 }
 
 BestTwo RowScanner::best_two(Index i, const double* v, const std::uint8_t* free,
                              Scratch& scratch) const {
-  return scans().best_two(row(i, scratch.data()), cols(), {}, v, free);
+  return scans().best_two(row(i, scratch.row()), cols(), {}, v, free);
 }
 
 Claim RowScanner::claim(Index i, const double* v, const std::uint8_t* free,
                         Scratch& scratch) const {
-  return scans().claim(row(i, scratch.data()), cols(), {}, v, free);
+  return scans().claim(row(i, scratch.row()), cols(), {}, v, free);
 }
 
 void RowScanner::relax(Index i, double base, PathState& state, Scratch& scratch) const {
-  scans().relax(row(i, scratch.data()), cols(), {}, i, base, state);
+  scans().relax(row(i, scratch.row()), cols(), {}, i, base, state);
 }
 
 void RowScanner::lower(Index i, double u, double* least, Scratch& scratch) const {
-  scans().lower(row(i, scratch.data()), cols(), {}, u, least);
+  scans().lower(row(i, scratch.row()), cols(), {}, u, least);
 }
 
 }  // namespace bmatch

@@ -8,7 +8,8 @@
 // All methods are const and may run in several threads at once, each with a scratch of its own.
 #pragma once
 
-#include <vector>
+#include <cstdint>
+#include <memory>
 
 #include "row_kernels.h"
 
@@ -16,14 +17,25 @@ namespace bmatch {
 
 class RowScanner {
  public:
-  // Room for one row, one a thread.
-  using Scratch = std::vector<double>;
+  // What a scan works in, one a thread: rows of float64, and the kernels' cells.  Memory that is
+  // not used is not touched.
+  class Scratch {
+   public:
+    explicit Scratch(Index cols)
+        : stride_(padded(cols)), memory_(new double[kGroup * stride_ + cell_room(cols)]) {}
+    double* row(int k = 0) { return memory_.get() + k * stride_; }  // k < kGroup
+    double* cells() { return row(kGroup); }
+
+   private:
+    std::int64_t stride_;
+    std::unique_ptr<double[]> memory_;
+  };
 
   virtual ~RowScanner() = default;
 
   virtual Index rows() const = 0;
   virtual Index cols() const = 0;
-  Scratch scratch() const { return Scratch(padded(cols())); }
+  Scratch scratch() const { return Scratch(cols()); }
 
   // The costs of row i, exact in float64, contiguous, [cols].  Either a pointer into the
   // matrix itself or `scratch` (at least [cols]) filled; valid until scratch is reused.
@@ -33,9 +45,9 @@ class RowScanner {
   // Solves the whole problem by the small solver (small.h).
   virtual Progress solve_small(SmallProblem& problem) const;
 
-  // The scans of row_kernels.h on row i.
-  virtual RowMinima minima(Index i, Scratch& scratch) const;
-  virtual void candidates(Index i, PriceView prices, Index start, CandidateRow& out,
+  // The scans of row_kernels.h, on rows first, first + 1, ... (count <= kGroup) or on row i.
+  virtual void minima(Index first, int count, RowMinima* out, Scratch& scratch) const;
+  virtual void candidates(Index first, int count, PriceView prices, CandidateRow* out,
                           Scratch& scratch) const;
   virtual BestTwo best_two(Index i, const double* v, const std::uint8_t* free,
                            Scratch& scratch) const;

@@ -53,11 +53,10 @@ class Solver {
   void solve_small();
   bool solve_warm();
   void solve_large();
-  bool plain_pass();
-  bool list_pass();
+  bool first_pass();
+  bool list_pass(Index first);
   bool few_values() const;
   bool mostly_forbidden() const;
-  bool equal_minima();
   bool column_start();
   bool dense_finish(std::int64_t sweeps);
   bool reduce_and_augment(std::int64_t bids, ListPaths::Budget budget);
@@ -79,10 +78,9 @@ class Solver {
   Stats& stats_;
   std::unique_ptr<Team> team_;
   std::unique_ptr<CandidateLists> lists_;
-  std::vector<double> minima_;  // [rows] at price zero, from the plain pass
-  bool all_listed_ = false;     // every row has a list made at price zero
-  bool attempted_ = false;      // whole rows were tried
-  bool whole_rows_ = false;     // the answer came from whole rows, from price zero
+  std::vector<RowMinima> minima_;  // [rows], if they are the answer
+  bool attempted_ = false;   // whole rows were tried
+  bool whole_rows_ = false;  // the answer came from whole rows, from price zero
 };
 
 // True if the solve has ended, well or not; records why.
@@ -173,57 +171,60 @@ bool Solver::few_values() const {
 
 // ---- First pass --------------------------------------------------------------------------
 
-// Minima alone, as long as hardly any two rows want the same column; false if lists are needed.
-bool Solver::plain_pass() {
+// One read of the matrix from price zero; false if the solve has ended.  Minima alone as long as
+// hardly any two rows want the same column: on well separated matrices they are the answer, and
+// minima_ keeps them.  Lists from there on.
+bool Solver::first_pass() {
+  PhaseTimer timer(stats_.first_pass_seconds);
   minima_.resize(rows_);
-  std::vector<Index> wanted(rows_);
-  Index collisions = 0;
-  std::atomic<bool> valid{true};
+  Index collisions = 0, end = 0;
+  bool separated = true;
   const auto longest = static_cast<Index>(
       std::max<std::int64_t>(256, (std::int64_t{1} << 28) / cols_));  // about 0.1 s
-  Index end = 0;
-  for (Index begin = 0; begin < rows_; begin = end) {
+  // Whether to go on is asked after the same rows for every number of threads.
+  for (Index begin = 0; separated && begin < rows_; begin = end) {
     if (interrupted_()) return !finished(Progress::interrupted);
-    // Several threads are worth starting for many rows only, once the first went well.
-    const Index step = threads_ == 1 ? 64 : std::clamp(begin, Index{256}, longest);
-    end = begin + std::min(step, rows_ - begin);
-    parallel_rows(costs_, team(), begin, end, [&](Index i, RowScanner::Scratch& scratch) {
-      const RowMinima m = costs_.minima(i, scratch);
-      minima_[i] = m.best;
-      wanted[i] = m.col;
-      if (!m.valid) valid.store(false, std::memory_order_relaxed);
+    end = begin + std::min(std::clamp(begin, Index{64}, longest), rows_ - begin);
+    parallel_rows(costs_, team(), begin, end, [&](Index i, int count, auto& scratch) {
+      costs_.minima(i, count, minima_.data() + i, scratch);
     });
     stats_.row_reads += end - begin;
-    if (!valid) {
-      solution_.status = Status::invalid;
-      return true;
-    }
     for (Index i = begin; i < end; ++i) {
-      const Index j = wanted[i];
+      if (!minima_[i].valid) return !finished(Progress::invalid);
+      const Index j = minima_[i].col;
       if (j == kNone || matching_.row_of_col[j] != kNone) ++collisions;
       else matching_.match(i, j);
-      const Index seen = i + 1;
-      if (seen >= 128 && seen % 64 == 0 && collisions > 3 && collisions > seen / 64) return false;
     }
+    // Most of the first rows want the same few columns.
+    if (begin == 0 && square() && 4 * collisions >= 3 * end && dense_attempt(true)) {
+      minima_.clear();
+      return false;
+    }
+    separated = collisions <= 3 || collisions <= end / 64;
   }
+  if (collisions == 0) return true;
+  lists_ = std::make_unique<CandidateLists>(costs_, matching_, stats_);
+  for (Index i = 0; i < end; ++i) lists_->adopt(i, minima_[i]);
+  minima_.clear();
+  if (!list_pass(end)) return false;
+  Auction(matching_, *lists_, stats_, interrupted_).claim_tight();
   return true;
 }
 
-// Lists for all rows at present prices; false if the solve has ended.
-bool Solver::list_pass() {
+// Lists at present prices for all rows from `first` on; false if the solve has ended.
+bool Solver::list_pass(Index first) {
   std::atomic<bool> valid{true};
   const auto step = static_cast<Index>(
       std::max<std::int64_t>(256, (std::int64_t{1} << 27) / cols_));  // about 0.1 s a thread
-  for (Index begin = 0; begin < rows_; begin += step) {
+  for (Index begin = first; begin < rows_; begin += step) {
     if (interrupted_()) return !finished(Progress::interrupted);
     const Index end = begin + std::min(step, rows_ - begin);
-    parallel_rows(costs_, team(), begin, end, [&](Index i, RowScanner::Scratch& scratch) {
-      if (!lists_->scan(i, scratch)) valid.store(false, std::memory_order_relaxed);
+    parallel_rows(costs_, team(), begin, end, [&](Index i, int count, auto& scratch) {
+      if (!lists_->scan(i, count, scratch)) valid.store(false, std::memory_order_relaxed);
     });
     stats_.row_reads += end - begin;
   }
   if (!valid) solution_.status = Status::invalid;
-  all_listed_ = true;
   return valid;
 }
 
@@ -257,17 +258,7 @@ bool Solver::column_start() {
     matching_.v[j] = least[j] < kInfinity ? least[j] - greatest : 0.0;
   }
   lists_->prices_changed(false);
-  return !list_pass();
-}
-
-// Of the first 64 rows, 48 or more want a column that an earlier one wants.
-bool Solver::equal_minima() {
-  RowScanner::Scratch scratch = costs_.scratch();
-  std::vector<Index> wanted;
-  for (Index i = 0; i < 64; ++i) wanted.push_back(costs_.minima(i, scratch).col);
-  stats_.row_reads += 64;
-  std::sort(wanted.begin(), wanted.end());
-  return std::unique(wanted.begin(), wanted.end()) - wanted.begin() <= 16;
+  return !list_pass(0);
 }
 
 // ---- Lists -------------------------------------------------------------------------------
@@ -298,17 +289,9 @@ bool Solver::reduce_and_augment(std::int64_t bids, ListPaths::Budget budget) {
 
 bool Solver::auction() {
   const std::int64_t n = rows_;
-  double gap = 0.0, sum = 0.0;
-  std::int64_t counted = 0;
-  for (Index i = 0; i < rows_; ++i) {
-    const double best = lists_->best(i).best, bound = lists_->of(i).bound;
-    if (!(bound < kInfinity)) continue;
-    gap += bound - best;
-    sum += std::fabs(best);
-    ++counted;
-  }
-  if (counted > 0) gap /= static_cast<double>(counted), sum /= static_cast<double>(counted);
-  if (!(gap > 1e-6 * sum && gap < kInfinity)) {  // nothing to scale by: bids would crawl
+  lists_->sample();
+  const auto [gap, magnitude] = lists_->mean_gap();
+  if (!(gap > 1e-6 * magnitude && gap < kInfinity)) {  // nothing to scale by: bids would crawl
     return dense_attempt() || reduce_and_augment(12 * n, {20 * n, kUnlimited}) ||
            dense_finish(kUnlimited);
   }
@@ -372,7 +355,7 @@ bool Solver::solve_warm() {
   }
   for (Index j = 0; j < cols_; ++j) matching_.v[j] = given[j] - greatest;
   lists_ = std::make_unique<CandidateLists>(costs_, matching_, stats_);
-  if (!list_pass()) return true;
+  if (!list_pass(0)) return true;
   Auction(matching_, *lists_, stats_, interrupted_).claim_tight();
   const std::int64_t n = rows_;
   return reduce_and_augment(12 * n, {20 * n, kUnlimited}) || auction();
@@ -409,7 +392,6 @@ void Solver::solve_large() {
     if (solve_warm()) return;
     matching_ = Matching(rows_, cols_);
     lists_.reset();
-    all_listed_ = false;
   }
   if (square() && mostly_forbidden() && dense_attempt()) return;
   if (few_values()) {
@@ -425,28 +407,7 @@ void Solver::solve_large() {
     }
     matching_ = Matching(rows_, cols_);
   }
-  {
-    PhaseTimer timer(stats_.first_pass_seconds);
-    if (plain_pass()) {
-      if (solution_.status != Status::optimal) return;
-    } else {
-      minima_.clear();
-    }
-    const bool complete =
-        !minima_.empty() &&
-        std::count(matching_.col_of_row.begin(), matching_.col_of_row.end(), kNone) == 0;
-    if (complete) return;
-    lists_ = std::make_unique<CandidateLists>(costs_, matching_, stats_);
-    if (minima_.empty()) {
-      if (square() && rows_ >= 64 && equal_minima()) {
-        if (dense_attempt(true)) return;
-      }
-      matching_ = Matching(rows_, cols_);
-      if (!list_pass()) return;
-      Auction(matching_, *lists_, stats_, interrupted_).claim_tight();
-    }
-    minima_.clear();
-  }
+  if (!first_pass() || lists_ == nullptr) return;
   Auction start(matching_, *lists_, stats_, interrupted_);
   if (square() && start.free_rows() > n / 2) {
     if (column_start()) return;
@@ -458,16 +419,11 @@ void Solver::solve_large() {
     if (!reduce_and_augment(12 * n, {20 * n, kUnlimited})) dense_finish(kUnlimited);
     return;
   }
-  double gap = 0.0;
-  if (all_listed_) {
-    for (Index i = 0; i < rows_; ++i) {
-      const double best = lists_->best(i).best;
-      if (best < lists_->of(i).bound) gap = 1.0;
-    }
-  }
-  if (static_cast<double>(free) <= 0.15 * static_cast<double>(n) || gap == 0.0) {
-    if (reduce_and_augment(12 * n, {20 * n, gap == 0.0 && all_listed_ ? 16 : kUnlimited})) return;
-    if (gap == 0.0 && all_listed_ && dense_finish(8 * n)) return;
+  // Rows tie with all that their lists hold: bids would crawl, and whole rows do better.
+  const bool tied = lists_->mean_gap().gap == 0.0;
+  if (static_cast<double>(free) <= 0.15 * static_cast<double>(n) || tied) {
+    if (reduce_and_augment(12 * n, {20 * n, tied ? 16 : kUnlimited})) return;
+    if (tied && dense_finish(8 * n)) return;
   }
   if (auction()) return;
   restart_dense();
@@ -479,7 +435,9 @@ void Solver::finish_with_certificate() {
   PhaseTimer timer(stats_.certificate_seconds);
   Certificate certificate;
   if (!minima_.empty()) {  // price zero: the row minima are the duals
-    certificate = certificate_of(costs_, matching_, std::move(minima_));
+    std::vector<double> u(rows_);
+    for (Index i = 0; i < rows_; ++i) u[i] = minima_[i].best;
+    certificate = certificate_of(costs_, matching_, std::move(u));
   } else if (lists_ != nullptr && !whole_rows_) {  // the bounds make the best of a list exact
     std::vector<double> u(rows_);
     lists_->prices_changed(true);
@@ -510,13 +468,13 @@ bool Solver::prices_dwarf_objective() {
 // become zero.
 bool Solver::all_minimal() {
   PhaseTimer timer(stats_.certificate_seconds);
-  std::vector<double> minima(rows_);
-  parallel_rows(costs_, team(), 0, rows_, [&](Index i, RowScanner::Scratch& scratch) {
-    minima[i] = costs_.minima(i, scratch).best;
+  std::vector<RowMinima> minima(rows_);
+  parallel_rows(costs_, team(), 0, rows_, [&](Index i, int count, auto& scratch) {
+    costs_.minima(i, count, minima.data() + i, scratch);
   });
   stats_.row_reads += rows_;
   for (Index i = 0; i < rows_; ++i) {
-    if (costs_.cost(i, matching_.col_of_row[i]) > minima[i]) return false;
+    if (costs_.cost(i, matching_.col_of_row[i]) > minima[i].best) return false;
   }
   std::fill(matching_.v.begin(), matching_.v.end(), 0.0);
   minima_ = std::move(minima);

@@ -1,0 +1,126 @@
+// The two smallest costs of a row at price zero.  Included by row_kernels_impl.h.
+//
+// Four rows are swept side by side: as many streams keep the memory busy, where one does not.
+// Every kDeep vectors of a row their minimum, lane by lane, is written down; such a cell stands
+// for kDeep entries that lie kLanes columns apart.  The cells, 1/16 of the row, are then searched
+// for the smallest, and its entries for the column and the second smallest.
+#pragma once
+
+template <typename T>
+using VectorOf = std::conditional_t<sizeof(T) == 4, Floats, Doubles>;
+
+// Lanes equal to `x`, which none is less than.
+inline unsigned holders(Floats lanes, Floats x) { return bits_le(lanes, x); }
+inline unsigned holders(Doubles lanes, Doubles x) { return (lanes == x).bits(); }
+
+template <typename T>
+struct Cells {
+  static constexpr int kLanes = VectorOf<T>::kLanes, kDeep = 16, kBlock = kLanes * kDeep;
+  static Index count(Index cols) { return (cols + kBlock - 1) / kBlock * kLanes; }
+};
+
+template <typename T>
+RowMinima minima_from(const Row<T>& row, const T* cells, Index count) {
+  using V = VectorOf<T>;
+  constexpr int kL = V::kLanes, kBlock = Cells<T>::kBlock;
+  constexpr T inf = std::numeric_limits<T>::infinity();
+  V lowest = V::all(inf), next = lowest;  // the two smallest cells of each lane
+  for (Index k = 0; k < count; k += kL) {
+    const V x = V::load(cells + k);
+    next = min(next, max(lowest, x));
+    lowest = min(lowest, x);
+  }
+  RowMinima out;
+  const T best = least(lowest);
+  out.best = static_cast<double>(best);
+  out.valid = best > -inf;
+  if (!out.valid || best == inf) return out;
+
+  T lanes[kL];
+  lowest.store(lanes);
+  T second = least(next);
+  int held = 0;
+  for (const T x : lanes) {
+    if (x == best) ++held;
+    else second = x < second ? x : second;
+  }
+  if (held > 1) second = best;
+  // One cell as a rule; several where the row ties.
+  const V wanted = V::all(best);
+  Index col = row.cols();
+  for (Index k = 0; k < count; k += kL) {
+    const Index block = k / kL * kBlock;
+    if (block >= col) break;
+    for (unsigned hits = holders(V::load(cells + k), wanted); hits != 0; hits &= hits - 1) {
+      const Index begin = block + static_cast<Index>(__builtin_ctz(hits));
+      const Index end = std::min(block + kBlock, row.cols());
+      for (Index j = begin; j < end; j += kL) {
+        const T x = row[j];
+        if (x > best) {
+          second = x < second ? x : second;
+        } else {
+          if (col < row.cols()) second = best;
+          col = j < col ? j : col;
+        }
+      }
+    }
+  }
+  out.col = col;
+  out.second = static_cast<double>(second);
+  return out;
+}
+
+template <typename T, int kRows>
+void minima_of(const RowGroup<T>& group, Index cols, CostBits<T> bits, T* cells, RowMinima* out) {
+  using V = VectorOf<T>;
+  constexpr int kL = V::kLanes, kBlock = Cells<T>::kBlock;
+  const V inf = V::all(std::numeric_limits<T>::infinity());
+  const Index count = Cells<T>::count(cols);
+  const T* data[kRows];
+  for (int r = 0; r < kRows; ++r) data[r] = group.first + r * group.stride;
+  NanFlag nan;
+  Index j = 0, k = 0;
+  for (; j + kBlock <= cols; j += kBlock, k += kL) {
+    V cell[kRows];
+    for (V& c : cell) c = inf;
+    for (Index at = j; at < j + kBlock; at += 4 * kL) {
+      for (int r = 0; r < kRows; ++r) {
+        V x[4];
+        for (int q = 0; q < 4; ++q) x[q] = V::load(data[r] + at + q * kL, bits);
+        cell[r] = min(cell[r], min(min(x[0], x[1]), min(x[2], x[3])));
+        nan.see(x[0], x[1]);
+        nan.see(x[2], x[3]);
+      }
+    }
+    for (int r = 0; r < kRows; ++r) cell[r].store(cells + r * count + k);
+  }
+  for (int r = 0; r < kRows; ++r) {
+    const Row<T> row(data[r], cols, bits);
+    if (j < cols) {
+      V cell = inf;
+      for (Index at = j; at < cols; at += kL) {
+        const V x = row.template block<V>(at);
+        cell = min(cell, x);
+        nan.see(x, x);
+      }
+      cell.store(cells + r * count + k);
+    }
+    out[r] = minima_from(row, cells + r * count, count);
+  }
+  if (nan.any()) {
+    for (int r = 0; r < kRows; ++r) out[r].valid = false;
+  }
+}
+
+template <typename T>
+void minima(const RowGroup<T>& group, Index cols, CostBits<T> bits, double* cells, RowMinima* out) {
+  T* const room = reinterpret_cast<T*>(cells);
+  if (group.count == kGroup) {
+    minima_of<T, kGroup>(group, cols, bits, room, out);
+    return;
+  }
+  for (int r = 0; r < group.count; ++r) {
+    minima_of<T, 1>({group.first + r * group.stride, 0, 1, group.index + r}, cols, bits, room,
+                    out + r);
+  }
+}
