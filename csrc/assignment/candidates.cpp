@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 namespace bmatch {
 namespace {
@@ -96,36 +95,50 @@ void CandidateLists::rescan(Index i) {
 void CandidateLists::lengthen(Index i) {
   ++stats_.row_reads;
   ++stats_.rescans;
-  const auto cols = static_cast<std::size_t>(costs_.cols());
-  const double* cost = costs_.row(i, scratch_.row());
-  std::vector<Index> order(cols);
-  std::iota(order.begin(), order.end(), 0);
-  const std::vector<double>& v = matching_.v;
-  auto dearer = [&](Index a, Index b) {
-    const double x = cost[a] - v[a], y = cost[b] - v[b];
-    return x != y ? x < y : a < b;
+  struct Entry {
+    double value;
+    Index col;
+    bool operator<(const Entry& b) const { return value != b.value ? value < b.value : col < b.col; }
   };
-  std::size_t wanted = 2 * std::max<std::size_t>(of(i).size, kListCapacity);
+  const Index cols = costs_.cols();
+  const double* cost = costs_.row(i, scratch_.row());
+  const double* v = matching_.v.data();
+  Index wanted = 2 * std::max<Index>(of(i).size, kListCapacity);
+  if (wanted >= cols / 4) wanted = cols;
+  // As many stretches of the row as columns are wanted: the greatest of their minima has at least
+  // so many columns at or below it, and as a rule a few times as many.
+  double threshold = kInfinity;
+  if (wanted < cols) {
+    threshold = -kInfinity;
+    const Index stretch = cols / wanted;
+    for (Index from = 0; from + stretch <= cols; from += stretch) {
+      double lowest = kInfinity;
+      for (Index j = from; j < from + stretch; ++j) lowest = std::min(lowest, cost[j] - v[j]);
+      threshold = std::max(threshold, lowest);
+    }
+  }
+  std::vector<Entry> found;
+  for (Index j = 0; j < cols; ++j) {
+    const double x = cost[j] - v[j];
+    if (x <= threshold && x < kInfinity) found.push_back({x, j});
+  }
   double bound = kInfinity;
-  if (wanted * 4 >= cols) {
-    wanted = cols;
-  } else {
-    const auto end = order.begin() + static_cast<std::ptrdiff_t>(wanted);
-    std::nth_element(order.begin(), end, order.end(), dearer);
-    bound = cost[*end] - v[*end];
+  if (static_cast<Index>(found.size()) > wanted) {
+    std::nth_element(found.begin(), found.begin() + wanted, found.end());
+    bound = found[wanted].value;
+    found.resize(wanted);
+  } else if (threshold < kInfinity) {
+    bound = threshold;
   }
-  order.resize(wanted);
-  order.erase(std::remove_if(order.begin(), order.end(),
-                             [&](Index j) { return cost[j] == kInfinity; }),
-              order.end());
-  std::sort(order.begin(), order.end());
+  std::sort(found.begin(), found.end(),
+            [](const Entry& a, const Entry& b) { return a.col < b.col; });
   LongList list;
-  for (const Index j : order) {
-    list.col.push_back(j);
-    list.cost.push_back(cost[j]);
-  }
-  list.col.resize((order.size() + 7) / 8 * 8, 0);
+  list.col.resize((found.size() + 7) / 8 * 8, 0);
   list.cost.resize(list.col.size(), kInfinity);
+  for (std::size_t k = 0; k < found.size(); ++k) {
+    list.col[k] = found[k].col;
+    list.cost[k] = cost[found[k].col];
+  }
   long_[i] = std::move(list);
   size_[i] = kLong;
   bound_[i] = bound;

@@ -36,35 +36,37 @@ RowMinima minima_from(const Row<T>& row, const T* cells, Index count) {
   out.valid = best > -inf;
   if (!out.valid || best == inf) return out;
 
+  const V wanted = V::all(best);
+  const unsigned held = holders(lowest, wanted);
   T lanes[kL];
   lowest.store(lanes);
-  T second = least(next);
-  int held = 0;
-  for (const T x : lanes) {
-    if (x == best) ++held;
-    else second = x < second ? x : second;
-  }
-  if (held > 1) second = best;
-  // One cell as a rule; several where the row ties.
-  const V wanted = V::all(best);
-  Index col = row.cols();
-  for (Index k = 0; k < count; k += kL) {
-    const Index block = k / kL * kBlock;
-    if (block >= col) break;
-    for (unsigned hits = holders(V::load(cells + k), wanted); hits != 0; hits &= hits - 1) {
-      const Index begin = block + static_cast<Index>(__builtin_ctz(hits));
-      const Index end = std::min(block + kBlock, row.cols());
-      for (Index j = begin; j < end; j += kL) {
-        const T x = row[j];
-        if (x > best) {
-          second = x < second ? x : second;
-        } else {
-          if (col < row.cols()) second = best;
-          col = j < col ? j : col;
-        }
-      }
+  lanes[__builtin_ctz(held)] = inf;
+  T second = least(min(V::load(lanes), next));
+  if ((held & (held - 1)) != 0) second = best;
+  // One cell as a rule; several where the row ties.  Nothing here branches on where it lies.
+  Index col = row.cols(), found = 0;
+  auto look_into = [&](Index begin, Index end) {
+    for (Index j = begin; j < end; j += kL) {
+      const T x = row[j];
+      const bool is_best = x == best;
+      second = !is_best && x < second ? x : second;
+      col = is_best && j < col ? j : col;
+      found += is_best;
+    }
+  };
+  constexpr Index kWord = 64 / kL * kL;
+  for (Index k = 0; k < count; k += kWord) {
+    std::uint64_t hits = 0;
+    for (Index q = 0; q < kWord && k + q < count; q += kL) {
+      hits |= std::uint64_t{holders(V::load(cells + k + q), wanted)} << q;
+    }
+    for (; hits != 0; hits &= hits - 1) {
+      const auto at = k + static_cast<Index>(__builtin_ctzll(hits));
+      const Index block = at / kL * kBlock;
+      if (block < col) look_into(block + at % kL, std::min(block + kBlock, row.cols()));
     }
   }
+  if (found > 1) second = best;
   out.col = col;
   out.second = static_cast<double>(second);
   return out;

@@ -81,7 +81,8 @@ inline void store_where(Index* p, Mask8 m, Index value) {
   const __m256i even = _mm256_castps_si256(
       _mm256_shuffle_ps(_mm256_castpd_ps(m.a), _mm256_castpd_ps(m.b), 0x88));
   const __m256i lanes = _mm256_permute4x64_epi64(even, 0xd8);
-  _mm256_maskstore_epi32(p, lanes, _mm256_set1_epi32(value));
+  __m256i* const at = reinterpret_cast<__m256i*>(p);  // a masked store takes longer on some machines
+  _mm256_storeu_si256(at, _mm256_blendv_epi8(_mm256_loadu_si256(at), _mm256_set1_epi32(value), lanes));
 }
 
 struct Floats {
