@@ -79,9 +79,8 @@ void relax(const T* costs, Index cols, CostBits<T> bits, Index i, double base, P
     const Doubles through = from + (c - Doubles::load(price + j));
     Doubles d = Doubles::load(distance + j);
     Mask8 keep = through < min(d, limit);
-    if (free[j / 8] != 0) {
-      unsigned hits = keep.bits() & free[j / 8];
-      if (hits != 0) {
+    if (const unsigned shorter = keep.bits(); shorter != 0) {  // rare after the first few rows
+      if (unsigned hits = shorter & free[j / 8]; hits != 0) {
         double lanes[8];
         through.store(lanes);
         for (; hits != 0; hits &= hits - 1) {
@@ -95,10 +94,10 @@ void relax(const T* costs, Index cols, CostBits<T> bits, Index i, double base, P
         limit = Doubles::all(nearest);
       }
       keep = keep.without(Mask8::of(free[j / 8]));
+      d = select(keep, through, d);
+      d.store(distance + j);
+      store_where(predecessor + j, keep, i);
     }
-    d = select(keep, through, d);
-    d.store(distance + j);
-    store_where(predecessor + j, keep, i);
     open_col = select(d < open, at, open_col);
     open = min(d, open);
     at = at + eight;
