@@ -43,20 +43,67 @@ struct LowerStandIn {  // float64 values rounded toward minus infinity
   const Row<T>* row;
   const double* v;
   template <bool direct>
+  Doubles half(Index j) const {
+    const Doubles c =
+        direct ? row->template direct<Doubles>(j) : row->template copied<Doubles>(j);
+    if constexpr (priced) return c - Doubles::load(v + j);
+    else return c;
+  }
+  template <bool direct>
   Floats block(Index j) const {
-    Doubles low = direct ? row->template direct<Doubles>(j) : row->template copied<Doubles>(j);
-    Doubles high =
-        direct ? row->template direct<Doubles>(j + 8) : row->template copied<Doubles>(j + 8);
-    if constexpr (priced) {
-      low = low - Doubles::load(v + j);
-      high = high - Doubles::load(v + j + 8);
-    }
-    return Floats::down(low, high);
+    return Floats::down(half<direct>(j), half<direct>(j + 8));
   }
   double exact(Index j) const {
     return priced ? static_cast<double>((*row)[j]) - v[j] : static_cast<double>((*row)[j]);
   }
 };
+
+// The cell of 64 columns from j on.
+template <bool check, typename StandIn>
+inline Floats cell_at(const StandIn& s, Index j, NanFlag& nan) {
+  Floats x[4];
+  for (int q = 0; q < 4; ++q) x[q] = s.template block<true>(j + 16 * q);
+  if constexpr (check) {
+    nan.see(x[0], x[1]);
+    nan.see(x[2], x[3]);
+  }
+  return min(min(x[0], x[1]), min(x[2], x[3]));
+}
+
+// Which of 64 columns from j on have a stand-in at or below t.
+template <typename StandIn>
+inline std::uint64_t hits_at(const StandIn& s, Index j, float t) {
+  std::uint64_t hits = 0;
+  for (int q = 0; q < 4; ++q) {
+    const unsigned bits = bits_le(s.template block<true>(j + 16 * q), Floats::all(t));
+    hits |= static_cast<std::uint64_t>(bits) << (16 * q);
+  }
+  return hits;
+}
+
+// Rounding is monotone: the least of 4 is rounded in place of 4, and what lies below the float
+// above t, in place of what rounds to t or less.
+template <bool check, typename T, bool priced>
+inline Floats cell_at(const LowerStandIn<T, priced>& s, Index j, NanFlag& nan) {
+  Doubles x[8];
+  for (int q = 0; q < 8; ++q) x[q] = s.template half<true>(j + 8 * q);
+  if constexpr (check) {
+    for (int q = 0; q < 8; q += 2) nan.see(x[q], x[q + 1]);
+  }
+  return Floats::down(min(min(x[0], x[2]), min(x[4], x[6])),
+                      min(min(x[1], x[3]), min(x[5], x[7])));
+}
+
+template <typename T, bool priced>
+inline std::uint64_t hits_at(const LowerStandIn<T, priced>& s, Index j, float t) {
+  const Doubles above = Doubles::all(static_cast<double>(next_above(t)));
+  std::uint64_t hits = 0;
+  for (int q = 0; q < 8; ++q) {
+    const unsigned bits = (s.template half<true>(j + 8 * q) < above).bits();
+    hits |= static_cast<std::uint64_t>(bits) << (8 * q);
+  }
+  return hits;
+}
 
 // A float with at least 16 of the 64 lanes at or below it, and 20 at most unless they tie.
 inline float sixteenth(const Floats (&lane)[4]) {
@@ -116,13 +163,7 @@ inline void fill_cells(const StandIn* s, Index cols, Index whole, float* cells, 
   Index j = 0;
   for (; j + kCellBlock <= cols; j += kCellBlock) {
     for (int r = 0; r < kRows; ++r) {
-      Floats x[4];
-      for (int q = 0; q < 4; ++q) x[q] = s[r].template block<true>(j + 16 * q);
-      min(min(x[0], x[1]), min(x[2], x[3])).store(cells + r * count + j / 4);
-      if constexpr (check) {
-        nan.see(x[0], x[1]);
-        nan.see(x[2], x[3]);
-      }
+      cell_at<check>(s[r], j, nan).store(cells + r * count + j / 4);
     }
   }
   if (j >= cols) return;
@@ -198,10 +239,7 @@ inline bool collect(const StandIn& s, const Row<T>& row, const float* cells, dou
   auto look_into = [&](Index j) {
     std::uint64_t hits = 0;
     if (j + kCellBlock <= whole) {
-      for (int q = 0; q < 4; ++q) {
-        const unsigned bits = bits_le(s.template block<true>(j + 16 * q), t);
-        hits |= static_cast<std::uint64_t>(bits) << (16 * q);
-      }
+      hits = hits_at(s, j, threshold);
     } else {
       for (int q = 0; j + 16 * q < cols; ++q) {
         const Index at = j + 16 * q;
