@@ -1,14 +1,8 @@
 #include "auction.h"
 
 #include <algorithm>
-#include <limits>
 
 namespace bmatch {
-namespace {
-
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-}  // namespace
 
 // A free column of the list whose reduced cost is `best`, or kNone.
 Index Auction::free_tied_column(Index i, double best) const {
@@ -52,8 +46,7 @@ Progress Auction::row_reduction(std::int64_t bids) {
       const ListBest b = lists_.best(i);
       if (b.col == kNone) return Progress::infeasible;
       Index j = b.col;
-      const double drop = (b.second < kInfinity ? b.second : b.best + scale_) - b.best;
-      const double price = matching_.v[j] - drop;
+      const double price = matching_.v[j] - drop(b);
       const bool fell = price < matching_.v[j];
       if (!fell && matching_.row_of_col[j] != kNone) {
         const Index tied = free_tied_column(i, b.best);
@@ -89,8 +82,7 @@ Progress Auction::phase(double epsilon, std::int64_t bids) {
     const Index i = queue[head];
     const ListBest b = lists_.best(i);
     if (b.col == kNone) return Progress::infeasible;
-    const double drop = (b.second < kInfinity ? b.second : b.best + scale_) - b.best + epsilon;
-    lists_.lower_price(b.col, matching_.v[b.col] - drop);
+    lists_.lower_price(b.col, matching_.v[b.col] - (drop(b) + epsilon));
     const Index displaced = matching_.match(i, b.col);
     if (++head == rows) head = 0;
     if (displaced == kNone) {

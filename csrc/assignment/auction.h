@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "candidates.h"
@@ -37,19 +38,26 @@ class Auction {
   // Sets free the rows whose matched edge is more than epsilon above their best.
   Progress free_unhappy(double epsilon);
 
-  // A bid never lowers a price by more than this where a row has but one finite cost left.
-  void set_scale(double scale) { scale_ = scale; }
+  // A bid lowers a price by no more than `scale` where a row has but one cost below `never` left.
+  void set_scale(double scale, double never = std::numeric_limits<double>::infinity()) {
+    scale_ = scale;
+    never_ = never;
+  }
 
   std::int64_t free_rows() const;
 
  private:
   Index free_tied_column(Index i, double best) const;
+  double drop(const ListBest& b) const {
+    const double most = b.second - b.best;
+    return b.second < never_ || most < scale_ ? most : scale_;
+  }
 
   Matching& matching_;
   CandidateLists& lists_;
   Stats& stats_;
   const Interrupted& interrupted_;
-  double scale_ = 1.0;
+  double scale_ = 1.0, never_ = std::numeric_limits<double>::infinity();
 };
 
 }  // namespace bmatch

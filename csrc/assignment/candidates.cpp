@@ -61,6 +61,43 @@ void CandidateLists::adopt(Index i, const RowMinima& minima) {
   bound_[i] = minima.second;
 }
 
+Progress CandidateLists::list_below(Index i, double bound, std::size_t most) {
+  ++stats_.row_reads;
+  const double* cost = costs_.row(i, scratch_.row());
+  LongList list;
+  for (Index j = 0; j < costs_.cols(); ++j) {
+    if (cost[j] >= bound) continue;
+    if (!(cost[j] > -kInfinity)) return Progress::invalid;
+    if (list.col.size() == most) return Progress::budget_spent;
+    list.cost.push_back(cost[j]);
+    list.col.push_back(j);
+  }
+  set_long(i, std::move(list), bound);
+  return Progress::done;
+}
+
+void CandidateLists::reduce_columns() {
+  std::vector<double> least(costs_.cols(), kInfinity);
+  double greatest = -kInfinity;
+  for (Index i = 0; i < costs_.rows(); ++i) {
+    const List list = of(i);
+    double u = kInfinity;
+    for (int k = 0; k < list.size; ++k) u = std::min(u, list.cost[k]);
+    for (int k = 0; k < list.size; ++k) {
+      if (list.cost[k] == kInfinity) continue;
+      double& x = least[list.col[k]];
+      x = std::min(x, list.cost[k] - u);
+    }
+  }
+  for (const double x : least) {
+    if (x < kInfinity) greatest = std::max(greatest, x);
+  }
+  for (Index j = 0; j < costs_.cols(); ++j) {
+    matching_.v[j] = least[j] < kInfinity ? least[j] - greatest : 0.0;
+  }
+  prices_changed(true);
+}
+
 CandidateLists::Gap CandidateLists::mean_gap() {
   double gap = 0.0, magnitude = 0.0;
   std::int64_t counted = 0;
@@ -74,6 +111,21 @@ CandidateLists::Gap CandidateLists::mean_gap() {
   }
   const auto count = static_cast<double>(counted);
   return {gap / count, magnitude / count};
+}
+
+double CandidateLists::mean_spread() const {
+  double sum = 0.0;
+  for (Index i = 0; i < costs_.rows(); ++i) {
+    const List list = of(i);
+    double least = kInfinity, greatest = -kInfinity;
+    for (int k = 0; k < list.size; ++k) {
+      if (list.cost[k] == kInfinity) continue;
+      least = std::min(least, list.cost[k]);
+      greatest = std::max(greatest, list.cost[k]);
+    }
+    if (least < greatest) sum += greatest - least;
+  }
+  return sum / costs_.rows();
 }
 
 void CandidateLists::sample() {
@@ -133,12 +185,16 @@ void CandidateLists::lengthen(Index i) {
   std::sort(found.begin(), found.end(),
             [](const Entry& a, const Entry& b) { return a.col < b.col; });
   LongList list;
-  list.col.resize((found.size() + 7) / 8 * 8, 0);
-  list.cost.resize(list.col.size(), kInfinity);
-  for (std::size_t k = 0; k < found.size(); ++k) {
-    list.col[k] = found[k].col;
-    list.cost[k] = cost[found[k].col];
+  for (const Entry& entry : found) {
+    list.col.push_back(entry.col);
+    list.cost.push_back(cost[entry.col]);
   }
+  set_long(i, std::move(list), bound);
+}
+
+void CandidateLists::set_long(Index i, LongList list, double bound) {
+  list.col.resize((list.col.size() + 7) / 8 * 8, 0);
+  list.cost.resize(list.col.size(), kInfinity);
   long_[i] = std::move(list);
   size_[i] = kLong;
   bound_[i] = bound;

@@ -67,6 +67,14 @@ class CandidateLists {
   // The best of a row at price zero as a list of one, bounded by the second best.
   void adopt(Index i, const RowMinima& minima);
 
+  // At price zero, a list of all costs below the bound, at most `most`; budget_spent if there are
+  // more of them.
+  Progress list_below(Index i, double bound, std::size_t most);
+
+  // Column prices from the lists: v_j = min_i (c_ij - min_k c_ik), shifted so that none is above
+  // zero; columns that no list holds take the greatest.
+  void reduce_columns();
+
   // Makes the list again at present prices.
   void rescan(Index i);
 
@@ -90,6 +98,9 @@ class CandidateLists {
   };
   Gap mean_gap();
 
+  // Mean over the rows of the greatest finite cost of a list less the least.
+  double mean_spread() const;
+
   // Sees to it that 64 rows all over the matrix have lists of more than one.
   void sample();
 
@@ -98,6 +109,9 @@ class CandidateLists {
     std::vector<double> cost;
     std::vector<Index> col;
   };
+
+  // Fills the list up to a multiple of 8.
+  void set_long(Index i, LongList list, double bound);
 
   CandidateRow slot(Index i) {
     const std::int64_t at = std::int64_t{kListCapacity} * i;

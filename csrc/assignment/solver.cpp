@@ -19,6 +19,7 @@ namespace bmatch {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr std::int64_t kUnlimited = std::numeric_limits<std::int64_t>::max();
 
 // From this many entries on, starting threads pays.
@@ -56,10 +57,11 @@ class Solver {
   bool first_pass();
   bool list_pass(Index first);
   bool few_values() const;
-  bool mostly_forbidden() const;
+  double never() const;
+  bool solve_sparse(double never);
   bool column_start();
   bool dense_finish(std::int64_t sweeps);
-  bool reduce_and_augment(std::int64_t bids, ListPaths::Budget budget);
+  bool reduce_and_augment(std::int64_t bids, ListPaths::Budget budget, double never = kInfinity);
   bool auction();
   bool augment_free(ListPaths::Budget& budget);
   bool dense_attempt(bool rows_agree = false);
@@ -276,10 +278,11 @@ bool Solver::augment_free(ListPaths::Budget& budget) {
 }
 
 // Row reduction and paths from present prices, which keep every matched edge tight.
-bool Solver::reduce_and_augment(std::int64_t bids, ListPaths::Budget budget) {
+bool Solver::reduce_and_augment(std::int64_t bids, ListPaths::Budget budget, double never) {
   {
     PhaseTimer timer(stats_.auction_seconds);
     Auction auction(matching_, *lists_, stats_, interrupted_);
+    if (never < kInfinity) auction.set_scale(lists_->mean_spread(), never);
     finished(auction.row_reduction(bids));
     if (solution_.status == Status::interrupted) return true;
     solution_.status = Status::optimal;  // a row without finite cost: the paths name it
@@ -361,9 +364,9 @@ bool Solver::solve_warm() {
   return reduce_and_augment(12 * n, {20 * n, kUnlimited}) || auction();
 }
 
-// Most entries are equal and the largest, "never" as it were, and several lower ones stand between
-// them: prices climb as far as those entries, and auctions and lists with them.
-bool Solver::mostly_forbidden() const {
+// The largest entry of a sample, if most entries are equal to it, "never" as it were, and more than
+// a few lower ones stand between them; NaN otherwise.
+double Solver::never() const {
   constexpr Index kSample = 64;
   std::vector<double> seen;
   auto most_are_largest = [&seen] {
@@ -372,18 +375,35 @@ bool Solver::mostly_forbidden() const {
     return 4 * count >= 3 * static_cast<std::ptrdiff_t>(seen.size());
   };
   for (Index j = 0; j < std::min(kSample, cols_); ++j) seen.push_back(costs_.cost(0, j));
-  if (!most_are_largest()) return false;  // as good as always: whole rows are read for few others
+  if (!most_are_largest()) return kNan;  // as good as always: whole rows are read for few others
   seen.clear();
   for (const Index i : {rows_ / 3, rows_ / 2}) {
-    for (Index j = 0; j < cols_; ++j) {
-      const double c = costs_.cost(i, j);
-      if (std::isnan(c)) return false;
-      seen.push_back(c);
-    }
+    for (Index j = 0; j < cols_; ++j) seen.push_back(costs_.cost(i, j));
   }
-  if (!most_are_largest()) return false;
+  if (!most_are_largest()) return kNan;
   std::sort(seen.begin(), seen.end());
-  return std::unique(seen.begin(), seen.end()) - seen.begin() > 4;
+  const bool few = std::unique(seen.begin(), seen.end()) - seen.begin() <= 4;
+  return few ? kNan : *std::max_element(seen.begin(), seen.end());
+}
+
+// Lists of all entries below `never`, so that prices climb no further before the rest counts; false
+// if that came to nothing.
+bool Solver::solve_sparse(double never) {
+  {
+    PhaseTimer timer(stats_.first_pass_seconds);
+    lists_ = std::make_unique<CandidateLists>(costs_, matching_, stats_);
+    const auto most = static_cast<std::size_t>(cols_ / 8);
+    for (Index i = 0; i < rows_; ++i) {
+      if (i % 64 == 0 && interrupted_()) return finished(Progress::interrupted);
+      const Progress progress = lists_->list_below(i, never, most);
+      if (progress == Progress::budget_spent) return false;
+      if (progress != Progress::done) return finished(progress);
+    }
+    if (square()) lists_->reduce_columns();
+  }
+  Auction(matching_, *lists_, stats_, interrupted_).claim_tight();
+  const std::int64_t n = rows_;
+  return reduce_and_augment(12 * n, {kUnlimited, 4 * n}, never);
 }
 
 void Solver::solve_large() {
@@ -393,7 +413,12 @@ void Solver::solve_large() {
     matching_ = Matching(rows_, cols_);
     lists_.reset();
   }
-  if (square() && mostly_forbidden() && dense_attempt()) return;
+  if (const double most = never(); most == most) {
+    if (solve_sparse(most)) return;
+    matching_ = Matching(rows_, cols_);
+    lists_.reset();
+    if (square() && dense_attempt()) return;
+  }
   if (few_values()) {
     PhaseTimer timer(stats_.path_seconds);
     DensePaths paths(costs_, matching_, stats_, interrupted_);
