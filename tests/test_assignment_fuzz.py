@@ -36,6 +36,7 @@ FAMILIES = {
     "mostly forbidden": lambda r, n, m: np.where(
         r.random((n, m)) < 0.1, r.integers(1, 99, (n, m)) + r.integers(0, 99, m), 2.0**31
     ),
+    "sparse": lambda r, n, m: np.where(r.random((n, m)) < 0.03, r.random((n, m)), 1e6),
     "identity": lambda r, n, m: 1.0 - np.eye(n, m)[r.permutation(n)],
 }
 

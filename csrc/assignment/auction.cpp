@@ -3,6 +3,30 @@
 #include <algorithm>
 
 namespace bmatch {
+namespace {
+
+// How many rows are looked at when one has to be read again.
+constexpr Index kLookAhead = 64;
+
+}  // namespace
+
+// The best of row i.  If it has to be read again, so are those of the next rows, row_after(0), ...,
+// that will have to be, too: together they are read in less time, and their bounds stay true while
+// prices fall until it is their turn.
+template <typename F>
+ListBest Auction::best(Index i, std::int64_t more, F row_after) {
+  ListBest b, other;
+  while (!lists_.look(i, b)) {
+    Index rows[kChunk] = {i};
+    int count = 1;
+    for (Index k = 0; k < std::min<std::int64_t>(more, kLookAhead) && count < kChunk; ++k) {
+      const Index row = row_after(k);
+      if (!lists_.look(row, other)) rows[count++] = row;
+    }
+    lists_.rescan(rows, count);
+  }
+  return b;
+}
 
 // A free column of the list whose reduced cost is `best`, or kNone.
 Index Auction::free_tied_column(Index i, double best) const {
@@ -22,7 +46,7 @@ void Auction::claim_tight() {
   const auto rows = static_cast<Index>(matching_.col_of_row.size());
   for (Index i = 0; i < rows; ++i) {
     if (matching_.col_of_row[i] != kNone) continue;
-    const ListBest b = lists_.best(i);
+    const ListBest b = best(i, rows - i - 1, [&](Index k) { return i + 1 + k; });
     if (b.col == kNone) continue;
     const Index j =
         matching_.row_of_col[b.col] == kNone ? b.col : free_tied_column(i, b.best);
@@ -43,7 +67,8 @@ Progress Auction::row_reduction(std::int64_t bids) {
       if (bids-- <= 0) return Progress::budget_spent;
       if (bids % 1024 == 0 && interrupted_()) return Progress::interrupted;
       ++stats_.bids;
-      const ListBest b = lists_.best(i);
+      const auto left = static_cast<std::int64_t>(stack.size());
+      const ListBest b = best(i, left, [&](Index k) { return stack[left - 1 - k]; });
       if (b.col == kNone) return Progress::infeasible;
       Index j = b.col;
       const double price = matching_.v[j] - drop(b);
@@ -80,7 +105,10 @@ Progress Auction::phase(double epsilon, std::int64_t bids) {
     if (bids % 1024 == 0 && interrupted_()) return Progress::interrupted;
     ++stats_.bids;
     const Index i = queue[head];
-    const ListBest b = lists_.best(i);
+    const ListBest b = best(i, length - 1, [&](Index k) {
+      const Index at = head + 1 + k;
+      return queue[at >= rows ? at - rows : at];
+    });
     if (b.col == kNone) return Progress::infeasible;
     lists_.lower_price(b.col, matching_.v[b.col] - (drop(b) + epsilon));
     const Index displaced = matching_.match(i, b.col);
@@ -101,7 +129,7 @@ Progress Auction::free_unhappy(double epsilon) {
     if (i % 256 == 0 && interrupted_()) return Progress::interrupted;
     const Index j = matching_.col_of_row[i];
     if (j == kNone) continue;
-    const ListBest b = lists_.best(i);
+    const ListBest b = best(i, rows - i - 1, [&](Index k) { return i + 1 + k; });
     if (lists_.cost(i, j) - matching_.v[j] > b.best + epsilon) matching_.unmatch(i);
   }
   return Progress::done;

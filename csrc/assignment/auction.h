@@ -47,6 +47,8 @@ class Auction {
   std::int64_t free_rows() const;
 
  private:
+  template <typename F>
+  ListBest best(Index i, std::int64_t more, F row_after);
   Index free_tied_column(Index i, double best) const;
   double drop(const ListBest& b) const {
     const double most = b.second - b.best;

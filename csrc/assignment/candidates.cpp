@@ -1,7 +1,9 @@
 #include "candidates.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <numeric>
 
 namespace bmatch {
 namespace {
@@ -11,7 +13,8 @@ constexpr std::uint8_t kLong = 255;  // in size_: the list has outgrown its slot
 
 }  // namespace
 
-CandidateLists::CandidateLists(const RowScanner& costs, Matching& matching, Stats& stats)
+CandidateLists::CandidateLists(const RowScanner& costs, Matching& matching, Stats& stats,
+                               Team& team)
     : costs_(costs),
       matching_(matching),
       stats_(stats),
@@ -21,7 +24,8 @@ CandidateLists::CandidateLists(const RowScanner& costs, Matching& matching, Stat
       size_(costs.rows(), 0),
       bound_(costs.rows(), -kInfinity),
       rounded_(padded(costs.cols()), 0.0f),
-      scratch_(costs.scratch()) {
+      team_(team) {
+  for (int k = 0; k < team.threads(); ++k) scratch_.push_back(costs.scratch());
   prices_changed(true);
 }
 
@@ -37,17 +41,24 @@ CandidateLists::List CandidateLists::of(Index i) const {
 bool CandidateLists::scan(Index first, int count, RowScanner::Scratch& scratch) {
   PriceView prices;
   if (magnitude_ > 0.0) {  // a scan at prices takes the costs for valid: this one looks first
-    RowMinima minima[kGroup];
+    RowMinima minima[kChunk];
     costs_.minima(first, count, minima, scratch);
     if (!std::all_of(minima, minima + count, [](const RowMinima& m) { return m.valid; })) {
       return false;
     }
     prices = {matching_.v.data(), rounded_.data(), magnitude_};
   }
-  CandidateRow made[kGroup];
-  for (int k = 0; k < count; ++k) made[k] = slot(first + k);
-  costs_.candidates(first, count, prices, made, scratch);
-  for (int k = 0; k < count; ++k) keep(first + k, made[k]);
+  Index rows[kChunk];
+  std::iota(rows, rows + count, first);
+  return remake(rows, count, prices, scratch);
+}
+
+bool CandidateLists::remake(const Index* rows, int count, PriceView prices,
+                            RowScanner::Scratch& scratch) {
+  CandidateRow made[kChunk];
+  for (int k = 0; k < count; ++k) made[k] = slot(rows[k]);
+  costs_.candidates(rows, count, prices, made, scratch);
+  for (int k = 0; k < count; ++k) keep(rows[k], made[k]);
   return std::all_of(made, made + count, [](const CandidateRow& row) { return row.valid; });
 }
 
@@ -63,7 +74,7 @@ void CandidateLists::adopt(Index i, const RowMinima& minima) {
 
 Progress CandidateLists::list_below(Index i, double bound, std::size_t most) {
   ++stats_.row_reads;
-  const double* cost = costs_.row(i, scratch_.row());
+  const double* cost = costs_.row(i, scratch_[0].row());
   LongList list;
   for (Index j = 0; j < costs_.cols(); ++j) {
     if (cost[j] >= bound) continue;
@@ -135,13 +146,23 @@ void CandidateLists::sample() {
   }
 }
 
-void CandidateLists::rescan(Index i) {
-  ++stats_.row_reads;
-  ++stats_.rescans;
-  CandidateRow made = slot(i);
-  costs_.candidates(i, 1, {matching_.v.data(), rounded_.data(), magnitude_}, &made, scratch_);
-  if (size_[i] == kLong) long_.erase(i);
-  keep(i, made);
+void CandidateLists::rescan(const Index* rows, int count) {
+  stats_.row_reads += count;
+  stats_.rescans += count;
+  for (int k = 0; k < count; ++k) {
+    if (size_[rows[k]] == kLong) long_.erase(rows[k]);
+  }
+  const PriceView prices{matching_.v.data(), rounded_.data(), magnitude_};
+  if (count < 2 * kGroup || team_.threads() == 1) {
+    remake(rows, count, prices, scratch_[0]);
+    return;
+  }
+  std::atomic<int> next{0};
+  team_.run([&](int thread) {
+    for (int k; (k = next.fetch_add(kGroup, std::memory_order_relaxed)) < count;) {
+      remake(rows + k, std::min(kGroup, count - k), prices, scratch_[thread]);
+    }
+  });
 }
 
 void CandidateLists::lengthen(Index i) {
@@ -153,7 +174,7 @@ void CandidateLists::lengthen(Index i) {
     bool operator<(const Entry& b) const { return value != b.value ? value < b.value : col < b.col; }
   };
   const Index cols = costs_.cols();
-  const double* cost = costs_.row(i, scratch_.row());
+  const double* cost = costs_.row(i, scratch_[0].row());
   const double* v = matching_.v.data();
   Index wanted = 2 * std::max<Index>(of(i).size, kListCapacity);
   if (wanted >= cols / 4) wanted = cols;

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "matching.h"
+#include "parallel.h"
 #include "row_scanner.h"
 #include "stats.h"
 
@@ -30,23 +31,25 @@ class CandidateLists {
     double bound;
   };
 
-  CandidateLists(const RowScanner& costs, Matching& matching, Stats& stats);
+  CandidateLists(const RowScanner& costs, Matching& matching, Stats& stats, Team& team);
 
   List of(Index i) const;
 
-  // The exact best of row i at present prices, its lowest column in the list, and a value that
-  // no other column falls below, exact if at most the bound.  Reads the row if need be.
-  // best is infinite if the row has no finite cost.
+  // The best of row i at present prices, its lowest column in the list, and a value that no other
+  // column falls below; best is infinite if the row has no finite cost.  False if the row has to be
+  // read again first.
+  bool look(Index i, ListBest& b) const {
+    const List list = of(i);
+    b = kernels_.list_best(list.cost, list.col, list.size, matching_.v.data());
+    if (b.second > list.bound) b.second = list.bound;
+    return b.best <= list.bound;
+  }
+
+  // The same, read again if need be.
   ListBest best(Index i) {
-    while (true) {
-      const List list = of(i);
-      ListBest b = kernels_.list_best(list.cost, list.col, list.size, matching_.v.data());
-      if (b.best <= list.bound) {
-        b.second = b.second < list.bound ? b.second : list.bound;
-        return b;
-      }
-      rescan(i);
-    }
+    ListBest b;
+    while (!look(i, b)) rescan(i);
+    return b;
   }
 
   // c_ij; cheap for a listed column.
@@ -60,8 +63,8 @@ class CandidateLists {
     return costs_.cost(i, j);
   }
 
-  // Makes the lists of some rows (count <= kGroup) at present prices, in any thread, for a pass
-  // over all rows; false if a cost is NaN or -infinity.  Counts nothing.
+  // Makes the lists of up to kChunk rows at present prices, in any thread, for a pass over all rows;
+  // false if a cost is NaN or -infinity.  Counts nothing.
   bool scan(Index first, int count, RowScanner::Scratch& scratch);
 
   // The best of a row at price zero as a list of one, bounded by the second best.
@@ -75,8 +78,9 @@ class CandidateLists {
   // zero; columns that no list holds take the greatest.
   void reduce_columns();
 
-  // Makes the list again at present prices.
-  void rescan(Index i);
+  // Makes lists again at present prices; of up to kChunk rows in all threads at once.
+  void rescan(Index i) { rescan(&i, 1); }
+  void rescan(const Index* rows, int count);
 
   // Makes the list again at present prices, at least twice as long.
   void lengthen(Index i);
@@ -110,6 +114,8 @@ class CandidateLists {
     std::vector<Index> col;
   };
 
+  bool remake(const Index* rows, int count, PriceView prices, RowScanner::Scratch& scratch);
+
   // Fills the list up to a multiple of 8.
   void set_long(Index i, LongList list, double bound);
 
@@ -136,7 +142,8 @@ class CandidateLists {
   std::unordered_map<Index, LongList> long_;
   std::vector<float> rounded_;       // [padded cols], prices in float32
   double magnitude_ = 0.0;
-  RowScanner::Scratch scratch_;
+  Team& team_;
+  std::vector<RowScanner::Scratch> scratch_;  // one a thread
 };
 
 }  // namespace bmatch

@@ -304,13 +304,11 @@ template <typename T, int kRows>
 void candidates_of(const RowGroup<T>& group, Index cols, CostBits<T> bits, PriceView prices,
                    float* cells, CandidateRow* out) {
   Row<T> row[kRows];
-  for (int r = 0; r < kRows; ++r) row[r] = Row<T>(group.first + r * group.stride, cols, bits);
+  for (int r = 0; r < kRows; ++r) row[r] = Row<T>(group.row[r], cols, bits);
   const Index whole = row[0].whole(), count = cells_of(cols);
   // Rows start at different columns: those that tie everywhere then list different ones.
   const Index blocks = std::max(cols / kCellBlock, Index{1});
-  auto start = [&](int r) { return (group.index + r) % blocks * kCellBlock; };
-  // Where the next group begins, most likely.
-  auto ahead = [&](int r) { return group.first + (r + (kRows > 1 ? kRows : 0)) * group.stride; };
+  auto start = [&](int r) { return group.index[r] % blocks * kCellBlock; };
   NanFlag nan;
   if (prices.v == nullptr) {
     auto scan = [&](auto stand_in) {
@@ -319,7 +317,7 @@ void candidates_of(const RowGroup<T>& group, Index cols, CostBits<T> bits, Price
       fill_cells<true, kRows>(s, cols, whole, cells, nan);
       const bool valid = !nan.any();
       for (int r = 0; r < kRows; ++r) {
-        collect(s[r], row[r], cells + r * count, 0.0, true, start(r), ahead(r), out[r]);
+        collect(s[r], row[r], cells + r * count, 0.0, true, start(r), group.ahead[r], out[r]);
         out[r].valid &= valid;
       }
     };
@@ -338,7 +336,7 @@ void candidates_of(const RowGroup<T>& group, Index cols, CostBits<T> bits, Price
       fill_cells<false, kRows>(s, cols, whole, cells, nan);
       for (int r = 0; r < kRows; ++r) {
         done[r] = collect(s[r], row[r], cells + r * count, prices.magnitude, false, start(r),
-                          ahead(r), out[r]);
+                          group.ahead[r], out[r]);
       }
     }
   }
@@ -346,7 +344,7 @@ void candidates_of(const RowGroup<T>& group, Index cols, CostBits<T> bits, Price
     if (done[r]) continue;
     const LowerStandIn<T, true> s{&row[r], prices.v};
     fill_cells<false, 1>(&s, cols, whole, cells, nan);
-    collect(s, row[r], cells, 0.0, true, start(r), ahead(r), out[r]);
+    collect(s, row[r], cells, 0.0, true, start(r), group.ahead[r], out[r]);
   }
 }
 
@@ -359,8 +357,8 @@ void candidates(const RowGroup<T>& group, Index cols, CostBits<T> bits, PriceVie
     return;
   }
   for (int r = 0; r < group.count; ++r) {
-    candidates_of<T, 1>({group.first + r * group.stride, 0, 1, group.index + r}, cols, bits, prices,
-                        room, out + r);
+    const RowGroup<T> one{1, {group.row[r]}, {group.index[r]}, {group.ahead[r]}};
+    candidates_of<T, 1>(one, cols, bits, prices, room, out + r);
   }
 }
 

@@ -1,20 +1,30 @@
 #include "dense_scanner.h"
 
+#include <algorithm>
+
 namespace bmatch {
 
-// Rows as they are stored, each contiguous.
+// Row i as it is stored, contiguous; in `room` [cols] unless it is so in the matrix.
 template <typename T>
-RowGroup<T> DenseScanner<T>::stored(Index first, int count, Scratch& scratch) const {
-  const T* x = view_.data + first * view_.row_stride;
-  if (view_.col_stride == 1) return {x, view_.row_stride, count, first};
-  const auto stride = reinterpret_cast<T*>(scratch.row(1)) - reinterpret_cast<T*>(scratch.row(0));
-  T* const copy = reinterpret_cast<T*>(scratch.row());
-  for (int k = 0; k < count; ++k) {
-    for (std::int64_t j = 0; j < view_.cols; ++j) {
-      copy[k * stride + j] = x[k * view_.row_stride + j * view_.col_stride];
-    }
+const T* DenseScanner<T>::stored(Index i, T* room) const {
+  const T* x = view_.data + i * view_.row_stride;
+  if (view_.col_stride == 1) return x;
+  for (std::int64_t j = 0; j < view_.cols; ++j) room[j] = x[j * view_.col_stride];
+  return room;
+}
+
+// The first kGroup of the rows, and where the next ones lie or, after the last, those behind them.
+template <typename T>
+RowGroup<T> DenseScanner<T>::group(const Index* rows, int count, Scratch& scratch) const {
+  RowGroup<T> out{};
+  out.count = std::min(count, kGroup);
+  for (int k = 0; k < out.count; ++k) {
+    out.index[k] = rows[k];
+    out.row[k] = stored(rows[k], reinterpret_cast<T*>(scratch.row(k)));
+    const Index next = k + kGroup < count ? rows[k + kGroup] : rows[k] + kGroup;
+    out.ahead[k] = view_.data + std::min<Index>(next, this->rows() - 1) * view_.row_stride;
   }
-  return {copy, stride, count, first};
+  return out;
 }
 
 template <typename T>
@@ -37,13 +47,21 @@ Progress DenseScanner<T>::solve_small(SmallProblem& problem) const {
 
 template <typename T>
 void DenseScanner<T>::minima(Index first, int count, RowMinima* out, Scratch& scratch) const {
-  scans_.minima(stored(first, count, scratch), cols(), bits_, scratch.cells(), out);
+  for (int k = 0; k < count; k += kGroup) {
+    const Index i = first + k;
+    const Index rows[] = {i, i + 1, i + 2, i + 3};
+    scans_.minima(group(rows, std::min(count - k, kGroup), scratch), cols(), bits_,
+                  scratch.cells(), out + k);
+  }
 }
 
 template <typename T>
-void DenseScanner<T>::candidates(Index first, int count, PriceView prices, CandidateRow* out,
+void DenseScanner<T>::candidates(const Index* rows, int count, PriceView prices, CandidateRow* out,
                                  Scratch& scratch) const {
-  scans_.candidates(stored(first, count, scratch), cols(), bits_, prices, scratch.cells(), out);
+  for (int k = 0; k < count; k += kGroup) {
+    scans_.candidates(group(rows + k, count - k, scratch), cols(), bits_, prices, scratch.cells(),
+                      out + k);
+  }
 }
 
 template <typename T>

@@ -23,7 +23,7 @@ class DenseScanner final : public RowScanner {
 
   Progress solve_small(SmallProblem& problem) const override;
   void minima(Index first, int count, RowMinima* out, Scratch& scratch) const override;
-  void candidates(Index first, int count, PriceView prices, CandidateRow* out,
+  void candidates(const Index* rows, int count, PriceView prices, CandidateRow* out,
                   Scratch& scratch) const override;
   BestTwo best_two(Index i, const double* v, const std::uint8_t* free,
                    Scratch& scratch) const override;
@@ -32,8 +32,11 @@ class DenseScanner final : public RowScanner {
   void lower(Index i, double u, double* least, Scratch& scratch) const override;
 
  private:
-  RowGroup<T> stored(Index first, int count, Scratch& scratch) const;
-  const T* stored(Index i, Scratch& scratch) const { return stored(i, 1, scratch).first; }
+  const T* stored(Index i, T* room) const;
+  const T* stored(Index i, Scratch& scratch) const {
+    return stored(i, reinterpret_cast<T*>(scratch.row()));
+  }
+  RowGroup<T> group(const Index* rows, int count, Scratch& scratch) const;
 
   CostView<T> view_;
   CostBits<T> bits_;

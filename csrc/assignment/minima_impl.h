@@ -79,7 +79,7 @@ void minima_of(const RowGroup<T>& group, Index cols, CostBits<T> bits, T* cells,
   const V inf = V::all(std::numeric_limits<T>::infinity());
   const Index count = Cells<T>::count(cols);
   const T* data[kRows];
-  for (int r = 0; r < kRows; ++r) data[r] = group.first + r * group.stride;
+  for (int r = 0; r < kRows; ++r) data[r] = group.row[r];
   NanFlag nan;
   Index j = 0, k = 0;
   for (; j + kBlock <= cols; j += kBlock, k += kL) {
@@ -122,7 +122,7 @@ void minima(const RowGroup<T>& group, Index cols, CostBits<T> bits, double* cell
     return;
   }
   for (int r = 0; r < group.count; ++r) {
-    minima_of<T, 1>({group.first + r * group.stride, 0, 1, group.index + r}, cols, bits, room,
-                    out + r);
+    const RowGroup<T> one{1, {group.row[r]}, {group.index[r]}, {group.ahead[r]}};
+    minima_of<T, 1>(one, cols, bits, room, out + r);
   }
 }

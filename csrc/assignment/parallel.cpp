@@ -7,7 +7,7 @@ namespace {
 
 // Rounds of one pass follow one another within microseconds: looking for the next one a while
 // costs less than going to sleep and being woken.
-constexpr int kLooks = 20000;
+constexpr int kLooks = 200000;
 
 }  // namespace
 

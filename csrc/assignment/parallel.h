@@ -41,19 +41,17 @@ class Team {
   bool over_ = false;
 };
 
-// Calls f(first, count, scratch) for groups of up to kGroup rows from begin to end, 16 rows at a
-// time to whichever thread is idle.
+// Calls f(first, count, scratch) for chunks of up to kChunk rows from begin to end, each in whichever
+// thread is idle.
+constexpr int kChunk = 16;
 template <typename F>
 void parallel_rows(const RowScanner& costs, Team& team, Index begin, Index end, F f) {
-  constexpr Index kChunk = 16;
   std::atomic<std::int64_t> next{begin};
   team.run([&](int) {
     RowScanner::Scratch scratch = costs.scratch();
     for (std::int64_t first; (first = next.fetch_add(kChunk, std::memory_order_relaxed)) < end;) {
       const auto stop = static_cast<Index>(std::min<std::int64_t>(first + kChunk, end));
-      for (auto i = static_cast<Index>(first); i < stop; i += kGroup) {
-        f(i, std::min<int>(kGroup, stop - i), scratch);
-      }
+      f(static_cast<Index>(first), static_cast<int>(stop - first), scratch);
     }
   });
 }

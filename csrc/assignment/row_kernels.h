@@ -21,10 +21,10 @@ namespace bmatch {
 constexpr int kGroup = 4;
 template <typename T>
 struct RowGroup {
-  const T* first;
-  std::int64_t stride;  // from row to row
-  int count;            // at most kGroup
-  Index index;          // of the first row in the matrix
+  int count;
+  const T* row[kGroup];
+  Index index[kGroup];     // in the matrix
+  const T* ahead[kGroup];  // what is likely to be read next, in place of each
 };
 // Doubles that `cells` of a scan must have room for.
 inline std::int64_t cell_room(Index cols) { return cols / 2 + 64; }

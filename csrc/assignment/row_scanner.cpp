@@ -21,16 +21,17 @@ Progress RowScanner::solve_small(SmallProblem& problem) const {
 
 void RowScanner::minima(Index first, int count, RowMinima* out, Scratch& scratch) const {
   for (int k = 0; k < count; ++k) {
-    const RowGroup<double> one{row(first + k, scratch.row()), 0, 1, first + k};
-    scans().minima(one, cols(), {}, scratch.cells(), out + k);
+    const double* costs = row(first + k, scratch.row());
+    scans().minima({1, {costs}, {first + k}, {costs}}, cols(), {}, scratch.cells(), out + k);
   }
 }
 
-void RowScanner::candidates(Index first, int count, PriceView prices, CandidateRow* out,
+void RowScanner::candidates(const Index* rows, int count, PriceView prices, CandidateRow* out,
                             Scratch& scratch) const {
   for (int k = 0; k < count; ++k) {
-    const RowGroup<double> one{row(first + k, scratch.row()), 0, 1, first + k};
-    scans().candidates(one, cols(), {}, prices, scratch.cells(), out + k);
+    const double* costs = row(rows[k], scratch.row());
+    scans().candidates({1, {costs}, {rows[k]}, {costs}}, cols(), {}, prices, scratch.cells(),
+                       out + k);
   }
 }
 

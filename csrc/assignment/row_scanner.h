@@ -45,9 +45,9 @@ class RowScanner {
   // Solves the whole problem by the small solver (small.h).
   virtual Progress solve_small(SmallProblem& problem) const;
 
-  // The scans of row_kernels.h, on rows first, first + 1, ... (count <= kGroup) or on row i.
+  // The scans of row_kernels.h, on rows first, first + 1, ..., on any rows, or on row i.
   virtual void minima(Index first, int count, RowMinima* out, Scratch& scratch) const;
-  virtual void candidates(Index first, int count, PriceView prices, CandidateRow* out,
+  virtual void candidates(const Index* rows, int count, PriceView prices, CandidateRow* out,
                           Scratch& scratch) const;
   virtual BestTwo best_two(Index i, const double* v, const std::uint8_t* free,
                            Scratch& scratch) const;

@@ -205,7 +205,7 @@ bool Solver::first_pass() {
     separated = collisions <= 3 || collisions <= end / 64;
   }
   if (collisions == 0) return true;
-  lists_ = std::make_unique<CandidateLists>(costs_, matching_, stats_);
+  lists_ = std::make_unique<CandidateLists>(costs_, matching_, stats_, team());
   for (Index i = 0; i < end; ++i) lists_->adopt(i, minima_[i]);
   minima_.clear();
   if (!list_pass(end)) return false;
@@ -357,7 +357,7 @@ bool Solver::solve_warm() {
     greatest = std::max(greatest, price);
   }
   for (Index j = 0; j < cols_; ++j) matching_.v[j] = given[j] - greatest;
-  lists_ = std::make_unique<CandidateLists>(costs_, matching_, stats_);
+  lists_ = std::make_unique<CandidateLists>(costs_, matching_, stats_, team());
   if (!list_pass(0)) return true;
   Auction(matching_, *lists_, stats_, interrupted_).claim_tight();
   const std::int64_t n = rows_;
@@ -391,7 +391,7 @@ double Solver::never() const {
 bool Solver::solve_sparse(double never) {
   {
     PhaseTimer timer(stats_.first_pass_seconds);
-    lists_ = std::make_unique<CandidateLists>(costs_, matching_, stats_);
+    lists_ = std::make_unique<CandidateLists>(costs_, matching_, stats_, team());
     const auto most = static_cast<std::size_t>(cols_ / 8);
     for (Index i = 0; i < rows_; ++i) {
       if (i % 64 == 0 && interrupted_()) return finished(Progress::interrupted);
