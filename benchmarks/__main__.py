@@ -12,6 +12,7 @@ for variable in ("BMATCH_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"
 
 BENCHMARKS = {
     "assignment": "the assignment solver beside every other one on PyPI",
+    "threads": "several threads: one large problem, and batches of small ones",
     "correlation": "correlation matrices beside torch's, on the CPU or a GPU",
 }
 

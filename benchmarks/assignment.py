@@ -8,11 +8,9 @@ import datetime
 import importlib.metadata
 import importlib.util
 import math
-import platform
 import statistics
-import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,17 +18,19 @@ import numpy as np
 import numpy.typing as npt
 
 import bmatch
-from benchmarks import cases, smollm2
+from benchmarks import cases, provenance, smollm2
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "assignment.csv"
-PLOT = HERE / "results" / "assignment.svg"
-README = HERE / "README.md"
+RESULTS = Path(__file__).parent / "results" / "assignment.csv"
+PLOT = RESULTS.with_suffix(".svg")
 COLUMNS = [
     *("date", "commit", "machine", "family", "rows", "cols", "dtype"),
     *("solver", "version", "seconds", "rounds", "excess"),
 ]
 OURS = "bmatch"
+READ = "one read"  # NumPy's maximum of the matrix: no solver can do with less than a read
+EXACT = 1e-12  # excess of an objective over the best, relative: what is above is not optimal
+READ = "one read"  # NumPy's maximum of the matrix: no solver can do with less than one read
+INEXACT = 1e-12  # excess of an objective, relative to the best
 SLOWEST = 4.0  # seconds a call: peers that would need more are not asked
 
 Columns = npt.NDArray[np.integer[Any]]
@@ -76,8 +76,14 @@ def _bmatch(c: cases.Matrix) -> Columns:
     return bmatch.linear_sum_assignment(c)[1]
 
 
+def _read(c: cases.Matrix) -> Columns:
+    c.max()
+    return np.arange(0)
+
+
 SOLVERS: dict[str, Callable[[cases.Matrix], Columns]] = {
     OURS: _bmatch,
+    READ: _read,
     "scipy": _scipy,
     "laprust": _laprust,
     "lapcpp": _lapcpp,
@@ -138,12 +144,12 @@ def measure(case: Case, seed: int, solvers: Iterable[str]) -> dict[str, dict[str
         begin = time.perf_counter()
         answers = [np.asarray(SOLVERS[name](c)) for c in matrices]
         first = (time.perf_counter() - begin) / count
-        for c, col in zip(matrices, answers, strict=True):
+        for c, col in zip(matrices, answers, strict=True) if name != READ else ():
             rows = np.arange(case.rows)
             if case.rows > case.cols:  # the column of matched rows only
                 rows = _rows_of(name, c)
             total += math.fsum(c[rows, col].astype(np.float64))
-        objectives[name] = total
+        objectives[name] = total if name != READ else math.inf
         times[name] = [first if first > 0.5 else run(name)]  # long calls count from the first
         wanted[name] = 1 if first > 2.0 else 3 if first > 0.2 else 7 if first > 2e-3 else 15
     for k in range(1, max(wanted.values())):
@@ -156,7 +162,7 @@ def measure(case: Case, seed: int, solvers: Iterable[str]) -> dict[str, dict[str
         name: {
             "seconds": statistics.median(times[name]),
             "rounds": len(times[name]),
-            "excess": (objectives[name] - best) / scale,
+            "excess": (objectives[name] - best) / scale if name != READ else 0.0,
         }
         for name in times
     }
@@ -178,8 +184,7 @@ def _rows_of(name: str, c: cases.Matrix) -> Columns:
 def run(selected: list[Case], seed: int, solvers: list[str]) -> None:
     """Measures, and appends every case to the results as soon as it is done."""
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M")
-    commit = _output("git", "rev-parse", "--short", "HEAD")
-    machine = f"{_processor()}, {platform.system()}, Python {platform.python_version()}"
+    commit, machine = provenance.commit(), provenance.machine()
     last: dict[tuple[str, str], tuple[int, float]] = {}
     fresh = not RESULTS.exists()
     RESULTS.parent.mkdir(exist_ok=True)
@@ -193,7 +198,7 @@ def run(selected: list[Case], seed: int, solvers: list[str]) -> None:
                 if name in SQUARE_ONLY and case.rows != case.cols:
                     continue
                 n0, seconds = last.get((name, case.family), (case.rows, 0.0))
-                if name == OURS or seconds * (case.rows / n0) ** 3 <= SLOWEST:
+                if name in (OURS, READ) or seconds * (case.rows / n0) ** 3 <= SLOWEST:
                     asked.append(name)
             result = measure(case, seed, asked)
             for name, row in result.items():
@@ -208,16 +213,16 @@ def run(selected: list[Case], seed: int, solvers: list[str]) -> None:
                         "cols": case.cols,
                         "dtype": cases.dtype(case.family),
                         "solver": name,
-                        "version": importlib.metadata.version(name),
+                        "version": importlib.metadata.version("numpy" if name == READ else name),
                         "seconds": f"{row['seconds']:.4g}",
                         "rounds": row["rounds"],
                         "excess": f"{row['excess']:.2g}",
                     }
                 )
             file.flush()
-            peers = {k: v["seconds"] for k, v in result.items() if k != OURS}
+            peers = exact_peers(result)
             if peers:
-                best = min(peers, key=lambda name: peers[name])
+                best = min(peers, key=peers.__getitem__)
                 ours = result[OURS]
                 print(
                     f"{case.family:18s} {case.rows:5d} x {case.cols:<5d} "
@@ -225,6 +230,15 @@ def run(selected: list[Case], seed: int, solvers: list[str]) -> None:
                     f"{peers[best] / ours['seconds']:7.2f}x  excess {ours['excess']:.1g}",
                     flush=True,
                 )
+
+
+def exact_peers(group: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Seconds of the solvers that found an optimal assignment."""
+    return {
+        name: float(row["seconds"])
+        for name, row in group.items()
+        if name not in (OURS, READ) and float(row["excess"]) <= EXACT
+    }
 
 
 def latest() -> dict[tuple[str, int, int], dict[str, dict[str, str]]]:
@@ -249,7 +263,7 @@ def report() -> None:
         name: row["version"]
         for group in table.values()
         for name, row in group.items()
-        if name != OURS
+        if name not in (OURS, READ)
     }
     lines = [
         f"{rows[-1]['machine']}; commits {commits}, {rows[0]['date']} to {rows[-1]['date']} UTC; "
@@ -258,33 +272,27 @@ def report() -> None:
         "multiples of bmatch's time, so 2.0 is twice as slow as bmatch. -: not asked, because a "
         "smaller case",
         f"foretold more than {SLOWEST:.0f} s, or the shape is not supported. *: its answer is not "
-        "optimal (excess above 1e-6).",
+        f"optimal (a sum too large by more than {EXACT:g} of it), and it is no peer there.",
+        f"{READ}: NumPy's maximum of the matrix, which reads it once.",
         "",
-        "| family | shape | bmatch, ms | " + " | ".join(versions) + " | best peer |",
-        "|---|---|---|" + "---|" * (len(versions) + 1),
+        f"| family | shape | bmatch, ms | {READ} | " + " | ".join(versions) + " | best peer |",
+        "|---|---|---|---|" + "---|" * (len(versions) + 1),
     ]
     for (family, n, m), group in table.items():
         ours = float(group[OURS]["seconds"])
         cells = []
-        for name in versions:
+        for name in (READ, *versions):
             if name not in group:
                 cells.append("-")
                 continue
-            wrong = "*" if float(group[name]["excess"]) > 1e-6 else ""
+            wrong = "*" if float(group[name]["excess"]) > EXACT else ""
             cells.append(f"{float(group[name]['seconds']) / ours:.3g}{wrong}")
-        valid = [
-            float(row["seconds"]) / ours
-            for name, row in group.items()
-            if name != OURS and float(row["excess"]) <= 1e-6
-        ]
-        best = f"**{min(valid):.3g}**" if valid else "-"
+        peers = exact_peers(group).values()
+        best = f"**{min(peers) / ours:.3g}**" if peers else "-"
         lines.append(
             f"| {family} | {n} x {m} | {ours * 1e3:.4g} | " + " | ".join(cells) + f" | {best} |"
         )
-    text = README.read_text()
-    begin, end = "<!-- assignment: begin -->\n", "<!-- assignment: end -->"
-    head, tail = text.split(begin)[0], text.split(end)[1]
-    README.write_text(head + begin + "\n".join(lines) + "\n" + end + tail)
+    provenance.show("assignment", lines)
     plot(table)
 
 
@@ -311,7 +319,7 @@ def plot(table: dict[tuple[str, int, int], dict[str, dict[str, str]]]) -> None:
                 width = 2.5 if name == OURS else 1.0
                 axis.loglog(*zip(*points, strict=True), label=name, linewidth=width)
         for (f, n, m), group in table.items():
-            peers = [float(row["seconds"]) for name, row in group.items() if name != OURS]
+            peers = exact_peers(group).values()
             if f == family and n == m and peers:
                 ratio[n] = min(peers) / float(group[OURS]["seconds"])
         axis.set_title(family)
@@ -326,20 +334,6 @@ def plot(table: dict[tuple[str, int, int], dict[str, dict[str, str]]]) -> None:
     figure.savefig(PLOT, metadata={"Date": None})
 
 
-def _output(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=HERE)
-    return done.stdout.strip() or "unknown"
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
 def main(arguments: list[str]) -> None:
     """Measures and reports; ``--report`` only reports."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks assignment", description=__doc__)
@@ -351,9 +345,10 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--report", action="store_true", help="table and plot of what is there")
     options = parser.parse_args(arguments)
     if not options.report:
-        solvers = [name for name in SOLVERS if importlib.util.find_spec(name)]
+        solvers = [name for name in SOLVERS if name == READ or importlib.util.find_spec(name)]
         if options.solvers:
-            solvers = [OURS, *(s for s in options.solvers.split(",") if s != OURS)]
+            asked = options.solvers.split(",")
+            solvers = [name for name in solvers if name in (OURS, READ, *asked)]
         selected = suite(options.largest)
         if options.families:
             selected = [c for c in selected if c.family in options.families.split(",")]

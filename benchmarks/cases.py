@@ -34,6 +34,14 @@ def _distances(r: Rng, n: int, m: int) -> Matrix:
     return np.hypot(a[:, :1] - b[:, 0], a[:, 1:] - b[:, 1])
 
 
+def _sparse(r: Rng, n: int) -> Matrix:
+    """1% of the pairs, and one matching, cost something; the rest are "never", 2**31 - 1."""
+    possible = r.random((n, n)) < 0.01
+    possible[np.arange(n), r.permutation(n)] = True
+    cost = r.integers(0, 1000, (n, n)) + r.integers(0, 1000, (n, 1)) + r.integers(0, 1000, n)
+    return np.where(possible, cost, 2.0**31 - 1)
+
+
 # Square, float32 unless said, (rng, n) -> [n, n]: the families of the targets, then degenerate.
 SQUARE: dict[str, Callable[[Rng, int], Matrix]] = {
     "planted": lambda r, n: _correlation(r, n, 4 * n, 0.5),
@@ -63,6 +71,7 @@ DEGENERATE: dict[str, Callable[[Rng, int], Matrix]] = {
     "blocks": lambda r, n: np.repeat(
         np.repeat(r.random((n // 16, n // 16), dtype=np.float32), 16, axis=0), 16, axis=1
     ),
+    "sparse": _sparse,
     "uniform float64": lambda r, n: r.random((n, n)),
     "planted float64": lambda r, n: _correlation(r, n, 4 * n, 0.5).astype(np.float64),
 }

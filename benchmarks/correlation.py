@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -22,6 +20,7 @@ from typing import Any
 import torch
 
 import bmatch
+from benchmarks.provenance import commit, processor
 
 CPU_SHAPES = ((512, 32_768), (1024, 16_384), (2048, 8192))
 CUDA_SHAPES = (
@@ -172,16 +171,11 @@ def device_name(device: torch.device) -> str:
     """What the results file is named after."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device).replace(" ", "-")
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return (models[0] if models else platform.processor()).replace(" ", "-")
+    return processor().replace(" ", "-")
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
     """Columns that all rows share."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     try:
         import triton
 
@@ -194,7 +188,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "triton": version,
-        "commit": commit,
+        "commit": commit(),
         "date": datetime.now(UTC).date().isoformat(),
     }
 
