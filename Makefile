@@ -17,8 +17,8 @@ export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 STRESS_SECONDS ?= 1800
 ARM_CXX ?= aarch64-linux-gnu-g++
 ARM_RUN ?= qemu-aarch64
-ARM_OBJECTS = $(patsubst %.cpp,build/arm/%.o,$(wildcard csrc/assignment/*.cpp) \
-  tests/native/solver_check.cpp)
+ARM_OBJECTS = $(patsubst %.cpp,build/arm/%.o,$(wildcard csrc/assignment/*.cpp))
+ARM_CHECKS = build/arm/kernels_check build/arm/solver_check
 SOURCES = setup.py pyproject.toml constraints.txt $(shell find csrc -type f)
 
 .PHONY: demo test lint stress arm gpu triton36 clean
@@ -47,11 +47,11 @@ triton36:
 stress: $(VENV)/.test
 	$(BIN)/python tests/stress_assignment.py --seconds $(STRESS_SECONDS)
 
-arm: build/arm/solver_check
-	$(ARM_RUN) $<
+arm: $(ARM_CHECKS)
+	for check in $^; do $(ARM_RUN) $$check || exit 1; done
 
 # Static, so that the emulator needs no libraries of that machine.
-build/arm/solver_check: $(ARM_OBJECTS)
+$(ARM_CHECKS): build/arm/%: build/arm/tests/native/%.o $(ARM_OBJECTS)
 	$(ARM_CXX) -static $^ -pthread -o $@
 
 build/arm/%.o: %.cpp $(shell find csrc -name '*.h')

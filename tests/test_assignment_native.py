@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 COMPILER = os.environ.get("CXX", "g++")
+CHECKS = ("kernels_check", "solver_check")  # the first has a single thread
 SANITIZERS = {
     "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
     "thread": ["-fsanitize=thread"],
@@ -23,10 +24,9 @@ SANITIZERS = {
 def test_clean_under_sanitizers(sanitizer, tmp_path):
     flags = ["-std=c++17", "-O1", "-g1", "-ffp-contract=off", f"-I{ROOT / 'csrc'}"]
     flags += SANITIZERS[sanitizer]
-    sources = [
-        *(ROOT / "csrc" / "assignment").glob("*.cpp"),
-        ROOT / "tests/native/solver_check.cpp",
-    ]
+    sources = list((ROOT / "csrc" / "assignment").glob("*.cpp"))
+    names = CHECKS if sanitizer == "address" else CHECKS[1:]
+    checks = [ROOT / "tests/native" / f"{name}.cpp" for name in names]
 
     def build(source):
         target = tmp_path / f"{source.stem}.o"
@@ -35,17 +35,20 @@ def test_clean_under_sanitizers(sanitizer, tmp_path):
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(build, sources))
-    program = tmp_path / "solver_check"
-    subprocess.run([COMPILER, *flags, *objects, "-pthread", "-o", program], check=True)
-    for isa in ("avx512", "avx2", "portable"):
-        run = subprocess.run(
-            [program],
-            env={**os.environ, "BMATCH_ISA": isa},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert run.returncode == 0, run.stdout + run.stderr
+        checks = list(pool.map(build, checks))
+    for check in checks:
+        program = tmp_path / check.stem
+        link = [COMPILER, *flags, *objects, check, "-pthread", "-o", program]
+        subprocess.run(link, check=True)
+        for isa in ("avx512", "avx2", "portable"):
+            run = subprocess.run(
+                [program],
+                env={**os.environ, "BMATCH_ISA": isa},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert run.returncode == 0, run.stdout + run.stderr
 
 
 ARM_COMPILER, ARM_EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
@@ -60,7 +63,7 @@ def test_portable_kernels_on_64_bit_arm():
         ["make", "-s", jobs, "arm"], capture_output=True, text=True, cwd=ROOT, check=False
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    assert run.stdout == "all checked\n"
+    assert run.stdout == len(CHECKS) * "all checked\n"
     for isa in ("avx2", "avx512"):
         unit = ROOT / f"build/arm/csrc/assignment/row_kernels_{isa}.o"
         names = subprocess.run(

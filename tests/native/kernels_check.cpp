@@ -1,0 +1,147 @@
+// The scans of rows against plain loops: minima, candidate lists and their bounds, for every dtype,
+// width, number of rows at a time, with ties, forbidden and invalid costs.  Built by
+// tests/test_assignment_native.py under sanitizers; exits with 1 at the first difference.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "assignment/dense_scanner.h"
+
+using namespace bmatch;
+
+namespace {
+
+constexpr double kInf = std::numeric_limits<double>::infinity();
+
+void require(bool holds, const char* what, int kind, Index cols) {
+  if (holds) return;
+  std::printf("%s: kind %d, %d columns, %s\n", what, kind, cols, row_kernels().name);
+  std::exit(1);
+}
+
+double draw(std::mt19937& r, int kind) {
+  const double x = std::uniform_real_distribution<double>(0.0, 1.0)(r);
+  switch (kind) {
+    case 1: return std::floor(5.0 * x);
+    case 2: return x < 0.9 ? kInf : x;
+    case 3: return x - 0.5;
+    case 4: return std::pow(10.0, 60.0 * x - 30.0);
+    case 5: return 1.0;
+    case 6: return x * 1e-310;
+    case 7: return (x - 0.5) * 1e300;
+    case 8: return 1.0 + std::floor(400.0 * x) * 0x1p-23;  // neighbours in float32
+    case 9: return 1.0 + std::floor(400.0 * x) * 0x1p-50;  // equal in float32
+    default: return x;
+  }
+}
+
+template <typename T>
+void check(std::mt19937& r, int kind, Index cols, int count) {
+  constexpr Index kRows = 2 * kGroup + 1;
+  std::vector<T> stored(static_cast<std::size_t>(kRows) * cols);
+  for (T& c : stored) {
+    const double x = draw(r, kind);
+    c = static_cast<T>(sizeof(T) == 4 && std::isfinite(x) && std::fabs(x) > 3e38 ? 3e38 : x);
+  }
+  const DenseScanner<T> costs({stored.data(), kRows, cols, cols, 1, Sense::minimize});
+  RowScanner::Scratch scratch = costs.scratch();
+
+  RowMinima minima[kRows];
+  costs.minima(0, count, minima, scratch);
+  for (Index i = 0; i < count; ++i) {
+    double best = kInf, second = kInf;
+    Index col = kNone;
+    for (Index j = 0; j < cols; ++j) {
+      const double c = costs.cost(i, j);
+      if (c < best) second = best, best = c, col = j;
+      else second = std::min(second, c);
+    }
+    const RowMinima& m = minima[i];
+    require(m.valid && m.best == best && m.col == col, "minimum", kind, cols);
+    require(best == kInf || m.second == second, "second", kind, cols);
+  }
+
+  std::vector<double> v(padded(cols), 0.0);
+  std::vector<float> rounded(padded(cols), 0.0f);
+  double magnitude = 0.0;
+  for (const bool priced : {false, true}) {
+    if (priced) {
+      for (Index j = 0; j < cols; ++j) {
+        const double x = draw(r, kind);
+        v[j] = std::isfinite(x) ? -std::fabs(x) : 0.0;
+        rounded[j] = static_cast<float>(v[j]);
+        magnitude = std::max(magnitude, -v[j]);
+      }
+    }
+    const PriceView prices =
+        priced ? PriceView{v.data(), rounded.data(), magnitude} : PriceView{};
+    std::vector<Index> rows(kRows);
+    for (Index k = 0; k < kRows; ++k) rows[k] = (3 * k + 1) % kRows;  // in no order
+    std::vector<double> cost(kRows * kListCapacity);
+    std::vector<Index> col(kRows * kListCapacity);
+    std::vector<CandidateRow> made;
+    for (int k = 0; k < count; ++k) {
+      made.push_back({cost.data() + k * kListCapacity, col.data() + k * kListCapacity});
+    }
+    costs.candidates(rows.data(), count, prices, made.data(), scratch);
+    for (int k = 0; k < count; ++k) {
+      const CandidateRow& list = made[k];
+      require(list.size <= kListCapacity, "length", kind, cols);
+      require(list.valid, "validity", kind, cols);
+      std::vector<int> listed(cols, 0);
+      for (int at = 0; at < list.size; ++at) {
+        if (list.cost[at] == kInf) continue;
+        require(list.cost[at] == costs.cost(rows[k], list.col[at]), "cost", kind, cols);
+        require(++listed[list.col[at]] == 1, "column listed twice", kind, cols);
+      }
+      int finite = 0, known = 0;
+      for (Index j = 0; j < cols; ++j) {
+        const double x = costs.cost(rows[k], j) - v[j];
+        finite += x < kInf;
+        known += listed[j];
+        require(listed[j] == 1 || x >= list.bound, "bound", kind, cols);
+      }
+      require(known >= std::min(finite, kListCapacity / 2), "list too short", kind, cols);
+    }
+  }
+
+  // One entry that is no cost is seen, whatever rows are scanned with it.
+  const std::size_t spoiled = r() % (static_cast<std::size_t>(count) * cols);
+  for (const double bad : {std::numeric_limits<double>::quiet_NaN(), -kInf}) {
+    const T kept = stored[spoiled];
+    stored[spoiled] = static_cast<T>(bad);
+    costs.minima(0, count, minima, scratch);
+    require(!std::all_of(minima, minima + count, [](const RowMinima& m) { return m.valid; }),
+            "invalid minimum", kind, cols);
+    std::vector<Index> rows(count);
+    std::vector<double> cost(kRows * kListCapacity);
+    std::vector<Index> col(kRows * kListCapacity);
+    std::vector<CandidateRow> made;
+    for (int k = 0; k < count; ++k) {
+      rows[k] = k;
+      made.push_back({cost.data() + k * kListCapacity, col.data() + k * kListCapacity});
+    }
+    costs.candidates(rows.data(), count, {}, made.data(), scratch);
+    require(!std::all_of(made.begin(), made.end(), [](const CandidateRow& m) { return m.valid; }),
+            "invalid list", kind, cols);
+    stored[spoiled] = kept;
+  }
+}
+
+}  // namespace
+
+int main() {
+  std::mt19937 r(11);
+  for (int round = 0; round < 600; ++round) {
+    const auto cols = static_cast<Index>(1 + r() % (round % 7 == 0 ? 2100 : 330));
+    const int kind = round % 10, count = 1 + round % 9;
+    check<float>(r, kind, cols, count);
+    check<double>(r, kind, cols, count);
+  }
+  std::puts("all checked");
+  return 0;
+}
