@@ -72,14 +72,14 @@ void CandidateLists::adopt(Index i, const RowMinima& minima) {
   bound_[i] = minima.second;
 }
 
-Progress CandidateLists::list_below(Index i, double bound, std::size_t most) {
+Progress CandidateLists::list_below(Index i, double bound, std::int64_t& room) {
   ++stats_.row_reads;
   const double* cost = costs_.row(i, scratch_[0].row());
   LongList list;
   for (Index j = 0; j < costs_.cols(); ++j) {
     if (cost[j] >= bound) continue;
     if (!(cost[j] > -kInfinity)) return Progress::invalid;
-    if (list.col.size() == most) return Progress::budget_spent;
+    if (--room < 0) return Progress::budget_spent;
     list.cost.push_back(cost[j]);
     list.col.push_back(j);
   }

@@ -70,9 +70,9 @@ class CandidateLists {
   // The best of a row at price zero as a list of one, bounded by the second best.
   void adopt(Index i, const RowMinima& minima);
 
-  // At price zero, a list of all costs below the bound, at most `most`; budget_spent if there are
-  // more of them.
-  Progress list_below(Index i, double bound, std::size_t most);
+  // At price zero, a list of all costs below the bound; budget_spent if there are more of them than
+  // `room`, from which they are taken.
+  Progress list_below(Index i, double bound, std::int64_t& room);
 
   // Column prices from the lists: v_j = min_i (c_ij - min_k c_ik), shifted so that none is above
   // zero; columns that no list holds take the greatest.

@@ -13,7 +13,8 @@ const T* DenseScanner<T>::stored(Index i, T* room) const {
   return room;
 }
 
-// The first kGroup of the rows, and where the next ones lie or, after the last, those behind them.
+// The first kGroup of the rows, and where the next ones lie; after the last, those behind them if
+// the rows follow one another as in a pass.
 template <typename T>
 RowGroup<T> DenseScanner<T>::group(const Index* rows, int count, Scratch& scratch) const {
   RowGroup<T> out{};
@@ -21,8 +22,10 @@ RowGroup<T> DenseScanner<T>::group(const Index* rows, int count, Scratch& scratc
   for (int k = 0; k < out.count; ++k) {
     out.index[k] = rows[k];
     out.row[k] = stored(rows[k], reinterpret_cast<T*>(scratch.row(k)));
-    const Index next = k + kGroup < count ? rows[k + kGroup] : rows[k] + kGroup;
-    out.ahead[k] = view_.data + std::min<Index>(next, this->rows() - 1) * view_.row_stride;
+    const bool pass = count >= kGroup && rows[kGroup - 1] == rows[0] + kGroup - 1;
+    const Index behind = pass ? std::min(rows[k] + kGroup, this->rows() - 1) : rows[k];
+    out.ahead[k] =
+        view_.data + (k + kGroup < count ? rows[k + kGroup] : behind) * view_.row_stride;
   }
   return out;
 }

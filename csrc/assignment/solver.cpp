@@ -155,6 +155,14 @@ void Solver::restart_dense() {
   whole_rows_ = true;
 }
 
+// How many distinct values there are: many, if one is NaN, which is for the first pass to refuse.
+std::ptrdiff_t distinct(std::vector<double>& values) {
+  constexpr auto kMany = std::numeric_limits<std::ptrdiff_t>::max();
+  if (std::any_of(values.begin(), values.end(), [](double x) { return x != x; })) return kMany;
+  std::sort(values.begin(), values.end());
+  return std::unique(values.begin(), values.end()) - values.begin();
+}
+
 // Few distinct values in a sample: rows tie in so many columns that lists of 32 mean nothing.
 bool Solver::few_values() const {
   constexpr Index kRows = 4, kEntries = 64;
@@ -167,8 +175,7 @@ bool Solver::few_values() const {
       seen.push_back(costs_.cost(i, j));
     }
   }
-  std::sort(seen.begin(), seen.end());
-  return std::unique(seen.begin(), seen.end()) - seen.begin() <= 64;
+  return distinct(seen) <= 64;
 }
 
 // ---- First pass --------------------------------------------------------------------------
@@ -381,9 +388,8 @@ double Solver::never() const {
     for (Index j = 0; j < cols_; ++j) seen.push_back(costs_.cost(i, j));
   }
   if (!most_are_largest()) return kNan;
-  std::sort(seen.begin(), seen.end());
-  const bool few = std::unique(seen.begin(), seen.end()) - seen.begin() <= 4;
-  return few ? kNan : *std::max_element(seen.begin(), seen.end());
+  const double largest = *std::max_element(seen.begin(), seen.end());
+  return distinct(seen) > 4 ? largest : kNan;
 }
 
 // Lists of all entries below `never`, so that prices climb no further before the rest counts; false
@@ -392,10 +398,11 @@ bool Solver::solve_sparse(double never) {
   {
     PhaseTimer timer(stats_.first_pass_seconds);
     lists_ = std::make_unique<CandidateLists>(costs_, matching_, stats_, team());
-    const auto most = static_cast<std::size_t>(cols_ / 8);
+    // So that they take a small part of the matrix's memory.
+    std::int64_t room = std::int64_t{rows_} * cols_ / 64 + 64 * std::int64_t{rows_};
     for (Index i = 0; i < rows_; ++i) {
       if (i % 64 == 0 && interrupted_()) return finished(Progress::interrupted);
-      const Progress progress = lists_->list_below(i, never, most);
+      const Progress progress = lists_->list_below(i, never, room);
       if (progress == Progress::budget_spent) return false;
       if (progress != Progress::done) return finished(progress);
     }

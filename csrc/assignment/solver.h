@@ -17,7 +17,8 @@
 //   3. shortest augmenting paths for the rows still free, exact from any prices (augment.h).
 // Each stage has a budget; what does not yield to one is handed to the next, in the end to
 // shortest paths over whole rows (dense_paths.h).  Those are also the start on matrices where lists
-// cannot help: small ones, and ones with few distinct values or with equal rows.
+// cannot help: small ones, and ones with few distinct values or with equal rows.  Where most entries
+// are one large number, "never", a list holds all others, and row reduction and paths run over those.
 //
 // Exactness.  Prices are float64 whatever the costs are; reduced costs are fl(c_ij - v_j), the
 // same expression everywhere, so "tight" and "below the bound" are exact comparisons.  Prices of an
@@ -34,7 +35,8 @@
 // lower columns are preferred; a constant matrix gives the identity.
 //
 // Time O(rows^2 cols) at worst; near one read of the matrix in practice.  Memory beyond the
-// matrix: 400 bytes a row and 40 a column; 1.2 MB more at most for a float64 copy of a small one.
+// matrix: 450 bytes a row and 50 a column; 1.2 MB at most for a float64 copy of a small one; a
+// sixteenth of the matrix at most where that is mostly forbidden.
 #pragma once
 
 #include <cstdint>
