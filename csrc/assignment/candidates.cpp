@@ -111,17 +111,19 @@ void CandidateLists::reduce_columns() {
 
 CandidateLists::Gap CandidateLists::mean_gap() {
   double gap = 0.0, magnitude = 0.0;
-  std::int64_t counted = 0;
+  std::int64_t counted = 0, ties = 0;
   for (Index i = 0; i < costs_.rows(); ++i) {
     if (adopted(i)) continue;
-    const double x = best(i).best, bound = bound_[i];
+    const auto [x, second, col] = best(i);
+    const double bound = bound_[i];
     if (!(bound < kInfinity)) continue;
     gap += bound - x;
     magnitude += std::fabs(x);
+    ties += second == x;
     ++counted;
   }
   const auto count = static_cast<double>(counted);
-  return {gap / count, magnitude / count};
+  return {gap / count, magnitude / count, static_cast<double>(ties) / count};
 }
 
 double CandidateLists::mean_spread() const {
