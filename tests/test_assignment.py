@@ -22,6 +22,7 @@ from hypothesis.extra import numpy as hnp
 from models import heed_ctrl_c
 
 import bmatch
+from bmatch import _core
 from bmatch.assignment import rematch_losses
 
 DTYPES = ["float64", "float32", "float16", "int64", "int32", "int8", "uint8", "uint64", "bool"]
@@ -550,3 +551,16 @@ def test_answers_are_the_same_on_every_run_and_from_many_threads():
     for a in answers:
         assert np.array_equal(a.col_of_row, expected.col_of_row)
         assert np.array_equal(a.col_dual, expected.col_dual)
+
+
+@pytest.mark.parametrize("small", [0, 2**16])
+def test_entries_that_must_not_be_taken_dwarf_the_answer(small):
+    """Bids move prices by 1e266, beside which 1e58 and 1e202 look the same; paths alone do not."""
+    gain = np.full((5, 5), -np.inf)
+    gain[0, 0] = 2.563e142
+    gain[1, 2:4] = 1.1849e58, 1.9395e80
+    gain[2, 2:4] = 2.3715e202, 5.8858e-187
+    gain[3, 2:] = 6.0228e87, 4.4548e266, 1.6659e62
+    gain[4, [0, 1, 3, 4]] = 5.7279e-245, 4.6181e-129, 1.9375e25, 5.8166e-12
+    _, col_of_row, *_ = _core.solve(gain, _core.Sense.maximize, 1, True, None, small)
+    assert list(col_of_row) == [0, 3, 2, 4, 1]

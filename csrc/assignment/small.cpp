@@ -1,6 +1,7 @@
 #include "small.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <memory>
 
@@ -34,6 +35,22 @@ class Arena {
 
 thread_local Arena arena;
 
+// Whether rounding at the scale of the prices may outweigh the answer (solver.h), unless every row
+// has its least cost.
+bool prices_dwarf_answer(const SmallProblem& p) {
+  double greatest = 0.0;
+  for (Index j = 0; j < p.cols; ++j) greatest = std::max(greatest, std::fabs(p.price[j]));
+  if (greatest == 0.0) return false;
+  double sum = 0.0;
+  bool minimal = true;
+  for (Index i = 0; i < p.rows; ++i) {
+    const double c = p.cost[std::int64_t{i} * p.stride + p.col_of_row[i]];
+    sum += std::fabs(c);
+    minimal &= c <= p.minimum[i];
+  }
+  return !(greatest * 0x1p-50 <= 1e-10 * sum / p.rows) && !minimal;
+}
+
 }  // namespace
 
 SmallAnswer solve_small(const RowScanner& costs, Matching& matching, Stats& stats) {
@@ -55,7 +72,12 @@ SmallAnswer solve_small(const RowScanner& costs, Matching& matching, Stats& stat
   p.col_of_row = matching.col_of_row.data();
   p.row_of_col = matching.row_of_col.data();
 
-  const Progress progress = costs.solve_small(p);
+  Progress progress = costs.solve_small(p);
+  if (progress == Progress::done && prices_dwarf_answer(p)) {
+    p.paths_alone = true;
+    progress = costs.solve_small(p);
+    stats.row_reads += p.rows;
+  }
   stats.row_reads += p.rows;
   stats.bids += p.bids;
   stats.augmentations += p.augmentations;

@@ -149,7 +149,6 @@ void Solver::restart_dense() {
   matching_ = Matching(rows_, cols_);
   PhaseTimer timer(stats_.path_seconds);
   DensePaths paths(costs_, matching_, stats_, interrupted_);
-  if (finished(paths.claim_minima()) && solution_.status != Status::optimal) return;
   finished(paths.augment_all());
   if (solution_.status == Status::infeasible) solution_.trapped = paths.trapped();
   whole_rows_ = true;
@@ -522,7 +521,7 @@ Solution Solver::run() {
     solve_small();
   } else {
     solve_large();
-    if (solution_.status == Status::optimal && !whole_rows_ && prices_dwarf_objective()) {
+    if (solution_.status == Status::optimal && prices_dwarf_objective()) {
       restart_dense();
     }
   }
