@@ -25,7 +25,8 @@
 // auction can grow far above the objective where costs span many orders of magnitude, and then
 // rounding at the scale of a price outweighs the answer; if max |v| 2^-50 exceeds 1e-10 |objective|
 // / rows, the problem is solved again by shortest paths from zero prices, which stay as small as
-// they can; small.cpp does so too.  certify.h recomputes the duals from the answer and bounds its error.
+// they can; small.cpp does so too.  certify.h recomputes the duals from the answer and bounds its
+// error.
 //
 // Rectangular.  In row reduction and shortest paths from zero prices a matched column stays
 // matched, so unmatched columns keep price zero and no padding is needed.  Epsilon scaling
