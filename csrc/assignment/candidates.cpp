@@ -89,7 +89,6 @@ Progress CandidateLists::list_below(Index i, double bound, std::int64_t& room) {
 
 void CandidateLists::reduce_columns() {
   std::vector<double> least(costs_.cols(), kInfinity);
-  double greatest = -kInfinity;
   for (Index i = 0; i < costs_.rows(); ++i) {
     const List list = of(i);
     double u = kInfinity;
@@ -100,12 +99,7 @@ void CandidateLists::reduce_columns() {
       x = std::min(x, list.cost[k] - u);
     }
   }
-  for (const double x : least) {
-    if (x < kInfinity) greatest = std::max(greatest, x);
-  }
-  for (Index j = 0; j < costs_.cols(); ++j) {
-    matching_.v[j] = least[j] < kInfinity ? least[j] - greatest : 0.0;
-  }
+  set_column_prices(matching_, least);
   prices_changed(true);
 }
 

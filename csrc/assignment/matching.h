@@ -1,8 +1,10 @@
 // What the stages of the solver hand to one another.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <vector>
 
 namespace bmatch {
@@ -40,6 +42,26 @@ struct Matching {
     col_of_row[i] = kNone;
   }
 };
+
+// Prices v_j = least_j, the least of column j's reduced costs, shifted so that none is above zero.
+// A column without any keeps price zero.
+inline void set_column_prices(Matching& matching, const std::vector<double>& least) {
+  constexpr double kNever = std::numeric_limits<double>::infinity();
+  const auto cols = static_cast<Index>(matching.row_of_col.size());
+  double greatest = -kNever;
+  for (Index j = 0; j < cols; ++j) {
+    if (least[j] < kNever) greatest = std::max(greatest, least[j]);
+  }
+  for (Index j = 0; j < cols; ++j) {
+    matching.v[j] = least[j] < kNever ? least[j] - greatest : 0.0;
+  }
+}
+
+// Whether rounding at the scale of the greatest |v_j| may outweigh an answer (solver.h) whose
+// matched costs have this sum of magnitudes.
+inline bool prices_dwarf(double greatest_price, double magnitudes, Index rows) {
+  return !(greatest_price * 0x1p-50 <= 1e-10 * magnitudes / rows);
+}
 
 // Asked now and then by long loops; true means: give up at once.
 using Interrupted = std::function<bool()>;

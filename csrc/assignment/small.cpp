@@ -41,14 +41,14 @@ bool prices_dwarf_answer(const SmallProblem& p) {
   double greatest = 0.0;
   for (Index j = 0; j < p.cols; ++j) greatest = std::max(greatest, std::fabs(p.price[j]));
   if (greatest == 0.0) return false;
-  double sum = 0.0;
+  double magnitudes = 0.0;
   bool minimal = true;
   for (Index i = 0; i < p.rows; ++i) {
     const double c = p.cost[std::int64_t{i} * p.stride + p.col_of_row[i]];
-    sum += std::fabs(c);
+    magnitudes += std::fabs(c);
     minimal &= c <= p.minimum[i];
   }
-  return !(greatest * 0x1p-50 <= 1e-10 * sum / p.rows) && !minimal;
+  return prices_dwarf(greatest, magnitudes, p.rows) && !minimal;
 }
 
 }  // namespace

@@ -67,7 +67,7 @@ class Solver {
   bool dense_attempt(bool rows_agree = false);
   void restart_dense();
   void finish_with_certificate();
-  bool prices_dwarf_objective();
+  bool prices_dwarf_answer();
   bool all_minimal();
 
   const RowScanner& costs_;
@@ -258,13 +258,7 @@ bool Solver::column_start() {
   for (int part = 1; part < count; ++part) {
     for (Index j = 0; j < cols_; ++j) least[j] = std::min(least[j], parts[part][j]);
   }
-  double greatest = -kInfinity;
-  for (Index j = 0; j < cols_; ++j) {
-    if (least[j] < kInfinity) greatest = std::max(greatest, least[j]);
-  }
-  for (Index j = 0; j < cols_; ++j) {
-    matching_.v[j] = least[j] < kInfinity ? least[j] - greatest : 0.0;
-  }
+  set_column_prices(matching_, least);
   lists_->prices_changed(false);
   return !list_pass(0);
 }
@@ -486,16 +480,16 @@ void Solver::finish_with_certificate() {
   solution_.gap = certificate.gap;
 }
 
-bool Solver::prices_dwarf_objective() {
-  double magnitude = 0.0;
-  for (Index j = 0; j < cols_; ++j) magnitude = std::max(magnitude, std::fabs(matching_.v[j]));
-  if (magnitude == 0.0) return false;
-  Sum objective;
+bool Solver::prices_dwarf_answer() {
+  double greatest = 0.0;
+  for (Index j = 0; j < cols_; ++j) greatest = std::max(greatest, std::fabs(matching_.v[j]));
+  if (greatest == 0.0) return false;
+  double magnitudes = 0.0;
   for (Index i = 0; i < rows_; ++i) {
     const Index j = matching_.col_of_row[i];
-    objective.add(lists_ != nullptr ? lists_->cost(i, j) : costs_.cost(i, j));
+    magnitudes += std::fabs(lists_ != nullptr ? lists_->cost(i, j) : costs_.cost(i, j));
   }
-  return !(magnitude * 0x1p-50 <= 1e-10 * std::fabs(objective.value()) / rows_) && !all_minimal();
+  return prices_dwarf(greatest, magnitudes, rows_) && !all_minimal();
 }
 
 // Whether every row has its least cost, which proves the answer without any price; if so, prices
@@ -521,7 +515,7 @@ Solution Solver::run() {
     solve_small();
   } else {
     solve_large();
-    if (solution_.status == Status::optimal && prices_dwarf_objective()) {
+    if (solution_.status == Status::optimal && prices_dwarf_answer()) {
       restart_dense();
     }
   }
