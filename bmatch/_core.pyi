@@ -20,6 +20,7 @@ def solve(
     threads: int,
     certificate: bool,
     prices: npt.NDArray[np.float64] | None,
+    transposed: bool = ...,
     small: int = ...,
 ) -> tuple[
     Status,

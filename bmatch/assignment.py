@@ -531,7 +531,12 @@ def _solve(
                 f"{(len(warm_start.row_dual), len(warm_start.col_dual))}, expected {(n, m)}"
             )
     status, col_of_row, u, v, objective, gap, trapped, stats = _core.solve(
-        matrix.T if flipped else matrix, stored, _threads(num_threads), certificate, prices
+        matrix.T if flipped else matrix,
+        stored,
+        _threads(num_threads),
+        certificate,
+        prices,
+        flipped and n == m,
     )
     if status == _Status.invalid:
         raise ValueError("matrix contains invalid numeric entries")

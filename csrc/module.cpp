@@ -129,10 +129,11 @@ py::dict to_dict(const Stats& stats, Index rows) {
 }
 
 py::tuple solve_array(const py::array& cost, Sense sense, int threads, bool certificate,
-                      const py::object& prices, std::int64_t small) {
+                      const py::object& prices, bool transposed, std::int64_t small) {
   Options options;
   options.threads = threads;
   options.certificate = certificate;
+  options.transposed = transposed;
   options.small = small;
   std::vector<double> start;
   if (!prices.is_none()) {
@@ -283,9 +284,11 @@ PYBIND11_MODULE(_core, m) {
       .value("invalid", Status::invalid)
       .value("interrupted", Status::interrupted);
   m.def("solve", &solve_array, py::arg("cost"), py::arg("sense"), py::arg("threads"),
-        py::arg("certificate"), py::arg("prices"), py::arg("small") = kSmall,
+        py::arg("certificate"), py::arg("prices"), py::arg("transposed") = false,
+        py::arg("small") = kSmall,
         "(status, col_of_row, row_dual, col_dual, objective, gap, trapped, stats) of the "
-        "minimised costs; rows must not outnumber columns.");
+        "minimised costs; rows must not outnumber columns. transposed: square, and the caller's "
+        "rows are the columns.");
   m.attr("pairs") = py::reinterpret_steal<py::object>(PyCFunction_New(&pairs_method, nullptr));
   m.def("batch", &batch_array, py::arg("costs"), py::arg("sense"), py::arg("threads"),
         "(status, problem, col_of_row [B, n]); problem is the first without an answer.");

@@ -134,7 +134,7 @@ def check(r, counts):
         counts["small ones by the large route"] += 1
         sense = getattr(_core.Sense, how if how != "sign_marginalized" else "maximize_magnitude")
         lying = cost.T if cost.shape[0] > cost.shape[1] else cost
-        _, col_of_row, *_ = _core.solve(lying, sense, threads, True, None, 0)
+        _, col_of_row, *_ = _core.solve(lying, sense, threads, True, None, small=0)
         found = np.arange(len(lying)), col_of_row
         agrees(*(found[::-1] if lying is not cost else found), "large route")
     assert np.array_equal(before, cost), (name, "input written to")

@@ -562,5 +562,19 @@ def test_entries_that_must_not_be_taken_dwarf_the_answer(small):
     gain[2, 2:4] = 2.3715e202, 5.8858e-187
     gain[3, 2:] = 6.0228e87, 4.4548e266, 1.6659e62
     gain[4, [0, 1, 3, 4]] = 5.7279e-245, 4.6181e-129, 1.9375e25, 5.8166e-12
-    _, col_of_row, *_ = _core.solve(gain, _core.Sense.maximize, 1, True, None, small)
+    _, col_of_row, *_ = _core.solve(gain, _core.Sense.maximize, 1, True, None, small=small)
     assert list(col_of_row) == [0, 3, 2, 4, 1]
+
+
+def test_where_float64_holds_no_sum_of_the_costs_the_answer_is_scipys():
+    r = np.random.default_rng(5)
+    for _ in range(300):
+        n = int(r.integers(2, 14))
+        m = n + int(r.choice([0, 0, 1, 5]))
+        cost = 10.0 ** r.uniform(-300, 300, (n, m)) * r.choice([-1, 1], (n, m))
+        cost = np.asfortranarray(cost) if r.random() < 0.3 else cost
+        row_ind, col_ind = scipy.optimize.linear_sum_assignment(cost)
+        answer = bmatch.solve(cost)
+        assert cost[answer.row_ind, answer.col_ind].sum() == cost[row_ind, col_ind].sum()
+        _, large, *_ = _core.solve(cost, _core.Sense.minimize, 1, True, None, small=0)
+        assert cost[np.arange(n), large].sum() == cost[row_ind, col_ind].sum()

@@ -73,7 +73,7 @@ def test_objective_and_certificate(cost, maximize, small, threads):
     stored = -cost if maximize else cost
     sense = _core.Sense.maximize if maximize else _core.Sense.minimize
     status, col_of_row, u, v, objective, gap, trapped, _ = _core.solve(
-        stored, sense, threads, True, None, small
+        stored, sense, threads, True, None, small=small
     )
     try:
         expected = cost[scipy.optimize.linear_sum_assignment(cost)].astype(np.float64).sum()

@@ -23,7 +23,7 @@ struct CostBits {
   Bits flip = 0;
 
   CostBits() = default;
-  explicit CostBits(Sense sense)
+  constexpr explicit CostBits(Sense sense)
       : keep(sense == Sense::maximize_magnitude ? ~kSign : ~Bits{0}),
         flip(sense == Sense::minimize ? 0 : kSign) {}
 

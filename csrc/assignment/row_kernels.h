@@ -112,7 +112,6 @@ struct SmallProblem {
   Index *col_of_row, *free_rows;       // [rows]
   Index *row_of_col, *predecessor;     // [stride]
   std::uint8_t* free;                  // [stride / 8]
-  bool paths_alone = false;            // no start: a shortest path for every row, in order
   std::int64_t bids = 0, augmentations = 0;
   Index trapped_from = kNone, settled_count = 0;  // after Progress::infeasible
 };

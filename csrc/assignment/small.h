@@ -13,6 +13,7 @@ namespace bmatch {
 
 struct SmallAnswer {
   Progress progress;
+  bool dwarfed;                // by its prices, whose rounding may outweigh it (solver.h)
   std::vector<Index> trapped;  // after Progress::infeasible
 };
 

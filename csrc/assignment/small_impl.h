@@ -19,16 +19,9 @@ class SmallSolver {
       p_.free[j / 8] = static_cast<std::uint8_t>(left >= 8 ? 0xff : (1 << left) - 1);
     }
     for (Index j = 0; j < p_.cols; ++j) p_.row_of_col[j] = kNone;
-    if (p_.paths_alone) {
-      for (free_ = 0; free_ < p_.rows; ++free_) {
-        p_.col_of_row[free_] = kNone;
-        p_.free_rows[free_] = free_;
-      }
-    } else {
-      claim_minima();
-      if (free_ > 0 && p_.rows == p_.cols) reduce_columns();
-      if (free_ > 0) reduce_rows();
-    }
+    claim_minima();
+    if (free_ > 0 && p_.rows == p_.cols) reduce_columns();
+    if (free_ > 0) reduce_rows();
     for (Index k = 0; k < free_; ++k) {
       if (!augment(p_.free_rows[k])) return Progress::infeasible;
     }

@@ -13,6 +13,7 @@
 #include "certify.h"
 #include "dense_paths.h"
 #include "parallel.h"
+#include "plain_paths.h"
 #include "small.h"
 
 namespace bmatch {
@@ -66,6 +67,7 @@ class Solver {
   bool augment_free(ListPaths::Budget& budget);
   bool dense_attempt(bool rows_agree = false);
   void restart_dense();
+  void restart_plain();
   void finish_with_certificate();
   bool prices_dwarf_answer();
   bool all_minimal();
@@ -105,6 +107,7 @@ void Solver::solve_small() {
   SmallAnswer answer = bmatch::solve_small(costs_, matching_, stats_);
   finished(answer.progress);
   solution_.trapped = std::move(answer.trapped);
+  if (answer.dwarfed) restart_plain();
 }
 
 // Paths over whole rows for all free rows; false if `sweeps` rows were not enough.
@@ -151,6 +154,14 @@ void Solver::restart_dense() {
   DensePaths paths(costs_, matching_, stats_, interrupted_);
   finished(paths.augment_all());
   if (solution_.status == Status::infeasible) solution_.trapped = paths.trapped();
+  whole_rows_ = true;
+}
+
+// Once more, in the order in which SciPy adds.
+void Solver::restart_plain() {
+  matching_ = Matching(rows_, cols_);
+  PhaseTimer timer(stats_.path_seconds);
+  finished(plain_paths(costs_, options_.transposed, matching_, stats_, interrupted_));
   whole_rows_ = true;
 }
 
@@ -515,9 +526,7 @@ Solution Solver::run() {
     solve_small();
   } else {
     solve_large();
-    if (solution_.status == Status::optimal && prices_dwarf_answer()) {
-      restart_dense();
-    }
+    if (solution_.status == Status::optimal && prices_dwarf_answer()) restart_plain();
   }
   if (solution_.status == Status::optimal && options_.certificate) finish_with_certificate();
   return std::move(solution_);

@@ -24,9 +24,8 @@
 // expression everywhere, so "tight" and "below the bound" are exact comparisons.  Prices of an
 // auction can grow far above the objective where costs span many orders of magnitude, and then
 // rounding at the scale of a price outweighs the answer; if max |v| 2^-50 exceeds 1e-10 of the mean
-// |c_ij| of matched pairs, the problem is solved again by shortest paths from zero prices, which
-// stay as small as they can; small.cpp does so too.  certify.h recomputes the duals from the answer
-// and bounds its error.
+// |c_ij| of matched pairs, the problem is solved again by plain_paths.h.  certify.h recomputes
+// the duals from the answer and bounds its error.
 //
 // Rectangular.  In row reduction and shortest paths from zero prices a matched column stays
 // matched, so unmatched columns keep price zero and no padding is needed.  Epsilon scaling
@@ -58,6 +57,7 @@ struct Options {
   int threads = 1;                              // negative: as many for large matrices only
   bool certificate = true;                      // otherwise u, objective and gap are left out
   const std::vector<double>* prices = nullptr;  // [cols], of a similar problem
+  bool transposed = false;                      // square, and the caller's rows are the columns
   std::int64_t small = kSmall;                  // up to so many entries no lists are made
 };
 
