@@ -1,0 +1,121 @@
+// What the kernels share: keys that order numbers as integers, reads of memory that other threads
+// write, launches.  nvcc compiles these files for a GPU, g++ for tests on a CPU (host/).
+#pragma once
+
+#include <cstdint>
+#include <cuda_runtime.h>
+
+#include "assignment/cost_view.h"
+
+#if defined(__CUDACC__)
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#endif
+
+// A function of its own: what is large and called from several places would be repeated at each.
+#define BMATCH_OUT_OF_LINE __attribute__((noinline))
+
+namespace bmatch::cuda {
+
+constexpr int kWarp = 32;
+constexpr unsigned kAllLanes = 0xffffffffu;
+constexpr int kNobody = -1;
+
+using Word = unsigned long long;  // what 64-bit atomics take
+constexpr Word kTopBit = Word{1} << 63;
+
+__device__ __forceinline__ double infinity() {
+  return __longlong_as_double(0x7ff0000000000000LL);
+}
+
+// Keys are ordered as the numbers are; NaN is not asked for.
+__device__ __forceinline__ Word key_of(double x) {
+  const auto bits = static_cast<Word>(__double_as_longlong(x));
+  return (bits & kTopBit) != 0 ? ~bits : bits | kTopBit;
+}
+__device__ __forceinline__ double number_of(Word key) {
+  const Word bits = (key & kTopBit) != 0 ? key & ~kTopBit : ~key;
+  return __longlong_as_double(static_cast<long long>(bits));
+}
+
+// A value that another thread may have written since the kernel began: past the first cache, which
+// does not see what others write.
+template <typename T>
+__device__ __forceinline__ T peek(const T* p) {
+  return *const_cast<const volatile T*>(p);
+}
+
+// A block's dynamic shared memory.
+__device__ __forceinline__ unsigned char* shared_memory() {
+#if defined(__CUDACC__)
+  extern __shared__ __align__(16) unsigned char memory[];
+  return memory;
+#else
+  return host::here().shared;
+#endif
+}
+
+// Entries as they are stored, and the numbers that arithmetic is done in: float for all that it
+// holds exactly.
+struct Half {
+  std::uint16_t bits;
+};
+struct Bfloat16 {
+  std::uint16_t bits;
+};
+template <typename T>
+struct Stored {
+  using Number = T;
+  static __device__ __forceinline__ T number(T x) { return x; }
+};
+template <>
+struct Stored<Bfloat16> {
+  using Number = float;
+  static __device__ __forceinline__ float number(Bfloat16 x) {
+    return __int_as_float(static_cast<int>(static_cast<unsigned>(x.bits) << 16));
+  }
+};
+template <>
+struct Stored<Half> {
+  using Number = float;
+  static __device__ __forceinline__ float number(Half x) {
+#if defined(__CUDACC__)
+    __half_raw raw;
+    raw.x = x.bits;
+    return __half2float(__half(raw));
+#else
+    return host::half_to_float(x.bits);
+#endif
+  }
+};
+
+// cost = (stored & keep) ^ flip on the bits of the number: see assignment/cost_view.h.
+template <typename Number>
+__device__ __forceinline__ Number cost_of(Number x, CostBits<Number> b);
+template <>
+__device__ __forceinline__ float cost_of(float x, CostBits<float> b) {
+  return __int_as_float(static_cast<int>((static_cast<unsigned>(__float_as_int(x)) & b.keep) ^ b.flip));
+}
+template <>
+__device__ __forceinline__ double cost_of(double x, CostBits<double> b) {
+  return __longlong_as_double(
+      static_cast<long long>((static_cast<std::uint64_t>(__double_as_longlong(x)) & b.keep) ^ b.flip));
+}
+
+__device__ __forceinline__ int lane_id() { return static_cast<int>(threadIdx.x % kWarp); }
+
+template <typename T>
+__device__ __forceinline__ T least_in_warp(T x) {
+  for (int step = kWarp / 2; step > 0; step /= 2) {
+    const T other = __shfl_xor_sync(kAllLanes, x, step);
+    x = other < x ? other : x;
+  }
+  return x;
+}
+template <typename T>
+__device__ __forceinline__ T sum_in_warp(T x) {
+  for (int step = kWarp / 2; step > 0; step /= 2) x += __shfl_xor_sync(kAllLanes, x, step);
+  return x;
+}
+
+}  // namespace bmatch::cuda

@@ -1,0 +1,142 @@
+// CUDA kernels on a CPU: what lets g++ compile and run the .cu files of this folder for tests.
+//
+// A fiber stands for each CUDA thread.  All runnable fibers of all blocks that are resident lie in
+// one pool, and whoever waits (at __syncthreads, at a shuffle, in a spinning barrier) hands over
+// to one drawn from it at random, as do some of those that touch memory other threads write.  So
+// a seed is an interleaving, and what holds for several seeds hardly depends on the order of
+// threads.  Where every fiber waits, the barrier they wait at is wrong, and the run ends.
+//
+// Only what the kernels here use is provided.  Shuffles and ballots are of whole warps.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+
+struct dim3 {
+  unsigned x, y = 1, z = 1;
+};
+using cudaStream_t = void*;
+
+namespace host {
+
+constexpr int kWarpSize = 32;
+constexpr unsigned kResidentBlocks = 3;
+
+// Where a running thread is.
+struct Place {
+  dim3 thread{0}, block{0}, block_dim{0}, grid_dim{0};
+  unsigned char* shared = nullptr;
+};
+
+Place& here();
+void yield();        // lets others run
+void maybe_yield();  // does so now and then
+void block_barrier();
+// Every lane's word, once all lanes of the warp have given theirs; valid until the next call but one.
+const std::uint64_t* warp_exchange(std::uint64_t word);
+
+struct Launch {
+  unsigned grid, block;
+  std::size_t shared_bytes;
+  bool all_resident;  // cooperative: blocks may wait for one another
+};
+
+// Runs body() in every thread.  Exits with a message where threads wait for ever.
+void run(const Launch& launch, const std::function<void()>& body);
+
+// Which interleaving the next launches take.
+void seed(std::uint64_t value);
+
+template <typename T>
+std::uint64_t to_word(T value) {
+  static_assert(sizeof(T) <= 8);
+  std::uint64_t word = 0;
+  std::memcpy(&word, &value, sizeof value);
+  return word;
+}
+template <typename T>
+T from_word(std::uint64_t word) {
+  T value;
+  std::memcpy(&value, &word, sizeof value);
+  return value;
+}
+
+inline float half_to_float(std::uint16_t half) {
+  const int exponent = half >> 10 & 0x1f, fraction = half & 0x3ff;
+  const float magnitude = exponent == 0x1f ? (fraction == 0 ? __builtin_inff() : __builtin_nanf(""))
+                          : exponent == 0  ? std::ldexp(static_cast<float>(fraction), -24)
+                                           : std::ldexp(static_cast<float>(fraction + 1024), exponent - 25);
+  return (half & 0x8000) != 0 ? -magnitude : magnitude;
+}
+
+}  // namespace host
+
+#define threadIdx (host::here().thread)
+#define blockIdx (host::here().block)
+#define blockDim (host::here().block_dim)
+#define gridDim (host::here().grid_dim)
+
+inline void __syncthreads() { host::block_barrier(); }
+inline void __syncwarp(unsigned = 0xffffffffu) { host::warp_exchange(0); }
+inline void __threadfence() {}
+inline void __nanosleep(unsigned) { host::yield(); }
+
+template <typename T>
+T __shfl_sync(unsigned, T value, int lane) {
+  return host::from_word<T>(host::warp_exchange(host::to_word(value))[lane]);
+}
+template <typename T>
+T __shfl_xor_sync(unsigned, T value, int mask) {
+  const int lane = static_cast<int>(threadIdx.x % host::kWarpSize);
+  return host::from_word<T>(host::warp_exchange(host::to_word(value))[lane ^ mask]);
+}
+inline unsigned __ballot_sync(unsigned, bool vote) {
+  const std::uint64_t* votes = host::warp_exchange(vote);
+  unsigned bits = 0;
+  for (int lane = 0; lane < host::kWarpSize; ++lane) bits |= static_cast<unsigned>(votes[lane]) << lane;
+  return bits;
+}
+inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+inline int __ffs(int bits) { return __builtin_ffs(bits); }
+inline long long __double_as_longlong(double x) { return host::from_word<long long>(host::to_word(x)); }
+inline double __longlong_as_double(long long x) { return host::from_word<double>(host::to_word(x)); }
+inline float __int_as_float(int x) { return host::from_word<float>(host::to_word(x)); }
+inline int __float_as_int(float x) { return host::from_word<int>(host::to_word(x)); }
+
+template <typename T>
+T atomicMin(T* p, T value) {
+  host::maybe_yield();
+  const T old = *p;
+  if (value < old) *p = value;
+  return old;
+}
+template <typename T>
+T atomicMax(T* p, T value) {
+  host::maybe_yield();
+  const T old = *p;
+  if (value > old) *p = value;
+  return old;
+}
+template <typename T>
+T atomicAdd(T* p, T value) {
+  host::maybe_yield();
+  const T old = *p;
+  *p = old + value;
+  return old;
+}
+template <typename T>
+T atomicExch(T* p, T value) {
+  host::maybe_yield();
+  const T old = *p;
+  *p = value;
+  return old;
+}

@@ -1,0 +1,217 @@
+// The scheduler behind cuda_runtime.h: one stack a CUDA thread, one runs at a time.
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "cuda_runtime.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/common_interface_defs.h>
+#define BMATCH_ASAN 1
+#else
+#define BMATCH_ASAN 0
+#endif
+
+namespace host {
+namespace {
+
+// Saves what a function keeps for its caller, and goes on where `to` was left.  (glibc's swapcontext
+// asks the kernel for the signal mask each time, which takes ten times as long.)
+extern "C" void bmatch_switch_stack(void** from, void* to);
+asm(R"(
+.text
+.globl bmatch_switch_stack
+bmatch_switch_stack:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+)");
+
+constexpr std::size_t kStack = BMATCH_ASAN ? 256 * 1024 : 64 * 1024;
+
+struct Fiber;
+
+struct Warp {
+  std::uint64_t words[2][kWarpSize] = {};
+  std::vector<Fiber*> waiting;
+  int live = 0;
+};
+
+struct Block {
+  std::vector<Fiber*> waiting;
+  std::unique_ptr<unsigned char[]> shared;
+  int live = 0;
+};
+
+struct Fiber {
+  void* stack_pointer = nullptr;
+  std::unique_ptr<char[]> stack;
+  Place place;
+  Block* block;
+  Warp* warp;
+  unsigned exchanges = 0;
+  void* fake_stack = nullptr;
+};
+
+std::mt19937_64 generator;
+void* scheduler = nullptr;
+#if BMATCH_ASAN
+void* scheduler_fake = nullptr;
+const void* scheduler_stack = nullptr;
+std::size_t scheduler_size = 0;
+#endif
+Fiber* running = nullptr;
+Fiber* finished = nullptr;
+std::vector<Fiber*> pool;  // those that can go on
+const std::function<void()>* entry = nullptr;
+
+// To the scheduler, which draws the next.
+void leave(bool for_good = false) {
+  Fiber* const self = running;
+#if BMATCH_ASAN
+  __sanitizer_start_switch_fiber(for_good ? nullptr : &self->fake_stack, scheduler_stack,
+                                 scheduler_size);
+#endif
+  if (for_good) finished = self;
+  bmatch_switch_stack(&self->stack_pointer, scheduler);
+#if BMATCH_ASAN
+  __sanitizer_finish_switch_fiber(self->fake_stack, nullptr, nullptr);
+#endif
+}
+
+void release(std::vector<Fiber*>& waiting) {
+  pool.insert(pool.end(), waiting.begin(), waiting.end());
+  waiting.clear();
+}
+
+// Waits until `live` threads are here.
+void gather(std::vector<Fiber*>& waiting, int live) {
+  waiting.push_back(running);
+  if (static_cast<int>(waiting.size()) == live) {
+    release(waiting);
+  }
+  leave();
+}
+
+void start() {
+#if BMATCH_ASAN
+  __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_size);
+#endif
+  (*entry)();
+  leave(true);
+}
+
+void enter(Fiber* fiber) {
+  running = fiber;
+#if BMATCH_ASAN
+  __sanitizer_start_switch_fiber(&scheduler_fake, fiber->stack.get(), kStack);
+#endif
+  bmatch_switch_stack(&scheduler, fiber->stack_pointer);
+#if BMATCH_ASAN
+  __sanitizer_finish_switch_fiber(scheduler_fake, nullptr, nullptr);
+#endif
+}
+
+void run_blocks(const Launch& launch, unsigned first, unsigned count) {
+  const unsigned warps = (launch.block + kWarpSize - 1) / kWarpSize;
+  std::vector<Block> blocks(count);
+  std::vector<Warp> all_warps(std::size_t{count} * warps);
+  std::vector<Fiber> fibers(std::size_t{count} * launch.block);
+  for (unsigned b = 0; b < count; ++b) {
+    // Shared memory holds what was there before: here, NaN.
+    blocks[b].shared.reset(new unsigned char[launch.shared_bytes + 16]);
+    std::memset(blocks[b].shared.get(), 0xff, launch.shared_bytes + 16);
+    for (unsigned t = 0; t < launch.block; ++t) {
+      Fiber& fiber = fibers[std::size_t{b} * launch.block + t];
+      fiber.block = &blocks[b];
+      fiber.warp = &all_warps[std::size_t{b} * warps + t / kWarpSize];
+      ++fiber.block->live;
+      ++fiber.warp->live;
+      fiber.place.thread.x = t;
+      fiber.place.block.x = first + b;
+      fiber.place.block_dim.x = launch.block;
+      fiber.place.grid_dim.x = launch.grid;
+      fiber.place.shared = blocks[b].shared.get();
+      fiber.stack.reset(new char[kStack]);
+      // As if it had been left just before the first instruction of start().
+      void** top = reinterpret_cast<void**>(
+          (reinterpret_cast<std::uintptr_t>(fiber.stack.get()) + kStack) / 16 * 16);
+      *--top = nullptr;  // start() has no caller
+      *--top = reinterpret_cast<void*>(start);
+      top -= 6;  // registers
+      fiber.stack_pointer = top;
+      pool.push_back(&fiber);
+    }
+  }
+  std::size_t left = fibers.size();
+  while (left > 0) {
+    if (pool.empty()) {
+      std::fprintf(stderr, "deadlock: %zu threads wait at barriers that others never reach\n", left);
+      std::exit(3);
+    }
+    const std::size_t drawn = generator() % pool.size();
+    Fiber* const fiber = pool[drawn];
+    pool[drawn] = pool.back();
+    pool.pop_back();
+    enter(fiber);
+    if (finished != nullptr) {
+      --left;
+      // The barriers of those that are left do not wait for this one.
+      Block& block = *finished->block;
+      if (--block.live > 0 && static_cast<int>(block.waiting.size()) == block.live) {
+        release(block.waiting);
+      }
+      finished = nullptr;
+    }
+  }
+}
+
+}  // namespace
+
+Place& here() { return running->place; }
+
+void yield() {
+  pool.push_back(running);
+  leave();
+}
+
+void maybe_yield() {
+  if (generator() % 8 == 0) yield();
+}
+
+void block_barrier() { gather(running->block->waiting, running->block->live); }
+
+const std::uint64_t* warp_exchange(std::uint64_t word) {
+  Fiber* const self = running;
+  std::uint64_t* const words = self->warp->words[self->exchanges++ % 2];
+  words[self->place.thread.x % kWarpSize] = word;
+  gather(self->warp->waiting, self->warp->live);
+  return words;
+}
+
+void run(const Launch& launch, const std::function<void()>& body) {
+  entry = &body;
+  if (launch.all_resident) {
+    run_blocks(launch, 0, launch.grid);
+  } else {
+    for (unsigned b = 0; b < launch.grid; ++b) run_blocks(launch, b, 1);
+  }
+}
+
+void seed(std::uint64_t value) { generator.seed(value); }
+
+}  // namespace host

@@ -1,0 +1,94 @@
+// Launches, in nvcc's way or by host/'s fibers, and errors as sentences.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+#include "device.h"
+
+namespace bmatch::cuda {
+
+struct Shape {
+  unsigned blocks, threads;
+  std::size_t shared_bytes;
+  bool cooperative;  // all blocks resident at once
+};
+
+#if defined(__CUDACC__)
+
+inline void check(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // forgotten, so that the next call does not report it again
+  throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
+}
+
+template <typename... Parameters, typename... Arguments>
+void launch(const char* name, void (*kernel)(Parameters...), Shape shape, cudaStream_t stream,
+            Arguments... arguments) {
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(shape.blocks);
+  config.blockDim = dim3(shape.threads);
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.stream = stream;
+  cudaLaunchAttribute cooperative{};
+  cooperative.id = cudaLaunchAttributeCooperative;
+  cooperative.val.cooperative = shape.cooperative ? 1 : 0;
+  config.attrs = &cooperative;
+  config.numAttrs = 1;
+  check(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...), name);
+}
+
+inline void clear(void* memory, std::size_t bytes, cudaStream_t stream) {
+  check(cudaMemsetAsync(memory, 0, bytes, stream), "clearing memory on the device");
+}
+
+// Makes a device current while it lives.
+class CurrentDevice {
+ public:
+  explicit CurrentDevice(int device) {
+    check(cudaGetDevice(&before_), "asking for the current device");
+    if (device != before_) check(cudaSetDevice(device), "choosing the device");
+  }
+  ~CurrentDevice() { cudaSetDevice(before_); }
+  CurrentDevice(const CurrentDevice&) = delete;
+  CurrentDevice& operator=(const CurrentDevice&) = delete;
+
+ private:
+  int before_ = 0;
+};
+
+// Blocks of a kernel that are resident at once.
+template <typename Kernel>
+unsigned resident_blocks(Kernel kernel, unsigned threads, std::size_t shared_bytes) {
+  int device = 0, processors = 0, each = 0;
+  check(cudaGetDevice(&device), "asking for the current device");
+  check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device),
+        "counting multiprocessors");
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, static_cast<int>(threads), shared_bytes),
+        "asking how many blocks are resident");
+  return static_cast<unsigned>(processors) * static_cast<unsigned>(each);
+}
+
+#else
+
+template <typename... Parameters, typename... Arguments>
+void launch(const char*, void (*kernel)(Parameters...), Shape shape, cudaStream_t,
+            Arguments... arguments) {
+  host::run({shape.blocks, shape.threads, shape.shared_bytes, shape.cooperative},
+            [&] { kernel(Parameters(arguments)...); });
+}
+
+inline void clear(void* memory, std::size_t bytes, cudaStream_t) { std::memset(memory, 0, bytes); }
+
+struct CurrentDevice {
+  explicit CurrentDevice(int) {}
+};
+
+template <typename Kernel>
+unsigned resident_blocks(Kernel, unsigned, std::size_t) {
+  return host::kResidentBlocks;
+}
+
+#endif
+
+}  // namespace bmatch::cuda

@@ -1,0 +1,108 @@
+// One assignment problem on the device, and all the memory that its solution takes.
+#pragma once
+
+#include <cstddef>
+#include <type_traits>
+
+#include "device.h"
+#include "solver.h"
+
+namespace bmatch::cuda {
+
+// rows <= cols; rows lie row_stride entries apart, the entries of a row side by side.
+template <typename T>
+struct Problem {
+  const T* cost;
+  int rows, cols;
+  long long row_stride;
+  CostBits<typename Stored<T>::Number> bits;
+
+  __device__ const T* row(int i) const { return cost + i * row_stride; }
+  __device__ double at(int i, int j) const {
+    return static_cast<double>(cost_of(Stored<T>::number(row(i)[j]), bits));
+  }
+};
+
+constexpr int kListRoom = 64;    // entries of a candidate list: two a lane
+constexpr int kQueues = 4;       // of a round: filled, worked on, recorded, emptied
+
+// Counters that a whole team shares.  Those in threes or fours take turns from round to round, so
+// that one can be cleared while others still read the last.
+struct Control {
+  unsigned arrivals;  // of the grid's barrier
+  int invalid, free_rows, broken, minimal;
+  int alive[3], waiting[3], slots[2];
+  int queued[kQueues];
+  int sources, free_cols, tree, lowest_source;
+  Word nearest, reach[2];
+  Word fence_low[3], fence_high[3];
+  Word greatest_price;
+  double gap;
+  Report report;
+};
+
+// Arrays over rows [n] and columns [m], in global or shared memory.
+struct State {
+  Control* control;
+  // candidate lists: c_ij - v_j >= bound_i for every column j that is not listed
+  double* list_cost;  // [n, kListRoom], infinite where unused
+  int* list_col;      // [n, kListRoom]
+  double* bound;      // [n]
+  // the matching and its duals
+  double* v;        // [m]
+  double* u;        // [n]
+  double* least;    // [n], the row's least cost: u at price zero
+  int* col_of_row;  // [n], kNobody while free
+  int* row_of_col;  // [m], kNobody while free
+  // bidding: words of price and row; afterwards labels of the forest; two that take turns
+  Word* words[2];  // [m]
+  int* slot_row[2];  // [n], kNobody where there is nothing to do
+  int* slot_bid;     // [n], column of the bid under way
+  // the forest
+  Word* pred;            // [m], who labelled the column
+  int* stamp[2];         // [m], round in which the label fell
+  int* queue[kQueues];   // [m], columns whose labels fell
+  double* base[2];       // [n], label from which a row was relaxed
+  int* relaxed[2];       // [n], in which round
+  double* slack;         // [n], from u to the bound
+  int* entered;          // [n], phase in which u and slack were taken
+  double* whole_base;    // [n], label from which a whole row was relaxed
+  int* whole_round;      // [n], in which round
+  int* whole_phase;      // [n], and phase
+  int* tree;             // [n], rows that have entered
+  int* sources;          // [n], free rows
+  int* free_cols;        // [m]
+  int* root;             // [m], of the tree that labelled free_cols[k]
+  int* choice;           // [n], lowest free column of a root's tree
+
+  // Lays the arrays out from `memory` on; returns the end.
+  __host__ __device__ unsigned char* place(unsigned char* memory, int n, int m) {
+    auto take = [&memory](auto*& array, std::size_t count) {
+      array = reinterpret_cast<std::remove_reference_t<decltype(array)>>(memory);
+      memory += (count * sizeof *array + 15) / 16 * 16;
+    };
+    const auto rows = static_cast<std::size_t>(n), cols = static_cast<std::size_t>(m);
+    take(control, 1);
+    take(list_cost, rows * kListRoom);
+    take(list_col, rows * kListRoom);
+    for (auto** array : {&bound, &u, &least, &slack, &whole_base, &base[0], &base[1]}) {
+      take(*array, rows);
+    }
+    take(v, cols);
+    for (auto** array : {&words[0], &words[1], &pred}) take(*array, cols);
+    for (auto** array : {&col_of_row, &slot_row[0], &slot_row[1], &slot_bid, &relaxed[0],
+                         &relaxed[1], &entered, &whole_round, &whole_phase, &tree, &sources,
+                         &choice}) {
+      take(*array, rows);
+    }
+    for (auto** array : {&row_of_col, &stamp[0], &stamp[1], &free_cols, &root}) take(*array, cols);
+    for (auto*& array : queue) take(array, cols);
+    return memory;
+  }
+  static std::size_t bytes(int n, int m) {
+    State state{};
+    return static_cast<std::size_t>(state.place(nullptr, n, m) - static_cast<unsigned char*>(nullptr));
+  }
+};
+
+}  // namespace bmatch::cuda

@@ -1,0 +1,132 @@
+#include "solver.h"
+
+#include <algorithm>
+
+#include "launch.h"
+#include "solve.h"
+
+namespace bmatch::cuda {
+namespace {
+
+constexpr unsigned kMostThreads = 512, kBlockThreads = 256, kWarpThreads = 128;
+
+struct Batch {
+  TeamKind team;
+  const void* cost;
+  int problems, rows, cols;
+  long long problem_stride, row_stride;
+  Sense sense;
+  unsigned char* workspace;
+  std::size_t state_bytes;  // of one team
+  Answer answer;
+};
+
+template <typename T>
+__global__ void __launch_bounds__(kMostThreads) solve_kernel(Batch batch) {
+  // Where a team's arrays lie: pointers in shared memory, one set a team.
+  const int teams = batch.team == TeamKind::warp ? static_cast<int>(blockDim.x / kWarp) : 1;
+  const int in_block = static_cast<int>(threadIdx.x) / (static_cast<int>(blockDim.x) / teams);
+  const int in_grid =
+      batch.team == TeamKind::grid ? 0 : static_cast<int>(blockIdx.x) * teams + in_block;
+  const int step = batch.team == TeamKind::grid ? 1 : static_cast<int>(gridDim.x) * teams;
+  State& state = reinterpret_cast<State*>(shared_memory())[in_block];
+  if (threadIdx.x % (blockDim.x / teams) == 0) {
+    state.place(batch.workspace + in_grid * batch.state_bytes, batch.rows, batch.cols);
+  }
+  __syncthreads();
+
+  Team team(batch.team, &state.control->arrivals);
+  const std::size_t rows = batch.rows, cols = batch.cols;
+  for (int k = in_grid; k < batch.problems; k += step) {
+    const Problem<T> problem{static_cast<const T*>(batch.cost) + k * batch.problem_stride,
+                             batch.rows, batch.cols, batch.row_stride,
+                             CostBits<typename Stored<T>::Number>(batch.sense)};
+    Solve<T>(problem, state, team).run();
+    const int outcome = peek(&state.control->report.outcome);
+    for (int i = team.thread(); i < batch.rows; i += team.threads()) {
+      const bool trapped = outcome == kInfeasible && peek(state.choice + i) == 1;
+      batch.answer.col_of_row[k * rows + i] =
+          outcome == kOptimal ? peek(state.col_of_row + i) : trapped ? -2 : -1;
+      if (batch.answer.u != nullptr) batch.answer.u[k * rows + i] = peek(state.u + i);
+    }
+    if (batch.answer.v != nullptr) {
+      for (int j = team.thread(); j < batch.cols; j += team.threads()) {
+        batch.answer.v[k * cols + j] = peek(state.v + j);
+      }
+    }
+    if (team.thread() == 0) batch.answer.reports[k] = state.control->report;
+    team.sync();
+  }
+}
+
+struct Choice {
+  unsigned threads, teams_a_block;
+};
+Choice choice_of(TeamKind team) {
+  switch (team) {
+    case TeamKind::warp: return {kWarpThreads, kWarpThreads / kWarp};
+    case TeamKind::block: return {kBlockThreads, 1};
+    case TeamKind::grid: break;
+  }
+  return {kMostThreads, 1};
+}
+
+// Calls f with a null pointer to the type of the entries.
+template <typename F>
+auto with_type(Type type, F f) {
+  switch (type) {
+    case Type::float64: return f(static_cast<const double*>(nullptr));
+    case Type::float16: return f(static_cast<const Half*>(nullptr));
+    case Type::bfloat16: return f(static_cast<const Bfloat16*>(nullptr));
+    case Type::float32: break;
+  }
+  return f(static_cast<const float*>(nullptr));
+}
+
+// Blocks for a task: those that are resident at once, fewer if there are fewer problems or rows.
+template <typename T>
+unsigned blocks_for(const Task& task, TeamKind team) {
+  const Choice choice = choice_of(team);
+  const std::int64_t resident = resident_blocks(solve_kernel<T>, choice.threads, choice.teams_a_block * sizeof(State));
+  const std::int64_t useful =
+      team == TeamKind::grid ? (task.rows + choice.threads / kWarp - 1) / (choice.threads / kWarp)
+                         : (task.problems + choice.teams_a_block - 1) / choice.teams_a_block;
+  return static_cast<unsigned>(std::max<std::int64_t>(1, std::min(resident, useful)));
+}
+
+std::size_t state_bytes(const Task& task) {
+  const std::size_t bytes = State::bytes(static_cast<int>(task.rows), static_cast<int>(task.cols));
+  return (bytes + 255) / 256 * 256;
+}
+
+}  // namespace
+
+std::size_t workspace_bytes(const Task& task, TeamKind team, int device) {
+  const CurrentDevice current(device);
+  const std::size_t one = state_bytes(task);
+  if (team == TeamKind::grid) return one;
+  return with_type(task.type, [&](auto* null) {
+    using T = std::remove_cv_t<std::remove_pointer_t<decltype(null)>>;
+    return one * blocks_for<T>(task, team) * choice_of(team).teams_a_block;
+  });
+}
+
+void solve(const Task& task, TeamKind team, const Answer& answer, void* workspace, int device,
+           void* stream) {
+  const CurrentDevice current(device);
+  const auto queue = static_cast<cudaStream_t>(stream);
+  with_type(task.type, [&](auto* null) {
+    using T = std::remove_cv_t<std::remove_pointer_t<decltype(null)>>;
+    const Choice choice = choice_of(team);
+    const Batch batch{team, task.cost, static_cast<int>(task.problems), static_cast<int>(task.rows),
+                      static_cast<int>(task.cols), task.problem_stride, task.row_stride, task.sense,
+                      static_cast<unsigned char*>(workspace), state_bytes(task), answer};
+    if (team == TeamKind::grid) clear(workspace, sizeof(Control), queue);  // the barrier's arrivals
+    launch("solve_kernel", solve_kernel<T>,
+           Shape{blocks_for<T>(task, team), choice.threads, choice.teams_a_block * sizeof(State),
+                 team == TeamKind::grid},
+           queue, batch);
+  });
+}
+
+}  // namespace bmatch::cuda

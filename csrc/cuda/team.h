@@ -1,0 +1,54 @@
+// The threads that solve one problem together: a warp, a block, or the whole grid.
+//
+// Warps are the workers; the solver hands rows to them.  What threads of a team write before
+// sync() all of them see after it.
+#pragma once
+
+#include "device.h"
+#include "solver.h"
+
+namespace bmatch::cuda {
+
+class Team {
+ public:
+  // `arrivals`, at first zero, counts blocks at the grid's barriers.  They wait for one another, so
+  // all must be resident: a cooperative launch.
+  __device__ Team(TeamKind kind, unsigned* arrivals) : kind_(kind), arrivals_(arrivals) {
+    const auto in_block = static_cast<int>(threadIdx.x / kWarp);
+    const auto of_block = static_cast<int>(blockDim.x / kWarp);
+    switch (kind) {
+      case TeamKind::warp: warp_ = 0, warps_ = 1; break;
+      case TeamKind::block: warp_ = in_block, warps_ = of_block; break;
+      case TeamKind::grid:
+        warp_ = static_cast<int>(blockIdx.x) * of_block + in_block;
+        warps_ = static_cast<int>(gridDim.x) * of_block;
+    }
+  }
+
+  __device__ int warp() const { return warp_; }
+  __device__ int warps() const { return warps_; }
+  __device__ int thread() const { return warp_ * kWarp + lane_id(); }
+  __device__ int threads() const { return warps_ * kWarp; }
+
+  __device__ void sync() {
+    if (kind_ == TeamKind::warp) return __syncwarp();
+    __syncthreads();
+    if (kind_ == TeamKind::block) return;
+    expected_ += gridDim.x;
+    if (threadIdx.x == 0) {
+      __threadfence();
+      atomicAdd(arrivals_, 1u);
+      while (peek(arrivals_) < expected_) __nanosleep(20);
+      __threadfence();
+    }
+    __syncthreads();
+  }
+
+ private:
+  const TeamKind kind_;
+  unsigned* const arrivals_;
+  unsigned expected_ = 0;
+  int warp_, warps_;
+};
+
+}  // namespace bmatch::cuda
