@@ -47,3 +47,42 @@ def margins(
     col_dual: npt.NDArray[np.float64],
     search_limit: int,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]]: ...
+
+class CudaType(enum.Enum):
+    float32 = 0
+    float64 = 1
+    float16 = 2
+    bfloat16 = 3
+
+class CudaTeam(enum.Enum):
+    warp = 0
+    block = 1
+    grid = 2
+
+class CudaTask:
+    def __init__(
+        self,
+        cost: int,
+        type: CudaType,
+        problems: int,
+        rows: int,
+        cols: int,
+        problem_stride: int,
+        row_stride: int,
+        sense: Sense,
+        prices: int,
+    ) -> None: ...
+
+def cuda_facts() -> tuple[bool, str, int, int, str]: ...
+def cuda_workspace(task: CudaTask, team: CudaTeam, device: int) -> int: ...
+def cuda_solve(
+    task: CudaTask,
+    team: CudaTeam,
+    col_of_row: int,
+    row_dual: int,
+    col_dual: int,
+    reports: int,
+    workspace: int,
+    device: int,
+    stream: int,
+) -> None: ...

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from bmatch import _core
+from bmatch import _core, gpu
 from bmatch.arrays import Array, is_tensor
+
+Backend: TypeAlias = Literal["auto", "cpu", "cuda"]
 
 _Sense = _core.Sense
 _Status = _core.Status
@@ -107,6 +110,7 @@ def solve(
     sign_marginalized: bool = False,
     warm_start: Assignment | None = None,
     num_threads: int | None = None,
+    backend: Backend = "auto",
 ) -> Assignment:
     """Solve the linear sum assignment problem and return the whole answer.
 
@@ -128,6 +132,10 @@ def solve(
         Threads for the passes over the matrix; by default all physical cores (or as many as the
         environment variable ``BMATCH_NUM_THREADS`` says when bmatch is imported) for matrices of
         16 million entries or more, one for smaller ones. The answer does not depend on it.
+    backend : {"auto", "cpu", "cuda"}
+        Where a matrix on a CUDA device is solved: there, or on the host, to which it is copied
+        and from which the answer comes back. ``"auto"``: there from 128 rows on. What lies on the
+        host is solved on the host.
 
     Returns
     -------
@@ -145,16 +153,18 @@ def solve(
     -----
     Candidate lists with bounds, an auction with epsilon scaling (Bertsekas, Annals of Operations
     Research 14, 1988) and shortest augmenting paths (Jonker and Volgenant, Computing 38, 1987),
-    with float64 duals. The GIL is released; Ctrl-C stops the solve.
+    with float64 duals. The GIL is released; Ctrl-C stops the solve on the host. A device works on
+    its current stream, and the host waits for it once; while a CUDA graph is captured it does not
+    wait, and `objective` and `gap` are NaN.
     """
     sense = _sense(maximize, sign_marginalized)
-    answer = _solve(cost, sense, warm_start=warm_start, num_threads=num_threads)
+    answer = _solve(cost, sense, warm_start=warm_start, num_threads=num_threads, backend=backend)
     flip = 1.0 if sense == _Sense.minimize else -1.0
     sign = None
     if sign_marginalized:
         matched = answer.matrix[answer.row_ind, answer.col_ind]
         negative = np.full(len(matched), answer.shift < 0) if answer.shift else matched < 0
-        sign = np.where(negative, -1, 1).astype(np.int8)
+        sign = 1 - 2 * _as_int8(negative)
     like = _kind_of(cost)
     return Assignment(
         row_ind=like(answer.row_ind),
@@ -170,9 +180,15 @@ def solve(
 
 
 def batch_linear_sum_assignment(
-    cost: npt.ArrayLike, maximize: bool = False, *, num_threads: int | None = None
+    cost: npt.ArrayLike,
+    maximize: bool = False,
+    *,
+    num_threads: int | None = None,
+    backend: Backend = "auto",
 ) -> Array:
     """Solve many linear sum assignment problems of one shape, each in one thread.
+
+    On a CUDA device each is solved by one warp, or by one block if it has more than 64 rows.
 
     Parameters
     ----------
@@ -182,6 +198,8 @@ def batch_linear_sum_assignment(
         Whether the sums are maximised instead.
     num_threads : int, optional
         Problems solved at once; by default all physical cores.
+    backend : {"auto", "cpu", "cuda"}
+        As for `solve`; ``"auto"`` solves a batch where it lies.
 
     Returns
     -------
@@ -197,8 +215,11 @@ def batch_linear_sum_assignment(
     TypeError
         If the entries are not numbers that float64 can hold.
     """
-    array = _as_floats(cost, 3, "a batch of matrices (3-D array)").array
     sense = _sense(maximize, False)
+    if _runs_on_device(cost, backend):
+        result: Array = _kind_of(cost)(_batch_on_device(cost, sense))
+        return result
+    array = _as_floats(_on_host(cost), 3, _BATCH).array
     status, problem, col_of_row = _core.batch(array, sense, _threads(num_threads))
     if status == _Status.invalid:
         raise ValueError(
@@ -209,7 +230,7 @@ def batch_linear_sum_assignment(
             _solve(array[problem], sense)
         except ValueError as error:
             raise ValueError(f"{error} (problem {problem} of the batch)") from None
-    result: Array = _kind_of(cost)(col_of_row)
+    result = _kind_of(cost)(col_of_row)
     return result
 
 
@@ -265,7 +286,7 @@ def certify(
         If the pairs are no matching of ``min(n, m)`` rows and columns, or for a matrix that
         `solve` refuses.
     """
-    matrix, shift = _as_floats(cost, 2, "a matrix (2-D array)")
+    matrix, shift = _as_floats(cost, 2, _MATRIX)
     n, m = matrix.shape
     if isinstance(assignment, Assignment):
         rows, cols = np.asarray(assignment.row_ind), np.asarray(assignment.col_ind)
@@ -363,7 +384,7 @@ def rematch_losses(
     ValueError
         If there are more rows than columns, or the assignment is none of this matrix.
     """
-    matrix, shift = _as_floats(cost, 2, "a matrix (2-D array)")
+    matrix, shift = _as_floats(cost, 2, _MATRIX)
     n, m = matrix.shape
     if matrix.shape[0] > matrix.shape[1]:
         raise ValueError(
@@ -401,13 +422,16 @@ def as_matrix(cost: npt.ArrayLike) -> npt.NDArray[Any]:
     ValueError
         If it holds integers that float64 does not.
     """
-    matrix, shift = _as_floats(cost, 2, "a matrix (2-D array)")
+    matrix, shift = _as_floats(cost, 2, _MATRIX)
     if shift:
         raise ValueError(
             "the matrix holds integers beyond 2**53, which float64 cannot hold one by one: scale "
             "them down, or pass floats"
         )
     return matrix
+
+
+_MATRIX, _BATCH = "a matrix (2-D array)", "a batch of matrices (3-D array)"
 
 
 class _Floats(NamedTuple):
@@ -495,13 +519,14 @@ _DEFAULT_THREADS = -int(os.environ.get("BMATCH_NUM_THREADS") or _physical_cores(
 
 
 class _Answer(NamedTuple):
-    matrix: npt.NDArray[Any]
+    # Arrays, or tensors on a device.
+    matrix: Any
     shift: int  # what was subtracted from the entries of `matrix`, and from nothing else
-    row_ind: npt.NDArray[np.int64]
-    col_ind: npt.NDArray[np.int64]
-    col_of_row: npt.NDArray[np.int64]
-    row_dual: npt.NDArray[np.float64]  # of the minimised costs, like what follows
-    col_dual: npt.NDArray[np.float64]
+    row_ind: Any  # int64
+    col_ind: Any
+    col_of_row: Any
+    row_dual: Any  # float64; of the minimised costs, like what follows
+    col_dual: Any
     objective: float
     gap: float
     stats: Mapping[str, float]
@@ -514,8 +539,12 @@ def _solve(
     certificate: bool = True,
     warm_start: Assignment | None = None,
     num_threads: int | None = None,
+    backend: Backend = "auto",
 ) -> _Answer:
-    matrix, shift = _as_floats(cost, 2, "a matrix (2-D array)")
+    if _runs_on_device(cost, backend):
+        return _solve_on_device(cost, sense, certificate, warm_start)
+    cost = _on_host(cost)
+    matrix, shift = _as_floats(cost, 2, _MATRIX)
     n, m = matrix.shape
     stored = _sense_of_moved(sense, shift)
     # The solver wants the short side as its rows, and the entries of a row side by side.
@@ -523,13 +552,7 @@ def _solve(
     flipped = n > m or (n == m and columnwise)
     prices = None
     if warm_start is not None:
-        start = warm_start.row_dual if flipped else warm_start.col_dual
-        prices = np.asarray(start) * (1.0 if sense == _Sense.minimize else -1.0)
-        if len(warm_start.row_dual) != n or len(warm_start.col_dual) != m:
-            raise ValueError(
-                f"warm_start is the answer for a matrix of shape "
-                f"{(len(warm_start.row_dual), len(warm_start.col_dual))}, expected {(n, m)}"
-            )
+        prices = np.asarray(_on_host(_start_prices(warm_start, n, m, flipped, sense)))
     status, col_of_row, u, v, objective, gap, trapped, stats = _core.solve(
         matrix.T if flipped else matrix,
         stored,
@@ -558,6 +581,139 @@ def _solve(
     return _Answer(matrix, shift, row_ind, col_ind, col_of_row, u, v, objective, gap, stats)
 
 
+def _start_prices(warm_start: Assignment, n: int, m: int, flipped: bool, sense: _core.Sense) -> Any:
+    """Prices of what the solver takes for columns, from an answer for another matrix."""
+    if len(warm_start.row_dual) != n or len(warm_start.col_dual) != m:
+        raise ValueError(
+            f"warm_start is the answer for a matrix of shape "
+            f"{(len(warm_start.row_dual), len(warm_start.col_dual))}, expected {(n, m)}"
+        )
+    start = warm_start.row_dual if flipped else warm_start.col_dual
+    return start * (1.0 if sense == _Sense.minimize else -1.0)
+
+
+def _runs_on_device(cost: object, backend: Backend) -> bool:
+    """Whether a matrix is solved on its CUDA device."""
+    if backend not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"backend must be 'auto', 'cpu' or 'cuda', got {backend!r}")
+    if not gpu.is_on_device(cost):
+        if backend == "cuda":
+            raise ValueError(
+                "backend='cuda' solves what lies on a CUDA device, and this matrix lies on the "
+                "host: pass cost.cuda(); nothing is moved between devices unasked"
+            )
+        return False
+    shape = cost.shape  # type: ignore[attr-defined]
+    if backend == "cpu" or (backend == "auto" and len(shape) == 2 and min(shape) < gpu.HOST_ROWS):
+        return False
+    gpu.require_usable()
+    return True
+
+
+def _solve_on_device(
+    cost: Any, sense: _core.Sense, certificate: bool, warm_start: Assignment | None
+) -> _Answer:
+    import torch
+
+    tensor, _ = gpu.as_tensor(cost)
+    if tensor.ndim != 2:
+        raise ValueError(f"expected {_MATRIX}, got a {tensor.ndim} array")
+    matrix = gpu.as_costs(tensor)
+    n, m = matrix.shape
+    # As on the host: the short side as rows, the entries of a row side by side.
+    flipped = n > m or (n == m and matrix.stride(1) != 1 and matrix.stride(0) == 1)
+    lying = matrix.T if flipped else matrix
+    if lying.stride(1) != 1:
+        lying = lying.contiguous()
+    prices = None
+    if warm_start is not None and n == m:
+        start = _start_prices(warm_start, n, m, flipped, sense)
+        prices = torch.as_tensor(start, dtype=torch.float64, device=matrix.device).contiguous()
+    answer = gpu.solve(lying[None], sense, duals=certificate, prices=prices)
+    if answer.reports is not None and answer.reports["outcome"][0] == gpu.DWARFED:
+        found = _solve(_on_host(tensor), sense, certificate=certificate)
+        return found._replace(
+            matrix=matrix,
+            **{
+                name: torch.as_tensor(getattr(found, name), device=matrix.device)
+                for name in ("row_ind", "col_ind", "col_of_row", "row_dual", "col_dual")
+            },
+        )
+    col_of_row = _checked(answer, "columns" if flipped else "rows")[0]
+    rows = torch.arange(min(n, m), device=matrix.device)
+    if flipped:
+        row_ind, order = col_of_row.sort()
+        col_ind = order
+        col_of_row = torch.full((n,), -1, dtype=torch.int64, device=matrix.device)
+        col_of_row[row_ind] = col_ind
+    else:
+        row_ind, col_ind = rows, col_of_row.clone()
+    u, v = (None if dual is None else dual[0] for dual in (answer.row_dual, answer.col_dual))
+    told = (
+        {}
+        if answer.reports is None
+        else dict(zip(gpu.REPORT_FIELDS, answer.reports[0].tolist(), strict=True))
+    )
+    return _Answer(
+        matrix,
+        0,
+        row_ind,
+        col_ind,
+        col_of_row,
+        *((v, u) if flipped else (u, v)),
+        told.pop("objective", math.nan),
+        max(told.pop("gap", math.nan), 0.0),
+        {name: value for name, value in told.items() if name != "outcome"},
+    )
+
+
+def _batch_on_device(cost: Any, sense: _core.Sense) -> Any:
+    import torch
+
+    tensor, _ = gpu.as_tensor(cost)
+    if tensor.ndim != 3:
+        raise ValueError(f"expected {_BATCH}, got a {tensor.ndim} array")
+    costs = gpu.as_costs(tensor)
+    n, m = costs.shape[1:]
+    lying = costs.mT if n > m else costs
+    if lying.stride(2) != 1:
+        lying = lying.contiguous()
+    answer = gpu.solve(lying, sense, duals=False)
+    col_of_row = _checked(answer, "columns" if n > m else "rows", batch=True)
+    if answer.reports is not None:
+        for problem in np.flatnonzero(answer.reports["outcome"] == gpu.DWARFED):
+            found = _solve(_on_host(lying[problem]), sense, certificate=False).col_ind
+            col_of_row[problem] = torch.as_tensor(found, device=costs.device)
+    if n <= m:
+        return col_of_row
+    out = torch.full(costs.shape[:2], -1, dtype=torch.int64, device=costs.device)
+    return out.scatter_(1, col_of_row, torch.arange(m, device=out.device).expand_as(col_of_row))
+
+
+def _checked(answer: gpu.DeviceAnswer, kind: str, batch: bool = False) -> Any:
+    """The assignment, unless a problem has none: then the error for the first of them."""
+    if answer.reports is None:
+        return answer.col_of_row
+    failed = np.flatnonzero(~np.isin(answer.reports["outcome"], (gpu.OPTIMAL, gpu.DWARFED)))
+    if len(failed) == 0:
+        return answer.col_of_row
+    first = int(failed[0])
+    where = f" (problem {first} of the batch)" if batch else ""
+    if answer.reports["outcome"][first] == gpu.INVALID:
+        raise ValueError(f"matrix contains invalid numeric entries{where}")
+    trapped = np.flatnonzero(answer.col_of_row[first].cpu().numpy() == -2)
+    raise ValueError(f"{_infeasible(trapped, kind)}{where}")
+
+
+def _on_host(cost: Any) -> Any:
+    """The same on the host, where it is on a device and was asked for, or costs less there."""
+    return gpu.as_tensor(cost)[0].cpu() if gpu.is_on_device(cost) else cost
+
+
+def _as_int8(flags: Any) -> Any:
+    return flags.to(sys.modules["torch"].int8) if is_tensor(flags) else flags.astype(np.int8)
+
+
 def _sense(maximize: bool, sign_marginalized: bool) -> _core.Sense:
     if sign_marginalized:
         return _Sense.maximize_magnitude
@@ -569,8 +725,8 @@ def _tensor_as_array(tensor: Any) -> npt.NDArray[Any]:
 
     if tensor.device.type != "cpu":
         raise ValueError(
-            f"the cost matrix is on {tensor.device}, and this solver runs on the CPU: pass "
-            "cost.cpu(); nothing is moved between devices unasked"
+            f"the cost matrix is on {tensor.device}, and the solver runs on CPUs and CUDA devices: "
+            "pass cost.cpu(); nothing is moved between devices unasked"
         )
     if tensor.dtype == torch.bfloat16:
         tensor = tensor.float()
@@ -579,7 +735,12 @@ def _tensor_as_array(tensor: Any) -> npt.NDArray[Any]:
 
 
 def _kind_of(cost: object) -> Any:
-    """The function that makes a result array of the kind of `cost`."""
+    """The function that makes a result array or tensor of the kind of `cost`, on its device."""
+    if gpu.is_on_device(cost):
+        import torch
+
+        tensor, back = gpu.as_tensor(cost)
+        return lambda result: back(torch.as_tensor(result, device=tensor.device))
     if not is_tensor(cost):
         return lambda array: array
     import torch

@@ -17,6 +17,7 @@
 #include "assignment/dense_scanner.h"
 #include "assignment/margin.h"
 #include "assignment/solver.h"
+#include "cuda/solver.h"
 
 namespace py = pybind11;
 using namespace bmatch;
@@ -270,6 +271,25 @@ py::tuple margins_array(const py::array& cost, Sense sense,
   });
 }
 
+// Addresses of memory on a device, which Python has checked.
+cuda::Task cuda_task(std::uintptr_t cost, cuda::Type type, std::int64_t problems, std::int64_t rows,
+                     std::int64_t cols, std::int64_t problem_stride, std::int64_t row_stride,
+                     Sense sense, std::uintptr_t prices) {
+  return {reinterpret_cast<const void*>(cost), type, problems, rows, cols, problem_stride,
+          row_stride, sense, reinterpret_cast<const double*>(prices)};
+}
+
+void cuda_solve(const cuda::Task& task, cuda::TeamKind team, std::uintptr_t col_of_row,
+                std::uintptr_t u, std::uintptr_t v, std::uintptr_t reports,
+                std::uintptr_t workspace, int device, std::uintptr_t stream) {
+  const cuda::Answer answer{reinterpret_cast<std::int64_t*>(col_of_row),
+                            reinterpret_cast<double*>(u), reinterpret_cast<double*>(v),
+                            reinterpret_cast<cuda::Report*>(reports)};
+  py::gil_scoped_release release;
+  cuda::solve(task, team, answer, reinterpret_cast<void*>(workspace), device,
+              reinterpret_cast<void*>(stream));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
@@ -292,6 +312,29 @@ PYBIND11_MODULE(_core, m) {
   m.attr("pairs") = py::reinterpret_steal<py::object>(PyCFunction_New(&pairs_method, nullptr));
   m.def("batch", &batch_array, py::arg("costs"), py::arg("sense"), py::arg("threads"),
         "(status, problem, col_of_row [B, n]); problem is the first without an answer.");
+  py::enum_<cuda::Type>(m, "CudaType")
+      .value("float32", cuda::Type::float32)
+      .value("float64", cuda::Type::float64)
+      .value("float16", cuda::Type::float16)
+      .value("bfloat16", cuda::Type::bfloat16);
+  py::enum_<cuda::TeamKind>(m, "CudaTeam")
+      .value("warp", cuda::TeamKind::warp)
+      .value("block", cuda::TeamKind::block)
+      .value("grid", cuda::TeamKind::grid);
+  py::class_<cuda::Task>(m, "CudaTask")
+      .def(py::init(&cuda_task), py::arg("cost"), py::arg("type"), py::arg("problems"),
+           py::arg("rows"), py::arg("cols"), py::arg("problem_stride"), py::arg("row_stride"),
+           py::arg("sense"), py::arg("prices"));
+  m.def("cuda_facts", [] {
+    const cuda::Facts f = cuda::facts();
+    return py::make_tuple(f.built, f.compiled, f.driver, f.devices, f.trouble);
+  }, "(built, compiled for, driver, devices, trouble)");
+  m.def("cuda_workspace", &cuda::workspace_bytes, py::arg("task"), py::arg("team"),
+        py::arg("device"), "Bytes of device memory that cuda_solve works in.");
+  m.def("cuda_solve", &cuda_solve, py::arg("task"), py::arg("team"), py::arg("col_of_row"),
+        py::arg("row_dual"), py::arg("col_dual"), py::arg("reports"), py::arg("workspace"),
+        py::arg("device"), py::arg("stream"),
+        "Puts the solve on a stream; everything is an address on the device, duals may be 0.");
   m.def("instruction_set", [] { return row_kernels().name; },
         "Which row kernels are in use: avx512, avx2 or portable.");
   m.def("margins", &margins_array, py::arg("cost"), py::arg("sense"), py::arg("col_of_row"),

@@ -15,8 +15,8 @@ ROOT = Path(bmatch.__file__).parent
 
 FLOORS = [
     {"_core", "arrays", "atomic", "console", "phases", "progress"},
-    {"assignment", "tensor_file", "kernels", "kernels.dispatch", "kernels.reference"},
-    {"gauge", "kernels.centred", "kernels.cross_moments", "kernels.finalise"},
+    {"gpu", "tensor_file", "kernels", "kernels.dispatch", "kernels.reference"},
+    {"assignment", "gauge", "kernels.centred", "kernels.cross_moments", "kernels.finalise"},
     {"correlation", "architecture"},
     {"matching", "activations", "checkpoint", "text"},
     {"estimate"},

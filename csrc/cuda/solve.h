@@ -25,8 +25,9 @@ constexpr double kFirstEpsilon = 0.02, kLastEpsilon = 0.002;  // of the mean gap
 template <typename T>
 class Solve {
  public:
-  __device__ Solve(const Problem<T>& p, const State& s, Team& team)
-      : p_(p), s_(s), team_(team), control_(*s.control), rank_(team.thread()),
+  // `prices`: [cols] of a similar problem, or null.
+  __device__ Solve(const Problem<T>& p, const State& s, Team& team, const double* prices)
+      : p_(p), s_(s), team_(team), control_(*s.control), prices_(prices), rank_(team.thread()),
         size_(team.threads()), spare_(p.cols > p.rows) {}
 
   __device__ void run() {
@@ -34,9 +35,11 @@ class Solve {
       control_.invalid = control_.broken = 0;
       control_.report = Report{};
     }
-    start();
+    const bool warm = prices_ != nullptr && !spare_;
+    if (warm) start_warm();
+    if (!warm || 2 * count_free() > p_.rows) start();  // most rows want the same columns: a bad start
     const int outcome = peek(&control_.invalid) != 0 ? kInvalid : search();
-    if (outcome == kOptimal) certify();
+    if (outcome == kOptimal || outcome == kDwarfed) certify();
     if (rank_ == 0) control_.report.outcome = peek(&control_.broken) != 0 ? kBroken : outcome;
     team_.sync();
   }
@@ -47,6 +50,25 @@ class Solve {
     for (int j = rank_; j < p_.cols; j += size_) s_.v[j] = 0.0;
     scan_and_claim(NoPrices{}, [this](int i, const RowBest& found) {
       s_.least[i] = found.best;
+      if (!found.valid) control_.invalid = 1;
+    });
+  }
+
+  // The same at given prices, shifted so that none is above zero.
+  __device__ void start_warm() {
+    double lowest = infinity();  // of the negated prices; by every warp
+    for (int j = lane_id(); j < p_.cols; j += kWarp) {
+      const double x = -prices_[j];
+      lowest = x < lowest ? x : lowest;
+    }
+    lowest = least_in_warp(lowest);
+    const WordFormat format(p_.rows);
+    for (int j = rank_; j < p_.cols; j += size_) {
+      s_.v[j] = format.rounded_down(prices_[j] + lowest);
+    }
+    team_.sync();
+    scan_and_claim(FlatPrices{s_.v}, [this](int i, const RowBest& found) {
+      s_.least[i] = -infinity();  // not known: no shortcut by least costs
       if (!found.valid) control_.invalid = 1;
     });
   }
@@ -95,21 +117,18 @@ class Solve {
       if (free > kManyFree * p_.rows) gap = mean_gap();
       if (!(gap < infinity())) gap = 0.0;
     }
-    for (bool again = false; free > 0; again = true) {
-      if (again) start();
-      for (double epsilon = gap > 0.0 ? kFirstEpsilon : 0.0;; epsilon = epsilon > 0.5 * kFirstEpsilon ? kLastEpsilon : 0.0) {
-        if (gap > 0.0) release(epsilon * gap);
-        const bool auction = epsilon > 0.0;
-        bidding(p_, s_, team_,
-                {epsilon * gap, spare_, auction ? p_.rows / kFewFree : 0,
-                 auction ? kAuctionRounds : kReductionRounds});
-        if (!auction) break;
-      }
-      if (!grow_forest()) return kInfeasible;
-      if (again || !prices_dwarf_answer()) break;
-      gap = 0.0;  // once more from price zero, without an auction: so prices stay as small as they can
+    if (free == 0) return kOptimal;
+    for (double epsilon = gap > 0.0 ? kFirstEpsilon : 0.0;;
+         epsilon = epsilon == kFirstEpsilon ? kLastEpsilon : 0.0) {
+      if (gap > 0.0) release(epsilon * gap);
+      const bool auction = epsilon > 0.0;
+      bidding(p_, s_, team_,
+              {epsilon * gap, spare_, auction ? p_.rows / kFewFree : 0,
+               auction ? kAuctionRounds : kReductionRounds});
+      if (!auction) break;
     }
-    return kOptimal;
+    if (!grow_forest()) return kInfeasible;
+    return prices_dwarf_answer() ? kDwarfed : kOptimal;
   }
 
   __device__ int count_free() {
@@ -312,6 +331,7 @@ class Solve {
   const State& s_;
   Team& team_;
   Control& control_;
+  const double* const prices_;
   const int rank_, size_;
   const bool spare_;
 };

@@ -18,6 +18,7 @@ struct Batch {
   Sense sense;
   unsigned char* workspace;
   std::size_t state_bytes;  // of one team
+  const double* prices;     // [cols] or null
   Answer answer;
 };
 
@@ -41,12 +42,14 @@ __global__ void __launch_bounds__(kMostThreads) solve_kernel(Batch batch) {
     const Problem<T> problem{static_cast<const T*>(batch.cost) + k * batch.problem_stride,
                              batch.rows, batch.cols, batch.row_stride,
                              CostBits<typename Stored<T>::Number>(batch.sense)};
-    Solve<T>(problem, state, team).run();
+    Solve<T>(problem, state, team, batch.prices).run();
     const int outcome = peek(&state.control->report.outcome);
     for (int i = team.thread(); i < batch.rows; i += team.threads()) {
       const bool trapped = outcome == kInfeasible && peek(state.choice + i) == 1;
       batch.answer.col_of_row[k * rows + i] =
-          outcome == kOptimal ? peek(state.col_of_row + i) : trapped ? -2 : -1;
+          outcome == kOptimal || outcome == kDwarfed ? peek(state.col_of_row + i)
+          : trapped                                    ? -2
+                                                       : -1;
       if (batch.answer.u != nullptr) batch.answer.u[k * rows + i] = peek(state.u + i);
     }
     if (batch.answer.v != nullptr) {
@@ -101,6 +104,22 @@ std::size_t state_bytes(const Task& task) {
 
 }  // namespace
 
+Facts facts() {
+#if defined(__CUDACC__)
+  Facts f{true, BMATCH_CUDA_COMPILED, 0, 0, ""};
+  cudaDriverGetVersion(&f.driver);
+  const cudaError_t error = cudaGetDeviceCount(&f.devices);
+  if (error != cudaSuccess) {
+    f.devices = 0;
+    f.trouble = cudaGetErrorString(error);
+    cudaGetLastError();
+  }
+  return f;
+#else
+  return {true, "the CPU, for tests", 0, 1, ""};
+#endif
+}
+
 std::size_t workspace_bytes(const Task& task, TeamKind team, int device) {
   const CurrentDevice current(device);
   const std::size_t one = state_bytes(task);
@@ -120,7 +139,8 @@ void solve(const Task& task, TeamKind team, const Answer& answer, void* workspac
     const Choice choice = choice_of(team);
     const Batch batch{team, task.cost, static_cast<int>(task.problems), static_cast<int>(task.rows),
                       static_cast<int>(task.cols), task.problem_stride, task.row_stride, task.sense,
-                      static_cast<unsigned char*>(workspace), state_bytes(task), answer};
+                      static_cast<unsigned char*>(workspace), state_bytes(task), task.prices,
+                      answer};
     if (team == TeamKind::grid) clear(workspace, sizeof(Control), queue);  // the barrier's arrivals
     launch("solve_kernel", solve_kernel<T>,
            Shape{blocks_for<T>(task, team), choice.threads, choice.teams_a_block * sizeof(State),

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "assignment/cost_view.h"
 
@@ -12,7 +13,9 @@ namespace bmatch::cuda {
 
 enum class Type : int { float32, float64, float16, bfloat16 };
 
-enum Outcome : int { kOptimal = 0, kInfeasible = 1, kInvalid = 2, kBroken = 3 };
+// kInvalid: a cost is NaN or -infinity.  kDwarfed: an answer, but rounding at the scale of its prices
+// may outweigh it (assignment/solver.h); the host has another way.
+enum Outcome : int { kOptimal = 0, kInfeasible = 1, kInvalid = 2, kDwarfed = 3, kBroken = 4 };
 
 // What a solve has to say beside the assignment.
 struct Report {
@@ -27,6 +30,7 @@ struct Task {
   Type type;
   std::int64_t problems, rows, cols, problem_stride, row_stride;
   Sense sense;
+  const double* prices = nullptr;  // [cols], column duals of a similar square problem: a start
 };
 
 struct Answer {
@@ -38,6 +42,16 @@ struct Answer {
 
 // Which threads solve one problem together.
 enum class TeamKind : int { warp, block, grid };
+
+// What this build and this machine have.
+struct Facts {
+  bool built;             // with a CUDA compiler
+  const char* compiled;   // for which devices, and by which toolkit
+  int driver;             // its CUDA version, 1000 major + 10 minor; 0 without a driver
+  int devices;
+  std::string trouble;    // why no device can be used, or empty
+};
+Facts facts();
 
 // Bytes of workspace that `solve` takes for such a task on a device.
 std::size_t workspace_bytes(const Task& task, TeamKind team, int device);

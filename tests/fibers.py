@@ -1,0 +1,73 @@
+"""The CUDA solver without a GPU: its kernels compiled by g++, a fiber for each CUDA thread."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+from pathlib import Path
+
+import torch
+
+from bmatch import _core, assignment, gpu
+
+ROOT = Path(__file__).parents[1]
+COMPILER = os.environ.get("CXX", "g++")
+FLAGS = ["-std=c++17", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Werror"]
+
+
+def compile_fibers(source, target, *flags, kernels=ROOT / "csrc/cuda"):
+    """Compiles a file with the kernels and the fibers into `target`."""
+    folders = [f"-I{kernels / 'host'}", f"-I{kernels.parent}", f"-I{ROOT / 'csrc'}"]
+    sources = [source, kernels / "host/fibers.cpp", "-x", "c++", kernels / "solver.cu"]
+    command = [COMPILER, *FLAGS, *flags, *folders, *sources, "-x", "none", "-o", target]
+    subprocess.run([str(part) for part in command], check=True)
+
+
+class Arguments(ctypes.Structure):
+    """A task, as `native/cuda_fibers.cpp` takes it."""
+
+    _fields_ = (
+        [(name, ctypes.c_uint64) for name in ("cost", "prices")]
+        + [
+            (name, ctypes.c_int64)
+            for name in ("problems", "rows", "cols", "problem_stride", "row_stride")
+        ]
+        + [(name, ctypes.c_int32) for name in ("type", "sense", "team", "unused")]
+    )
+
+
+class Fibers:
+    """What `bmatch.gpu` asks of `bmatch._core`, on the CPU."""
+
+    CudaType, CudaTeam = _core.CudaType, _core.CudaTeam
+
+    def __init__(self, library):
+        self.library = ctypes.CDLL(str(library))
+        self.library.workspace_bytes.restype = ctypes.c_uint64
+
+    @staticmethod
+    def CudaTask(cost, kind, problems, rows, cols, problem_stride, row_stride, sense, prices):
+        shape = (problems, rows, cols, problem_stride, row_stride)
+        return Arguments(cost, prices, *shape, int(kind), int(sense), 0, 0)
+
+    def cuda_workspace(self, task, team, device):
+        assert device == 0
+        task.team = int(team)
+        return self.library.workspace_bytes(ctypes.byref(task))
+
+    def cuda_solve(
+        self, task, team, col_of_row, row_dual, col_dual, reports, workspace, device, stream
+    ):
+        assert (int(team), device, stream) == (task.team, 0, 0)
+        pointers = (col_of_row, row_dual, col_dual, reports, workspace)
+        self.library.solve(ctypes.byref(task), *map(ctypes.c_void_p, pointers))
+
+
+def play_device(monkeypatch, fibers):
+    """Takes every tensor on the host for one on a device that the fibers are."""
+    monkeypatch.setattr(gpu, "_core", fibers)
+    monkeypatch.setattr(gpu, "_place", lambda tensor: (0, 0))
+    monkeypatch.setattr(gpu, "is_on_device", lambda value: isinstance(value, torch.Tensor))
+    monkeypatch.setattr(gpu, "require_usable", lambda: None)
+    monkeypatch.setattr(assignment, "_on_host", lambda cost: cost.numpy())
