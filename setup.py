@@ -5,7 +5,7 @@ from glob import glob
 from pybind11.setup_helpers import ParallelCompile, Pybind11Extension
 from setuptools import setup
 
-SOURCES = ["csrc/module.cpp", *sorted(glob("csrc/assignment/*.cpp"))]
+SOURCES = ["csrc/module.cpp", *sorted(glob("csrc/*/*.cpp"))]
 HEADERS = sorted(glob("csrc/**/*.h", recursive=True))
 
 ParallelCompile("BMATCH_BUILD_JOBS", default=0).install()

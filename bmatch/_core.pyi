@@ -46,3 +46,9 @@ def margins(
     col_dual: npt.NDArray[np.float64],
     search_limit: int,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]]: ...
+def column_sums_float32(
+    values: int, rows: int, cols: int, row_stride: int, shift: int, sum: int, square: int
+) -> None: ...
+def column_sums_float64(
+    values: int, rows: int, cols: int, row_stride: int, shift: int, sum: int, square: int
+) -> None: ...

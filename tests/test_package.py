@@ -16,7 +16,9 @@ ROOT = Path(bmatch.__file__).parent
 FLOORS = [
     {"_core", "arrays", "atomic", "console", "phases", "progress"},
     {"assignment", "tensor_file", "kernels", "kernels.dispatch", "kernels.reference"},
-    {"gauge", "kernels.centred", "kernels.cross_moments", "kernels.finalise"},
+    {"gauge", "kernels.partial_sums", "kernels.finalise"},
+    {"kernels.centred", "kernels.cross_moments"},
+    {"moments"},
     {"correlation", "architecture"},
     {"matching", "activations", "checkpoint", "text"},
     {"estimate"},
