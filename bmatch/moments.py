@@ -283,7 +283,7 @@ class SiteMoments:
         findings = findings.to("cpu", non_blocking=True)  # pinned, so this does not wait
         arrived = None
         if self.device.type == "cuda":
-            arrived = torch.cuda.Event()
+            arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
             arrived.record(torch.cuda.current_stream(self.device))
         return _KernelSums(y_sum, x_sum, y_square, x_square, findings, arrived)
 
@@ -312,6 +312,7 @@ class SiteMoments:
                     split_planes(source[:, chunk], x_shift, mask, planes),
                 )
             add_cross_moments(comoment, *operands, promoted)
+            del operands  # the next chunk needs the room
         y_sum, x_sum = sums.target_sum[sites], sums.source_sum[sites]
         self._fold(
             sites, self.count, n, y_shift.double(), x_shift.double(), y_sum, x_sum,

@@ -20,7 +20,7 @@ FLOORS = [
     {"kernels.centred", "kernels.cross_moments"},
     {"moments"},
     {"correlation", "architecture"},
-    {"matching", "activations", "checkpoint", "text"},
+    {"matching", "activations", "background", "checkpoint", "text"},
     {"estimate"},
     {"transport", "transport.weights", "report"},
     {"demo"},
