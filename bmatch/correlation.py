@@ -1,4 +1,7 @@
-"""Cross-checkpoint correlation by streaming: tokens pass by, only D x D statistics stay."""
+"""Cross-checkpoint correlation by streaming: tokens pass by, only D x D statistics stay.
+
+How they are kept is told in `bmatch.moments`; `CrossMoments` is one site of them, as a file.
+"""
 
 from __future__ import annotations
 
@@ -73,9 +76,10 @@ class CrossMoments:
 
     Notes
     -----
-    Memory: ``8 D1 D2`` bytes, and while a batch is added ``4 D1 D2`` and two chunks of 4,096
-    tokens in float32 on the CPU, two chunks of 8,192 tokens in at most 6 bytes a number on a CUDA
-    device. A CUDA device wants spreads between 1e-17 and 1e15 in each channel.
+    Memory: ``8 D1 D2`` bytes, and what adding a batch takes: on the CPU up to ``8 D1 D2`` and two
+    chunks of 8,192 tokens of each stream in float32, on a CUDA device a chunk of each in at most 6
+    bytes a number; `bmatch.moments.moments_bytes` counts it. A CUDA device wants spreads between
+    1e-17 and 1e15 in each channel.
 
     Examples
     --------

@@ -29,13 +29,14 @@ from bmatch.kernels import reference
 
 PRECISIONS = ("highest", "high", "medium")
 
-CHUNK_TOKENS = 4096
-"""Tokens per float32 product. Measured at mean/std = 1 with outliers of 25,000 in one token of
-2,000: the largest error of a correlation is X here and Y at 65,536."""
+CHUNK_TOKENS = 8192
+"""Tokens whose float32 products are added up before they are folded into the statistics."""
+
+PRODUCT_TOKENS = 4096
+"""Tokens per float32 product. With a stream of few channels BLAS may add them one by one, and errs
+by 4e-7 in a correlation here and by 1e-6 at 8,192; wide streams err by 1e-7 at both."""
 
 _FLOAT32_RANGE = (1e-12, 1e12)  # where squares and their sums stay in float32's normal range
-
-_SLICE = 1 << 17  # entries of a product folded into the statistics at once: they stay in the cache
 
 _PILOT_TOKENS = 32  # tokens from which the shift of a batch is estimated
 
@@ -221,13 +222,13 @@ class SiteMoments:
         if count and by_torch:  # all is checked before anything is added
             rows = None if kept is None else kept.nonzero()[:, 0]
             given = (
-                ("target", pending.target, pending.target_shift),
-                ("source", pending.source, pending.source_shift),
+                ("target", pending.target, pending.target_shift, _Workspace()),
+                ("source", pending.source, pending.source_shift, _Workspace()),
             )
             streams = [
                 [
-                    self._finite(name, s, _Stream(values[s], rows, shift[s]))
-                    for name, values, shift in given
+                    self._finite(name, s, _Stream(values[s], rows, shift[s], workspace))
+                    for name, values, shift, workspace in given
                 ]
                 for s in by_torch
             ]
@@ -252,14 +253,13 @@ class SiteMoments:
                 operands = y.values.double(), x.values.double()
             elif self.precision == "medium" and _has_fast_bfloat16(self.device):
                 operands = y.values.bfloat16(), x.values.bfloat16()
-            products = operands[0].T @ operands[1]  # [D1, D2]
-            rows = max(1, _SLICE // self.source_dim)
-            for start in range(0, self.target_dim, rows):
-                self.comoment[s, start : start + rows] += products[start : start + rows]
-            self._fold(
-                site, seen, n,
-                *(v[None] for v in (y.centre, x.centre, y.total, x.total, y.square, x.square)),
-            )  # fmt: skip
+            products = operands[0][:PRODUCT_TOKENS].T @ operands[1][:PRODUCT_TOKENS]  # [D1, D2]
+            for start in range(PRODUCT_TOKENS, n, PRODUCT_TOKENS):
+                piece = slice(start, start + PRODUCT_TOKENS)
+                products += operands[0][piece].T @ operands[1][piece]
+            parts = (y.centre, x.centre, y.total, x.total, y.square, x.square)
+            left, right = self._move(site, seen, n, *(part[None] for part in parts))
+            _fold(self.comoment[s], products, left[0], right[0])
             seen += n
 
     def _kernel_sums(
@@ -314,13 +314,14 @@ class SiteMoments:
             add_cross_moments(comoment, *operands, promoted)
             del operands  # the next chunk needs the room
         y_sum, x_sum = sums.target_sum[sites], sums.source_sum[sites]
-        self._fold(
+        factors = self._move(
             sites, self.count, n, y_shift.double(), x_shift.double(), y_sum, x_sum,
             (sums.target_square[sites] - y_sum.square() / n).clamp_min_(0.0),
             (sums.source_square[sites] - x_sum.square() / n).clamp_min_(0.0),
         )  # fmt: skip
+        _add_outer(comoment, *factors)
 
-    def _fold(
+    def _move(
         self,
         sites: slice,
         seen: int,
@@ -331,24 +332,28 @@ class SiteMoments:
         source_sum: torch.Tensor,
         target_square: torch.Tensor,
         source_square: torch.Tensor,
-    ) -> None:
-        """Move what was added about centres to one mean (Chan, Golub and LeVeque, equation 2.1).
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Move means and squares by new tokens (Chan, Golub and LeVeque, equation 2.1).
 
-        The products about the centres have been added already; sums are about the centres, squares
-        about the means. `seen` tokens lie behind the means of these sites.
+        Sums are about the centres, squares about the means; `seen` tokens lie behind the means of
+        these sites.
+
+        Returns
+        -------
+        left, right : float64 [S, 2, D1] and [S, 2, D2]
+            What has to be added to the comoments, ``left^T right``, beside the new tokens' products
+            about the centres.
         """
-        comoment = self.comoment[sites]
-        comoment.addcmul_(target_sum[:, :, None], source_sum[:, None, :], value=-1.0 / count)
         total = seen + count
         weight = seen * count / total
         dy = target_centre + target_sum / count - self.target_mean[sites]  # [S, D1]
         dx = source_centre + source_sum / count - self.source_mean[sites]  # [S, D2]
-        if seen:
-            comoment.addcmul_(dy[:, :, None], dx[:, None, :], value=weight)
         self.target_square[sites].add_(target_square).add_(dy.square(), alpha=weight)
         self.source_square[sites].add_(source_square).add_(dx.square(), alpha=weight)
         self.target_mean[sites].add_(dy, alpha=count / total)
         self.source_mean[sites].add_(dx, alpha=count / total)
+        left = torch.stack([target_sum / -count, dy * weight], 1)
+        return left, torch.stack([source_sum, dx], 1)
 
     @torch.no_grad()
     def merge(self, other: SiteMoments) -> None:
@@ -356,10 +361,11 @@ class SiteMoments:
         if other.count:
             self.comoment += other.comoment
             nothing = torch.zeros_like(self.target_mean), torch.zeros_like(self.source_mean)
-            self._fold(
+            factors = self._move(
                 slice(None), self.count, other.count, other.target_mean, other.source_mean,
                 *nothing, other.target_square, other.source_square,
             )  # fmt: skip
+            _add_outer(self.comoment, *factors)
             self.count += other.count
         self.batches += other.batches
 
@@ -494,16 +500,16 @@ def moments_bytes(
     Returns
     -------
     int
-        ``8 S D1 D2`` for the statistics; beside them on the CPU the product of one site and two
-        chunks of each stream, on a CUDA device chunks of all sites as bfloat16 planes, and partial
-        sums.
+        ``8 S D1 D2`` for the statistics; beside them on the CPU two products and two chunks of
+        each stream of one site, on a CUDA device chunks of all sites as bfloat16 planes, and
+        partial sums.
     """
     matrix, width = target_dim * source_dim, target_dim + source_dim
     statistics = 8 * sites * (matrix + 2 * width)
     if not runs_kernels(device):
-        chunks = -(-tokens // CHUNK_TOKENS)
-        sums = 16 * sites * chunks * width
-        return statistics + sums + 4 * matrix + 8 * min(tokens, CHUNK_TOKENS) * width
+        sums = 16 * sites * -(-tokens // CHUNK_TOKENS) * width
+        products = (2 if tokens > PRODUCT_TOKENS else 1) * 4 * matrix
+        return statistics + sums + products + 8 * min(tokens, CHUNK_TOKENS) * width
     from bmatch.kernels.centred import sums_programs
     from bmatch.kernels.cross_moments import partial_bytes
 
@@ -527,16 +533,22 @@ class _Stream:
         Which tokens count; all if None.
     shift : float32 or float64 [D]
         What is subtracted, in the dtype in which `values` are multiplied.
+    workspace : _Workspace
+        Where a chunk goes that cannot stay where it is.
     """
 
     def __init__(
-        self, values: torch.Tensor, rows: torch.Tensor | None, shift: torch.Tensor
+        self,
+        values: torch.Tensor,
+        rows: torch.Tensor | None,
+        shift: torch.Tensor,
+        workspace: _Workspace,
     ) -> None:
+        self._workspace = workspace
         self._values = values
         self._rows = rows
         self._shift = shift if bool(shift.any()) else None
         self._dtype = shift.dtype
-        self._memory: torch.Tensor | None = None
         tokens = len(values) if rows is None else len(rows)
         self.chunks = -(-tokens // CHUNK_TOKENS)
         self._sums = [_sums(self._chunk(chunk), self._shift) for chunk in range(self.chunks)]
@@ -577,7 +589,7 @@ class _Stream:
         if not sums.fits:
             values = values.double() if centre is None else values.double() - centre
         elif centre is not None:
-            values = torch.sub(values, centre, out=self._buffer(values))
+            values = torch.sub(values, centre, out=self._workspace.like(values, self._dtype))
         square = sums.square - sums.total.square() / n
         return _Centred(
             values,
@@ -596,12 +608,22 @@ class _Stream:
             values = self._values.index_select(0, self._rows[tokens])
         if values.dtype == self._dtype and values.stride(1) == 1:
             return values
-        return self._buffer(values).copy_(values)
+        return self._workspace.like(values, self._dtype).copy_(values)
 
-    def _buffer(self, values: torch.Tensor) -> torch.Tensor:
-        """Memory for as many rows, kept from chunk to chunk: fresh memory is slow to touch."""
-        if self._memory is None:
-            self._memory = torch.empty(values.shape, dtype=self._dtype, device=values.device)
+
+class _Workspace:
+    """Memory for a chunk, kept from chunk to chunk and from site to site.
+
+    Fresh memory is slow to touch.
+    """
+
+    def __init__(self) -> None:
+        self._memory: torch.Tensor | None = None
+
+    def like(self, values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """As many rows and columns as `values`."""
+        if self._memory is None or len(self._memory) < len(values):
+            self._memory = torch.empty(values.shape, dtype=dtype, device=values.device)
         return self._memory[: len(values)]
 
 
@@ -648,6 +670,28 @@ def _sums(values: torch.Tensor, shift: torch.Tensor | None) -> _Sums:
             peaks = exact.abs().amax(0)
             fits = bool(((peaks == 0) | ((peaks > low) & (peaks < high))).all())
     return _Sums(total, square, fits)
+
+
+def _fold(
+    comoment: torch.Tensor, products: torch.Tensor, left: torch.Tensor, right: torch.Tensor
+) -> None:
+    """``comoment += products + left^T right``: float64 [D1, D2], any [D1, D2], [2, D1], [2, D2]."""
+    if comoment.device.type == "cpu":
+        wide = products.dtype == torch.float64
+        products = products if wide else products.float()
+        fold = _core.fold_float64 if wide else _core.fold_float32
+        d1, d2 = comoment.shape
+        addresses = comoment.data_ptr(), products.data_ptr()
+        fold(*addresses, d1, d2, left.data_ptr(), right.data_ptr())
+    else:
+        comoment += products
+        _add_outer(comoment[None], left[None], right[None])
+
+
+def _add_outer(comoment: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    """``comoment += left^T right``, entry by entry: [S, D1, D2], [S, 2, D1], [S, 2, D2]."""
+    for k in range(left.shape[1]):
+        comoment.addcmul_(left[:, k, :, None], right[:, k, None, :])
 
 
 def _in_place(target: torch.Tensor, source: torch.Tensor, kept: torch.Tensor | None) -> bool:

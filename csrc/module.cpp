@@ -19,6 +19,7 @@
 #include "assignment/margin.h"
 #include "assignment/solver.h"
 #include "correlation/column_sums.h"
+#include "correlation/fold.h"
 
 namespace py = pybind11;
 using namespace bmatch;
@@ -281,10 +282,18 @@ void column_sums_at(std::uintptr_t values, std::int64_t rows, std::int64_t cols,
                             reinterpret_cast<double*>(square)});
 }
 
+template <typename T>
+void fold_at(std::uintptr_t comoment, std::uintptr_t products, std::int64_t d1, std::int64_t d2,
+             std::uintptr_t left, std::uintptr_t right) {
+  py::gil_scoped_release release;
+  fold(Fold<T>{reinterpret_cast<double*>(comoment), reinterpret_cast<const T*>(products), d1, d2,
+               reinterpret_cast<const double*>(left), reinterpret_cast<const double*>(right)});
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
-  m.doc() = "The assignment solver and the column sums of bmatch, in C++.";
+  m.doc() = "The assignment solver of bmatch, and the passes of its moments, in C++.";
   py::enum_<Sense>(m, "Sense")
       .value("minimize", Sense::minimize)
       .value("maximize", Sense::maximize)
@@ -313,5 +322,10 @@ PYBIND11_MODULE(_core, m) {
           py::arg("sum"), py::arg("square"),
           "Sums of the columns of values - shift and of their squares, as float64 [cols] at the "
           "addresses sum and square; rows start row_stride numbers apart, and shift 0 is none.");
+    m.def(wide ? "fold_float64" : "fold_float32", wide ? &fold_at<double> : &fold_at<float>,
+          py::arg("comoment"), py::arg("products"), py::arg("d1"), py::arg("d2"), py::arg("left"),
+          py::arg("right"),
+          "comoment += products + left^T right; addresses of float64 [d1, d2], of products [d1, d2] "
+          "in the type named, and of float64 [2, d1] and [2, d2].");
   }
 }

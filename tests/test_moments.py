@@ -79,13 +79,15 @@ def test_bad_input_is_refused():
 def test_a_chunk_unlike_the_rest_of_its_batch_keeps_its_precision(monkeypatch):
     """Tokens that the pilot does not see, with means of their own."""
     monkeypatch.setattr(moments, "CHUNK_TOKENS", 64)
-    y, x = streams(1, 1024, 4, 3)
-    x[:, 512:576, 1] += 3e4
+    y, x = streams(2, 1000, 4, 3)
+    x[0, 960:, 1] += 3e4  # the last chunk, which is shorter, of one site, the first of the next
+    x[1, :64, 1] += 3e4
     y[:, 512:576, 2] = 1 / 3  # a constant, within this chunk alone
-    m = SiteMoments((0,), 4, 3)
+    m = SiteMoments((0, 1), 4, 3)
     m.update(y, x)
-    expected = np.corrcoef(y[0].double().T, x[0].double().T)[:4, 4:]
-    assert np.abs(m.correlation(0).numpy() - expected).max() < 1e-6
+    for s in range(2):
+        expected = np.corrcoef(y[s].double().T, x[s].double().T)[:4, 4:]
+        assert np.abs(m.correlation(s).numpy() - expected).max() < 1e-6
 
 
 def test_the_pilot_is_no_comb():
@@ -128,6 +130,20 @@ def test_native_column_sums(rows, cols, dtype, shifted):
     tolerance = 1e-6 if dtype == torch.float32 else 1e-14
     assert ((total - exact.sum(0)).abs() <= tolerance * (max(rows, 1) * scale).sqrt()).all()
     assert ((square - exact.square().sum(0)).abs() <= tolerance * scale).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 70), (33, 17)])
+def test_native_fold(shape, dtype):
+    g = torch.Generator().manual_seed(0)
+    products = torch.randn(shape, generator=g, dtype=dtype)
+    left, right = (torch.randn(2, d, generator=g, dtype=torch.float64) for d in shape)
+    comoment = torch.randn(shape, generator=g, dtype=torch.float64)
+    expected = comoment + products + left.T @ right
+    run = _core.fold_float32 if dtype == torch.float32 else _core.fold_float64
+    addresses = comoment.data_ptr(), products.data_ptr()
+    run(*addresses, *shape, left.data_ptr(), right.data_ptr())
+    assert (comoment - expected).abs().max() < 1e-13
 
 
 def test_the_memory_stated_holds_the_statistics():

@@ -3,16 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-// Twice as wide where the processor has AVX2; the loader chooses.
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__has_attribute)
-#if __has_attribute(target_clones)
-#define BMATCH_WIDE __attribute__((target_clones("avx2", "default")))
-#endif
-#endif
-#ifndef BMATCH_WIDE
-#define BMATCH_WIDE
-#endif
-#define BMATCH_INLINE inline __attribute__((always_inline))
+#include "correlation/wide.h"
 
 namespace bmatch {
 
