@@ -245,14 +245,13 @@ class SiteMoments:
         """Fold in one site's tokens chunk by chunk, float64 where float32 does not reach."""
         site = slice(s, s + 1)
         seen = self.count
+        rounded = self.precision == "medium" and _has_fast_bfloat16(self.device)
         for chunk in range(target.chunks):
-            y, x = target.centred(chunk), source.centred(chunk)
+            y, x = target.centred(chunk, rounded), source.centred(chunk, rounded)
             n = len(y.values)
             operands = y.values, x.values
             if torch.float64 in (y.values.dtype, x.values.dtype):
                 operands = y.values.double(), x.values.double()
-            elif self.precision == "medium" and _has_fast_bfloat16(self.device):
-                operands = y.values.bfloat16(), x.values.bfloat16()
             products = operands[0][:PRODUCT_TOKENS].T @ operands[1][:PRODUCT_TOKENS]  # [D1, D2]
             for start in range(PRODUCT_TOKENS, n, PRODUCT_TOKENS):
                 piece = slice(start, start + PRODUCT_TOKENS)
@@ -568,12 +567,13 @@ class _Stream:
                     )
         return None
 
-    def centred(self, chunk: int) -> _Centred:
+    def centred(self, chunk: int, rounded: bool) -> _Centred:
         """A chunk as it is multiplied; it lasts until the next is asked for.
 
         It is a copy if the stream is shifted, or if a channel's mean about the shift exceeds its
         standard deviation, because the chunk differs from the rest of the batch: such channels
-        lose their mean, too.
+        lose their mean, too. If `rounded`, what float32 holds is rounded to bfloat16, and the sums
+        are those of the rounded numbers, which are multiplied.
         """
         values, sums = self._chunk(chunk), self._sums[chunk]
         n = len(values)
@@ -590,6 +590,9 @@ class _Stream:
             values = values.double() if centre is None else values.double() - centre
         elif centre is not None:
             values = torch.sub(values, centre, out=self._workspace.like(values, self._dtype))
+        if rounded and sums.fits and values.dtype == torch.float32:
+            values = values.bfloat16()
+            sums = _sums(values.float(), None)
         square = sums.square - sums.total.square() / n
         return _Centred(
             values,
@@ -640,7 +643,7 @@ class _Sums:
 class _Centred:
     """Rows about a centre."""
 
-    values: torch.Tensor  # float32 or float64 [n, D]
+    values: torch.Tensor  # float32, float64 or bfloat16 [n, D]
     centre: torch.Tensor  # float64 [D], what was subtracted
     total: torch.Tensor  # float64 [D], sums of `values`
     square: torch.Tensor  # float64 [D], sums of squares about the mean
