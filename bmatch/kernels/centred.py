@@ -62,8 +62,8 @@ def column_sums_kernel(
 ):
     """Sums of STEPS * BLOCK_T tokens for BLOCK_D columns of a site."""
     i_t = tl.program_id(0)
-    i_site = tl.program_id(2).to(tl.int64)
-    p_site = p_values + i_site * stride_site
+    i_site = tl.program_id(2)
+    p_site = p_values + i_site.to(tl.int64) * stride_site
     o_d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
     b_shift = tl.load(p_shift + i_site * D + o_d, mask=o_d < D, other=0.0)
     b_sum = tl.zeros((BLOCK_D,), dtype=tl.float32)
@@ -82,7 +82,7 @@ def column_sums_kernel(
                 b_values += b_low.to(tl.float32)
         b_sum += tl.sum(b_values, 0)
         b_square += tl.sum(b_values * b_values, 0)
-    p_out = p_partial + (i_site * tl.num_programs(0) + i_t) * 2 * D + o_d
+    p_out = p_partial + (i_site * tl.num_programs(0) + i_t).to(tl.int64) * 2 * D + o_d
     tl.store(p_out, b_sum, mask=o_d < D)
     tl.store(p_out + D, b_square, mask=o_d < D)
 
