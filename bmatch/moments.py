@@ -38,8 +38,8 @@ by 4e-7 in a correlation here and by 1e-6 at 8,192; wide streams err by 1e-7 at 
 
 _FLOAT32_RANGE = (1e-12, 1e12)  # where squares and their sums stay in float32's normal range
 
-# Tokens from which the shift of a batch is estimated. On a GPU medians are cheap, and a channel that
-# is shifted by chance, one in 10^6 from 32 tokens, makes six products of one in 16 bits.
+# Tokens from which the shift of a batch is estimated. On a GPU medians are cheap, and a channel
+# that is shifted by chance, one in 10^6 from 32 tokens, makes six products of one in 16 bits.
 _PILOT_TOKENS = 32
 _DEVICE_PILOT_TOKENS = 256
 
