@@ -4,6 +4,9 @@
 2 T D^2 operations for every provider, however many it does. On the CPU there is one thread and
 processor time is measured, which other programs on the machine disturb least; providers take
 turns. Results go to results/correlation-<device>.csv, which is replaced.
+
+Last come a batch of a model's 31 sites, as `estimate_gauge` reads it: updated in one go, and site
+by site; "matmul" is the batched product.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import torch
 
 import bmatch
 from benchmarks.provenance import commit, processor
+from bmatch.moments import SiteMoments
 
 CPU_SHAPES = ((512, 32_768), (1024, 16_384), (2048, 8192))
 CUDA_SHAPES = (
@@ -33,6 +37,7 @@ CUDA_SHAPES = (
     (8192, 262_144),
     (16_384, 65_536),
 )
+SITES, SITE_DIM, SITE_TOKENS = 31, 576, 512  # SmolLM2-135M, and the default batch of bmatch align
 CHUNK = 8192  # tokens of a product in the chunked baseline
 FIELDS = (
     "device", "provider", "dtype", "dim", "tokens", "p20_s", "p50_s", "p80_s", "tflops",
@@ -147,24 +152,59 @@ def measure(
         for name, taken in times.items():
             taken.append(seconds(lambda name=name: PROVIDERS[name](y, x), device))
 
-    ceiling = statistics.median(times["matmul"])
     rows = []
     for name in PROVIDERS:
         row: dict[str, Any] = {"provider": name, "dtype": str(dtype).removeprefix("torch.")}
         row |= {"dim": dim, "tokens": tokens, "peak_bytes": memory[name]}
         if name in times:
-            cuts = statistics.quantiles(times[name], n=5, method="inclusive")
-            half = statistics.median(times[name])
-            row |= {
-                "p20_s": f"{cuts[0]:.6f}",
-                "p50_s": f"{half:.6f}",
-                "p80_s": f"{cuts[3]:.6f}",
-                "tflops": f"{2 * tokens * dim**2 / half / 1e12:.3f}",
-                "share_of_matmul": f"{ceiling / half:.3f}",
-                "largest_error": errors[name] if errors[name] == "" else f"{errors[name]:.1e}",
-            }
+            row |= figures(times[name], 2 * tokens * dim**2, times["matmul"])
+            row["largest_error"] = errors[name] if errors[name] == "" else f"{errors[name]:.1e}"
         rows.append(row)
     return rows
+
+
+def measure_sites(device: torch.device, repeats: int) -> list[dict[str, Any]]:
+    """Rows for one batch of all sites, statistics that exist already."""
+    generator = torch.Generator(device).manual_seed(0)
+    shape = (2, SITES, SITE_TOKENS, SITE_DIM)
+    y, x = torch.randn(shape, generator=generator, device=device)
+    together = SiteMoments(range(SITES), SITE_DIM, SITE_DIM, device)
+    alone = [bmatch.CrossMoments(SITE_DIM, SITE_DIM, device) for _ in range(SITES)]
+
+    def one_by_one() -> None:
+        for moments, target, source in zip(alone, y, x, strict=True):
+            moments.update(target, source)
+
+    providers: dict[str, Callable[[], Any]] = {
+        "matmul": lambda: y.mT @ x,
+        "all sites": lambda: together.update(y, x),
+        "site by site": one_by_one,
+    }
+    for run in providers.values():
+        run()
+    times: dict[str, list[float]] = {name: [] for name in providers}
+    for _ in range(repeats):
+        for name, run in providers.items():
+            times[name].append(seconds(run, device))
+    return [
+        {"provider": f"{SITES} sites, {name}", "dtype": "float32"}
+        | {"dim": SITE_DIM, "tokens": SITE_TOKENS, "peak_bytes": ""}
+        | figures(taken, 2 * SITES * SITE_TOKENS * SITE_DIM**2, times["matmul"])
+        for name, taken in times.items()
+    ]
+
+
+def figures(taken: list[float], work: int, ceiling: list[float]) -> dict[str, str]:
+    """Columns that come from times: of the provider, of the work it did, and of the ceiling."""
+    cuts = statistics.quantiles(taken, n=5, method="inclusive")
+    half = statistics.median(taken)
+    return {
+        "p20_s": f"{cuts[0]:.6f}",
+        "p50_s": f"{half:.6f}",
+        "p80_s": f"{cuts[3]:.6f}",
+        "tflops": f"{work / half / 1e12:.3f}",
+        "share_of_matmul": f"{statistics.median(ceiling) / half:.3f}",
+    }
 
 
 def device_name(device: torch.device) -> str:
@@ -207,19 +247,23 @@ def main(argv: list[str]) -> None:
     shared = provenance(device)
     shapes = CUDA_SHAPES if device.type == "cuda" else CPU_SHAPES
     rows = []
+
+    def show(measured: list[dict[str, Any]]) -> None:
+        for row in measured:
+            rows.append(shared | row)
+            print(
+                f"{row['provider']:22} {row['dtype']:9} D {row['dim']:6} T {row['tokens']:8}"
+                f" {row.get('p50_s', row['peak_bytes']):>12} s"
+                f" {row.get('tflops', ''):>8} TFLOP/s {row.get('share_of_matmul', ''):>6} of"
+                f" matmul, error {row.get('largest_error', '')}",
+                flush=True,
+            )
+
     for dtype in (torch.bfloat16, torch.float32):
         for dim, tokens in shapes:
-            if options.dims and dim not in options.dims:
-                continue
-            for row in measure(device, dtype, dim, tokens, options.repeats):
-                rows.append(shared | row)
-                print(
-                    f"{row['provider']:15} {row['dtype']:9} D {dim:6} T {tokens:8}"
-                    f" {row.get('p50_s', row['peak_bytes']):>12} s"
-                    f" {row.get('tflops', ''):>8} TFLOP/s {row.get('share_of_matmul', ''):>6} of"
-                    f" matmul, error {row.get('largest_error', '')}",
-                    flush=True,
-                )
+            if not options.dims or dim in options.dims:
+                show(measure(device, dtype, dim, tokens, options.repeats))
+    show(measure_sites(device, options.repeats))
     if device.type != "cuda":
         print("GPU: not measured yet (run `make gpu` on a machine with one)")
     out = Path(__file__).parent / "results" / f"correlation-{shared['device']}.csv"

@@ -15,7 +15,7 @@ if command -v compute-sanitizer >/dev/null; then
     # Small shapes: the sanitizer slows kernels a hundredfold.
     for tool in memcheck racecheck; do
         compute-sanitizer --tool "$tool" --error-exitcode 1 \
-            "$BIN/python" -m pytest -m gpu tests/test_kernels_gpu.py -k "1000-70 or two_streams"
+            "$BIN/python" -m pytest -m gpu tests/test_kernels_gpu.py -k "1000x70 or two_streams or second_stream"
     done
 else
     echo "compute-sanitizer is not installed: memcheck and racecheck were not run"

@@ -17,7 +17,7 @@ from bmatch.architecture import residual_axes
 Sites = Literal["all"] | Sequence[int]
 
 
-def resolve_sites(model: Any, sites: Sites) -> tuple[int, ...]:
+def resolve_sites(model_or_config: Any, sites: Sites) -> tuple[int, ...]:
     """The sites asked for, ascending: ``"all"`` or numbers, negative ones from the end.
 
     Raises
@@ -25,7 +25,7 @@ def resolve_sites(model: Any, sites: Sites) -> tuple[int, ...]:
     ValueError
         If a site is out of range or none is left.
     """
-    last = residual_axes(model).num_layers
+    last = residual_axes(model_or_config).num_layers
     if isinstance(sites, str) and sites == "all":
         return tuple(range(last + 1))
     listed = isinstance(sites, Iterable) and not isinstance(sites, str)
@@ -97,8 +97,12 @@ def run(
         )
     with residual_hooks(model, sites, receive):
         model.base_model(
-            input_ids=tokens.to(model.device),
-            attention_mask=None if attention_mask is None else attention_mask.to(model.device),
+            input_ids=tokens.to(model.device, non_blocking=True),
+            attention_mask=(
+                None
+                if attention_mask is None
+                else attention_mask.to(model.device, non_blocking=True)
+            ),
             use_cache=False,
         )
 

@@ -632,13 +632,7 @@ def _solve_on_device(
     answer = gpu.solve(lying[None], sense, duals=certificate, prices=prices)
     if answer.reports is not None and answer.reports["outcome"][0] == gpu.DWARFED:
         found = _solve(_on_host(tensor), sense, certificate=certificate)
-        return found._replace(
-            matrix=matrix,
-            **{
-                name: torch.as_tensor(getattr(found, name), device=matrix.device)
-                for name in ("row_ind", "col_ind", "col_of_row", "row_dual", "col_dual")
-            },
-        )
+        return _on_device(found, matrix)
     col_of_row = _checked(answer, "columns" if flipped else "rows")[0]
     rows = torch.arange(min(n, m), device=matrix.device)
     if flipped:
@@ -664,6 +658,23 @@ def _solve_on_device(
         told.pop("objective", math.nan),
         max(told.pop("gap", math.nan), 0.0),
         {name: value for name, value in told.items() if name != "outcome"},
+    )
+
+
+def _on_device(found: _Answer, matrix: Any) -> _Answer:
+    """An answer of the host's for a matrix on a device."""
+    import torch
+
+    def there(array: npt.NDArray[Any]) -> Any:
+        return torch.as_tensor(array, device=matrix.device)
+
+    return found._replace(
+        matrix=matrix,
+        row_ind=there(found.row_ind),
+        col_ind=there(found.col_ind),
+        col_of_row=there(found.col_of_row),
+        row_dual=there(found.row_dual),
+        col_dual=there(found.col_dual),
     )
 
 

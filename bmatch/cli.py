@@ -106,6 +106,7 @@ def align(
         dtype=dtype,
         device=device,
         progress=console.track,
+        tell=None if as_json else console.say,
     )
     alignment.gauge.save(out)
     if as_json:
@@ -348,6 +349,7 @@ def _alignment_figures(alignment: Alignment) -> dict[str, Any]:
         "group": m.group,
         "tokens": alignment.streams.tokens,
         "sites": list(alignment.streams.sites),
+        "correlation_bytes": alignment.correlation_bytes,
         "score": m.score,
         "margin_least": float(m.margin.min()),
         "margins_exact": int(m.margin_exact.sum()),

@@ -2,7 +2,8 @@
 
 Both models read the same tokens; at every site their streams are correlated; the correlations
 of all sites are averaged, since one gauge holds for the whole stream; and the average is
-matched. Activations are dropped as soon as they are counted.
+matched. Activations are dropped as soon as they are counted: a batch's streams of all sites lie in
+one buffer, update the moments in one go, and on a CUDA device do so while the models read the next.
 
 Each token's stream is divided by its root mean square first, as every block does when it reads
 it. This commutes with the gauge, and keeps a few massive tokens from drowning the others:
@@ -14,7 +15,7 @@ in which late layers outweigh the rest: from 128 tokens that recovers 21%, the a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
@@ -22,12 +23,13 @@ from typing import Any, Literal, TypeAlias
 import torch
 
 from bmatch import __version__
-from bmatch.activations import Sites, counted_tokens, resolve_sites, run
+from bmatch.activations import Sites, counted_tokens, resolve_sites, run, split_batch
 from bmatch.architecture import residual_axes
+from bmatch.background import BATCHES_HELD, BackgroundUpdates
 from bmatch.checkpoint import Checkpoint, Digest, open_checkpoint, require_finite
-from bmatch.correlation import CrossMoments
 from bmatch.gauge import Group, SignedPermutation, require_group
 from bmatch.matching import GaugeMatch, match
+from bmatch.moments import SiteMoments, moments_bytes
 from bmatch.progress import Progress, silent
 from bmatch.text import default_text, file_text, token_batches
 
@@ -80,48 +82,90 @@ def correlate_streams(
     Raises
     ------
     ValueError
-        If the models do not fit together, no token counts, or activations are not finite.
-
-    Notes
-    -----
-    Memory: ``8 D^2`` bytes a site, and the streams of one batch.
+        If the models do not fit together, no token counts, activations are not finite, or a CUDA
+        device has less memory left than `correlation_bytes` says.
     """
     if isinstance(batches, (torch.Tensor, Mapping)):
         raise TypeError("batches must be a list of batches: wrap a single one in brackets")
     require_same_stream(target_model.config.to_dict(), source_model.config.to_dict())
     chosen = resolve_sites(target_model, sites)
     width = residual_axes(target_model).dim
-    moments = {site: CrossMoments(width, width, device=target_model.device) for site in chosen}
-    for batch in batches:
-        mask = counted_tokens(batch, skip_positions)
-        streams: dict[int, torch.Tensor] = {}
+    device = target_model.device
+    place = {site: s for s, site in enumerate(chosen)}
+    taken = correlation_bytes(len(chosen), width, 0, device)
+    _require_memory(taken, device)
+    moments = SiteMoments(chosen, width, width, device)
+    with BackgroundUpdates(moments) as updates:
+        for batch in batches:
+            ids, _ = split_batch(batch)
+            needed = correlation_bytes(len(chosen), width, ids.numel(), device)
+            if needed > taken:
+                _require_memory(needed - taken, device)
+                taken = needed
+            mask = counted_tokens(batch, skip_positions).to(device, non_blocking=True)
+            updates.room()
+            target, source = (
+                torch.empty((len(chosen), *ids.shape, width), device=device) for _ in range(2)
+            )
+            for model, streams in ((source_model, source), (target_model, target)):
 
-        def keep(
-            site: int, source: torch.Tensor, streams: dict[int, torch.Tensor] = streams
-        ) -> None:
-            streams[site] = _normalized(source)
+                def keep(site: int, stream: torch.Tensor, streams: torch.Tensor = streams) -> None:
+                    streams[place[site]] = _normalized(stream)
 
-        run(source_model, batch, chosen, keep)
-
-        def correlate(
-            site: int,
-            target: torch.Tensor,
-            streams: dict[int, torch.Tensor] = streams,
-            mask: torch.Tensor = mask,
-        ) -> None:
-            moments[site].update(_normalized(target), streams.pop(site), mask.to(target.device))
-
-        run(target_model, batch, chosen, correlate)
-    tokens = moments[chosen[0]].count
+                run(model, batch, chosen, keep)
+            updates.add(target, source, mask)
+            del target, source, streams, keep  # the next batch needs the room
+    tokens = moments.count
     if tokens < 2:
         raise ValueError(
             f"{tokens} tokens were counted, and a correlation needs at least 2: give more batches "
             f"(the first {skip_positions} of each sequence do not count)"
         )
-    total = torch.zeros(width, width, device=target_model.device)
-    for site in chosen:
-        total += moments[site].correlation()
+    total = torch.zeros(width, width, device=device)
+    for s in range(len(chosen)):
+        total += moments.correlation(s)
     return StreamCorrelation(total / len(chosen), chosen, tokens)
+
+
+def correlation_bytes(sites: int, width: int, tokens: int, device: torch.device) -> int:
+    """Bytes that `correlate_streams` takes beside the models and their forward passes.
+
+    Parameters
+    ----------
+    sites, width : int
+        How many sites are read, and D.
+    tokens : int
+        Token ids of the largest batch, padding included.
+    device : torch device
+        Where the models are.
+
+    Returns
+    -------
+    int
+        The statistics and what adding a batch needs, as `moments.moments_bytes` counts them; both
+        models' streams of one batch in float32, on a CUDA device of two; and two matrices
+        ``[D, D]``.
+    """
+    held = BATCHES_HELD if device.type == "cuda" else 1
+    streams = 2 * held * sites * tokens * width
+    normalised = 2 * tokens * width  # one site's stream as float32, and over its root mean square
+    return (
+        4 * (streams + normalised + 2 * width**2)
+        + moments_bytes(sites, width, width, tokens, device)
+    )  # fmt: skip
+
+
+def _require_memory(needed: int, device: torch.device) -> None:
+    """Refuse a CUDA device that has less than `needed` bytes left, its cached memory included."""
+    if device.type != "cuda":
+        return
+    free, _ = torch.cuda.mem_get_info(device)
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if free < needed:
+        raise ValueError(
+            f"the correlation needs {needed / 1e9:.2f} GB on {device} and {free / 1e9:.2f} GB are "
+            "free there: take fewer sites or smaller batches"
+        )
 
 
 def _normalized(stream: torch.Tensor) -> torch.Tensor:
@@ -233,10 +277,13 @@ class Alignment:
     match : GaugeMatch
         Its gauge maps source to target coordinates and carries the provenance as metadata.
     streams : StreamCorrelation
+    correlation_bytes : int
+        What the correlation took beside the models, as `correlation_bytes` counts it.
     """
 
     match: GaugeMatch
     streams: StreamCorrelation
+    correlation_bytes: int
 
     @property
     def gauge(self) -> SignedPermutation:
@@ -257,6 +304,7 @@ def align_checkpoints(
     dtype: str = "float32",
     device: str = "cpu",
     progress: Progress = silent,
+    tell: Callable[[str], None] | None = None,
 ) -> Alignment:
     """Estimate the gauge between two checkpoint folders: what ``bmatch align`` does.
 
@@ -279,6 +327,8 @@ def align_checkpoints(
         Where the models run: both must fit.
     progress : callable, optional
         How to show how far it has come (see `bmatch.progress`).
+    tell : callable, optional
+        Is given a line about the memory that the correlation will take, before models are loaded.
 
     Returns
     -------
@@ -287,8 +337,9 @@ def align_checkpoints(
     Raises
     ------
     FileNotFoundError, ValueError
-        If a checkpoint is incomplete, damaged or holds NaN, the two do not fit together, or the
-        text is too short. Nothing is loaded before this is known.
+        If a checkpoint is incomplete, damaged or holds NaN, the two do not fit together, the text
+        is too short, or a CUDA device has too little memory left. Nothing is loaded before this is
+        known.
     """
     _require_precision_and_device(dtype, device)
     checkpoints = {"source": open_checkpoint(source), "target": open_checkpoint(target)}
@@ -302,10 +353,21 @@ def align_checkpoints(
     batches = token_batches(tokenizer, words, tokens, sequence_length, batch_size)
     _require_in_vocabulary(batches, checkpoints["source"])
 
+    axes = residual_axes(checkpoints["target"].config)
+    chosen = resolve_sites(checkpoints["target"].config, sites)
+    largest = max(batch.numel() for batch in batches)
+    needed = correlation_bytes(len(chosen), axes.dim, largest, torch.device(device))
+    _require_memory(needed, torch.device(device))
+
     digests = {
         role: _checked_digest(checkpoint, progress, f"Checking {role}")
         for role, checkpoint in checkpoints.items()
     }
+    if tell is not None:
+        tell(
+            f"moments of {len(chosen)} sites and streams of {largest} tokens a batch will take "
+            f"{needed / 1e6:,.1f} MB on {device} beside the models"
+        )
     models = {
         role: _load(checkpoints[role], dtype, device)
         for role in progress(list(checkpoints), "Loading models")
@@ -324,7 +386,7 @@ def align_checkpoints(
         sequence_length=str(sequence_length),
         dtype=dtype,
     )
-    return Alignment(replace(result, gauge=result.gauge.to(None)), streams)
+    return Alignment(replace(result, gauge=result.gauge.to(None)), streams, needed)
 
 
 def _checked_digest(checkpoint: Checkpoint, progress: Progress, description: str) -> str:

@@ -1,7 +1,8 @@
 // bmatch._core: the only file that knows Python.
 //
 // Arrays are checked and oriented in bmatch/assignment.py; here they become views, the GIL
-// is released, and results become arrays.
+// is released, and results become arrays. Tensors come from bmatch/moments.py as addresses, so
+// that one build serves every torch.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -17,6 +18,8 @@
 #include "assignment/dense_scanner.h"
 #include "assignment/margin.h"
 #include "assignment/solver.h"
+#include "correlation/column_sums.h"
+#include "correlation/fold.h"
 #include "cuda/solver.h"
 
 namespace py = pybind11;
@@ -290,10 +293,28 @@ void cuda_solve(const cuda::Task& task, cuda::TeamKind team, std::uintptr_t col_
               reinterpret_cast<void*>(stream));
 }
 
+template <typename T>
+void column_sums_at(std::uintptr_t values, std::int64_t rows, std::int64_t cols,
+                    std::int64_t row_stride, std::uintptr_t shift, std::uintptr_t sum,
+                    std::uintptr_t square) {
+  py::gil_scoped_release release;
+  column_sums(ColumnSums<T>{reinterpret_cast<const T*>(values), rows, cols, row_stride,
+                            reinterpret_cast<const T*>(shift), reinterpret_cast<double*>(sum),
+                            reinterpret_cast<double*>(square)});
+}
+
+template <typename T>
+void fold_at(std::uintptr_t comoment, std::uintptr_t products, std::int64_t d1, std::int64_t d2,
+             std::uintptr_t left, std::uintptr_t right) {
+  py::gil_scoped_release release;
+  fold(Fold<T>{reinterpret_cast<double*>(comoment), reinterpret_cast<const T*>(products), d1, d2,
+               reinterpret_cast<const double*>(left), reinterpret_cast<const double*>(right)});
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
-  m.doc() = "The assignment solver of bmatch, in C++.";
+  m.doc() = "The assignment solver of bmatch, and the passes of its moments, in C++.";
   py::enum_<Sense>(m, "Sense")
       .value("minimize", Sense::minimize)
       .value("maximize", Sense::maximize)
@@ -340,4 +361,17 @@ PYBIND11_MODULE(_core, m) {
   m.def("margins", &margins_array, py::arg("cost"), py::arg("sense"), py::arg("col_of_row"),
         py::arg("row_dual"), py::arg("col_dual"), py::arg("search_limit"),
         "(loss, exact) of every row; duals of the minimised costs.");
+  for (const bool wide : {false, true}) {
+    m.def(wide ? "column_sums_float64" : "column_sums_float32",
+          wide ? &column_sums_at<double> : &column_sums_at<float>, py::arg("values"),
+          py::arg("rows"), py::arg("cols"), py::arg("row_stride"), py::arg("shift"),
+          py::arg("sum"), py::arg("square"),
+          "Sums of the columns of values - shift and of their squares, as float64 [cols] at the "
+          "addresses sum and square; rows start row_stride numbers apart, and shift 0 is none.");
+    m.def(wide ? "fold_float64" : "fold_float32", wide ? &fold_at<double> : &fold_at<float>,
+          py::arg("comoment"), py::arg("products"), py::arg("d1"), py::arg("d2"), py::arg("left"),
+          py::arg("right"),
+          "comoment += products + left^T right; addresses of float64 [d1, d2], of products [d1, d2] "
+          "in the type named, and of float64 [2, d1] and [2, d2].");
+  }
 }

@@ -82,6 +82,7 @@ def test_align_json_and_own_text(bmatch_, pair, secret, tmp_path):
     figures = json.loads(out)
     assert figures["tokens"] == 300
     assert figures["sites"] == [0, 2]
+    assert figures["correlation_bytes"] > 2 * 8 * figures["dim"] ** 2
     assert figures["metadata"]["text"] == "text.txt"
     assert SignedPermutation.load(tmp_path / "g") == secret
 

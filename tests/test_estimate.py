@@ -8,8 +8,8 @@ import torch
 from models import WIDTH, in_gauge, load, noisy_copy, tiny_model
 
 import bmatch
-from bmatch import SignedPermutation
-from bmatch.estimate import align_checkpoints, correlate_streams
+from bmatch import SignedPermutation, estimate
+from bmatch.estimate import align_checkpoints, correlate_streams, correlation_bytes
 from bmatch.text import default_text, token_batches
 
 
@@ -130,6 +130,41 @@ def test_nothing_to_count_and_broken_models_are_refused():
         bmatch.estimate_gauge(model, model, {"input_ids": random_batches(1)[0]})
     with pytest.raises(ValueError, match="group must be one of"):
         bmatch.estimate_gauge(model, model, random_batches(1), group="signs")
+
+
+def test_a_broken_site_is_named_by_its_number():
+    broken = tiny_model(num_hidden_layers=3)
+    with torch.no_grad():
+        broken.model.layers[1].mlp.down_proj.weight[:] = float("nan")
+    with pytest.raises(ValueError, match=r"batch 0 .* target holds nan at site 2, counted token 0"):
+        correlate_streams(broken, broken, random_batches(1), sites=[0, 2, 3])
+
+
+def test_the_memory_stated_before_the_job(pair):
+    """Statistics of all sites and one batch of both models' streams; two batches on a GPU."""
+    cpu = torch.device("cpu")
+    streams = 2 * 3 * 512 * WIDTH * 4
+    stated = correlation_bytes(3, WIDTH, 512, cpu)
+    assert stated > 8 * 3 * WIDTH**2 + streams
+    assert correlation_bytes(3, WIDTH, 1024, cpu) > stated + streams
+    said = []
+    a = align_checkpoints(*pair, tokens=600, tell=said.append)
+    assert a.correlation_bytes == stated
+    assert said == [
+        f"moments of 3 sites and streams of 512 tokens a batch will take {stated / 1e6:,.1f} MB "
+        "on cpu beside the models"
+    ]
+
+
+def test_a_device_without_room_is_refused_before_anything_runs(pair, monkeypatch):
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3_000_000, 80_000_000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 2_000_000)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1_000_000)
+    estimate._require_memory(4_000_000, cuda)
+    message = r"needs 0\.01 GB on cuda and 0\.00 GB are free there: take fewer sites or smaller"
+    with pytest.raises(ValueError, match=message):
+        estimate._require_memory(5_000_001, cuda)
 
 
 def test_align_checkpoints_recovers_the_secret_with_provenance(pair, secret, tokenizer):

@@ -19,6 +19,7 @@ from bmatch.kernels.centred import column_sums_kernel, split_planes_kernel  # no
 from bmatch.kernels.cross_moments import cross_moments_kernel  # noqa: E402
 from bmatch.kernels.dispatch import PROMOTED_TOKENS, TILINGS, Tiling  # noqa: E402
 from bmatch.kernels.finalise import finalise_kernel, strongest_kernel  # noqa: E402
+from bmatch.kernels.partial_sums import add_partial_sums_kernel  # noqa: E402
 
 HERE = Path(__file__).parent
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -53,8 +54,8 @@ class Compiled:
         aligned = [
             (kernel.arg_names.index(name),)
             for name, kind in signature.items()
-            if kind.startswith("*") or name in ("D", "D1", "D2", "rows", "width")
-            or name.endswith("_row")
+            if kind.startswith("*") or name in ("D", "D1", "D2", "width")
+            or name.endswith(("_row", "_plane", "_site"))
         ]  # fmt: skip
         places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
         source = ASTSource(
@@ -79,9 +80,9 @@ class Compiled:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def compile_product(row, capability, dtype, descriptors, terms, splits, tmp_path):
+def compile_product(row, capability, dtype, descriptors, planes, splits, tmp_path):
     def operand(block):
-        return f"tensordesc<{dtype}[{row.block_k}, {block}]>" if descriptors else f"*{dtype}"
+        return f"tensordesc<{dtype}[1, {row.block_k}, {block}]>" if descriptors else f"*{dtype}"
 
     types = {
         "y": operand(row.block_m),
@@ -91,7 +92,7 @@ def compile_product(row, capability, dtype, descriptors, terms, splits, tmp_path
     constants = {
         "stride_y_col": 1,
         "stride_x_col": 1,
-        "TERMS": terms,
+        "PLANES": planes,
         "SPLITS": splits,
         "PROMOTE": PROMOTED_TOKENS // row.block_k if row.promoted else 0,
         "BLOCK_M": row.block_m,
@@ -118,19 +119,19 @@ def products():
             )
             if taken is row:
                 descriptors = capability >= 90
-                yield row, capability, "bf16", descriptors, 6, 1
+                yield row, capability, "bf16", descriptors, 3, 1
                 yield row, capability, "fp16", descriptors, 1, 4
                 if capability == 90:
                     yield row, capability, "bf16", False, 1, 1
 
 
 @pytest.mark.parametrize(
-    ("row", "capability", "dtype", "descriptors", "terms", "splits"),
+    ("row", "capability", "dtype", "descriptors", "planes", "splits"),
     list(products()),
     ids=lambda value: f"{value.block_m}x{value.block_n}" if isinstance(value, Tiling) else None,
 )
-def test_products_compile(row, capability, dtype, descriptors, terms, splits, tmp_path):
-    built = compile_product(row, capability, dtype, descriptors, terms, splits, tmp_path)
+def test_products_compile(row, capability, dtype, descriptors, planes, splits, tmp_path):
+    built = compile_product(row, capability, dtype, descriptors, planes, splits, tmp_path)
     assert MATRIX_INSTRUCTION[capability] in built.ptx
     assert built.stack == 0
     assert built.spills == 0
@@ -157,8 +158,7 @@ def test_passes_over_the_streams_compile(capability, dtype, tmp_path):
         "p_values": f"*{dtype}",
         "p_mask": "*u8",
         "p_shift": "*fp32",
-        "p_sum": "*fp32",
-        "p_square": "*fp32",
+        "p_partial": "*fp32",
         "p_planes": "*bf16",
     }
     blocks = {"stride_col": 1, "MASKED": True, "PLANES": 3, "BLOCK_T": 32, "BLOCK_D": 128}
@@ -176,6 +176,13 @@ def test_passes_over_the_streams_compile(capability, dtype, tmp_path):
 def test_last_steps_compile(capability, tmp_path):
     names = ("p_comoment", "p_target_scale", "p_source_scale")
     types = dict.fromkeys(names, "*fp64")
+    sums = Compiled(
+        add_partial_sums_kernel, capability, {"p_total": "*fp64", "p_partial": "*fp32"},
+        {"BLOCK_P": 16, "BLOCK_W": 128}, 4, 3, tmp_path,
+    )  # fmt: skip
+    assert sums.stack == 0
+    assert sums.spills == 0
+    assert re.search(r"ld\.global\S*\.v[24]\.b32", sums.ptx)
     for kernel, outputs, blocks, warps in (
         (finalise_kernel, {"p_out": "*fp32"}, (32, 128), 8),
         (

@@ -6,12 +6,19 @@ import pytest
 import torch
 
 from bmatch import CrossMoments
+from bmatch.background import BackgroundUpdates
+from bmatch.moments import SiteMoments, moments_bytes
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def by_size(shape):
+    """Names by which benchmarks/gpu.sh chooses what is small enough for the sanitizer."""
+    return "x".join(map(str, shape))
 
 
 def streams(case, tokens, d1, d2, dtype):
@@ -57,7 +64,9 @@ def error(case, tokens, d1, d2, dtype, precision="highest"):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", ["random", "mean ten", "massive", "masked"])
-@pytest.mark.parametrize("shape", [(1000, 70, 130), (20_000, 513, 300), (20_000, 1024, 1030)])
+@pytest.mark.parametrize(
+    "shape", [(1000, 70, 130), (20_000, 513, 300), (20_000, 1024, 1030)], ids=by_size
+)
 def test_highest(shape, case, dtype):
     assert error(case, *shape, dtype) < 1e-6
 
@@ -109,3 +118,94 @@ def test_non_finite_input_is_refused():
     y[4000, 3] = float("inf")
     with pytest.raises(ValueError, match="token 4000, coordinate 3"):
         CrossMoments(20, 20, "cuda").update(y, x)
+
+
+def sited(sites, tokens, d, dtype):
+    """Streams of different means at each site: [S, T, D] each."""
+    drawn = [streams("random", tokens, d, d, torch.float32)[:2] for _ in range(sites)]
+    means = 4.0 * torch.arange(sites, device="cuda")[:, None, None]
+    return [(torch.stack(values) + means).to(dtype) for values in zip(*drawn, strict=True)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(3, 1000, 70), (5, 500, 576), (2, 20_000, 1024)], ids=by_size)
+def test_sites_are_moments_of_their_own_to_the_bit(shape, dtype):
+    sites, tokens, d = shape
+    y, x = sited(*shape, dtype)
+    together = SiteMoments(range(sites), d, d, "cuda")
+    for part in torch.arange(tokens).chunk(3):
+        together.update(y[:, part[0] : part[-1] + 1], x[:, part[0] : part[-1] + 1])
+    for s in range(sites):
+        alone = CrossMoments(d, d, "cuda")
+        for part in torch.arange(tokens).chunk(3):
+            alone.update(y[s, part[0] : part[-1] + 1], x[s, part[0] : part[-1] + 1])
+        assert torch.equal(together.correlation(s), alone.correlation())
+        assert (together.correlation(s) - reference(y[s], x[s], None)).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_second_stream_gives_the_same_bits(dtype):
+    """Batches made on one stream while the one before is added on another."""
+    plain, beside = (SiteMoments(range(4), 300, 300, "cuda") for _ in range(2))
+    mask = torch.arange(700, device="cuda") % 5 != 0
+
+    def batch(k):
+        y, x = sited(4, 700, 300, dtype)
+        return y * (k + 1), x - k
+
+    for k in range(6):
+        plain.update(*batch(k), mask)
+    with BackgroundUpdates(beside) as updates:
+        for k in range(6):
+            updates.room()
+            updates.add(*batch(k), mask)
+    assert plain.count == beside.count
+    for name in ("comoment", "target_mean", "source_mean", "target_square", "source_square"):
+        assert torch.equal(getattr(plain, name), getattr(beside, name))
+
+
+def test_a_second_stream_names_the_broken_batch_and_adds_nothing_of_it():
+    m = SiteMoments((0, 9), 20, 20, "cuda")
+    y, x = sited(2, 500, 20, torch.float32)
+    broken = x.clone()
+    broken[1, 33, 7] = float("nan")
+    mask = torch.ones(500, dtype=torch.bool, device="cuda")
+    updates = BackgroundUpdates(m)
+    updates.add(y, x, mask)
+    updates.add(y, broken, mask)
+    with pytest.raises(
+        ValueError, match=r"batch 1 .* source holds nan at site 9, counted token 33"
+    ):
+        updates.add(y, x, mask)
+    torch.cuda.synchronize()
+    assert m.count == 500
+
+
+def test_the_memory_stated_is_not_exceeded():
+    sites, tokens, d = 8, 2048, 512
+    y, x = sited(sites, tokens, d, torch.float32)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    m = SiteMoments(range(sites), d, d, "cuda")
+    for _ in range(3):
+        m.update(y, x)
+    peak = torch.cuda.max_memory_allocated() - before
+    assert peak <= moments_bytes(sites, d, d, tokens, m.device) * 1.05  # blocks are rounded up
+
+
+def test_two_models_give_the_bits_of_one_batch_at_a_time():
+    """The whole job: forward passes, streams and moments, with and without the second stream."""
+    from models import noisy_copy, tiny_model
+
+    from bmatch.estimate import correlate_streams
+
+    model = tiny_model().cuda()
+    other = noisy_copy(tiny_model(), 0.1, 1).cuda()
+    g = torch.Generator().manual_seed(0)
+    batches = [torch.randint(300, (4, 64), generator=g) for _ in range(5)]
+    beside = correlate_streams(other, model, batches)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BackgroundUpdates, "add", lambda self, *batch: self._moments.update(*batch))
+        plain = correlate_streams(other, model, batches)
+    assert torch.equal(beside.correlation, plain.correlation)

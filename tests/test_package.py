@@ -16,9 +16,11 @@ ROOT = Path(bmatch.__file__).parent
 FLOORS = [
     {"_core", "arrays", "atomic", "console", "phases", "progress"},
     {"gpu", "tensor_file", "kernels", "kernels.dispatch", "kernels.reference"},
-    {"assignment", "gauge", "kernels.centred", "kernels.cross_moments", "kernels.finalise"},
+    {"assignment", "gauge", "kernels.partial_sums", "kernels.finalise"},
+    {"kernels.centred", "kernels.cross_moments"},
+    {"moments"},
     {"correlation", "architecture"},
-    {"matching", "activations", "checkpoint", "text"},
+    {"matching", "activations", "background", "checkpoint", "text"},
     {"estimate"},
     {"transport", "transport.weights", "report"},
     {"demo"},

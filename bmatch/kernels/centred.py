@@ -2,7 +2,8 @@
 
 Two passes over a stream, both bound by memory. Correlation does not depend on the shift, and
 subtracting it before anything is squared keeps a large mean from drowning the variance. Masked
-tokens become zeros, whatever they hold, which leaves every sum unchanged.
+tokens become zeros, whatever they hold, which leaves every sum unchanged. One launch serves all
+sites, which share the mask.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import torch
 import triton
 import triton.language as tl
 
-from bmatch.kernels.dispatch import ROW_MULTIPLE, launching_on
+from bmatch.kernels.dispatch import launching_on
+from bmatch.kernels.partial_sums import add_partial_sums
 
 _BLOCK_T, _BLOCK_D = 32, 128
 _STEPS = 8  # blocks of tokens per program: 256 tokens in one float32 sum
@@ -43,13 +45,13 @@ def _planes(b_values):
 
 @triton.jit(do_not_specialize=["tokens"])
 def column_sums_kernel(
-    p_values,  # [tokens, D]
+    p_values,  # [sites, tokens, D]
     p_mask,  # uint8 [tokens], read if MASKED
-    p_shift,  # float32 [D]
-    p_sum,  # float32 [programs, D]
-    p_square,  # float32 [programs, D]
+    p_shift,  # float32 [sites, D]
+    p_partial,  # float32 [sites, programs, 2, D]: sums, squares
     tokens,
     D,
+    stride_site,
     stride_row,
     stride_col,
     MASKED: tl.constexpr,
@@ -58,16 +60,18 @@ def column_sums_kernel(
     BLOCK_T: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """Sums of STEPS * BLOCK_T tokens for BLOCK_D columns."""
+    """Sums of STEPS * BLOCK_T tokens for BLOCK_D columns of a site."""
     i_t = tl.program_id(0)
+    i_site = tl.program_id(2)
+    p_site = p_values + i_site.to(tl.int64) * stride_site
     o_d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
-    b_shift = tl.load(p_shift + o_d, mask=o_d < D, other=0.0)
+    b_shift = tl.load(p_shift + i_site * D + o_d, mask=o_d < D, other=0.0)
     b_sum = tl.zeros((BLOCK_D,), dtype=tl.float32)
     b_square = tl.zeros((BLOCK_D,), dtype=tl.float32)
     for step in range(STEPS):
         o_t = (i_t * STEPS + step) * BLOCK_T + tl.arange(0, BLOCK_T)
         b_values = _centred_block(
-            p_values, p_mask, b_shift, o_t, o_d, tokens, D, stride_row, stride_col, MASKED
+            p_site, p_mask, b_shift, o_t, o_d, tokens, D, stride_row, stride_col, MASKED
         )
         if PLANES > 0:
             b_high, b_middle, b_low = _planes(b_values)
@@ -78,21 +82,21 @@ def column_sums_kernel(
                 b_values += b_low.to(tl.float32)
         b_sum += tl.sum(b_values, 0)
         b_square += tl.sum(b_values * b_values, 0)
-    o_out = i_t.to(tl.int64) * D + o_d
-    tl.store(p_sum + o_out, b_sum, mask=o_d < D)
-    tl.store(p_square + o_out, b_square, mask=o_d < D)
+    p_out = p_partial + (i_site * tl.num_programs(0) + i_t).to(tl.int64) * 2 * D + o_d
+    tl.store(p_out, b_sum, mask=o_d < D)
+    tl.store(p_out + D, b_square, mask=o_d < D)
 
 
 @triton.jit(do_not_specialize=["tokens"])
 def split_planes_kernel(
-    p_values,  # [tokens, D]
+    p_values,  # [sites, tokens, D]
     p_mask,  # uint8 [tokens], read if MASKED
-    p_shift,  # float32 [D]
-    p_planes,  # bfloat16 [PLANES, rows, width]
+    p_shift,  # float32 [sites, D]
+    p_planes,  # bfloat16 [sites, PLANES, tokens, width]
     tokens,
     D,
-    rows,
     width,
+    stride_site,
     stride_row,
     stride_col,
     MASKED: tl.constexpr,
@@ -100,17 +104,19 @@ def split_planes_kernel(
     BLOCK_T: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """The planes of one block."""
+    """The planes of one block of a site."""
+    i_site = tl.program_id(2).to(tl.int64)
     o_t = tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T)
     o_d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
-    b_shift = tl.load(p_shift + o_d, mask=o_d < D, other=0.0)
+    b_shift = tl.load(p_shift + i_site * D + o_d, mask=o_d < D, other=0.0)
+    p_site = p_values + i_site * stride_site
     b_values = _centred_block(
-        p_values, p_mask, b_shift, o_t, o_d, tokens, D, stride_row, stride_col, MASKED
+        p_site, p_mask, b_shift, o_t, o_d, tokens, D, stride_row, stride_col, MASKED
     )
-    m_out = (o_t < rows)[:, None] & (o_d < D)[None, :]
-    p_high = p_planes + o_t.to(tl.int64)[:, None] * width + o_d[None, :]
+    m_out = (o_t < tokens)[:, None] & (o_d < D)[None, :]
+    plane = tokens.to(tl.int64) * width
+    p_high = p_planes + i_site * PLANES * plane + o_t.to(tl.int64)[:, None] * width + o_d[None, :]
     b_high, b_middle, b_low = _planes(b_values)
-    plane = rows.to(tl.int64) * width
     tl.store(p_high, b_high, mask=m_out)
     if PLANES > 1:
         tl.store(p_high + plane, b_middle, mask=m_out)
@@ -124,13 +130,13 @@ def column_sums(
     mask: torch.Tensor | None = None,
     planes: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sums and sums of squares of ``values - shift`` over tokens.
+    """Sums and sums of squares of ``values - shift`` over the tokens of each site.
 
     Parameters
     ----------
-    values : float32, float16 or bfloat16 [T, D]
+    values : float32, float16 or bfloat16 [S, T, D]
         Of any strides.
-    shift : float32 [D]
+    shift : float32 [S, D], contiguous
     mask : bool [T], contiguous, optional
         True where a token counts; the others may hold anything.
     planes : {1, 2, 3}, optional
@@ -139,33 +145,38 @@ def column_sums(
 
     Returns
     -------
-    sum, square : float64 [D]
+    sum, square : float64 [S, D]
         Within 256 tokens summed in float32, beyond in float64. NaN or infinity in a counted
         token shows in `square`.
     """
-    tokens, d = values.shape
-    programs = triton.cdiv(tokens, _STEPS * _BLOCK_T)
-    partial = torch.empty((2, programs, d), dtype=torch.float32, device=values.device)
+    sites, tokens, d = values.shape
+    programs = sums_programs(tokens)
+    total = torch.zeros((sites, 2, d), dtype=torch.float64, device=values.device)
     if programs:
+        partial = torch.empty((sites, programs, 2, d), dtype=torch.float32, device=values.device)
         with launching_on(values.device):
-            column_sums_kernel[(programs, triton.cdiv(d, _BLOCK_D))](
+            column_sums_kernel[(programs, triton.cdiv(d, _BLOCK_D), sites)](
                 values,
                 _bytes(mask),
                 shift,
-                partial[0],
-                partial[1],
+                partial,
                 tokens,
                 d,
-                values.stride(0),
-                values.stride(1),
+                *values.stride(),
                 MASKED=mask is not None,
                 PLANES=planes or 0,
                 STEPS=_STEPS,
                 BLOCK_T=_BLOCK_T,
                 BLOCK_D=_BLOCK_D,
             )
-    total, square = partial.sum(1, dtype=torch.float64)
-    return total, square
+        add_partial_sums(total.view(sites, 2 * d), partial.view(sites, programs, 2 * d))
+    return total[:, 0], total[:, 1]
+
+
+def sums_programs(tokens: int) -> int:
+    """How many partial sums of float32 `column_sums` writes for each sum."""
+    programs: int = triton.cdiv(tokens, _STEPS * _BLOCK_T)
+    return programs
 
 
 def split_planes(
@@ -185,32 +196,29 @@ def split_planes(
 
     Returns
     -------
-    bfloat16 [planes, rows, D]
-        `rows` is T rounded up to a multiple of 64, the rest zeros; rows start on 16 bytes.
+    bfloat16 [S, planes, T, D]
+        Rows start on 16 bytes.
     """
-    tokens, d = values.shape
-    rows = triton.cdiv(tokens, ROW_MULTIPLE) * ROW_MULTIPLE
+    sites, tokens, d = values.shape
     width = triton.cdiv(d, 8) * 8
-    out = torch.empty((planes, rows, width), dtype=torch.bfloat16, device=values.device)
-    if rows:
+    out = torch.empty((sites, planes, tokens, width), dtype=torch.bfloat16, device=values.device)
+    if tokens:
         with launching_on(values.device):
-            split_planes_kernel[(triton.cdiv(rows, _BLOCK_T), triton.cdiv(d, _BLOCK_D))](
+            split_planes_kernel[(triton.cdiv(tokens, _BLOCK_T), triton.cdiv(d, _BLOCK_D), sites)](
                 values,
                 _bytes(mask),
                 shift,
                 out,
                 tokens,
                 d,
-                rows,
                 width,
-                values.stride(0),
-                values.stride(1),
+                *values.stride(),
                 MASKED=mask is not None,
                 PLANES=planes,
                 BLOCK_T=_BLOCK_T,
                 BLOCK_D=_BLOCK_D,
             )
-    return out[:, :, :d]
+    return out[..., :d]
 
 
 def _bytes(mask: torch.Tensor | None) -> torch.Tensor | None:

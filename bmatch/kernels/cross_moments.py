@@ -7,6 +7,10 @@ one chunk of tokens; within it, `promote` steps stay on the tensor cores and are
 registers by rounded additions; and at its end the owner of each tile adds it to a float64 master.
 No atomics: the same input gives the same bits.
 
+One launch serves many sites, products of one shape that have nothing else to do with each other: a
+grid of them fills a device that the few tiles of one would leave idle. How a product is cut is
+decided as if it were alone, so that its bits do not depend on its company.
+
 Operands come in one plane, 16-bit activations as they are, or in two or three, float32 split into
 bfloat16 of falling magnitude. Of the products of planes those that count are added: three of two
 planes leave out 2^-18 of the first, six of three planes 2^-27. This is "bf16x3" and "bf16x6" of
@@ -23,12 +27,13 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from bmatch.kernels.dispatch import (
     PROMOTED_TOKENS,
-    ROW_MULTIPLE,
+    Tiling,
     has_descriptors,
     launching_on,
     splits,
     tiling,
 )
+from bmatch.kernels.partial_sums import add_partial_sums
 
 
 @triton.jit
@@ -43,25 +48,28 @@ def _grouped_tile(i_tile, n_m, n_n, GROUP: tl.constexpr):
 @triton.jit
 def _operand(
     operand,
+    i_plane,
     i_row,
     i_col,
-    row_end,
+    tokens,
     D,
+    stride_plane,
     stride_row,
     stride_col,
     BLOCK_K: tl.constexpr,
     BLOCK: tl.constexpr,
     DESCRIPTORS: tl.constexpr,
 ):
-    if DESCRIPTORS:
-        b_operand = operand.load([i_row, i_col])  # zeros outside
+    if DESCRIPTORS:  # zeros outside the plane
+        b_operand = operand.load([i_plane, i_row, i_col]).reshape(BLOCK_K, BLOCK)
     else:
         o_row = i_row + tl.arange(0, BLOCK_K)
         o_col = i_col + tl.arange(0, BLOCK)
-        p_block = operand + (
+        p_plane = operand + i_plane.to(tl.int64) * stride_plane
+        p_block = p_plane + (
             o_row.to(tl.int64)[:, None] * stride_row + o_col.to(tl.int64)[None, :] * stride_col
         )
-        m_block = (o_row < row_end)[:, None] & (o_col < D)[None, :]
+        m_block = (o_row < tokens)[:, None] & (o_col < D)[None, :]
         b_operand = tl.load(p_block, mask=m_block, other=0.0)
     return b_operand  # [BLOCK_K, BLOCK]
 
@@ -84,20 +92,21 @@ def _halves(b_tile, M: tl.constexpr, N: tl.constexpr):
     return tl.split(tl.permute(tl.reshape(b_tile, (M, 2, N // 2)), (0, 2, 1)))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def cross_moments_kernel(
-    y,  # [planes * rows, D1], descriptor or pointer
-    x,  # [planes * rows, D2], descriptor or pointer
-    p_out,  # float64 [D1, D2], added to; with SPLITS > 1 float32 [SPLITS, D1, D2], written
+    y,  # [sites * PLANES, tokens, D1], descriptor or pointer
+    x,  # [sites * PLANES, tokens, D2], descriptor or pointer
+    p_out,  # float64 [sites, D1, D2], added to; if SPLITS > 1 float32 [sites, SPLITS, D1, D2]
     D1,
     D2,
     tokens,
-    rows,
+    stride_y_plane,
     stride_y_row,
     stride_y_col,
+    stride_x_plane,
     stride_x_row,
     stride_x_col,
-    TERMS: tl.constexpr,
+    PLANES: tl.constexpr,
     SPLITS: tl.constexpr,
     PROMOTE: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -106,12 +115,14 @@ def cross_moments_kernel(
     GROUP: tl.constexpr,
     DESCRIPTORS: tl.constexpr,
 ):
-    """One tile of Y^T X over one chunk of tokens, or over one part of it."""
+    """One tile of a site's Y^T X over one chunk of tokens, or over one part of it."""
     i_tile_m, i_tile_n = _grouped_tile(
         tl.program_id(0), tl.cdiv(D1, BLOCK_M), tl.cdiv(D2, BLOCK_N), GROUP
     )
+    i_site = tl.program_id(2)
     i_m = i_tile_m * BLOCK_M
     i_n = i_tile_n * BLOCK_N
+    TERMS: tl.constexpr = PLANES * (PLANES + 1) // 2
     steps = tl.cdiv(tokens, BLOCK_K)
     share = tl.cdiv(TERMS * steps, SPLITS)
     first = tl.program_id(1) * share
@@ -125,15 +136,13 @@ def cross_moments_kernel(
         # Planes 00, 01, 10, 02, 11, 20: those of one magnitude follow one another.
         i_plane_x = tl.where(i_term < 3, i_term % 2, 5 - i_term)
         i_plane_y = tl.where(i_term < 3, i_term // 2, i_term - 3)
-        plane_x = i_plane_x * rows
-        plane_y = i_plane_y * rows
         b_y = _operand(
-            y, plane_y + i_k, i_m, plane_y + tokens, D1, stride_y_row, stride_y_col,
-            BLOCK_K, BLOCK_M, DESCRIPTORS,
+            y, i_site * PLANES + i_plane_y, i_k, i_m, tokens, D1,
+            stride_y_plane, stride_y_row, stride_y_col, BLOCK_K, BLOCK_M, DESCRIPTORS,
         )  # fmt: skip
         b_x = _operand(
-            x, plane_x + i_k, i_n, plane_x + tokens, D2, stride_x_row, stride_x_col,
-            BLOCK_K, BLOCK_N, DESCRIPTORS,
+            x, i_site * PLANES + i_plane_x, i_k, i_n, tokens, D2,
+            stride_x_plane, stride_x_row, stride_x_col, BLOCK_K, BLOCK_N, DESCRIPTORS,
         )  # fmt: skip
         b_sum = tl.dot(tl.trans(b_y), b_x, b_sum)
         if PROMOTE > 0:  # noqa: SIM102  this is decided at compile time, the next at run time
@@ -146,7 +155,7 @@ def cross_moments_kernel(
     # In quarters: a whole tile of addresses and of float64 does not fit the registers.
     ADD: tl.constexpr = SPLITS == 1
     N: tl.constexpr = BLOCK_N // 4
-    p_part = p_out + tl.program_id(1).to(tl.int64) * D1 * D2
+    p_part = p_out + (i_site * SPLITS + tl.program_id(1)).to(tl.int64) * D1 * D2
     b_left, b_right = _halves(b_sum, BLOCK_M, BLOCK_N)
     b_0, b_1 = _halves(b_left, BLOCK_M, BLOCK_N // 2)
     b_2, b_3 = _halves(b_right, BLOCK_M, BLOCK_N // 2)
@@ -156,58 +165,22 @@ def cross_moments_kernel(
     _write(p_part, b_3, i_m, i_n + 3 * N, D1, D2, BLOCK_M, N, ADD)
 
 
-def _launch(
-    products: torch.Tensor,
-    target: torch.Tensor,
-    source: torch.Tensor,
-    promoted: bool,
-    descriptors: bool,
-    parts: int | None,
-) -> None:
-    planes, rows, d1 = target.shape
-    d2 = source.shape[2]
-    chosen = tiling(products.device, min(d1, d2), promoted)
-    steps = triton.cdiv(rows, chosen.block_k)
-    terms = planes * (planes + 1) // 2
+def _cut(
+    device: torch.device, d1: int, d2: int, tokens: int, planes: int, promoted: bool
+) -> tuple[Tiling, int, int]:
+    """How one site's product is cut: the tiling, how many tiles, into how many parts of tokens."""
+    chosen = tiling(device, min(d1, d2), promoted)
     tiles = triton.cdiv(d1, chosen.block_m) * triton.cdiv(d2, chosen.block_n)
-    if parts is None:
-        parts = splits(products.device, tiles, terms * steps)
-    out = products
-    if parts > 1:
-        out = torch.empty((parts, d1, d2), dtype=torch.float32, device=products.device)
+    steps = planes * (planes + 1) // 2 * triton.cdiv(tokens, chosen.block_k)
+    return chosen, tiles, splits(device, tiles, steps)
 
-    def operand(values: torch.Tensor, block: int) -> torch.Tensor | TensorDescriptor:
-        if not descriptors:
-            return values
-        flat = values.as_strided((planes * rows, values.shape[2]), (values.stride(1), 1))
-        return TensorDescriptor.from_tensor(flat, [chosen.block_k, block])
 
-    with launching_on(products.device):
-        cross_moments_kernel[(tiles, parts)](
-            operand(target, chosen.block_m),
-            operand(source, chosen.block_n),
-            out,
-            d1,
-            d2,
-            rows,
-            rows,
-            target.stride(1),
-            target.stride(2),
-            source.stride(1),
-            source.stride(2),
-            TERMS=terms,
-            SPLITS=parts,
-            PROMOTE=PROMOTED_TOKENS // chosen.block_k if promoted else 0,
-            BLOCK_M=chosen.block_m,
-            BLOCK_N=chosen.block_n,
-            BLOCK_K=chosen.block_k,
-            GROUP=8,
-            DESCRIPTORS=descriptors,
-            num_warps=chosen.warps,
-            num_stages=chosen.stages,
-        )
-    if parts > 1:
-        products += out.sum(0, dtype=torch.float64)
+def partial_bytes(
+    device: torch.device, sites: int, d1: int, d2: int, tokens: int, planes: int, promoted: bool
+) -> int:
+    """Bytes that `add_cross_moments` takes beside what it is given."""
+    _, _, parts = _cut(device, d1, d2, tokens, planes, promoted)
+    return 4 * sites * parts * d1 * d2 if parts > 1 else 0
 
 
 def add_cross_moments(
@@ -218,15 +191,15 @@ def add_cross_moments(
     descriptors: bool | None = None,
     parts: int | None = None,
 ) -> None:
-    """Add ``target^T source``, summed over tokens, to float64 masters in place.
+    """Add ``target^T source`` of every site, summed over tokens, to float64 masters in place.
 
     Parameters
     ----------
-    products : float64 [D1, D2], contiguous
+    products : float64 [S, D1, D2], contiguous
         The masters.
-    target, source : bfloat16 or float16 [T, D1] and [T, D2], or bfloat16 [P, T, D1] and [P, T, D2]
-        Operands of one dtype, of any strides; or up to three planes of them, as `split_planes`
-        makes them. Anything but NaN and infinity.
+    target, source : bfloat16 or float16 [S, P, T, D1] and [S, P, T, D2]
+        Operands of one dtype, of any strides; in one plane, or bfloat16 in up to three, as
+        `split_planes` makes them. Anything but NaN and infinity.
     promoted : bool
         Leave the tensor cores every 256 tokens (relative error of a sum below 1e-6) or only at
         the end of the call (1e-5 for 8,192 tokens).
@@ -235,20 +208,18 @@ def add_cross_moments(
         on 16 bytes.
     parts : int, optional
         Split the tokens into so many float32 partial sums, added in order. Default: as many as
-        fill the device.
+        fill the device if there is one site.
 
     Raises
     ------
     ValueError
         If shapes, dtypes or devices do not fit.
     """
-    if target.ndim == 2:
-        target, source = target[None], source[None]
     fits = (
-        target.ndim == source.ndim == 3
-        and target.shape[:2] == source.shape[:2]
-        and products.shape == (target.shape[2], source.shape[2])
-        and target.shape[0] in (1, 2, 3)
+        target.ndim == source.ndim == 4
+        and target.shape[:3] == source.shape[:3]
+        and products.shape == (len(target), target.shape[3], source.shape[3])
+        and target.shape[1] in (1, 2, 3)
     )
     if not fits:
         raise ValueError(
@@ -267,21 +238,72 @@ def add_cross_moments(
             f"products, target and source must share a device, got {products.device}, "
             f"{target.device} and {source.device}"
         )
-    if target.shape[1] == 0:
+    sites, planes, tokens, d1 = target.shape
+    d2 = source.shape[3]
+    if target.numel() == 0:
         return
-    for values in (target, source):
-        if len(values) > 1 and values.stride(0) != values.shape[1] * values.stride(1):
-            raise ValueError("each plane must follow the one before it without a gap")
+    y, x = _flat(target), _flat(source)  # [S * P, T, D]
     if descriptors is None:
-        descriptors = has_descriptors(products.device) and _aligned(target) and _aligned(source)
-    _launch(products, target, source, promoted, descriptors, parts)
+        descriptors = has_descriptors(products.device) and _aligned(y) and _aligned(x)
+
+    chosen, tiles, natural = _cut(products.device, d1, d2, tokens, planes, promoted)
+    parts = natural if parts is None else parts
+    out = products
+    if parts > 1:
+        shape = (sites, parts, d1 * d2)
+        out = torch.empty(shape, dtype=torch.float32, device=products.device)
+
+    def operand(values: torch.Tensor, block: int) -> torch.Tensor | TensorDescriptor:
+        if not descriptors:
+            return values
+        return TensorDescriptor.from_tensor(values, [1, chosen.block_k, block])
+
+    with launching_on(products.device):
+        cross_moments_kernel[(tiles, parts, sites)](
+            operand(y, chosen.block_m),
+            operand(x, chosen.block_n),
+            out,
+            d1,
+            d2,
+            tokens,
+            *y.stride(),
+            *x.stride(),
+            PLANES=planes,
+            SPLITS=parts,
+            PROMOTE=PROMOTED_TOKENS // chosen.block_k if promoted else 0,
+            BLOCK_M=chosen.block_m,
+            BLOCK_N=chosen.block_n,
+            BLOCK_K=chosen.block_k,
+            GROUP=8,
+            DESCRIPTORS=descriptors,
+            num_warps=chosen.warps,
+            num_stages=chosen.stages,
+        )
+    if parts > 1:
+        add_partial_sums(products.view(sites, d1 * d2), out)
+
+
+def _flat(values: torch.Tensor) -> torch.Tensor:
+    """[S, P, T, D] as [S * P, T, D], without a copy."""
+    sites, planes, tokens, d = values.shape
+    over_sites, over_planes, *inside = values.stride()
+    if planes == 1:
+        over_planes = over_sites
+    elif sites > 1 and over_sites != planes * over_planes:
+        raise ValueError(
+            "the planes of all sites must follow one another evenly, got strides "
+            f"{values.stride()} for shape {tuple(values.shape)}"
+        )
+    return values.as_strided((sites * planes, tokens, d), (over_planes, *inside))
 
 
 def _aligned(values: torch.Tensor) -> bool:
-    """Whether a descriptor can walk the rows: 16-byte strides, no block across two planes."""
+    """Whether a descriptor can walk the planes and rows: all start on 16 bytes."""
+    plane, row, column = values.stride()
+    item = values.element_size()
     return (
-        values.stride(2) == 1
+        column == 1
         and values.data_ptr() % 16 == 0
-        and values.stride(1) * values.element_size() % 16 == 0
-        and (len(values) == 1 or values.shape[1] % ROW_MULTIPLE == 0)
+        and row * item % 16 == 0
+        and plane * item % 16 == 0
     )

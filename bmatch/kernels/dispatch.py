@@ -63,9 +63,6 @@ PROMOTED_TOKENS = 256
 """Tokens per tensor-core accumulator where sums are promoted: 16 additions of 16 tokens, which
 lose at most 16 units of 2^-23 even where every one drops its last bits."""
 
-ROW_MULTIPLE = max(row.block_k for row in TILINGS)
-"""Planes have a multiple of so many rows, so that no block reaches from one into the next."""
-
 STEPS_PER_SPLIT = 8
 """Least steps of a split: fewer, and filling the load pipeline costs more than idle processors."""
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import torch
 
+_SLICE = 1 << 17  # numbers scaled at once by `finalise`
+
 
 def add_cross_moments(products: torch.Tensor, target: torch.Tensor, source: torch.Tensor) -> None:
     """Twin of `cross_moments.add_cross_moments`."""
-    if target.ndim == 2:
-        target, source = target[None], source[None]
     y, x = target.double(), source.double()
-    for i in range(len(y)):
-        for j in range(len(x) - i):
-            products += y[i].T @ x[j]
+    planes = y.shape[1]
+    for i in range(planes):
+        for j in range(planes - i):
+            products += y[:, i].mT @ x[:, j]
+
+
+def add_partial_sums(total: torch.Tensor, partial: torch.Tensor) -> None:
+    """Twin of `partial_sums.add_partial_sums`."""
+    total += partial.sum(1, dtype=torch.float64)
 
 
 def column_sums(
@@ -25,8 +31,8 @@ def column_sums(
     if planes is None:
         centred = _centred(values, shift, mask)
     else:
-        centred = split_planes(values, shift, mask, planes).float().sum(0)
-    return centred.double().sum(0), centred.double().square().sum(0)
+        centred = split_planes(values, shift, mask, planes).float().sum(1)
+    return centred.double().sum(1), centred.double().square().sum(1)
 
 
 def split_planes(
@@ -35,13 +41,13 @@ def split_planes(
     mask: torch.Tensor | None = None,
     planes: int = 2,
 ) -> torch.Tensor:
-    """Twin of `centred.split_planes`, without its padding."""
+    """Twin of `centred.split_planes`."""
     rest = _centred(values, shift, mask)
     out = []
     for _ in range(planes):
         out.append(rest.bfloat16())
         rest = rest - out[-1].float()
-    return torch.stack(out)
+    return torch.stack(out, 1)
 
 
 def finalise(
@@ -49,10 +55,15 @@ def finalise(
     target_scale: torch.Tensor,
     source_scale: torch.Tensor,
 ) -> torch.Tensor:
-    """Twin of `finalise.finalise`."""
-    correlation = comoment * target_scale[:, None]
-    correlation *= source_scale
-    return correlation.float().clamp_(-1.0, 1.0)
+    """Twin of `finalise.finalise`, in slices that stay in the cache: the CPU runs it."""
+    d1, d2 = comoment.shape
+    out = torch.empty((d1, d2), dtype=torch.float32, device=comoment.device)
+    rows = max(1, _SLICE // d2)
+    for start in range(0, d1, rows):
+        piece = slice(start, start + rows)
+        correlation = comoment[piece] * target_scale[piece, None]
+        out[piece] = correlation.mul_(source_scale).clamp_(-1.0, 1.0)
+    return out
 
 
 def strongest(
@@ -72,5 +83,5 @@ def strongest(
 
 
 def _centred(values: torch.Tensor, shift: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    centred = values.float() - shift
+    centred = values.float() - shift[:, None]
     return centred if mask is None else torch.where(mask[:, None], centred, 0.0)

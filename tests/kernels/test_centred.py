@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import pytest
 import torch
-from data import CASES, streams
+from data import CASES, streams, surrounded
 
 from bmatch.kernels import reference
 from bmatch.kernels.centred import column_sums, split_planes
 
 
-def shift_of(values, mask):
-    counted = values if mask is None else values[mask]
-    return counted[:50].float().median(0).values
+def sited(case, sites, tokens, d, dtype):
+    """A stream at each site, shifts near its medians, and one mask or None: [S, T, D], [S, D]."""
+    mask = streams(case, tokens, d, 5, dtype)[2]
+    plain = "random" if case == "masked" else case
+    drawn = [streams(plain, tokens, d, 5, dtype, seed=s)[0] for s in range(sites)]
+    values = surrounded(torch.cat(drawn)).unflatten(0, (sites, tokens))
+    shift = values[:, :50].float().median(1).values
+    if mask is not None:
+        values[:, ~mask] = float("nan")
+    return values, shift, mask
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("case", CASES)
 def test_column_sums(dtype, case):
-    y, _, mask = streams(case, 260, 133, 5, dtype)
-    shift = shift_of(y, mask)
+    y, shift, mask = sited(case, 2, 260, 133, dtype)
     for planes in (None, 1, 2, 3) if case == "random" else (None, 3):
         got = column_sums(y, shift, mask, planes)
         expected = reference.column_sums(y, shift, mask, planes)
@@ -27,33 +33,37 @@ def test_column_sums(dtype, case):
         # 256 tokens in float32: Cauchy-Schwarz bounds the sum by the root of its squares.
         assert ((got[0] - expected[0]).abs() / (260 * scale).sqrt()).max() < 1e-6
         assert ((got[1] - expected[1]).abs() / scale).max() < 1e-6
+    for s in range(2):
+        alone = column_sums(y[s : s + 1], shift[s : s + 1], mask, planes)
+        assert torch.equal(torch.stack(alone)[:, 0], torch.stack(got)[:, s])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("case", CASES)
 def test_planes(dtype, case):
-    y, _, mask = streams(case, 100, 133, 5, dtype)
-    shift = shift_of(y, mask)
+    y, shift, mask = sited(case, 2, 100, 133, dtype)
     for planes in (1, 2, 3):
         got = split_planes(y, shift, mask, planes)
-        assert got.shape == (planes, 128, 133)
-        assert torch.equal(got[:, :100], reference.split_planes(y, shift, mask, planes))
-        assert not got[:, 100:].any()
-    centred = y.float() - shift if mask is None else torch.where(mask[:, None], y - shift, 0.0)
-    assert torch.equal(got[:, :100].float().sum(0), centred)
+        assert got.shape == (2, planes, 100, 133)
+        assert got.stride(2) % 8 == 0  # rows start on 16 bytes
+        assert torch.equal(got, reference.split_planes(y, shift, mask, planes))
+    centred = y.float() - shift[:, None]
+    if mask is not None:
+        centred = torch.where(mask[:, None], centred, 0.0)
+    assert torch.equal(got.float().sum(1), centred)
 
 
 def test_non_finite_values_show_unless_masked():
-    values = torch.ones(300, 4)
-    values[280, 2] = float("nan")
-    shift = torch.zeros(4)
-    assert column_sums(values, shift)[1].isnan().tolist() == [False, False, True, False]
+    values = torch.ones(2, 300, 4)
+    values[1, 280, 2] = float("nan")
+    shift = torch.zeros(2, 4)
+    assert column_sums(values, shift)[1].isnan().nonzero().tolist() == [[1, 2]]
     mask = torch.arange(300) != 280
-    assert column_sums(values, shift, mask)[0].tolist() == [299.0] * 4
+    assert column_sums(values, shift, mask)[0].tolist() == [[299.0] * 4] * 2
 
 
 def test_no_tokens():
-    total, square = column_sums(torch.ones(0, 3), torch.zeros(3))
+    total, square = column_sums(torch.ones(2, 0, 3), torch.zeros(2, 3))
     assert not total.any()
     assert not square.any()
-    assert split_planes(torch.ones(0, 3), torch.zeros(3)).shape == (2, 0, 3)
+    assert split_planes(torch.ones(2, 0, 3), torch.zeros(2, 3)).shape == (2, 2, 0, 3)

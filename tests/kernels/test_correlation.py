@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
 from data import CASES, streams
 
-from bmatch import CrossMoments, correlation
+from bmatch import CrossMoments, moments
 from bmatch.kernels import dispatch
+from bmatch.moments import SiteMoments
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 @pytest.fixture(autouse=True)
 def kernels_on_the_cpu(monkeypatch):
-    monkeypatch.setattr(correlation, "_runs_kernels", lambda device: True)
+    monkeypatch.setattr(moments, "runs_kernels", lambda device: True)
 
 
 def reference(y, x, mask=None):
@@ -77,8 +80,8 @@ def test_sixteen_bit_streams_without_means_are_read_in_place(monkeypatch):
 
 
 def test_chunks_flush_into_the_masters(monkeypatch):
-    monkeypatch.setattr(correlation, "_DEVICE_CHUNK", 256)
-    monkeypatch.setattr(correlation, "_DEVICE_CHUNK_PROMOTED", 320)
+    monkeypatch.setattr(moments, "_DEVICE_CHUNK", 256)
+    monkeypatch.setattr(moments, "_DEVICE_CHUNK_PROMOTED", 320)
     for dtype in (torch.float32, torch.bfloat16):
         assert largest_error("random", dtype, "highest") < 1e-6
         assert largest_error("masked", dtype, "highest", batches=1) < 1e-6
@@ -158,3 +161,68 @@ def test_strongest_is_the_scan_of_the_matrix():
     assert torch.equal(found.source, top.indices[:, 0])
     assert torch.equal(found.correlation, c.gather(1, found.source[:, None])[:, 0])
     assert torch.equal(found.runner_up, top.values[:, 1])
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_sites_share_launches_and_nothing_else(dtype):
+    """One site with means, one without, one too wide for the kernels: each as if it were alone."""
+    drawn = [streams(case, 200, 9, 7, dtype, seed=s) for s, case in enumerate(CASES[:3])]
+    y, x = (torch.stack([pair[k] for pair in drawn]) for k in (0, 1))
+    if dtype == torch.bfloat16:
+        y[2], x[2] = y[2] * 1e30, x[2] * 1e25
+    together = SiteMoments((0, 8, 16), 9, 7)
+    for part in (slice(0, 90), slice(90, 200)):
+        together.update(y[:, part], x[:, part])
+    for s in range(3):
+        alone = CrossMoments(9, 7)
+        for part in (slice(0, 90), slice(90, 200)):
+            alone.update(y[s, part], x[s, part])
+        assert torch.equal(together.correlation(s), alone.correlation())
+        assert (alone.correlation() - reference(y[s], x[s])).abs().max() < 1e-6
+
+
+def test_one_launch_serves_all_sites(monkeypatch):
+    """However many sites there are, a batch takes the same number of launches."""
+    launches = []
+    for module, name in (
+        ("centred", "column_sums"), ("centred", "split_planes"),
+        ("cross_moments", "add_cross_moments"),
+    ):  # fmt: skip
+        where = importlib.import_module(f"bmatch.kernels.{module}")
+        plain = getattr(where, name)
+
+        def counted(*args, plain=plain, name=name):
+            launches.append(name)
+            return plain(*args)
+
+        monkeypatch.setattr(where, name, counted)
+    counts = []
+    for sites in (1, 4):
+        launches.clear()
+        y, x = torch.randn(2, sites, 64, 8, generator=torch.Generator().manual_seed(0))
+        SiteMoments(range(sites), 8, 8).update(y, x)
+        counts.append(list(launches))
+    assert counts[0] == counts[1]
+    assert len(counts[0]) == 5
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_a_batch_on_its_way_is_not_added_before_it_is_finished():
+    y, x = torch.randn(2, 2, 100, 5, generator=torch.Generator().manual_seed(0))
+    m = SiteMoments((3, 7), 5, 5)
+    pending = m.begin(y, x)
+    assert m.count == 0
+    assert not m.comoment.any()
+    m.finish(pending)
+    assert m.count == 100
+    before = m.comoment.clone()
+    bad = y.clone()
+    bad[1, 40, 2] = float("nan")
+    pending = m.begin(bad, x)
+    with pytest.raises(
+        ValueError, match=r"batch 1 .* target holds nan at site 7, counted token 40"
+    ):
+        m.finish(pending)
+    assert m.count == 100
+    assert torch.equal(m.comoment, before)

@@ -1,0 +1,776 @@
+"""Streaming moments of paired activations at many sites: tokens pass by, D x D statistics stay.
+
+Channels whose median is not small beside their spread lose it, chunks of tokens are multiplied in
+float32 and folded into float64 statistics about the mean of everything seen so far. So neither a
+large mean nor a massive activation, wherever in the stream it comes, drowns the variance of the
+rest; and a chunk is short enough that its float32 accumulators lose nothing that matters: 10^6
+tokens agree with float64 to 1e-6.
+
+On the CPU the products are torch's, of the caller's own memory where nothing has to be subtracted.
+On a CUDA device products and sums are the Triton kernels of `bmatch.kernels`, which serve all sites
+in one launch. A site's statistics do not depend on the sites beside it, to the bit.
+
+T. F. Chan, G. H. Golub, R. J. LeVeque, "Algorithms for computing the sample variance: analysis and
+recommendations", The American Statistician 37 (1983).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from types import ModuleType
+
+import torch
+
+from bmatch import _core
+from bmatch.kernels import reference
+
+PRECISIONS = ("highest", "high", "medium")
+
+CHUNK_TOKENS = 8192
+"""Tokens whose float32 products are added up before they are folded into the statistics."""
+
+PRODUCT_TOKENS = 4096
+"""Tokens per float32 product. With a stream of few channels BLAS may add them one by one, and errs
+by 4e-7 in a correlation here and by 1e-6 at 8,192; wide streams err by 1e-7 at both."""
+
+_FLOAT32_RANGE = (1e-12, 1e12)  # where squares and their sums stay in float32's normal range
+
+# Tokens from which the shift of a batch is estimated. On a GPU medians are cheap, and a channel
+# that is shifted by chance, one in 10^6 from 32 tokens, makes six products of one in 16 bits.
+_PILOT_TOKENS = 32
+_DEVICE_PILOT_TOKENS = 256
+
+# Tokens per flush into the float64 masters of a GPU. Operands that are read in place need no
+# workspace, and long chunks spread the cost of the flush; 8,192 bound the drift of an unpromoted
+# accumulator to 1e-5 of its sum.
+_DEVICE_CHUNK_PROMOTED = 32_768
+_DEVICE_CHUNK = 8192
+
+_KERNEL_PEAK = 1e15  # the root of a sum of squares beyond which a site's batch is left to torch
+
+_PLANES = {"highest": 3, "high": 2, "medium": 1}  # bfloat16 planes of a float32 operand
+
+
+@dataclass(frozen=True, eq=False)
+class PendingUpdate:
+    """A batch on its way: checked and, on a GPU, being summed; nothing has been added yet.
+
+    Attributes
+    ----------
+    target, source : floating [S, N, D1] and [S, N, D2]
+    kept : bool [N] or None
+        Which tokens count; all if None.
+    target_shift, source_shift : float32 or float64 [S, D1] and [S, D2]
+        What is subtracted before anything is multiplied.
+    sums : _KernelSums or None
+        What the kernels are finding out; None where torch adds the batch.
+    """
+
+    target: torch.Tensor
+    source: torch.Tensor
+    kept: torch.Tensor | None
+    target_shift: torch.Tensor
+    source_shift: torch.Tensor
+    sums: _KernelSums | None
+
+
+@dataclass(frozen=True, eq=False)
+class _KernelSums:
+    """Sums about the shifts on the device, and what the host has to know of them."""
+
+    target_sum: torch.Tensor  # float64 [S, D1]
+    source_sum: torch.Tensor  # float64 [S, D2]
+    target_square: torch.Tensor  # float64 [S, D1]
+    source_square: torch.Tensor  # float64 [S, D2]
+    findings: torch.Tensor  # float64 [2 S + 1], on its way to the host
+    arrived: torch.cuda.Event | None  # when it is there
+
+    def read(self) -> tuple[list[float], list[bool], int]:
+        """Each site's largest sum of squares, whether it was shifted; and the tokens counted."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        *per_site, count = self.findings.tolist()
+        sites = len(per_site) // 2
+        return per_site[:sites], [bool(shifted) for shifted in per_site[sites:]], int(count)
+
+
+class SiteMoments:
+    """First and second moments of pairs of streams, one pair a site, that read the same tokens.
+
+    Parameters
+    ----------
+    sites : sequence of int
+        By which numbers messages call the sites; S is how many there are.
+    target_dim, source_dim : int
+        Widths D1 and D2 of the two streams, the same at all sites.
+    device : torch device, optional
+        Where the statistics live and where batches must come from. Default: the CPU.
+    precision : {"highest", "high", "medium"}
+        As for `bmatch.CrossMoments`.
+
+    Attributes
+    ----------
+    count : int
+        Tokens seen, the same at all sites.
+    batches : int
+        Batches added.
+    comoment : float64 tensor [S, D1, D2]
+        Sums of products about the means.
+    target_mean, source_mean, target_square, source_square : float64 tensors [S, D1] and [S, D2]
+        Means, and sums of squares about them.
+    """
+
+    def __init__(
+        self,
+        sites: Sequence[int],
+        target_dim: int,
+        source_dim: int,
+        device: torch.device | str | None = None,
+        precision: str = "highest",
+    ) -> None:
+        if target_dim < 1 or source_dim < 1:
+            raise ValueError(f"widths must be at least 1, got {target_dim} and {source_dim}")
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision must be 'highest', 'high' or 'medium', got {precision!r}")
+        if len(sites) == 0:
+            raise ValueError("sites must name at least one site, got none")
+        self.sites = tuple(sites)
+        self.target_dim = target_dim
+        self.source_dim = source_dim
+        self.precision = precision
+        self.count = 0
+        self.batches = 0
+
+        def zeros(*shape: int) -> torch.Tensor:
+            with torch.inference_mode(False):  # so that they can be updated in any mode
+                return torch.zeros((len(sites), *shape), dtype=torch.float64, device=device)
+
+        self.comoment = zeros(target_dim, source_dim)
+        self.target_mean = zeros(target_dim)
+        self.source_mean = zeros(source_dim)
+        self.target_square = zeros(target_dim)
+        self.source_square = zeros(source_dim)
+        self.device = self.comoment.device
+
+    # -- streaming ------------------------------------------------------------------------
+
+    def update(
+        self, target: torch.Tensor, source: torch.Tensor, mask: torch.Tensor | None = None
+    ) -> None:
+        """Add a batch of paired tokens to every site.
+
+        Parameters
+        ----------
+        target, source : floating [S, ..., D1] and [S, ..., D2]
+            Activations of the same tokens, of any shape in between, on the device of the
+            statistics. float16 and bfloat16 are read as float32; float64 stays float64.
+        mask : bool [...], optional
+            True where a token counts, at all sites.
+
+        Raises
+        ------
+        ValueError
+            If shapes or devices do not fit, or a counted token holds NaN or infinity: the
+            message names the batch, and the statistics are left as they were.
+        TypeError
+            If the activations are not floating point or the mask is not boolean.
+        """
+        self.finish(self.begin(target, source, mask))
+
+    @torch.no_grad()
+    def begin(
+        self, target: torch.Tensor, source: torch.Tensor, mask: torch.Tensor | None = None
+    ) -> PendingUpdate:
+        """The half of `update` that waits for nothing; `finish` is the other.
+
+        Between the two the device may be given other work. Only one batch may be on its way, and
+        `target` and `source` must stay as they are until it has been added.
+        """
+        target = self._tokens("target", target, self.target_dim)  # [S, ..., D1]
+        source = self._tokens("source", source, self.source_dim)  # [S, ..., D2]
+        if target.shape[:-1] != source.shape[:-1]:
+            raise ValueError(
+                f"target and source must pair the same tokens, got shapes {tuple(target.shape[1:])}"
+                f" and {tuple(source.shape[1:])}"
+            )
+        kept = None if mask is None else self._kept(mask, target.shape[1:-1])
+        target = target.reshape(len(self.sites), -1, self.target_dim)
+        source = source.reshape(len(self.sites), -1, self.source_dim)
+        pilot = _pilot_tokens(target.shape[1], kept, self.device)
+        shifts = _pilot_shift(target, pilot), _pilot_shift(source, pilot)
+        sums = None
+        narrow = torch.float64 not in (target.dtype, source.dtype)
+        if narrow and target.shape[1] > 0 and runs_kernels(self.device):
+            sums = self._kernel_sums(target, source, kept, *shifts)
+        return PendingUpdate(target, source, kept, *shifts, sums)
+
+    @torch.no_grad()
+    def finish(self, pending: PendingUpdate) -> None:
+        """Add the batch that `begin` checked; raises as `update` does."""
+        sites = range(len(self.sites))
+        kept = pending.kept
+        if pending.sums is None:
+            count = pending.target.shape[1] if kept is None else int(kept.sum())
+            by_torch, by_kernels = list(sites), []
+        else:
+            largest, shifted, count = pending.sums.read()
+            # What the kernels cannot sum torch names, or adds in float64.
+            by_torch = [s for s in sites if not largest[s] <= _KERNEL_PEAK**2]
+            by_kernels = [slice(s, s + 1) for s in sites if s not in by_torch]
+            if not by_torch and len(set(shifted)) == 1:
+                by_kernels = [slice(0, len(self.sites))]
+        if count and by_torch:  # all is checked before anything is added
+            rows = None if kept is None else kept.nonzero()[:, 0]
+            given = (
+                ("target", pending.target, pending.target_shift, _Workspace()),
+                ("source", pending.source, pending.source_shift, _Workspace()),
+            )
+            streams = [
+                [
+                    self._finite(name, s, _Stream(values[s], rows, shift[s], workspace))
+                    for name, values, shift, workspace in given
+                ]
+                for s in by_torch
+            ]
+            with _full_precision(self.device):
+                for s, pair in zip(by_torch, streams, strict=True):
+                    self._add_by_torch(s, *pair)
+        if count and pending.sums is not None:
+            for group in by_kernels:
+                self._add_by_kernels(group, pending, pending.sums, shifted[group.start], count)
+        self.count += count
+        self.batches += 1
+
+    def _add_by_torch(self, s: int, target: _Stream, source: _Stream) -> None:
+        """Fold in one site's tokens chunk by chunk, float64 where float32 does not reach."""
+        site = slice(s, s + 1)
+        seen = self.count
+        rounded = self.precision == "medium" and _has_fast_bfloat16(self.device)
+        for chunk in range(target.chunks):
+            y, x = target.centred(chunk, rounded), source.centred(chunk, rounded)
+            n = len(y.values)
+            operands = y.values, x.values
+            if torch.float64 in (y.values.dtype, x.values.dtype):
+                operands = y.values.double(), x.values.double()
+            products = operands[0][:PRODUCT_TOKENS].T @ operands[1][:PRODUCT_TOKENS]  # [D1, D2]
+            for start in range(PRODUCT_TOKENS, n, PRODUCT_TOKENS):
+                piece = slice(start, start + PRODUCT_TOKENS)
+                products += operands[0][piece].T @ operands[1][piece]
+            parts = (y.centre, x.centre, y.total, x.total, y.square, x.square)
+            left, right = self._move(site, seen, n, *(part[None] for part in parts))
+            _fold(self.comoment[s], products, left[0], right[0])
+            seen += n
+
+    def _kernel_sums(
+        self,
+        target: torch.Tensor,
+        source: torch.Tensor,
+        kept: torch.Tensor | None,
+        y_shift: torch.Tensor,
+        x_shift: torch.Tensor,
+    ) -> _KernelSums:
+        """Start the kernels that sum a batch, and what the host must know of it on its way."""
+        from bmatch.kernels.centred import column_sums
+
+        planes = None if _in_place(target, source, kept) else _PLANES[self.precision]
+        y_sum, y_square = column_sums(target, y_shift, kept, planes)
+        x_sum, x_square = column_sums(source, x_shift, kept, planes)
+        findings = torch.zeros(2 * len(target) + 1, dtype=torch.float64, device=self.device)
+        findings[: len(target)] = torch.maximum(y_square.amax(1), x_square.amax(1))
+        findings[len(target) : -1] = y_shift.any(1) | x_shift.any(1)
+        findings[-1:] = target.shape[1] if kept is None else kept.sum()
+        findings = findings.to("cpu", non_blocking=True)  # pinned, so this does not wait
+        arrived = None
+        if self.device.type == "cuda":
+            arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            arrived.record(torch.cuda.current_stream(self.device))
+        return _KernelSums(y_sum, x_sum, y_square, x_square, findings, arrived)
+
+    def _add_by_kernels(
+        self, sites: slice, pending: PendingUpdate, sums: _KernelSums, shifted: bool, n: int
+    ) -> None:
+        """Fold in the counted tokens of a group of sites by the Triton kernels."""
+        from bmatch.kernels.centred import split_planes
+        from bmatch.kernels.cross_moments import add_cross_moments
+
+        target, source, kept = pending.target[sites], pending.source[sites], pending.kept
+        y_shift, x_shift = pending.target_shift[sites], pending.source_shift[sites]
+        comoment = self.comoment[sites]
+        promoted = self.precision == "highest"
+        in_place = not shifted and _in_place(target, source, kept)
+        step = _DEVICE_CHUNK_PROMOTED if in_place and promoted else _DEVICE_CHUNK
+        for start in range(0, target.shape[1], step):
+            chunk = slice(start, start + step)
+            if in_place:
+                operands = target[:, None, chunk], source[:, None, chunk]
+            else:
+                mask = None if kept is None else kept[chunk]
+                planes = _PLANES[self.precision]
+                operands = (
+                    split_planes(target[:, chunk], y_shift, mask, planes),
+                    split_planes(source[:, chunk], x_shift, mask, planes),
+                )
+            add_cross_moments(comoment, *operands, promoted)
+            del operands  # the next chunk needs the room
+        y_sum, x_sum = sums.target_sum[sites], sums.source_sum[sites]
+        factors = self._move(
+            sites, self.count, n, y_shift.double(), x_shift.double(), y_sum, x_sum,
+            (sums.target_square[sites] - y_sum.square() / n).clamp_min_(0.0),
+            (sums.source_square[sites] - x_sum.square() / n).clamp_min_(0.0),
+        )  # fmt: skip
+        _add_outer(comoment, *factors)
+
+    def _move(
+        self,
+        sites: slice,
+        seen: int,
+        count: int,
+        target_centre: torch.Tensor,
+        source_centre: torch.Tensor,
+        target_sum: torch.Tensor,
+        source_sum: torch.Tensor,
+        target_square: torch.Tensor,
+        source_square: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Move means and squares by new tokens (Chan, Golub and LeVeque, equation 2.1).
+
+        Sums are about the centres, squares about the means; `seen` tokens lie behind the means of
+        these sites.
+
+        Returns
+        -------
+        left, right : float64 [S, 2, D1] and [S, 2, D2]
+            What has to be added to the comoments, ``left^T right``, beside the new tokens' products
+            about the centres.
+        """
+        total = seen + count
+        weight = seen * count / total
+        dy = target_centre + target_sum / count - self.target_mean[sites]  # [S, D1]
+        dx = source_centre + source_sum / count - self.source_mean[sites]  # [S, D2]
+        self.target_square[sites].add_(target_square).add_(dy.square(), alpha=weight)
+        self.source_square[sites].add_(source_square).add_(dx.square(), alpha=weight)
+        self.target_mean[sites].add_(dy, alpha=count / total)
+        self.source_mean[sites].add_(dx, alpha=count / total)
+        left = torch.stack([target_sum / -count, dy * weight], 1)
+        return left, torch.stack([source_sum, dx], 1)
+
+    @torch.no_grad()
+    def merge(self, other: SiteMoments) -> None:
+        """Add the tokens that `other`, of the same sites and widths, has seen."""
+        if other.count:
+            self.comoment += other.comoment
+            nothing = torch.zeros_like(self.target_mean), torch.zeros_like(self.source_mean)
+            factors = self._move(
+                slice(None), self.count, other.count, other.target_mean, other.source_mean,
+                *nothing, other.target_square, other.source_square,
+            )  # fmt: skip
+            _add_outer(self.comoment, *factors)
+            self.count += other.count
+        self.batches += other.batches
+
+    # -- results --------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def correlation(self, s: int) -> torch.Tensor:
+        """``C[i, j] = corr(target_i, source_j)`` at the s-th site, float32 ``[D1, D2]``.
+
+        Raises
+        ------
+        ValueError
+            If fewer than two tokens have been seen.
+        """
+        correlation: torch.Tensor = self._finishing().finalise(*self._normalisation(s))
+        return correlation
+
+    @torch.no_grad()
+    def strongest(self, s: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Each row's strongest source, its correlation and the runner-up, without the matrix."""
+        found: tuple[torch.Tensor, ...] = self._finishing().strongest(*self._normalisation(s))
+        source, value, second = found
+        return source, value, second
+
+    def _finishing(self) -> ModuleType:
+        """The module whose `finalise` and `strongest` suit the device."""
+        if not runs_kernels(self.device):
+            return reference
+        from bmatch.kernels import finalise
+
+        return finalise
+
+    def _normalisation(self, s: int) -> tuple[torch.Tensor, ...]:
+        """The comoment and what scales it to correlations: 0 for constant channels."""
+        target_std, source_std = self.deviations(s)
+        return (
+            self.comoment[s],
+            torch.where(target_std > 0, target_std.reciprocal(), 0.0),
+            torch.where(source_std > 0, source_std.reciprocal(), 0.0),
+        )
+
+    @torch.no_grad()
+    def deviations(self, s: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Root of the summed squares about the mean, 0 for a constant channel: [D1], [D2].
+
+        Raises
+        ------
+        ValueError
+            If fewer than two tokens have been seen, or the squares overflowed.
+        """
+        if self.count < 2:
+            raise ValueError(
+                f"a correlation needs at least 2 tokens, and {self.count} have been counted"
+            )
+        deviations = []
+        for mean, square in (
+            (self.target_mean[s], self.target_square[s]),
+            (self.source_mean[s], self.source_square[s]),
+        ):
+            if not square.isfinite().all():
+                raise ValueError(
+                    "the moments overflowed float64: activations of this size cannot be correlated"
+                )
+            # What roundings of the mean leave where nothing varied.
+            constant = square <= self.count * (1e-15 * mean).square()
+            deviations.append(torch.where(constant, 0.0, square).sqrt())
+        return deviations[0], deviations[1]
+
+    # -- checks ---------------------------------------------------------------------------
+
+    def _tokens(self, name: str, values: torch.Tensor, dim: int) -> torch.Tensor:
+        if not values.is_floating_point():
+            raise TypeError(f"{name} must be floating point, got {values.dtype}")
+        if values.ndim < 2 or values.shape[-1] != dim:
+            raise ValueError(
+                f"{name} must have {dim} coordinates along its last dimension, got shape "
+                f"{tuple(values.shape[1:])}"
+            )
+        if len(values) != len(self.sites):
+            raise ValueError(
+                f"{name} must have {len(self.sites)} sites along its first dimension, got shape "
+                f"{tuple(values.shape)}"
+            )
+        if values.device != self.device:
+            raise ValueError(
+                f"{name} is on {values.device} and the moments are on {self.device}: nothing is "
+                "moved between devices unasked"
+            )
+        return values.resolve_neg()  # memory is read as it lies
+
+    def _kept(self, mask: torch.Tensor, tokens: torch.Size) -> torch.Tensor:
+        if mask.dtype != torch.bool:
+            raise TypeError(f"mask must be boolean, True where a token counts; got {mask.dtype}")
+        if mask.shape != tokens:
+            raise ValueError(
+                f"mask must have the leading shape {tuple(tokens)} of the batch, got "
+                f"{tuple(mask.shape)}"
+            )
+        return mask.to(self.device).reshape(-1).contiguous()
+
+    def _finite(self, name: str, s: int, stream: _Stream) -> _Stream:
+        found = stream.non_finite()
+        if found is not None:
+            token, coordinate, value = found
+            site = f"site {self.sites[s]}, " if len(self.sites) > 1 else ""
+            raise ValueError(
+                f"batch {self.batches} (counted from 0): {name} holds {value} at {site}counted "
+                f"token {token}, coordinate {coordinate}; the batch was not added"
+            )
+        return stream
+
+
+def moments_bytes(
+    sites: int,
+    target_dim: int,
+    source_dim: int,
+    tokens: int,
+    device: torch.device,
+    precision: str = "highest",
+) -> int:
+    """Bytes that `SiteMoments` takes: statistics, and what adding a float32 batch needs.
+
+    Parameters
+    ----------
+    sites, target_dim, source_dim : int
+        S, D1 and D2.
+    tokens : int
+        Tokens of the largest batch; the batch itself is not counted.
+    device, precision
+        As for `SiteMoments`.
+
+    Returns
+    -------
+    int
+        ``8 S D1 D2`` for the statistics; beside them on the CPU two products and two chunks of
+        each stream of one site, on a CUDA device chunks of all sites as bfloat16 planes, and
+        partial sums.
+    """
+    matrix, width = target_dim * source_dim, target_dim + source_dim
+    statistics = 8 * sites * (matrix + 2 * width)
+    if not runs_kernels(device):
+        sums = 16 * sites * -(-tokens // CHUNK_TOKENS) * width
+        products = (2 if tokens > PRODUCT_TOKENS else 1) * 4 * matrix
+        return statistics + sums + products + 8 * min(tokens, CHUNK_TOKENS) * width
+    from bmatch.kernels.centred import sums_programs
+    from bmatch.kernels.cross_moments import partial_bytes
+
+    chunk, planes = min(tokens, _DEVICE_CHUNK), _PLANES[precision]
+    pilot = 16 * sites * _DEVICE_PILOT_TOKENS * width
+    sums = sites * width * (8 * sums_programs(tokens) + 64)
+    split = 2 * planes * sites * chunk * (width + 14)  # rows are padded to 16 bytes
+    partial = partial_bytes(
+        device, sites, target_dim, source_dim, chunk, planes, precision == "highest"
+    )
+    return statistics + max(pilot, split + partial) + sums
+
+
+class _Stream:
+    """The counted tokens of one stream at one site, chunk by chunk.
+
+    Parameters
+    ----------
+    values : floating [N, D]
+    rows : int64 [n] or None
+        Which tokens count; all if None.
+    shift : float32 or float64 [D]
+        What is subtracted, in the dtype in which `values` are multiplied.
+    workspace : _Workspace
+        Where a chunk goes that cannot stay where it is.
+    """
+
+    def __init__(
+        self,
+        values: torch.Tensor,
+        rows: torch.Tensor | None,
+        shift: torch.Tensor,
+        workspace: _Workspace,
+    ) -> None:
+        self._workspace = workspace
+        self._values = values
+        self._rows = rows
+        self._shift = shift if bool(shift.any()) else None
+        self._dtype = shift.dtype
+        tokens = len(values) if rows is None else len(rows)
+        self.chunks = -(-tokens // CHUNK_TOKENS)
+        self._sums = [_sums(self._chunk(chunk), self._shift) for chunk in range(self.chunks)]
+
+    def non_finite(self) -> tuple[int, int, float] | None:
+        """Token, coordinate and value of the first number that is NaN or infinite, if any is."""
+        for chunk, sums in enumerate(self._sums):
+            if not sums.square.isfinite().all():  # or squares overflowed
+                values = self._chunk(chunk)
+                found = (~values.isfinite()).nonzero()
+                if len(found):
+                    token, coordinate = found[0].tolist()
+                    return (
+                        chunk * CHUNK_TOKENS + token,
+                        coordinate,
+                        float(values[token, coordinate]),
+                    )
+        return None
+
+    def centred(self, chunk: int, rounded: bool) -> _Centred:
+        """A chunk as it is multiplied; it lasts until the next is asked for.
+
+        It is a copy if the stream is shifted, or if a channel's mean about the shift exceeds its
+        standard deviation, because the chunk differs from the rest of the batch: such channels
+        lose their mean, too. If `rounded`, what float32 holds is rounded to bfloat16, and the sums
+        are those of the rounded numbers, which are multiplied.
+        """
+        values, sums = self._chunk(chunk), self._sums[chunk]
+        n = len(values)
+        centre = self._shift
+        far = sums.total.square() > 0.5 * n * sums.square
+        if far.any():
+            # A constant channel is centred on its very value, so that nothing is left of it.
+            shift = torch.zeros_like(sums.total) if centre is None else centre.double()
+            mean, first = shift + sums.total / n, values[0].double()
+            mean = torch.where((mean - first).abs() <= 1e-5 * first.abs(), first, mean)
+            centre = torch.where(far, mean, shift).to(self._dtype)
+            sums = _sums(values, centre)
+        if not sums.fits:
+            values = values.double() if centre is None else values.double() - centre
+        elif centre is not None:
+            values = torch.sub(values, centre, out=self._workspace.like(values, self._dtype))
+        if rounded and sums.fits and values.dtype == torch.float32:
+            values = values.bfloat16()
+            sums = _sums(values.float(), None)
+        square = sums.square - sums.total.square() / n
+        return _Centred(
+            values,
+            torch.zeros_like(sums.total) if centre is None else centre.double(),
+            sums.total,
+            # Only a constant channel cancels so far, to a rounding.
+            torch.where(square < 1e-13 * sums.square, 0.0, square),
+        )
+
+    def _chunk(self, chunk: int) -> torch.Tensor:
+        """float32 or float64 [n, D], columns side by side: the caller's memory where it can be."""
+        tokens = slice(chunk * CHUNK_TOKENS, (chunk + 1) * CHUNK_TOKENS)
+        if self._rows is None:
+            values = self._values[tokens]
+        else:
+            values = self._values.index_select(0, self._rows[tokens])
+        if values.dtype == self._dtype and values.stride(1) == 1:
+            return values
+        return self._workspace.like(values, self._dtype).copy_(values)
+
+
+class _Workspace:
+    """Memory for a chunk, kept from chunk to chunk and from site to site.
+
+    Fresh memory is slow to touch.
+    """
+
+    def __init__(self) -> None:
+        self._memory: torch.Tensor | None = None
+
+    def like(self, values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """As many rows and columns as `values`."""
+        if self._memory is None or len(self._memory) < len(values):
+            self._memory = torch.empty(values.shape, dtype=dtype, device=values.device)
+        return self._memory[: len(values)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """Column sums of some rows and of their squares: float64 [D]."""
+
+    total: torch.Tensor
+    square: torch.Tensor
+    fits: bool  # whether products of the rows neither overflow nor vanish in their dtype
+
+
+@dataclass(frozen=True, eq=False)
+class _Centred:
+    """Rows about a centre."""
+
+    values: torch.Tensor  # float32, float64 or bfloat16 [n, D]
+    centre: torch.Tensor  # float64 [D], what was subtracted
+    total: torch.Tensor  # float64 [D], sums of `values`
+    square: torch.Tensor  # float64 [D], sums of squares about the mean
+
+
+def _sums(values: torch.Tensor, shift: torch.Tensor | None) -> _Sums:
+    """Of ``values - shift``, both of one dtype: [n, D] with columns side by side, and [D]."""
+    n, d = values.shape
+    if values.device.type == "cpu":
+        total, square = torch.empty((2, d), dtype=torch.float64)
+        narrow = values.dtype == torch.float32
+        column_sums = _core.column_sums_float32 if narrow else _core.column_sums_float64
+        addresses = [0 if v is None else v.data_ptr() for v in (shift, total, square)]
+        column_sums(values.data_ptr(), n, d, values.stride(0), *addresses)
+    else:
+        exact = values.double() if shift is None else values.double() - shift
+        total, square = exact.sum(0), exact.square().sum(0)
+    fits = True
+    if values.dtype == torch.float32:
+        low, high = _FLOAT32_RANGE
+        odd = ((square <= n * low**2) | ~(square < high**2)).nonzero()[:, 0]
+        if len(odd):  # squares may have left float32's range, or there is nothing to square
+            exact = values[:, odd].double()
+            if shift is not None:
+                exact -= shift[odd]
+            total[odd], square[odd] = exact.sum(0), exact.square().sum(0)
+            peaks = exact.abs().amax(0)
+            fits = bool(((peaks == 0) | ((peaks > low) & (peaks < high))).all())
+    return _Sums(total, square, fits)
+
+
+def _fold(
+    comoment: torch.Tensor, products: torch.Tensor, left: torch.Tensor, right: torch.Tensor
+) -> None:
+    """``comoment += products + left^T right``: float64 [D1, D2], any [D1, D2], [2, D1], [2, D2]."""
+    if comoment.device.type == "cpu":
+        wide = products.dtype == torch.float64
+        products = products if wide else products.float()
+        fold = _core.fold_float64 if wide else _core.fold_float32
+        d1, d2 = comoment.shape
+        addresses = comoment.data_ptr(), products.data_ptr()
+        fold(*addresses, d1, d2, left.data_ptr(), right.data_ptr())
+    else:
+        comoment += products
+        _add_outer(comoment[None], left[None], right[None])
+
+
+def _add_outer(comoment: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    """``comoment += left^T right``, entry by entry: [S, D1, D2], [S, 2, D1], [S, 2, D2]."""
+    for k in range(left.shape[1]):
+        comoment.addcmul_(left[:, k, :, None], right[:, k, None, :])
+
+
+def _in_place(target: torch.Tensor, source: torch.Tensor, kept: torch.Tensor | None) -> bool:
+    """Whether the kernels can multiply a batch as it lies, if nothing has to be subtracted."""
+    return kept is None and target.dtype == source.dtype != torch.float32
+
+
+def _pilot_tokens(tokens: int, kept: torch.Tensor | None, device: torch.device) -> torch.Tensor:
+    """Which tokens estimate the shift, spread over those that count: int64 [P].
+
+    They follow the golden ratio, so that no length of sequence makes them all first tokens; and the
+    host does not wait for the device to learn how many count.
+    """
+    pilot = _DEVICE_PILOT_TOKENS if device.type == "cuda" else _PILOT_TOKENS
+    places = torch.arange(min(tokens, pilot), dtype=torch.float64, device=device)
+    places = places.mul_((5**0.5 - 1) / 2).frac_()  # [P], in [0, 1)
+    if kept is None:
+        return (places * tokens).long()
+    seen = kept.cumsum(0)
+    ranks = (places * seen[-1:]).long() + 1
+    return torch.searchsorted(seen, ranks).clamp_max_(tokens - 1)
+
+
+def _pilot_shift(values: torch.Tensor, pilot: torch.Tensor) -> torch.Tensor:
+    """A centre for each channel of a batch: float32, or float64 of float64, [S, D].
+
+    It is the median, which massive activations do not move, and 0 where the median is within three
+    times the spread: such a shift would gain little, and what is not shifted need not be copied.
+    """
+    sample = values.index_select(1, pilot)
+    sample = sample.to(torch.promote_types(values.dtype, torch.float32))  # [S, P, D]
+    if len(pilot) == 0:
+        return sample.new_zeros((len(values), values.shape[2]))
+    median = sample.median(1).values
+    spread = (sample - median[:, None]).abs_().median(1).values
+    return torch.where(median.abs() > 3.0 * spread, median, 0.0).contiguous()
+
+
+def runs_kernels(device: torch.device) -> bool:
+    """Whether the Triton kernels work on tensors of this device."""
+    if device.type != "cuda" or find_spec("triton") is None:
+        return False
+    from bmatch.kernels.dispatch import has_matrix_units
+
+    return has_matrix_units(device)
+
+
+def _has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether torch multiplies bfloat16 by instructions of its own."""
+    return device.type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+@contextmanager
+def _full_precision(device: torch.device) -> Iterator[None]:
+    """float32 products in float32, whatever torch's global settings and autocast say."""
+    # torch 2.9 keeps a setting for each backend, and refuses its older global one to those who
+    # have used the new ones.
+    mkldnn = getattr(torch.backends.mkldnn, "matmul", None)
+    with torch.autocast(device.type, enabled=False):
+        if mkldnn is None:
+            setting = torch.get_float32_matmul_precision()
+            torch.set_float32_matmul_precision("highest")
+            try:
+                yield
+            finally:
+                torch.set_float32_matmul_precision(setting)
+        else:
+            backends = (torch.backends.cuda.matmul, mkldnn)
+            settings = [backend.fp32_precision for backend in backends]
+            try:
+                for backend in backends:
+                    backend.fp32_precision = "ieee"
+                yield
+            finally:
+                for backend, setting in zip(backends, settings, strict=True):
+                    backend.fp32_precision = setting
