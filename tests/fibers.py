@@ -16,11 +16,12 @@ COMPILER = os.environ.get("CXX", "g++")
 FLAGS = ["-std=c++17", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Werror"]
 
 
-def compile_fibers(source, target, *flags, kernels=ROOT / "csrc/cuda"):
+def compile_fibers(source, target, *flags, kernels=ROOT / "csrc/cuda", libraries=()):
     """Compiles a file with the kernels and the fibers into `target`."""
     folders = [f"-I{kernels / 'host'}", f"-I{kernels.parent}", f"-I{ROOT / 'csrc'}"]
     sources = [source, kernels / "host/fibers.cpp", "-x", "c++", kernels / "solver.cu"]
-    command = [COMPILER, *FLAGS, *flags, *folders, *sources, "-x", "none", "-o", target]
+    command = [COMPILER, *FLAGS, *flags, *folders, *sources, "-x", "none", *libraries]
+    command += ["-o", target]
     subprocess.run([str(part) for part in command], check=True)
 
 

@@ -1,6 +1,6 @@
 // Runs the CUDA solver on the CPU, one fiber a thread (csrc/cuda/host), on random problems, and
 // holds every answer against the CPU solver's objective and against its own duals.
-// Usage: cuda_check [seed [problems]].  Exits with 1 on the first wrong answer.
+// Usage: cuda_check [seed [problems [most rows]]].  Exits with 1 on the first wrong answer.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -235,12 +235,13 @@ void check_any(std::mt19937& r, int kind, int rows, int cols, cuda::TeamKind tea
 int main(int argc, char** argv) {
   const unsigned seed = argc > 1 ? static_cast<unsigned>(std::atoi(argv[1])) : 1;
   const int problems = argc > 2 ? std::atoi(argv[2]) : 60;
+  const unsigned most = argc > 3 ? static_cast<unsigned>(std::atoi(argv[3])) : 150;
   std::mt19937 r(seed);
   host::seed(seed);
   for (int k = 0; k < problems; ++k) {
     const int kind = k % kKindCount;
     const auto team = static_cast<cuda::TeamKind>(k / kKindCount % 3);
-    const int rows = 1 + static_cast<int>(r() % (r() % 4 == 0 ? 150 : 40));
+    const int rows = 1 + static_cast<int>(r() % (r() % 4 == 0 ? most : 40));
     const int cols = rows + (r() % 3 == 0 ? static_cast<int>(r() % (2 * rows)) : 0);
     check_any(r, kind, rows, cols, team, team == cuda::TeamKind::grid ? 1 + static_cast<int>(r() % 2) : 1 + static_cast<int>(r() % 5));
   }
