@@ -16,6 +16,8 @@ if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck; do
         compute-sanitizer --tool "$tool" --error-exitcode 1 \
             "$BIN/python" -m pytest -m gpu tests/test_kernels_gpu.py -k "1000x70 or two_streams or second_stream"
+        compute-sanitizer --tool "$tool" --error-exitcode 1 \
+            "$BIN/python" -m pytest -m gpu tests/test_gpu_device.py -k "families and (shape0 or shape1)"
     done
 else
     echo "compute-sanitizer is not installed: memcheck and racecheck were not run"

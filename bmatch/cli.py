@@ -178,15 +178,29 @@ def compose_(
         console.say(f"{len(chain)} gauges of {product.dim} coordinates composed into {out}")
 
 
-@app.command(epilog=_examples("bmatch info gauge.safetensors", "bmatch info checkpoint/ --json"))
+@app.command(
+    epilog=_examples(
+        "bmatch info gauge.safetensors", "bmatch info checkpoint/ --json", "bmatch info --gpu"
+    )
+)
 def info(
-    path: Annotated[Path, typer.Argument(metavar="GAUGE|MODEL", help="Gauge file or checkpoint.")],
+    path: Annotated[
+        Path | None, typer.Argument(metavar="[GAUGE|MODEL]", help="Gauge file or checkpoint.")
+    ] = None,
+    gpu: Annotated[
+        bool, typer.Option("--gpu", help="What was built for CUDA devices, and what is here.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what a gauge or a checkpoint is."""
-    if not path.exists():
+    """Tell what a gauge or a checkpoint is, or what CUDA devices can be used for."""
+    if gpu == (path is not None):
+        raise typer.BadParameter("give a gauge file, a checkpoint folder, or --gpu")
+    if path is None:
+        title, values = _gpu_info()
+    elif not path.exists():
         raise FileNotFoundError(f"there is no file or folder {path}")
-    title, values = _model_info(path) if path.is_dir() else _gauge_info(path)
+    else:
+        title, values = _model_info(path) if path.is_dir() else _gauge_info(path)
     if as_json:
         console.print_json(values)
     else:
@@ -407,6 +421,39 @@ def _gauge_info(path: Path) -> tuple[str, dict[str, Any]]:
         **{key: g.metadata[key] for key in sorted(g.metadata)},
     }
     return str(path), values
+
+
+def _gpu_info() -> tuple[str, dict[str, Any]]:
+    from bmatch import _core
+    from bmatch.gpu import HOST_ROWS
+
+    built, compiled, driver, devices, trouble = _core.cuda_facts()
+    usable = built and devices > 0
+    return "CUDA devices", {
+        "solver_built_for": compiled if built else "none: no nvcc was found when bmatch was built",
+        "driver": f"CUDA {driver // 1000}.{driver % 1000 // 10}" if driver else "none",
+        "devices": devices,
+        "trouble": trouble or "none",
+        "matrices_on_a_device": f"solved there from {HOST_ROWS} rows on, on the host below"
+        if usable
+        else "solved on the host where backend='cpu' is asked for",
+        "matrices_on_the_host": f"solved on the host ({_core.instruction_set()})",
+        "moments": _moments_backend(),
+    }
+
+
+def _moments_backend() -> str:
+    with console.working("loading torch"):
+        from importlib.util import find_spec
+
+        if find_spec("torch") is None:
+            return "torch is not installed"
+        import torch
+    if not torch.cuda.is_available():
+        return f"torch {torch.__version__} sees no CUDA device: moments are taken on the CPU"
+    names = {torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())}
+    triton = "Triton kernels" if find_spec("triton") is not None else "torch: no triton"
+    return f"{triton} on {', '.join(sorted(names))}"
 
 
 def _model_info(folder: Path) -> tuple[str, dict[str, Any]]:

@@ -87,6 +87,20 @@ def test_align_json_and_own_text(bmatch_, pair, secret, tmp_path):
     assert SignedPermutation.load(tmp_path / "g") == secret
 
 
+def test_info_on_devices(bmatch_):
+    code, out, _ = bmatch_("info", "--gpu", "--json")
+    told = json.loads(out)
+    assert code == 0
+    assert told["matrices_on_the_host"].startswith("solved on the host (")
+    assert told["devices"] == torch.cuda.device_count()
+    assert (told["trouble"] == "none") == (told["devices"] > 0)
+    assert "driver" in bmatch_("info", "--gpu")[1]
+    for wrong in (("info",), ("info", "--gpu", "file")):
+        code, _, err = bmatch_(*wrong)
+        assert code == 2
+        assert "give a gauge file, a checkpoint folder, or --gpu" in err
+
+
 def test_info(bmatch_, pair, tmp_path):
     SignedPermutation.random(9, seed=0).save(tmp_path / "g", {"tokens": "12"})
     code, out, _ = bmatch_("info", tmp_path / "g", "--json")

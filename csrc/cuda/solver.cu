@@ -8,7 +8,8 @@
 namespace bmatch::cuda {
 namespace {
 
-constexpr unsigned kMostThreads = 512, kBlockThreads = 256, kWarpThreads = 128;
+// 384 threads leave each 168 registers: with 512 some would be spilled.
+constexpr unsigned kMostThreads = 384, kBlockThreads = 256, kWarpThreads = 128;
 
 struct Batch {
   TeamKind team;
@@ -23,7 +24,7 @@ struct Batch {
 };
 
 template <typename T>
-__global__ void __launch_bounds__(kMostThreads) solve_kernel(Batch batch) {
+__global__ void __launch_bounds__(kMostThreads, 1) solve_kernel(Batch batch) {
   // Where a team's arrays lie: pointers in shared memory, one set a team.
   const int teams = batch.team == TeamKind::warp ? static_cast<int>(blockDim.x / kWarp) : 1;
   const int in_block = static_cast<int>(threadIdx.x) / (static_cast<int>(blockDim.x) / teams);
@@ -111,7 +112,7 @@ Facts facts() {
   const cudaError_t error = cudaGetDeviceCount(&f.devices);
   if (error != cudaSuccess) {
     f.devices = 0;
-    f.trouble = cudaGetErrorString(error);
+    f.trouble = f.driver == 0 ? "this machine has no CUDA driver" : cudaGetErrorString(error);
     cudaGetLastError();
   }
   return f;
