@@ -3,7 +3,6 @@
 # make lint   style, formatting, types
 # make gpu    on a machine with a GPU: its tests, the sanitizer, the correlation benchmark
 # make triton36   the kernels' tests on the oldest Triton they are compiled with
-# make barriers each barrier of the CUDA solver taken out in turn: a test must fail (an hour)
 # make stress the solver against SciPy for STRESS_SECONDS
 # make arm    the solver's C++ tests on 64-bit Arm, emulated: needs the Debian packages
 #             g++-aarch64-linux-gnu and qemu-user
@@ -22,7 +21,7 @@ ARM_OBJECTS = $(patsubst %.cpp,build/arm/%.o,$(wildcard csrc/assignment/*.cpp))
 ARM_CHECKS = build/arm/kernels_check build/arm/solver_check
 SOURCES = setup.py pyproject.toml constraints.txt $(shell find csrc -type f)
 
-.PHONY: demo test lint barriers stress arm gpu triton36 clean
+.PHONY: demo test lint stress arm gpu triton36 clean
 
 demo: $(VENV)/.demo
 	rm -rf bmatch-demo
@@ -44,9 +43,6 @@ triton36:
 	$(MAKE) VENV=.venv-triton36 .venv-triton36/.test
 	PIP_CONSTRAINT= .venv-triton36/bin/python -m pip install --quiet --no-deps triton==3.6.0 numpy==2.3.5
 	.venv-triton36/bin/python -m pytest --confcutdir=tests/kernels tests/test_kernels.py
-
-barriers: $(VENV)/.test
-	BMATCH_ALL_BARRIERS=1 $(BIN)/python -m pytest tests/test_gpu_native.py -k missing_barrier
 
 stress: $(VENV)/.test
 	$(BIN)/python tests/stress_assignment.py --seconds $(STRESS_SECONDS)

@@ -177,6 +177,20 @@ def test_a_constant_matrix_gives_the_identity():
     assert torch.equal(a.col_of_row, torch.arange(40))
 
 
+def test_where_prices_dwarf_the_answer_the_host_finds_it():
+    gain = torch.full((5, 5), -torch.inf, dtype=torch.float64)
+    gain[0, 0] = 2.563e142
+    gain[1, 2:4] = torch.tensor([1.1849e58, 1.9395e80], dtype=torch.float64)
+    gain[2, 2:4] = torch.tensor([2.3715e202, 5.8858e-187], dtype=torch.float64)
+    gain[3, 2:] = torch.tensor([6.0228e87, 4.4548e266, 1.6659e62], dtype=torch.float64)
+    gain[4, [0, 1, 3]] = torch.tensor([5.7279e-245, 4.6181e-129, 1.9375e25], dtype=torch.float64)
+    a = bmatch.solve(gain, maximize=True, backend="cuda")
+    assert a.col_of_row.tolist() == [0, 3, 2, 4, 1]
+    assert isinstance(a.row_dual, torch.Tensor)
+    batch = bmatch.batch_linear_sum_assignment(torch.stack([gain, gain]), maximize=True)
+    assert batch.tolist() == 2 * [[0, 3, 2, 4, 1]]
+
+
 def test_empty():
     for shape in ((0, 0), (0, 4), (4, 0)):
         rows, cols = bmatch.linear_sum_assignment(torch.zeros(shape))

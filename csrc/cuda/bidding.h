@@ -112,7 +112,6 @@ __device__ void bidding(const Problem<T>& p, const State& s, Team& team, const B
   Control& control = *s.control;
   const WordFormat format(p.rows);
   const int rank = team.thread(), size = team.threads();
-  team.sync();
   if (rank == 0) {
     for (int k = 0; k < 3; ++k) control.alive[k] = control.waiting[k] = 0;
     control.slots[0] = control.slots[1] = 0;
@@ -193,7 +192,6 @@ __device__ void bidding(const Problem<T>& p, const State& s, Team& team, const B
   }
   for (int j = rank; j < p.cols; j += size) s.v[j] = format.price(peek(words + j));
   if (rank == 0) control.report.bidding_rounds += round;
-  team.sync();
 }
 
 }  // namespace bmatch::cuda

@@ -42,6 +42,9 @@ __device__ __forceinline__ double number_of(Word key) {
 // does not see what others write.
 template <typename T>
 __device__ __forceinline__ T peek(const T* p) {
+#if !defined(__CUDACC__)
+  host::count_read();
+#endif
   return *const_cast<const volatile T*>(p);
 }
 

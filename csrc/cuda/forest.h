@@ -72,7 +72,6 @@ class Forest {
  private:
   // Collects the roots and the free columns and clears the labels.
   __device__ void plant(bool alone) {
-    team_.sync();
     if (rank_ == 0) {
       control_.sources = control_.free_cols = control_.tree = 0;
       control_.lowest_source = INT_MAX;
@@ -403,7 +402,6 @@ class Forest {
         j = given_up;
       }
     }
-    team_.sync();
   }
 
   const Problem<T>& p_;

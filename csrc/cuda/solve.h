@@ -35,10 +35,16 @@ class Solve {
       control_.invalid = control_.broken = 0;
       control_.report = Report{};
     }
-    const bool warm = prices_ != nullptr && !spare_;
-    if (warm) start_warm();
-    if (!warm || 2 * count_free() > p_.rows) start();  // most rows want the same columns: a bad start
-    const int outcome = peek(&control_.invalid) != 0 ? kInvalid : search();
+    int free = p_.rows;
+    if (prices_ != nullptr && !spare_) {
+      start_warm();
+      free = count_free();
+    }
+    if (2 * free > p_.rows) {  // no prices, or a bad start: most rows want the same columns
+      start();
+      free = count_free();
+    }
+    const int outcome = peek(&control_.invalid) != 0 ? kInvalid : search(free);
     if (outcome == kOptimal || outcome == kDwarfed) certify();
     if (rank_ == 0) control_.report.outcome = peek(&control_.broken) != 0 ? kBroken : outcome;
     team_.sync();
@@ -66,7 +72,6 @@ class Solve {
     for (int j = rank_; j < p_.cols; j += size_) {
       s_.v[j] = format.rounded_down(prices_[j] + lowest);
     }
-    team_.sync();
     scan_and_claim(FlatPrices{s_.v}, [this](int i, const RowBest& found) {
       s_.least[i] = -infinity();  // not known: no shortcut by least costs
       if (!found.valid) control_.invalid = 1;
@@ -99,11 +104,9 @@ class Solve {
         s_.col_of_row[i] = kNobody;
       }
     }
-    team_.sync();
   }
 
-  __device__ int search() {
-    int free = count_free();
+  __device__ int search(int free) {
     if (free == p_.rows - 1 && constant()) {
       identity();
       return kOptimal;
@@ -159,7 +162,6 @@ class Solve {
   __device__ void identity() {
     for (int j = rank_; j < p_.cols; j += size_) s_.row_of_col[j] = j < p_.rows ? j : kNobody;
     for (int i = rank_; i < p_.rows; i += size_) s_.col_of_row[i] = i;
-    team_.sync();
   }
 
   // Where most rows want the same columns: v_j = min_i (c_ij - u_i), shifted so that none is above
@@ -195,7 +197,6 @@ class Solve {
       const Word key = peek(least + j);
       s_.v[j] = key == kUnreached ? 0.0 : format.rounded_down(number_of(key) - greatest);
     }
-    team_.sync();
     scan_and_claim(FlatPrices{s_.v}, [](int, const RowBest&) {});
   }
 
@@ -237,13 +238,11 @@ class Solve {
         s_.col_of_row[i] = s_.row_of_col[j] = kNobody;
       }
     }
-    team_.sync();
   }
 
   __device__ bool grow_forest() {
     Forest<T> forest(p_, s_, team_, spare_);
     if (forest.grow()) return true;
-    team_.sync();
     for (int i = rank_; i < p_.rows; i += size_) {  // who competes for too few columns
       s_.choice[i] = peek(s_.entered + i) == forest.phase() ? 1 : 0;
     }
@@ -253,7 +252,6 @@ class Solve {
   // Whether rounding at the scale of the prices may outweigh the answer (assignment/solver.h).  If
   // every row has its least cost, that proves it, and prices become zero.
   __device__ bool prices_dwarf_answer() {
-    team_.sync();
     if (rank_ == 0) {
       control_.minimal = 1;
       control_.greatest_price = 0;
@@ -271,9 +269,7 @@ class Solve {
     if (greatest == 0) return false;
     if (peek(&control_.minimal) != 0) {
       for (int j = rank_; j < p_.cols; j += size_) s_.v[j] = 0.0;
-      // Lists were made at lower prices; least costs need none.
-      for (int i = team_.warp(); i < p_.rows; i += team_.warps()) scan_row(p_, s_, i, NoPrices{});
-      team_.sync();
+      least_ = true;
       return false;
     }
     double magnitudes = 0.0;  // summed by every warp, in the same order
@@ -307,8 +303,9 @@ class Solve {
   // Row duals, exactly min_j (c_ij - v_j); objective and gap.
   __device__ void certify() {
     for (int i = team_.warp(); i < p_.rows; i += team_.warps()) {
-      const Look l = fresh_look(p_, s_, i, FlatPrices{s_.v});
-      if (lane_id() == 0) s_.u[i] = l.best;
+      // Lists of a while ago say nothing at prices that rose to zero.
+      const double u = least_ ? peek(s_.least + i) : fresh_look(p_, s_, i, FlatPrices{s_.v}).best;
+      if (lane_id() == 0) s_.u[i] = u;
     }
     team_.sync();
     if (team_.warp() != 0) return;
@@ -334,6 +331,7 @@ class Solve {
   const double* const prices_;
   const int rank_, size_;
   const bool spare_;
+  bool least_ = false;  // every row has its least cost, and prices are zero
 };
 
 }  // namespace bmatch::cuda

@@ -2,9 +2,9 @@
 //
 // A fiber stands for each CUDA thread.  All runnable fibers of all blocks that are resident lie in
 // one pool, and whoever waits (at __syncthreads, at a shuffle, in a spinning barrier) hands over
-// to one drawn from it at random, as do some of those that touch memory other threads write.  So
-// a seed is an interleaving, and what holds for several seeds hardly depends on the order of
-// threads.  Where every fiber waits, the barrier they wait at is wrong, and the run ends.
+// to one drawn from it at random, as do some of those that touch memory other threads write, and
+// some thread or warp always lags behind.  So a seed is an interleaving, and what holds for several
+// seeds hardly depends on the order of threads.  Where every fiber waits, the barrier they wait at is wrong, and the run ends.
 //
 // Only what the kernels here use is provided.  Shuffles and ballots are of whole warps.
 #pragma once
@@ -40,6 +40,7 @@ struct Place {
 Place& here();
 void yield();        // lets others run
 void maybe_yield();  // does so now and then
+void count_read();   // of memory other threads write: nobody reads for ever without a barrier
 void block_barrier();
 // Every lane's word, once all lanes of the warp have given theirs; valid until the next call but one.
 const std::uint64_t* warp_exchange(std::uint64_t word);
@@ -55,6 +56,8 @@ void run(const Launch& launch, const std::function<void()>& body);
 
 // Which interleaving the next launches take.
 void seed(std::uint64_t value);
+// After so many turns of threads a launch counts as endless.
+void limit(std::uint64_t turns);
 
 template <typename T>
 std::uint64_t to_word(T value) {

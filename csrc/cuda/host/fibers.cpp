@@ -79,6 +79,24 @@ Fiber* finished = nullptr;
 std::vector<Fiber*> pool;  // those that can go on
 const std::function<void()>* entry = nullptr;
 
+// One thread, or one warp, that lags behind all others for a while: a barrier that is missing is
+// hardly missed where all run at the same pace.
+struct Laggard {
+  const Fiber* thread = nullptr;
+  const Warp* warp = nullptr;
+  bool is(const Fiber* fiber) const { return fiber == thread || fiber->warp == warp; }
+};
+Laggard laggard;
+
+constexpr std::uint64_t kIdle = 1 << 22;   // turns in which all that run only spin
+constexpr std::uint64_t kReads = 1 << 26;  // reads in one turn of a thread
+std::uint64_t idle = 0, reads = 0, most_turns = ~std::uint64_t{0};
+
+[[noreturn]] void give_up(const char* what) {
+  std::fprintf(stderr, "%s\n", what);
+  std::exit(3);
+}
+
 // To the scheduler, which draws the next.
 void leave(bool for_good = false) {
   Fiber* const self = running;
@@ -100,6 +118,7 @@ void release(std::vector<Fiber*>& waiting) {
 
 // Waits until `live` threads are here.
 void gather(std::vector<Fiber*>& waiting, int live) {
+  idle = 0;
   waiting.push_back(running);
   if (static_cast<int>(waiting.size()) == live) {
     release(waiting);
@@ -124,6 +143,20 @@ void enter(Fiber* fiber) {
 #if BMATCH_ASAN
   __sanitizer_finish_switch_fiber(scheduler_fake, nullptr, nullptr);
 #endif
+}
+
+// Which of the pool goes on.
+std::size_t draw(const std::vector<Fiber>& fibers) {
+  if (generator() % 4096 == 0) {
+    const Fiber& chosen = fibers[generator() % fibers.size()];
+    laggard = generator() % 2 == 0 ? Laggard{&chosen, nullptr} : Laggard{nullptr, chosen.warp};
+  }
+  std::size_t drawn = 0;
+  for (int k = 0; k < 16; ++k) {
+    drawn = generator() % pool.size();
+    if (!laggard.is(pool[drawn])) break;
+  }
+  return drawn;
 }
 
 void run_blocks(const Launch& launch, unsigned first, unsigned count) {
@@ -157,16 +190,17 @@ void run_blocks(const Launch& launch, unsigned first, unsigned count) {
       pool.push_back(&fiber);
     }
   }
+  laggard = {};
   std::size_t left = fibers.size();
-  while (left > 0) {
-    if (pool.empty()) {
-      std::fprintf(stderr, "deadlock: %zu threads wait at barriers that others never reach\n", left);
-      std::exit(3);
-    }
-    const std::size_t drawn = generator() % pool.size();
+  for (std::uint64_t turns = 0; left > 0; ++turns) {
+    if (pool.empty()) give_up("deadlock: threads wait at barriers that others never reach");
+    if (++idle > kIdle) give_up("deadlock: threads spin for what never comes");
+    if (turns > most_turns) give_up("threads go on and on");
+    const std::size_t drawn = draw(fibers);
     Fiber* const fiber = pool[drawn];
     pool[drawn] = pool.back();
     pool.pop_back();
+    reads = 0;
     enter(fiber);
     if (finished != nullptr) {
       --left;
@@ -193,6 +227,10 @@ void maybe_yield() {
   if (generator() % 8 == 0) yield();
 }
 
+void count_read() {
+  if (++reads > kReads) give_up("a thread goes on and on");
+}
+
 void block_barrier() { gather(running->block->waiting, running->block->live); }
 
 const std::uint64_t* warp_exchange(std::uint64_t word) {
@@ -213,5 +251,6 @@ void run(const Launch& launch, const std::function<void()>& body) {
 }
 
 void seed(std::uint64_t value) { generator.seed(value); }
+void limit(std::uint64_t turns) { most_turns = turns; }
 
 }  // namespace host
