@@ -1,4 +1,5 @@
 import enum
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,34 @@ def solve(
     npt.NDArray[np.int64],
     dict[str, float],
 ]: ...
+def solve_fetched(
+    copy: npt.NDArray[np.floating],
+    sense: Sense,
+    threads: int,
+    certificate: bool,
+    prices: npt.NDArray[np.float64] | None,
+    transposed: bool,
+    best: npt.NDArray[np.float64],
+    second: npt.NDArray[np.float64],
+    col: npt.NDArray[np.int32],
+    valid: npt.NDArray[np.bool_],
+    list_cost: npt.NDArray[np.float64],
+    list_col: npt.NDArray[np.int32],
+    bound: npt.NDArray[np.float64],
+    fetch: Callable[[npt.NDArray[np.int64]], None],
+) -> tuple[
+    Status,
+    npt.NDArray[np.int64],
+    npt.NDArray[np.float64],
+    npt.NDArray[np.float64],
+    float,
+    float,
+    npt.NDArray[np.int64],
+    dict[str, float],
+]: ...
+
+list_capacity: int
+
 def pairs(
     cost: object, maximize: bool, threads: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None: ...

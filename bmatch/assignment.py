@@ -7,20 +7,19 @@ same solver with its whole answer: duals, objective, gap, and matching by magnit
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bmatch import _core, gpu
+from bmatch import _core, device_solver, gpu, host_solver
 from bmatch.arrays import Array, is_tensor
-
-Backend: TypeAlias = Literal["auto", "cpu", "cuda"]
+from bmatch.costs import BATCH, MATRIX, as_floats, moved_sum, sense_of, sense_of_moved
+from bmatch.device_solver import Backend, runs_on_device
+from bmatch.host_solver import Answer, Start
 
 _Sense = _core.Sense
 _Status = _core.Status
@@ -95,10 +94,10 @@ def linear_sum_assignment(
     >>> col_ind
     array([1, 0, 2])
     """
-    pairs = _core.pairs(cost_matrix, maximize, _DEFAULT_THREADS)
+    pairs = _core.pairs(cost_matrix, maximize, host_solver.threads())
     if pairs is not None:
         return pairs
-    answer = _solve(cost_matrix, _sense(maximize, False), certificate=False)
+    answer = _solve(cost_matrix, sense_of(maximize, False), certificate=False)
     like = _kind_of(cost_matrix)
     return like(answer.row_ind), like(answer.col_ind)
 
@@ -157,7 +156,7 @@ def solve(
     its current stream, and the host waits for it once; while a CUDA graph is captured it does not
     wait, and `objective` and `gap` are NaN.
     """
-    sense = _sense(maximize, sign_marginalized)
+    sense = sense_of(maximize, sign_marginalized)
     answer = _solve(cost, sense, warm_start=warm_start, num_threads=num_threads, backend=backend)
     flip = 1.0 if sense == _Sense.minimize else -1.0
     sign = None
@@ -215,19 +214,19 @@ def batch_linear_sum_assignment(
     TypeError
         If the entries are not numbers that float64 can hold.
     """
-    sense = _sense(maximize, False)
-    if _runs_on_device(cost, backend):
-        result: Array = _kind_of(cost)(_batch_on_device(cost, sense))
+    sense = sense_of(maximize, False)
+    if runs_on_device(cost, backend):
+        result: Array = _kind_of(cost)(device_solver.solve_batch(cost, sense))
         return result
-    array = _as_floats(_on_host(cost), 3, _BATCH).array
-    status, problem, col_of_row = _core.batch(array, sense, _threads(num_threads))
+    array = as_floats(gpu.on_host(cost), 3, BATCH).array
+    status, problem, col_of_row = _core.batch(array, sense, host_solver.threads(num_threads))
     if status == _Status.invalid:
         raise ValueError(
             f"matrix contains invalid numeric entries (problem {problem} of the batch)"
         )
     if status == _Status.infeasible:
         try:
-            _solve(array[problem], sense)
+            host_solver.solve(array[problem], sense)
         except ValueError as error:
             raise ValueError(f"{error} (problem {problem} of the batch)") from None
     result = _kind_of(cost)(col_of_row)
@@ -286,7 +285,7 @@ def certify(
         If the pairs are no matching of ``min(n, m)`` rows and columns, or for a matrix that
         `solve` refuses.
     """
-    matrix, shift = _as_floats(cost, 2, _MATRIX)
+    matrix, shift = as_floats(cost, 2, MATRIX)
     n, m = matrix.shape
     if isinstance(assignment, Assignment):
         rows, cols = np.asarray(assignment.row_ind), np.asarray(assignment.col_ind)
@@ -304,10 +303,10 @@ def certify(
             f"assignment is no matching of the matrix of shape {(n, m)}: expected {min(n, m)} "
             "distinct rows and as many distinct columns"
         )
-    sense = _sense(maximize, sign_marginalized)
+    sense = sense_of(maximize, sign_marginalized)
     flip = 1.0 if sense == _Sense.minimize else -1.0
     u, v = flip * np.asarray(duals.row_dual), flip * np.asarray(duals.col_dual)
-    stored = _sense_of_moved(sense, shift)
+    stored = sense_of_moved(sense, shift)
 
     def costs(entries: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         values = entries.astype(np.float64)
@@ -339,7 +338,7 @@ def certify(
         least = min(least, float((-spare).min()))
     matched = costs(matrix[rows, cols])
     gap = math.fsum([*(matched - v[cols] - u[rows]), *-spare])
-    objective = _moved_sum(matched, stored, shift)
+    objective = moved_sum(matched, stored, shift)
     return Certificate(
         objective=flip * objective + 0.0,
         bound=flip * (objective - gap) + 0.0,
@@ -384,7 +383,7 @@ def rematch_losses(
     ValueError
         If there are more rows than columns, or the assignment is none of this matrix.
     """
-    matrix, shift = _as_floats(cost, 2, _MATRIX)
+    matrix, shift = as_floats(cost, 2, MATRIX)
     n, m = matrix.shape
     if matrix.shape[0] > matrix.shape[1]:
         raise ValueError(
@@ -403,10 +402,10 @@ def rematch_losses(
         raise ValueError(f"the assignment is not one of this matrix, whose shape is {(n, m)}")
     if search_limit is None:
         search_limit = max(256, 2_000_000_000 // max(n * m, 1))
-    sense = _sense(maximize, sign_marginalized)
+    sense = sense_of(maximize, sign_marginalized)
     flip = 1.0 if sense == _Sense.minimize else -1.0
     u, v = flip * np.asarray(assignment.row_dual), flip * np.asarray(assignment.col_dual)
-    stored = _sense_of_moved(sense, shift)
+    stored = sense_of_moved(sense, shift)
     if shift:  # row duals of the entries as they are stored: matched pairs have no slack
         matched = matrix[np.arange(n), col_of_row]
         u = (matched if stored == _Sense.minimize else -matched) - v[col_of_row]
@@ -422,114 +421,13 @@ def as_matrix(cost: npt.ArrayLike) -> npt.NDArray[Any]:
     ValueError
         If it holds integers that float64 does not.
     """
-    matrix, shift = _as_floats(cost, 2, _MATRIX)
+    matrix, shift = as_floats(cost, 2, MATRIX)
     if shift:
         raise ValueError(
             "the matrix holds integers beyond 2**53, which float64 cannot hold one by one: scale "
             "them down, or pass floats"
         )
     return matrix
-
-
-_MATRIX, _BATCH = "a matrix (2-D array)", "a batch of matrices (3-D array)"
-
-
-class _Floats(NamedTuple):
-    array: npt.NDArray[Any]  # float32 or float64
-    shift: int  # what was subtracted from every entry to keep integers exact
-
-
-def _as_floats(cost: npt.ArrayLike, ndim: int, kind: str) -> _Floats:
-    array = _tensor_as_array(cost) if is_tensor(cost) else np.asarray(cost)
-    if array.ndim != ndim:
-        raise ValueError(f"expected {kind}, got a {array.ndim} array")
-    shift = 0
-    if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
-        if not np.can_cast(array.dtype, np.float64, "safe"):
-            raise TypeError(
-                f"Cannot cast array data from {array.dtype!r} to dtype('float64') "
-                "according to the rule 'safe'"
-            )
-        if array.dtype.kind in "iu" and array.dtype.itemsize == 8 and array.size:
-            array, shift = _exact_integers(array)
-        single = np.can_cast(array.dtype, np.float32, "safe")  # half the memory to read
-        array = array.astype(np.float32 if single else np.float64)
-    if any(stride % array.itemsize for stride in array.strides) or not array.flags.aligned:
-        array = array.copy()  # a field of a structured array: no whole number of elements apart
-    return _Floats(array, shift)
-
-
-def _exact_integers(array: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], int]:
-    """64-bit integers moved to where float64 holds them all; a constant moves no optimum."""
-    low, high = int(array.min()), int(array.max())
-    limit = 2**53
-    if -limit <= low and high <= limit:
-        return array, 0
-    if high - low > limit:
-        raise ValueError(
-            f"cost matrix holds integers from {low} to {high}, further apart than float64 "
-            "tells apart (2**53): scale them down, or pass floats"
-        )
-    return array - array.dtype.type(low), low
-
-
-def _sense_of_moved(sense: _core.Sense, shift: int) -> _core.Sense:
-    """The sense for a matrix from which `shift` was subtracted.
-
-    Magnitudes do not commute with a shift; but integers that had to be moved lie within 2**53 of
-    one that is further than that from zero, so all have its sign, and ``|c|`` is c or -c.
-    """
-    if shift and sense == _Sense.maximize_magnitude:
-        return _Sense.maximize if shift > 0 else _Sense.minimize
-    return sense
-
-
-def _moved_sum(costs: npt.NDArray[np.float64], stored: _core.Sense, shift: int) -> float:
-    """The sum of minimised costs in the units of the given matrix, to one rounding."""
-    if not shift:
-        return math.fsum(costs)
-    moved = shift if stored == _Sense.minimize else -shift
-    return float(sum(map(int, costs.tolist())) + moved * len(costs))
-
-
-def _threads(asked: int | None = None) -> int:
-    """Threads for a solve; negative for the default, which small matrices do not use."""
-    if asked is None:
-        return _DEFAULT_THREADS
-    if asked < 1:
-        raise ValueError(f"num_threads must be at least 1, got {asked}: leave it out for all cores")
-    return asked
-
-
-def _physical_cores() -> int:
-    """Cores, not hardware threads, that this process may run on."""
-    if not hasattr(os, "sched_getaffinity"):
-        return os.cpu_count() or 1
-    cores = set()
-    for cpu in os.sched_getaffinity(0):
-        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        try:
-            cores.add(siblings.read_text())
-        except OSError:
-            cores.add(str(cpu))
-    return len(cores)
-
-
-_DEFAULT_THREADS = -int(os.environ.get("BMATCH_NUM_THREADS") or _physical_cores())
-
-
-class _Answer(NamedTuple):
-    # Arrays, or tensors on a device.
-    matrix: Any
-    shift: int  # what was subtracted from the entries of `matrix`, and from nothing else
-    row_ind: Any  # int64
-    col_ind: Any
-    col_of_row: Any
-    row_dual: Any  # float64; of the minimised costs, like what follows
-    col_dual: Any
-    objective: float
-    gap: float
-    stats: Mapping[str, float]
 
 
 def _solve(
@@ -540,209 +438,24 @@ def _solve(
     warm_start: Assignment | None = None,
     num_threads: int | None = None,
     backend: Backend = "auto",
-) -> _Answer:
-    if _runs_on_device(cost, backend):
-        return _solve_on_device(cost, sense, certificate, warm_start)
-    cost = _on_host(cost)
-    matrix, shift = _as_floats(cost, 2, _MATRIX)
-    n, m = matrix.shape
-    stored = _sense_of_moved(sense, shift)
-    # The solver wants the short side as its rows, and the entries of a row side by side.
-    columnwise = abs(matrix.strides[0]) < abs(matrix.strides[1])
-    flipped = n > m or (n == m and columnwise)
-    prices = None
+) -> Answer:
+    there = runs_on_device(cost, backend)
+    start = None
     if warm_start is not None:
-        prices = np.asarray(_on_host(_start_prices(warm_start, n, m, flipped, sense)))
-    status, col_of_row, u, v, objective, gap, trapped, stats = _core.solve(
-        matrix.T if flipped else matrix,
-        stored,
-        _threads(num_threads),
-        certificate,
-        prices,
-        flipped and n == m,
+        duals = warm_start.row_dual, warm_start.col_dual
+        start = Start(*(duals if there else map(gpu.on_host, duals)))
+    solver = device_solver.solve if there else host_solver.solve
+    return solver(
+        cost if there else gpu.on_host(cost),
+        sense,
+        certificate=certificate,
+        start=start,
+        num_threads=num_threads,
     )
-    if status == _Status.invalid:
-        raise ValueError("matrix contains invalid numeric entries")
-    if status == _Status.infeasible:
-        raise ValueError(_infeasible(trapped, "columns" if flipped else "rows"))
-    if flipped:
-        row_ind, col_ind = _sorted_pairs(col_of_row)
-        col_of_row = np.full(n, -1, dtype=np.int64)
-        col_of_row[row_ind] = col_ind
-        u, v = v, u
-    else:
-        row_ind, col_ind = np.arange(len(col_of_row)), col_of_row.copy()
-    if shift and certificate:
-        # Back to the costs as they were given: the duals of the side that is matched whole bear it.
-        moved = shift if stored == _Sense.minimize else -shift
-        matched = matrix[row_ind, col_ind]
-        objective = _moved_sum(matched if moved == shift else -matched, stored, shift)
-        u, v = (u + moved, v) if n <= m else (u, v + moved)
-    return _Answer(matrix, shift, row_ind, col_ind, col_of_row, u, v, objective, gap, stats)
-
-
-def _start_prices(warm_start: Assignment, n: int, m: int, flipped: bool, sense: _core.Sense) -> Any:
-    """Prices of what the solver takes for columns, from an answer for another matrix."""
-    if len(warm_start.row_dual) != n or len(warm_start.col_dual) != m:
-        raise ValueError(
-            f"warm_start is the answer for a matrix of shape "
-            f"{(len(warm_start.row_dual), len(warm_start.col_dual))}, expected {(n, m)}"
-        )
-    start = warm_start.row_dual if flipped else warm_start.col_dual
-    return start * (1.0 if sense == _Sense.minimize else -1.0)
-
-
-def _runs_on_device(cost: object, backend: Backend) -> bool:
-    """Whether a matrix is solved on its CUDA device."""
-    if backend not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"backend must be 'auto', 'cpu' or 'cuda', got {backend!r}")
-    if not gpu.is_on_device(cost):
-        if backend == "cuda":
-            raise ValueError(
-                "backend='cuda' solves what lies on a CUDA device, and this matrix lies on the "
-                "host: pass cost.cuda(); nothing is moved between devices unasked"
-            )
-        return False
-    shape = cost.shape  # type: ignore[attr-defined]
-    if backend == "cpu" or (backend == "auto" and len(shape) == 2 and min(shape) < gpu.HOST_ROWS):
-        return False
-    gpu.require_usable()
-    return True
-
-
-def _solve_on_device(
-    cost: Any, sense: _core.Sense, certificate: bool, warm_start: Assignment | None
-) -> _Answer:
-    import torch
-
-    tensor, _ = gpu.as_tensor(cost)
-    if tensor.ndim != 2:
-        raise ValueError(f"expected {_MATRIX}, got a {tensor.ndim} array")
-    matrix = gpu.as_costs(tensor)
-    n, m = matrix.shape
-    # As on the host: the short side as rows, the entries of a row side by side.
-    flipped = n > m or (n == m and matrix.stride(1) != 1 and matrix.stride(0) == 1)
-    lying = matrix.T if flipped else matrix
-    if lying.stride(1) != 1:
-        lying = lying.contiguous()
-    prices = None
-    if warm_start is not None and n == m:
-        start = _start_prices(warm_start, n, m, flipped, sense)
-        prices = torch.as_tensor(start, dtype=torch.float64, device=matrix.device).contiguous()
-    answer = gpu.solve(lying[None], sense, duals=certificate, prices=prices)
-    if answer.reports is not None and answer.reports["outcome"][0] == gpu.DWARFED:
-        found = _solve(_on_host(tensor), sense, certificate=certificate)
-        return _on_device(found, matrix)
-    col_of_row = _checked(answer, "columns" if flipped else "rows")[0]
-    rows = torch.arange(min(n, m), device=matrix.device)
-    if flipped:
-        row_ind, order = col_of_row.sort()
-        col_ind = order
-        col_of_row = torch.full((n,), -1, dtype=torch.int64, device=matrix.device)
-        col_of_row[row_ind] = col_ind
-    else:
-        row_ind, col_ind = rows, col_of_row.clone()
-    u, v = (None if dual is None else dual[0] for dual in (answer.row_dual, answer.col_dual))
-    told = (
-        {}
-        if answer.reports is None
-        else dict(zip(gpu.REPORT_FIELDS, answer.reports[0].tolist(), strict=True))
-    )
-    return _Answer(
-        matrix,
-        0,
-        row_ind,
-        col_ind,
-        col_of_row,
-        *((v, u) if flipped else (u, v)),
-        told.pop("objective", math.nan),
-        max(told.pop("gap", math.nan), 0.0),
-        {name: value for name, value in told.items() if name != "outcome"},
-    )
-
-
-def _on_device(found: _Answer, matrix: Any) -> _Answer:
-    """An answer of the host's for a matrix on a device."""
-    import torch
-
-    def there(array: npt.NDArray[Any]) -> Any:
-        return torch.as_tensor(array, device=matrix.device)
-
-    return found._replace(
-        matrix=matrix,
-        row_ind=there(found.row_ind),
-        col_ind=there(found.col_ind),
-        col_of_row=there(found.col_of_row),
-        row_dual=there(found.row_dual),
-        col_dual=there(found.col_dual),
-    )
-
-
-def _batch_on_device(cost: Any, sense: _core.Sense) -> Any:
-    import torch
-
-    tensor, _ = gpu.as_tensor(cost)
-    if tensor.ndim != 3:
-        raise ValueError(f"expected {_BATCH}, got a {tensor.ndim} array")
-    costs = gpu.as_costs(tensor)
-    n, m = costs.shape[1:]
-    lying = costs.mT if n > m else costs
-    if lying.stride(2) != 1:
-        lying = lying.contiguous()
-    answer = gpu.solve(lying, sense, duals=False)
-    col_of_row = _checked(answer, "columns" if n > m else "rows", batch=True)
-    if answer.reports is not None:
-        for problem in np.flatnonzero(answer.reports["outcome"] == gpu.DWARFED):
-            found = _solve(_on_host(lying[problem]), sense, certificate=False).col_ind
-            col_of_row[problem] = torch.as_tensor(found, device=costs.device)
-    if n <= m:
-        return col_of_row
-    out = torch.full(costs.shape[:2], -1, dtype=torch.int64, device=costs.device)
-    return out.scatter_(1, col_of_row, torch.arange(m, device=out.device).expand_as(col_of_row))
-
-
-def _checked(answer: gpu.DeviceAnswer, kind: str, batch: bool = False) -> Any:
-    """The assignment, unless a problem has none: then the error for the first of them."""
-    if answer.reports is None:
-        return answer.col_of_row
-    failed = np.flatnonzero(~np.isin(answer.reports["outcome"], (gpu.OPTIMAL, gpu.DWARFED)))
-    if len(failed) == 0:
-        return answer.col_of_row
-    first = int(failed[0])
-    where = f" (problem {first} of the batch)" if batch else ""
-    if answer.reports["outcome"][first] == gpu.INVALID:
-        raise ValueError(f"matrix contains invalid numeric entries{where}")
-    trapped = np.flatnonzero(answer.col_of_row[first].cpu().numpy() == -2)
-    raise ValueError(f"{_infeasible(trapped, kind)}{where}")
-
-
-def _on_host(cost: Any) -> Any:
-    """The same on the host, where it is on a device and was asked for, or costs less there."""
-    return gpu.as_tensor(cost)[0].cpu() if gpu.is_on_device(cost) else cost
 
 
 def _as_int8(flags: Any) -> Any:
     return flags.to(sys.modules["torch"].int8) if is_tensor(flags) else flags.astype(np.int8)
-
-
-def _sense(maximize: bool, sign_marginalized: bool) -> _core.Sense:
-    if sign_marginalized:
-        return _Sense.maximize_magnitude
-    return _Sense.maximize if maximize else _Sense.minimize
-
-
-def _tensor_as_array(tensor: Any) -> npt.NDArray[Any]:
-    import torch
-
-    if tensor.device.type != "cpu":
-        raise ValueError(
-            f"the cost matrix is on {tensor.device}, and the solver runs on CPUs and CUDA devices: "
-            "pass cost.cpu(); nothing is moved between devices unasked"
-        )
-    if tensor.dtype == torch.bfloat16:
-        tensor = tensor.float()
-    array: npt.NDArray[Any] = tensor.detach().resolve_neg().numpy()
-    return array
 
 
 def _kind_of(cost: object) -> Any:
@@ -757,21 +470,3 @@ def _kind_of(cost: object) -> Any:
     import torch
 
     return torch.from_numpy
-
-
-def _sorted_pairs(
-    row_of_col: npt.NDArray[np.int64],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    col_ind = np.argsort(row_of_col)
-    return row_of_col[col_ind], col_ind
-
-
-def _infeasible(trapped: npt.NDArray[np.int64], kind: str) -> str:
-    other = "rows" if kind == "columns" else "columns"
-    shown = ", ".join(map(str, trapped[:10])) + (", ..." if len(trapped) > 10 else "")
-    if len(trapped) == 1:
-        return f"cost matrix is infeasible: {kind[:-1]} {shown} has no finite entry"
-    return (
-        f"cost matrix is infeasible: the {len(trapped)} {kind} {shown} have finite entries in "
-        f"only {len(trapped) - 1} {other}"
-    )

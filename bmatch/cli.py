@@ -424,19 +424,26 @@ def _gauge_info(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _gpu_info() -> tuple[str, dict[str, Any]]:
+    from importlib.util import find_spec
+
     from bmatch import _core
     from bmatch.gpu import HOST_ROWS
 
     built, compiled, driver, devices, trouble = _core.cuda_facts()
-    usable = built and devices > 0
+    if devices > 0:
+        there = f"solved there from {HOST_ROWS} rows on, on the host below"
+    elif built:
+        there = "there is no device"
+    elif find_spec("triton") is not None:
+        there = "scanned there by Triton, solved on the host, rows fetched as they are read"
+    else:
+        there = "solved on the host where backend='cpu' is asked for"
     return "CUDA devices", {
         "solver_built_for": compiled if built else "none: no nvcc was found when bmatch was built",
         "driver": f"CUDA {driver // 1000}.{driver % 1000 // 10}" if driver else "none",
         "devices": devices,
         "trouble": trouble or "none",
-        "matrices_on_a_device": f"solved there from {HOST_ROWS} rows on, on the host below"
-        if usable
-        else "solved on the host where backend='cpu' is asked for",
+        "matrices_on_a_device": there,
         "matrices_on_the_host": f"solved on the host ({_core.instruction_set()})",
         "moments": _moments_backend(),
     }

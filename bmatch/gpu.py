@@ -121,14 +121,24 @@ def as_costs(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(torch.float32 if tensor.dtype.itemsize <= 2 else torch.float64)
 
 
-def require_usable() -> None:
-    """Raise a ValueError that says why this build or this machine cannot solve on a device."""
-    built, _, _, devices, trouble = _core.cuda_facts()
-    if not built or devices == 0:
-        raise ValueError(
-            f"the cost matrix is on a CUDA device, and it cannot be solved there: {trouble}; pass "
-            "backend='cpu' to solve on the host, or cost.cpu()"
-        )
+def on_host(value: Any) -> Any:
+    """The same on the host, if it is on a device: where that was asked for, or costs less."""
+    return as_tensor(value)[0].cpu() if is_on_device(value) else value
+
+
+def is_usable() -> bool:
+    """Whether this build has kernels for a device of this machine."""
+    built, _, _, devices, _ = _core.cuda_facts()
+    return built and devices > 0
+
+
+def why_unusable() -> str:
+    """The error for a matrix on a device that cannot be solved there."""
+    trouble = _core.cuda_facts()[4]
+    return (
+        f"the cost matrix is on a CUDA device, and it cannot be solved there: {trouble}; pass "
+        "backend='cpu' to solve on the host, or cost.cpu()"
+    )
 
 
 def solve(

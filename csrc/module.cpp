@@ -7,6 +7,7 @@
 #include <pybind11/pybind11.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <limits>
@@ -16,6 +17,7 @@
 
 #include "assignment/batch.h"
 #include "assignment/dense_scanner.h"
+#include "assignment/fetched_scanner.h"
 #include "assignment/margin.h"
 #include "assignment/solver.h"
 #include "correlation/column_sums.h"
@@ -132,29 +134,89 @@ py::dict to_dict(const Stats& stats, Index rows) {
   return d;
 }
 
-py::tuple solve_array(const py::array& cost, Sense sense, int threads, bool certificate,
-                      const py::object& prices, bool transposed, std::int64_t small) {
+py::tuple to_tuple(Solution& s, const RowScanner& scanner) {
+  s.matching.v.resize(scanner.cols());
+  return py::make_tuple(s.status, to_indexes(s.matching.col_of_row), to_array(s.u),
+                        to_array(s.matching.v), s.objective, s.gap, to_indexes(s.trapped),
+                        to_dict(s.stats, scanner.rows()));
+}
+
+// `start` is where prices lie, if there are any.
+using Start = std::vector<double>;
+Options options_of(int threads, bool certificate, const py::object& prices, bool transposed,
+                   Start& start) {
   Options options;
   options.threads = threads;
   options.certificate = certificate;
   options.transposed = transposed;
-  options.small = small;
-  std::vector<double> start;
   if (!prices.is_none()) {
     start = to_vector(prices.cast<py::array_t<double, py::array::c_style>>());
     options.prices = &start;
   }
+  return options;
+}
+
+py::tuple solve_array(const py::array& cost, Sense sense, int threads, bool certificate,
+                      const py::object& prices, bool transposed, std::int64_t small) {
+  Start start;
+  Options options = options_of(threads, certificate, prices, transposed, start);
+  options.small = small;
   return with_scanner(cost, sense, [&](const RowScanner& scanner) {
     Solution s = [&] {
       py::gil_scoped_release release;
       return solve(scanner, options, SignalPoll());
     }();
     if (s.status == Status::interrupted) throw py::error_already_set();
-    s.matching.v.resize(scanner.cols());
-    return py::make_tuple(s.status, to_indexes(s.matching.col_of_row), to_array(s.u),
-                          to_array(s.matching.v), s.objective, s.gap, to_indexes(s.trapped),
-                          to_dict(s.stats, scanner.rows()));
+    return to_tuple(s, scanner);
   });
+}
+
+template <typename T>
+using Array = py::array_t<T, py::array::c_style>;
+
+// Rows that `fetch(rows)` puts into `copy` when they are wanted.
+template <typename T>
+py::tuple solve_fetched_of(const CostView<T>& copy, const FirstPass& first,
+                           const py::function& fetch, const Options& options) {
+  // Threads of the solver must not see an exception: the solve ends as if it were interrupted.
+  std::atomic<bool> failed{false};
+  std::unique_ptr<py::error_already_set> error;
+  const FetchedScanner<T> scanner(copy, first, [&](const std::vector<Index>& rows) {
+    if (failed) return;
+    const py::gil_scoped_acquire gil;
+    try {
+      fetch(to_indexes(rows));
+    } catch (py::error_already_set& raised) {
+      error = std::make_unique<py::error_already_set>(raised);
+      failed = true;
+    }
+  });
+  SignalPoll poll;
+  Solution s = [&] {
+    py::gil_scoped_release release;
+    return solve(scanner, options, [&] { return failed || poll(); });
+  }();
+  if (error != nullptr) throw py::error_already_set(*error);
+  if (s.status == Status::interrupted) throw py::error_already_set();
+  return to_tuple(s, scanner);
+}
+
+py::tuple solve_fetched(const py::array& copy, Sense sense, int threads, bool certificate,
+                        const py::object& prices, bool transposed, const Array<double>& best, const Array<double>& second,
+                        const Array<Index>& col, const Array<bool>& valid,
+                        const Array<double>& list_cost, const Array<Index>& list_col,
+                        const Array<double>& bound, const py::function& fetch) {
+  std::vector<RowMinima> minima(copy.shape(0));
+  for (std::size_t i = 0; i < minima.size(); ++i) {
+    minima[i] = {best.data()[i], second.data()[i], col.data()[i], valid.data()[i]};
+  }
+  const FirstPass first{minima.data(), list_cost.data(), list_col.data(), bound.data()};
+  Start start;
+  const Options options = options_of(threads, certificate, prices, transposed, start);
+  if (py::isinstance<py::array_t<float>>(copy)) {
+    return solve_fetched_of(view_of<float>(copy, sense), first, fetch, options);
+  }
+  return solve_fetched_of(view_of<double>(copy, sense), first, fetch, options);
 }
 
 // (row_ind, col_ind) of a matrix that can be scanned where it lies; None where the general way has
@@ -330,6 +392,15 @@ PYBIND11_MODULE(_core, m) {
         "(status, col_of_row, row_dual, col_dual, objective, gap, trapped, stats) of the "
         "minimised costs; rows must not outnumber columns. transposed: square, and the caller's "
         "rows are the columns.");
+  m.def("solve_fetched", &solve_fetched, py::arg("copy"), py::arg("sense"), py::arg("threads"),
+        py::arg("certificate"), py::arg("prices"), py::arg("transposed"), py::arg("best"),
+        py::arg("second"),
+        py::arg("col"), py::arg("valid"), py::arg("list_cost"), py::arg("list_col"),
+        py::arg("bound"), py::arg("fetch"),
+        "As solve, from what a device found in its first pass: the two least costs of each row [n], "
+        "candidate lists [n, list_capacity] with their bounds [n]. fetch(rows) puts rows of the "
+        "matrix into copy [n, m].");
+  m.attr("list_capacity") = kListCapacity;
   m.attr("pairs") = py::reinterpret_steal<py::object>(PyCFunction_New(&pairs_method, nullptr));
   m.def("batch", &batch_array, py::arg("costs"), py::arg("sense"), py::arg("threads"),
         "(status, problem, col_of_row [B, n]); problem is the first without an answer.");

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bmatch import _core, assignment, gpu
+from bmatch import _core, gpu
 
 ROOT = Path(__file__).parents[1]
 COMPILER = os.environ.get("CXX", "g++")
@@ -71,5 +71,5 @@ def play_device(monkeypatch, fibers):
     monkeypatch.setattr(gpu, "_core", fibers)
     monkeypatch.setattr(gpu, "_place", lambda tensor: (0, 0))
     monkeypatch.setattr(gpu, "is_on_device", lambda value: isinstance(value, torch.Tensor))
-    monkeypatch.setattr(gpu, "require_usable", lambda: None)
-    monkeypatch.setattr(assignment, "_on_host", np.asarray)
+    monkeypatch.setattr(gpu, "is_usable", lambda: True)
+    monkeypatch.setattr(gpu, "on_host", np.asarray)

@@ -40,6 +40,18 @@ def test_families(family, shape, team, monkeypatch):
     assert c.min_reduced_cost >= -1e-12 * float(cost.abs().max())
 
 
+@pytest.mark.parametrize("shape", [(300, 300), (200, 700)])
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_scans_by_triton_for_the_solver_on_the_host(family, shape, monkeypatch):
+    pytest.importorskip("triton")
+    monkeypatch.setattr(gpu, "is_usable", lambda: False)  # as if it was built without nvcc
+    cost = torch.from_numpy(FAMILIES[family](np.random.default_rng(0), *shape)).cuda()
+    for matrix in (cost, cost.float(), cost.T):
+        a = bmatch.solve(matrix, backend="cuda")
+        agrees(matrix, a.row_ind, a.col_ind)
+        assert a.row_dual.is_cuda
+
+
 def a_on_host(a):
     return bmatch.Assignment(
         **{

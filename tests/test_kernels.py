@@ -20,6 +20,7 @@ from bmatch.kernels.cross_moments import cross_moments_kernel  # noqa: E402
 from bmatch.kernels.dispatch import PROMOTED_TOKENS, TILINGS, Tiling  # noqa: E402
 from bmatch.kernels.finalise import finalise_kernel, strongest_kernel  # noqa: E402
 from bmatch.kernels.partial_sums import add_partial_sums_kernel  # noqa: E402
+from bmatch.kernels.row_scan import scan_kernel  # noqa: E402
 
 HERE = Path(__file__).parent
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -197,6 +198,16 @@ def test_last_steps_compile(capability, tmp_path):
         assert built.stack == 0
         assert built.spills == 0
         assert re.search(r"ld\.global\S*\.v2\.b64", built.ptx)  # 16 bytes a thread
+
+
+@pytest.mark.parametrize("capability", [80, 90, 100])
+@pytest.mark.parametrize("stored", ["fp16", "bf16", "fp32", "fp64"])
+def test_the_scan_of_rows(capability, stored, tmp_path):
+    kind = "*fp64" if stored == "fp64" else "*fp32"
+    types = {"p_cost": f"*{stored}", "p_least": kind, "p_col": "*i32", "p_rest": kind}
+    constants = {"SENSE": 2, "BLOCK_ROWS": 4, "BINS": 128}
+    built = Compiled(scan_kernel, capability, types | {"p_valid": "*i8"}, constants, 4, 3, tmp_path)
+    assert built.spills == 0
 
 
 def test_the_interpreter_is_not_on_here():

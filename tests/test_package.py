@@ -14,10 +14,12 @@ import bmatch
 ROOT = Path(bmatch.__file__).parent
 
 FLOORS = [
-    {"_core", "arrays", "atomic", "console", "phases", "progress"},
-    {"gpu", "tensor_file", "kernels", "kernels.dispatch", "kernels.reference"},
-    {"assignment", "gauge", "kernels.partial_sums", "kernels.finalise"},
-    {"kernels.centred", "kernels.cross_moments"},
+    {"_core", "arrays", "atomic", "console", "phases", "progress", "kernels"},
+    {"costs", "gpu", "tensor_file", "kernels.dispatch", "kernels.reference"},
+    {"host_solver", "gauge", "kernels.finalise", "kernels.partial_sums", "kernels.row_scan"},
+    {"fetching", "kernels.centred", "kernels.cross_moments"},
+    {"device_solver"},
+    {"assignment"},
     {"moments"},
     {"correlation", "architecture"},
     {"matching", "activations", "background", "checkpoint", "text"},

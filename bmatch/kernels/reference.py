@@ -82,6 +82,19 @@ def strongest(
     return source, value, second
 
 
+def scan_rows(cost: torch.Tensor, sense: int, room: int) -> tuple[torch.Tensor, ...]:
+    """Twin of `row_scan.scan_rows`; its lists hold the least of all, its bounds are the next."""
+    costs = cost.double()
+    costs = (costs, -costs, -costs.abs())[sense]
+    valid = (costs > -torch.inf).all(1)
+    costs = torch.where(costs.isnan(), torch.inf, costs)
+    padded = torch.cat([costs, costs.new_full((len(costs), room + 1), torch.inf)], 1)
+    least, order = padded.sort(dim=1, stable=True)
+    col = torch.where(least < torch.inf, order, -1).int()
+    bound = least[:, room]
+    return least[:, 0], least[:, 1], col[:, 0], valid, least[:, :room], col[:, :room], bound
+
+
 def _centred(values: torch.Tensor, shift: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     centred = values.float() - shift[:, None]
     return centred if mask is None else torch.where(mask[:, None], centred, 0.0)

@@ -12,6 +12,7 @@
 
 #include "assignment/batch.h"
 #include "assignment/dense_scanner.h"
+#include "assignment/fetched_scanner.h"
 #include "assignment/margin.h"
 #include "assignment/solver.h"
 
@@ -57,11 +58,7 @@ void fail(const char* what, int kind, const Problem& p) {
   std::exit(1);
 }
 
-template <typename T>
-void check(int kind, const Problem& p, const Options& options) {
-  const std::vector<T> stored(p.cost.begin(), p.cost.end());
-  const DenseScanner<T> costs({stored.data(), p.rows, p.cols, p.cols, 1, Sense::minimize});
-  const Solution s = solve(costs, options, kNever);
+void verify(int kind, const Problem& p, const RowScanner& costs, const Solution& s) {
   if (s.status == Status::infeasible) {
     Index reached = 0;
     for (Index j = 0; j < p.cols; ++j) {
@@ -73,8 +70,8 @@ void check(int kind, const Problem& p, const Options& options) {
   }
   if (s.status != Status::optimal) fail("no answer", kind, p);
   double scale = 0.0;
-  for (const T c : stored) {
-    if (std::isfinite(c)) scale = std::max(scale, std::fabs(static_cast<double>(c)));
+  for (const double c : p.cost) {
+    if (std::isfinite(c)) scale = std::max(scale, std::fabs(c));
   }
   std::vector<int> taken(p.cols, 0);
   for (Index i = 0; i < p.rows; ++i) {
@@ -91,6 +88,44 @@ void check(int kind, const Problem& p, const Options& options) {
   if (!(s.gap <= 1e-12 * scale * p.cols)) fail("gap", kind, p);
   const Margins m = margins(costs, s.matching, s.u, 4, kNever);
   if (static_cast<Index>(m.loss.size()) != p.rows) fail("margins", kind, p);
+}
+
+// As if the matrix lay on a device: its first pass by `costs`, rows copied when they are asked for.
+template <typename T>
+Solution solve_fetched(const DenseScanner<T>& costs, const std::vector<T>& stored,
+                       const Options& options) {
+  const Index rows = costs.rows(), cols = costs.cols();
+  std::vector<RowMinima> minima(rows);
+  std::vector<double> list_cost(std::size_t{kListCapacity} * rows, kInf), bound(rows);
+  std::vector<Index> list_col(list_cost.size(), 0);
+  RowScanner::Scratch scratch = costs.scratch();
+  for (Index i = 0; i < rows; ++i) {
+    costs.minima(i, 1, &minima[i], scratch);
+    const std::size_t at = std::size_t{kListCapacity} * i;
+    CandidateRow list{&list_cost[at], &list_col[at]};
+    costs.candidates(&i, 1, {}, &list, scratch);
+    std::fill(list.cost + list.size, list.cost + kListCapacity, kInf);
+    bound[i] = list.bound;
+  }
+  std::vector<T> copy(stored.size(), std::numeric_limits<T>::quiet_NaN());
+  const FetchedScanner<T> fetched(
+      {copy.data(), rows, cols, cols, 1, Sense::minimize},
+      {minima.data(), list_cost.data(), list_col.data(), bound.data()},
+      [&](const std::vector<Index>& wanted) {
+        for (const Index i : wanted) {
+          const auto from = stored.begin() + std::ptrdiff_t{i} * cols;
+          std::copy(from, from + cols, copy.begin() + std::ptrdiff_t{i} * cols);
+        }
+      });
+  return solve(fetched, options, kNever);
+}
+
+template <typename T>
+void check(int kind, const Problem& p, const Options& options) {
+  const std::vector<T> stored(p.cost.begin(), p.cost.end());
+  const DenseScanner<T> costs({stored.data(), p.rows, p.cols, p.cols, 1, Sense::minimize});
+  verify(kind, p, costs, solve(costs, options, kNever));
+  verify(kind, p, costs, solve_fetched(costs, stored, options));
 }
 
 }  // namespace
