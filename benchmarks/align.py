@@ -1,0 +1,184 @@
+"""Two models' activations to the gauge between them, whole: ours beside the pipeline people write.
+
+That pipeline keeps the activations, takes `torch.corrcoef` of both streams, and gives the
+magnitudes of a quarter of it to SciPy on the host. Activations come in batches from a planted gauge
+with noise; making them is not timed. Each run is a process of its own, so that its peak memory can
+be told, and providers take turns. Results go to results/align-<device>.csv, which is replaced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.optimize
+import torch
+
+import bmatch
+from benchmarks import provenance
+from benchmarks.correlation import device_name
+
+CPU_SHAPES = ((576, 16_384), (1024, 16_384), (2048, 16_384))
+CUDA_SHAPES = ((1024, 65_536), (4096, 65_536), (8192, 65_536))
+BATCH = 512  # tokens
+NOISE = 1.0  # standard deviations of a stream
+FIELDS = (
+    "device", "provider", "dim", "tokens", "seconds", "peak_bytes", "bus_bytes", "recovered",
+    "clock", "torch", "commit", "date",
+)  # fmt: skip
+
+
+class Streaming:
+    """Moments of each batch, the correlation, the exact signed assignment: nothing is kept."""
+
+    def __init__(self, dim: int, device: torch.device) -> None:
+        self.moments = bmatch.CrossMoments(dim, dim, device)
+        self.bus = 0
+
+    def update(self, y: torch.Tensor, x: torch.Tensor) -> None:
+        """A batch of target and source ``[BATCH, D]``."""
+        self.moments.update(y, x)
+
+    def gauge(self) -> bmatch.SignedPermutation:
+        """From source to target."""
+        a = bmatch.solve(self.moments.correlation(), sign_marginalized=True)
+        self.bus = 0 if self.moments.device.type == "cpu" else a.col_ind.nbytes + a.sign.nbytes
+        return bmatch.SignedPermutation(a.col_ind, a.sign).to(None)
+
+
+class Keeping:
+    """All activations at once, torch.corrcoef, SciPy."""
+
+    def __init__(self, dim: int, device: torch.device) -> None:
+        self.dim, self.device, self.bus = dim, device, 0
+        self.kept: list[list[torch.Tensor]] = [[], []]
+
+    def update(self, y: torch.Tensor, x: torch.Tensor) -> None:
+        """A batch of target and source ``[BATCH, D]``."""
+        self.kept[0].append(y)
+        self.kept[1].append(x)
+
+    def gauge(self) -> bmatch.SignedPermutation:
+        """From source to target."""
+        streams = torch.cat([torch.cat(batches) for batches in self.kept], 1)  # [T, 2 D]
+        c = torch.corrcoef(streams.T)[: self.dim, self.dim :].cpu().numpy()
+        self.bus = 0 if self.device.type == "cpu" else c.nbytes
+        perm = scipy.optimize.linear_sum_assignment(np.abs(c), maximize=True)[1]
+        sign = np.where(c[np.arange(self.dim), perm] < 0, -1, 1).astype(np.int8)
+        return bmatch.SignedPermutation(perm, sign)
+
+
+PROVIDERS = {"bmatch": Streaming, "corrcoef and SciPy": Keeping}
+
+
+def batches(
+    truth: bmatch.SignedPermutation, tokens: int, device: torch.device
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Target and source ``[BATCH, D]`` of the same tokens."""
+    g = torch.Generator(device).manual_seed(20_281_125)
+    planted = truth.to(device)
+    for _ in range(tokens // BATCH):
+        x = torch.randn(BATCH, truth.dim, generator=g, device=device)
+        noise = torch.randn(BATCH, truth.dim, generator=g, device=device)
+        yield planted.apply(x) + NOISE * noise, x
+
+
+def seconds(device: torch.device) -> float:
+    """Processor time on the CPU, wall time with all work done on a GPU."""
+    if device.type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def run(name: str, dim: int, tokens: int, device: torch.device) -> dict[str, Any]:
+    """One alignment in this process."""
+    truth = bmatch.SignedPermutation.random(dim, seed=1)
+    PROVIDERS[name](dim, device)  # what is loaded on first use
+    bmatch.linear_sum_assignment(np.eye(2))
+    scipy.optimize.linear_sum_assignment(np.eye(2))
+    before = memory(device)
+    provider = PROVIDERS[name](dim, device)
+    taken = 0.0
+    for y, x in batches(truth, tokens, device):
+        begin = seconds(device)
+        provider.update(y, x)
+        taken += seconds(device) - begin
+    begin = seconds(device)
+    gauge = provider.gauge()
+    taken += seconds(device) - begin
+    return {
+        "seconds": taken,
+        "peak_bytes": memory(device) - before,
+        "bus_bytes": provider.bus,
+        "recovered": gauge.agreement(truth),
+    }
+
+
+def memory(device: torch.device) -> int:
+    """The most memory that was ever in use: of the process, or of the device."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def main(argv: list[str]) -> None:
+    """Times both pipelines and writes the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks align", description=__doc__)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--dims", type=int, nargs="+", help="only these widths")
+    parser.add_argument("--one", nargs=3, metavar=("PROVIDER", "D", "T"), help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    device = torch.device(options.device)
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    if options.one:
+        name, dim, tokens = options.one
+        print(json.dumps(run(name, int(dim), int(tokens), device)))
+        return
+
+    shared = {
+        "device": device_name(device),
+        "clock": "wall" if device.type == "cuda" else "processor",
+        "torch": torch.__version__,
+        "commit": provenance.commit(),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+    rows = []
+    for dim, tokens in CUDA_SHAPES if device.type == "cuda" else CPU_SHAPES:
+        if options.dims and dim not in options.dims:
+            continue
+        found: dict[str, list[dict[str, Any]]] = {name: [] for name in PROVIDERS}
+        for _ in range(options.rounds):
+            for name, results in found.items():
+                command = [sys.executable, "-m", "benchmarks", "align", "--device", str(device)]
+                command += ["--one", name, str(dim), str(tokens)]
+                done = subprocess.run(command, capture_output=True, text=True, check=True)
+                results.append(json.loads(done.stdout))
+        for name, results in found.items():
+            medians = {key: statistics.median(r[key] for r in results) for key in results[0]}
+            rows.append(shared | {"provider": name, "dim": dim, "tokens": tokens} | medians)
+            print(
+                f"{name:20} D {dim:5} T {tokens:6} {medians['seconds']:8.3f} s, "
+                f"{medians['peak_bytes'] / 2**20:7.0f} MiB, {medians['bus_bytes']:.0f} bytes over "
+                f"the bus, recovered {medians['recovered']:.2%}",
+                flush=True,
+            )
+    out = Path(__file__).parent / "results" / f"align-{shared['device'].replace(' ', '-')}.csv"
+    with out.open("w", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    print(out)
