@@ -339,7 +339,15 @@ def plot(table: dict[tuple[str, int, int], dict[str, dict[str, str]]]) -> None:
 
 def main(arguments: list[str]) -> None:
     """Measures and reports; ``--report`` only reports."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks assignment", description=__doc__)
+    if "--device" in arguments:
+        from benchmarks import assignment_cuda
+
+        return assignment_cuda.main(arguments)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks assignment",
+        description=__doc__,
+        epilog="--device cuda: matrices on a device instead, with options of their own",
+    )
     parser.add_argument("--families", help="comma-separated; all by default")
     parser.add_argument("--sizes", help="comma-separated numbers of rows; all by default")
     parser.add_argument("--largest", type=int, default=8192, help="no case above this size")

@@ -566,6 +566,23 @@ def test_entries_that_must_not_be_taken_dwarf_the_answer(small):
     assert list(col_of_row) == [0, 3, 2, 4, 1]
 
 
+@pytest.mark.parametrize("small", [0, 2**16])
+@pytest.mark.parametrize("never", [2.0**31 - 1, 2.0**46])
+def test_prices_that_dwarf_the_answer_do_no_harm_to_costs_on_a_grid(small, never):
+    """Up to the size that rounding at the prices' scale reaches; beyond, and off the grid, it is
+    solved again."""
+    r = np.random.default_rng(6)
+    for n in (20, 60, 130):
+        possible = r.random((n, n)) < 3 / n
+        possible[np.arange(n), r.permutation(n)] = True
+        cost = np.where(possible, r.integers(0, 1000, (n, n)), never)
+        for off in (0.0, 2.0**-40):
+            cost[0, 0] += off
+            expected = cost[scipy.optimize.linear_sum_assignment(cost)].sum()
+            _, col, *_ = _core.solve(cost, _core.Sense.minimize, 1, True, None, small=small)
+            assert cost[np.arange(n), col].sum() == expected
+
+
 def test_where_float64_holds_no_sum_of_the_costs_the_answer_is_scipys():
     r = np.random.default_rng(5)
     for _ in range(300):

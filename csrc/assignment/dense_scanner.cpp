@@ -89,6 +89,11 @@ void DenseScanner<T>::lower(Index i, double u, double* least, Scratch& scratch) 
   scans_.lower(stored(i, scratch), cols(), bits_, u, least);
 }
 
+template <typename T>
+bool DenseScanner<T>::on_grid(Index i, double grid, Scratch& scratch) const {
+  return scans_.on_grid(stored(i, scratch), cols(), bits_, grid);
+}
+
 template class DenseScanner<float>;
 template class DenseScanner<double>;
 

@@ -30,6 +30,7 @@ class DenseScanner final : public RowScanner {
   Claim claim(Index i, const double* v, const std::uint8_t* free, Scratch& scratch) const override;
   void relax(Index i, double base, PathState& state, Scratch& scratch) const override;
   void lower(Index i, double u, double* least, Scratch& scratch) const override;
+  bool on_grid(Index i, double grid, Scratch& scratch) const override;
 
  private:
   const T* stored(Index i, T* room) const;

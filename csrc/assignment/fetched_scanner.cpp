@@ -132,6 +132,12 @@ void FetchedScanner<T>::lower(Index i, double u, double* least, Scratch& scratch
   copy_.lower(i, u, least, scratch);
 }
 
+template <typename T>
+bool FetchedScanner<T>::on_grid(Index i, double grid, Scratch& scratch) const {
+  require(&i, 1);
+  return copy_.on_grid(i, grid, scratch);
+}
+
 template class FetchedScanner<float>;
 template class FetchedScanner<double>;
 

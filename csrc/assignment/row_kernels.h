@@ -96,6 +96,8 @@ struct RowScans {
   void (*relax)(const T* row, Index cols, CostBits<T> bits, Index i, double base, PathState& state);
   // least_j = min(least_j, c_j - u).
   void (*lower)(const T* row, Index cols, CostBits<T> bits, double u, double* least);
+  // Whether all finite costs are multiples of `grid`, a power of two.
+  bool (*on_grid)(const T* row, Index cols, CostBits<T> bits, double grid);
 };
 
 // A small matrix and all that is needed to solve it; see small.h.

@@ -14,5 +14,5 @@
 
 template <typename T>
 constexpr RowScans<T> row_scans() {
-  return {minima<T>, candidates<T>, best_two<T>, claim<T>, relax<T>, lower<T>};
+  return {minima<T>, candidates<T>, best_two<T>, claim<T>, relax<T>, lower<T>, on_grid<T>};
 }

@@ -53,4 +53,8 @@ void RowScanner::lower(Index i, double u, double* least, Scratch& scratch) const
   scans().lower(row(i, scratch.row()), cols(), {}, u, least);
 }
 
+bool RowScanner::on_grid(Index i, double grid, Scratch& scratch) const {
+  return scans().on_grid(row(i, scratch.row()), cols(), {}, grid);
+}
+
 }  // namespace bmatch

@@ -54,6 +54,7 @@ class RowScanner {
   virtual Claim claim(Index i, const double* v, const std::uint8_t* free, Scratch& scratch) const;
   virtual void relax(Index i, double base, PathState& state, Scratch& scratch) const;
   virtual void lower(Index i, double u, double* least, Scratch& scratch) const;
+  virtual bool on_grid(Index i, double grid, Scratch& scratch) const;
 };
 
 }  // namespace bmatch

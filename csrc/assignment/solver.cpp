@@ -12,6 +12,7 @@
 #include "candidates.h"
 #include "certify.h"
 #include "dense_paths.h"
+#include "exactness.h"
 #include "parallel.h"
 #include "plain_paths.h"
 #include "small.h"
@@ -107,7 +108,7 @@ void Solver::solve_small() {
   SmallAnswer answer = bmatch::solve_small(costs_, matching_, stats_);
   finished(answer.progress);
   solution_.trapped = std::move(answer.trapped);
-  if (answer.dwarfed) restart_plain();
+  if (answer.dwarfed && !exact_on_a_grid(costs_, matching_)) restart_plain();
 }
 
 // Paths over whole rows for all free rows; false if `sweeps` rows were not enough.
@@ -526,7 +527,10 @@ Solution Solver::run() {
     solve_small();
   } else {
     solve_large();
-    if (solution_.status == Status::optimal && prices_dwarf_answer()) restart_plain();
+    if (solution_.status == Status::optimal && prices_dwarf_answer() &&
+        !exact_on_a_grid(costs_, matching_)) {
+      restart_plain();
+    }
   }
   if (solution_.status == Status::optimal && options_.certificate) finish_with_certificate();
   return std::move(solution_);

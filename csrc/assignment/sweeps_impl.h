@@ -122,3 +122,17 @@ void lower(const T* costs, Index cols, CostBits<T> bits, double u, double* least
     min(c - dual, Doubles::load(least_j + j)).store(least_j + j);
   });
 }
+
+template <typename T>
+bool on_grid(const T* costs, Index cols, CostBits<T> bits, double grid) {
+  const Row<T> row(costs, cols, bits);
+  // From 2^52 grids on float64 holds multiples of the grid only: what is added to that is rounded
+  // to one, and what lies beyond is one.
+  const Doubles far = Doubles::all(0x1p52 * grid), minus_far = Doubles::all(-0x1p52 * grid);
+  Mask8 all = far == far;
+  for_blocks<Doubles>(row, [&](Index, Doubles c) {
+    const Doubles x = max(min(c, far), minus_far);
+    all = all & ((x + far) - far == x) & ((x + minus_far) - minus_far == x);
+  });
+  return all.bits() == 0xffu;
+}

@@ -1,4 +1,4 @@
-// The scans of rows against plain loops: minima, candidate lists and their bounds, for every dtype,
+// The scans of rows against plain loops: minima, candidate lists, their bounds, grids, for every dtype,
 // width, number of rows at a time, with ties, forbidden and invalid costs.  Built by
 // tests/test_assignment_native.py under sanitizers; exits with 1 at the first difference.
 #include <algorithm>
@@ -106,6 +106,18 @@ void check(std::mt19937& r, int kind, Index cols, int count) {
         require(listed[j] == 1 || x >= list.bound, "bound", kind, cols);
       }
       require(known >= std::min(finite, kListCapacity / 2), "list too short", kind, cols);
+    }
+  }
+
+  for (const int exponent : {-70, -51, -23, -1, 0, 1, 40}) {
+    const double grid = std::ldexp(1.0, exponent);
+    for (Index i = 0; i < count; ++i) {
+      bool all = true;
+      for (Index j = 0; j < cols; ++j) {
+        const double c = costs.cost(i, j);
+        all &= c == kInf || std::fmod(c, grid) == 0.0;
+      }
+      require(costs.on_grid(i, grid, scratch) == all, "grid", kind, cols);
     }
   }
 
