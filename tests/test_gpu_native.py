@@ -56,7 +56,7 @@ def run(program, seed, problems, most_rows, **environment):
 def test_clean_under_sanitizers(host_solver, tmp_path):
     program = build(tmp_path / "cuda_check", host_solver, SANITIZED)
     for seed in SEEDS[:3]:
-        done = run(program, seed, 33, 60)
+        done = run(program, seed, 36, 60)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -70,7 +70,7 @@ BOUNDS = (
 
 def caught(program, **environment):
     """Whether some interleaving goes wrong: wrong answer, deadlock, endless loop or crash."""
-    return any(run(program, seed, 33, 100, **environment).returncode != 0 for seed in SEEDS)
+    return any(run(program, seed, 36, 100, **environment).returncode != 0 for seed in SEEDS)
 
 
 @needs_fibers

@@ -30,7 +30,7 @@ constexpr int kQueues = 4;       // of a round: filled, worked on, recorded, emp
 // that one can be cleared while others still read the last.
 struct Control {
   unsigned arrivals;  // of the grid's barrier
-  int invalid, free_rows, broken, minimal;
+  int invalid, free_rows, broken, minimal, inexact;
   int alive[3], waiting[3], slots[2];
   int queued[kQueues];
   int sources, free_cols, tree, lowest_source;

@@ -32,7 +32,7 @@ class Solve {
 
   __device__ void run() {
     if (rank_ == 0) {
-      control_.invalid = control_.broken = 0;
+      control_.invalid = control_.broken = control_.inexact = 0;
       control_.report = Report{};
     }
     int free = p_.rows;
@@ -44,8 +44,11 @@ class Solve {
       start();
       free = count_free();
     }
-    const int outcome = peek(&control_.invalid) != 0 ? kInvalid : search(free);
-    if (outcome == kOptimal || outcome == kDwarfed) certify();
+    int outcome = peek(&control_.invalid) != 0 ? kInvalid : search(free);
+    if (outcome == kOptimal || outcome == kDwarfed) {
+      certify(outcome == kDwarfed);
+      if (peek(&control_.inexact) == 0) outcome = kOptimal;
+    }
     if (rank_ == 0) control_.report.outcome = peek(&control_.broken) != 0 ? kBroken : outcome;
     team_.sync();
   }
@@ -300,12 +303,37 @@ class Solve {
     __device__ double value() const { return low == low ? high + low : high; }
   };
 
-  // Row duals, exactly min_j (c_ij - v_j); objective and gap.
-  __device__ void certify() {
+  // Whether row i gains less than its share of a grid by any other assignment, and has all its costs
+  // on that grid: see assignment/exactness.h.
+  __device__ bool exact_on_a_grid(int i, double u) const {
+    const double greatest = number_of(peek(&control_.greatest_price));
+    const auto bits = __double_as_longlong(greatest * p_.rows * 0x1p-47);
+    const double grid = __longlong_as_double(bits & 0x7ff0000000000000LL), far = 0x1p52 * grid;
+    const int col = peek(s_.col_of_row + i);
+    const double x = p_.at(i, col) - peek(s_.v + col);
+    bool exact = 2.0 * p_.rows * ((x - u) + 0x1p-52 * (x < 0.0 ? -x : x)) < grid;
+    const T* const row = p_.row(i);
+    for (int first = lane_id() * kBinsOfLane; first < p_.cols; first += kWarp * kBinsOfLane) {
+      typename Stored<T>::Number costs[kBinsOfLane];
+      load_four(p_, row, first, costs);
+#pragma unroll
+      for (int e = 0; e < kBinsOfLane; ++e) {
+        const auto c = static_cast<double>(costs[e]);
+        const double near = c > far ? far : c < -far ? -far : c;
+        exact &= (near + far) - far == near && (near - far) + far == near;
+      }
+    }
+    return exact;
+  }
+
+  // Row duals, exactly min_j (c_ij - v_j); objective and gap; whether the answer stands although its
+  // prices dwarf it.
+  __device__ void certify(bool dwarfed) {
     for (int i = team_.warp(); i < p_.rows; i += team_.warps()) {
       // Lists of a while ago say nothing at prices that rose to zero.
       const double u = least_ ? peek(s_.least + i) : fresh_look(p_, s_, i, FlatPrices{s_.v}).best;
       if (lane_id() == 0) s_.u[i] = u;
+      if (dwarfed && !exact_on_a_grid(i, u)) control_.inexact = 1;
     }
     team_.sync();
     if (team_.warp() != 0) return;
