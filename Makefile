@@ -1,7 +1,7 @@
 # make demo   environment, installation, real weights, the main job
 # make test   environment, installation, all tests
 # make lint   style, formatting, types
-# make gpu    on a machine with a GPU: its tests, the sanitizer, the correlation benchmark
+# make gpu    on a machine with a GPU: its tests, the sanitizer, the benchmarks
 # make triton36   the kernels' tests on the oldest Triton they are compiled with
 # make stress the solver against SciPy for STRESS_SECONDS
 # make arm    the solver's C++ tests on 64-bit Arm, emulated: needs the Debian packages

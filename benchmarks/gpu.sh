@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What only a machine with a GPU can show: the gpu tests, the same under compute-sanitizer where it
-# is installed, and the correlation benchmark. Results go to benchmarks/results.
+# is installed, and the benchmarks. Results go to benchmarks/results.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 BIN="${BIN:-.venv/bin}"
@@ -24,3 +24,5 @@ else
 fi
 
 "$BIN/python" -m benchmarks correlation --device cuda
+"$BIN/python" -m benchmarks assignment --device cuda
+"$BIN/python" -m benchmarks align --device cuda
