@@ -88,7 +88,7 @@ class BuildWithKernels(build_ext):  # type: ignore[misc]
             subprocess.run([*command, "-c", kernel, "-o", str(target)], check=True)
         for folder in ("lib64", "targets/x86_64-linux/lib", "targets/sbsa-linux/lib"):
             if (root / folder / "libcudart_static.a").exists():
-                ext.library_dirs.append(str(root / folder))
+                ext.extra_link_args.append(f"-L{root / folder}")
         ext.libraries += ["cudart_static", "rt", "pthread", "dl"]
 
 

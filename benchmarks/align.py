@@ -15,9 +15,9 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ import torch
 
 import bmatch
 from benchmarks import provenance
-from benchmarks.correlation import device_name
+from benchmarks.correlation import device_name, seconds
 
 CPU_SHAPES = ((576, 16_384), (1024, 16_384), (2048, 16_384))
 CUDA_SHAPES = ((1024, 65_536), (4096, 65_536), (8192, 65_536))
@@ -94,14 +94,6 @@ def batches(
         yield planted.apply(x) + NOISE * noise, x
 
 
-def seconds(device: torch.device) -> float:
-    """Processor time on the CPU, wall time with all work done on a GPU."""
-    if device.type == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
 def run(name: str, dim: int, tokens: int, device: torch.device) -> dict[str, Any]:
     """One alignment in this process."""
     truth = bmatch.SignedPermutation.random(dim, seed=1)
@@ -112,17 +104,14 @@ def run(name: str, dim: int, tokens: int, device: torch.device) -> dict[str, Any
     provider = PROVIDERS[name](dim, device)
     taken = 0.0
     for y, x in batches(truth, tokens, device):
-        begin = seconds(device)
-        provider.update(y, x)
-        taken += seconds(device) - begin
-    begin = seconds(device)
-    gauge = provider.gauge()
-    taken += seconds(device) - begin
+        taken += seconds(partial(provider.update, y, x), device)
+    gauges: list[bmatch.SignedPermutation] = []
+    taken += seconds(lambda: gauges.append(provider.gauge()), device)
     return {
         "seconds": taken,
         "peak_bytes": memory(device) - before,
         "bus_bytes": provider.bus,
-        "recovered": gauge.agreement(truth),
+        "recovered": gauges[0].agreement(truth),
     }
 
 
@@ -176,7 +165,7 @@ def main(argv: list[str]) -> None:
                 f"the bus, recovered {medians['recovered']:.2%}",
                 flush=True,
             )
-    out = Path(__file__).parent / "results" / f"align-{shared['device'].replace(' ', '-')}.csv"
+    out = Path(__file__).parent / "results" / f"align-{shared['device']}.csv"
     with out.open("w", newline="") as file:
         writer = csv.DictWriter(file, FIELDS, restval="", lineterminator="\n")
         writer.writeheader()

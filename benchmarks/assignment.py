@@ -29,8 +29,6 @@ COLUMNS = [
 OURS = "bmatch"
 READ = "one read"  # NumPy's maximum of the matrix: no solver can do with less than a read
 EXACT = 1e-12  # excess of an objective over the best, relative: what is above is not optimal
-READ = "one read"  # NumPy's maximum of the matrix: no solver can do with less than one read
-INEXACT = 1e-12  # excess of an objective, relative to the best
 SLOWEST = 4.0  # seconds a call: peers that would need more are not asked
 
 Columns = npt.NDArray[np.integer[Any]]

@@ -12,7 +12,6 @@ import csv
 import importlib.metadata
 import importlib.util
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,18 +19,17 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
-import scipy.optimize
 import torch
 
 import bmatch
-from benchmarks import provenance
+from benchmarks import assignment, provenance
+from benchmarks.assignment import OURS, READ, SLOWEST, exact_peers
+from benchmarks.correlation import device_name, seconds
 from bmatch import gpu
 
-OURS, READ, COPY = "bmatch", "one read", "one copy"
+COPY = "one copy"
 SIZES = (512, 1024, 2048, 4096, 8192, 16_384, 32_768)
 BATCHES = ((208, 300, 100), (208, 300, 300), (208, 300, 600), (10_000, 64, 64))
-SLOWEST = 4.0  # seconds a call: who would need more is not asked
-INEXACT = 1e-12  # of the objective: what is above is not optimal
 FIELDS = (
     "device", "family", "problems", "rows", "cols", "solver", "version", "seconds", "rounds",
     "reads", "excess", "peak_bytes", "stats", "torch", "commit", "date",
@@ -140,13 +138,6 @@ def without_nvcc(c: Costs) -> Columns:
         return bmatch.linear_sum_assignment(c)[1]
 
 
-def laprust(c: Any) -> Any:
-    """By way of the host."""
-    import laprust as module
-
-    return module.lapjv(c, extend_cost=True, return_cost=False)[1]
-
-
 def torch_linear_assignment(c: Costs) -> Columns:
     """On the device, a batch of one where there is one."""
     from torch_linear_assignment import batch_linear_assignment
@@ -174,10 +165,8 @@ SOLVERS = {
     "bmatch on the host": Solver("bmatch", on_our_host, True),
     READ: Solver("torch", lambda c: c.amin(-1), True),
     COPY: Solver("torch", torch.clone, True),
-    "scipy": Solver(
-        "scipy", by_way_of_the_host(lambda c: scipy.optimize.linear_sum_assignment(c)[1]), True
-    ),
-    "laprust": Solver("laprust", by_way_of_the_host(laprust), True),
+    "scipy": Solver("scipy", by_way_of_the_host(assignment.SOLVERS["scipy"]), True),
+    "laprust": Solver("laprust", by_way_of_the_host(assignment.SOLVERS["laprust"]), True),
     "torch-linear-assignment": Solver("torch-linear-assignment", torch_linear_assignment, True),
     "torch-lap-cuda": Solver("torch-lap-cuda", torch_lap_cuda, True, square_only=True),
     "torchmatch": Solver("torchmatch", torchmatch, False, square_only=True),
@@ -194,16 +183,6 @@ def installed() -> dict[str, Solver]:
     for name in SOLVERS.keys() - here.keys():
         print(f"{name} is not installed, and not measured")
     return here
-
-
-def seconds(run: Callable[[], Any], device: torch.device) -> float:
-    """Wall time of a call until the device is idle."""
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda _: None
-    wait(device)
-    begin = time.perf_counter()
-    run()
-    wait(device)
-    return time.perf_counter() - begin
 
 
 def objective(c: Costs, cols: Columns) -> float:
@@ -323,11 +302,7 @@ def measure_all(
             shared = case._asdict() | {"solver": name, "version": version}
             yield shared | row | {"stats": stats if name == OURS else ""}
         ours = found[OURS]
-        peers = {
-            name: float(row["seconds"])
-            for name, row in found.items()
-            if name not in (OURS, READ, COPY) and float(row["excess"]) <= INEXACT
-        }
+        peers = exact_peers({name: row for name, row in found.items() if name != COPY})
         best = min(peers, key=peers.__getitem__, default="nobody")
         ratio = peers.get(best, 0.0) / float(ours["seconds"])
         batch = f"{case.problems} x " if case.problems > 1 else ""
@@ -350,14 +325,14 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--device", default="cuda")
     options = parser.parse_args(arguments)
     device = torch.device(options.device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    name = device_name(device)
     shared = {
         "device": name,
         "torch": torch.__version__,
         "commit": provenance.commit(),
         "date": datetime.now(UTC).date().isoformat(),
     }
-    out = Path(__file__).parent / "results" / f"assignment-{name.replace(' ', '-')}.csv"
+    out = Path(__file__).parent / "results" / f"assignment-{name}.csv"
     unfinished = out.with_suffix(".csv.tmp")
     with unfinished.open("w", newline="") as file:
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")

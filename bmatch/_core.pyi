@@ -1,5 +1,6 @@
 import enum
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +16,8 @@ class Status(enum.Enum):
     invalid = 2
     interrupted = 3
 
-def solve(
-    cost: npt.NDArray[np.floating],
-    sense: Sense,
-    threads: int,
-    certificate: bool,
-    prices: npt.NDArray[np.float64] | None,
-    transposed: bool = ...,
-    small: int = ...,
-) -> tuple[
+# status, col_of_row, row_dual, col_dual, objective, gap, trapped, stats
+Solved: TypeAlias = tuple[
     Status,
     npt.NDArray[np.int64],
     npt.NDArray[np.float64],
@@ -32,7 +26,17 @@ def solve(
     float,
     npt.NDArray[np.int64],
     dict[str, float],
-]: ...
+]
+
+def solve(
+    cost: npt.NDArray[np.floating],
+    sense: Sense,
+    threads: int,
+    certificate: bool,
+    prices: npt.NDArray[np.float64] | None,
+    transposed: bool = ...,
+    small: int = ...,
+) -> Solved: ...
 def solve_fetched(
     copy: npt.NDArray[np.floating],
     sense: Sense,
@@ -48,16 +52,7 @@ def solve_fetched(
     list_col: npt.NDArray[np.int32],
     bound: npt.NDArray[np.float64],
     fetch: Callable[[npt.NDArray[np.int64]], None],
-) -> tuple[
-    Status,
-    npt.NDArray[np.int64],
-    npt.NDArray[np.float64],
-    npt.NDArray[np.float64],
-    float,
-    float,
-    npt.NDArray[np.int64],
-    dict[str, float],
-]: ...
+) -> Solved: ...
 
 list_capacity: int
 

@@ -15,11 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from bmatch import _core
-from bmatch.host_solver import Solved, threads
+from bmatch.host_solver import threads
 from bmatch.kernels import row_scan
 
 if TYPE_CHECKING:
     import torch
+
+    from bmatch._core import Solved
 
 _BYTES_AT_ONCE = 1 << 26
 _SENSES = {_core.Sense.minimize: 0, _core.Sense.maximize: 1, _core.Sense.maximize_magnitude: 2}

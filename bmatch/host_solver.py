@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,17 +13,8 @@ import numpy.typing as npt
 from bmatch import _core
 from bmatch.costs import MATRIX, as_floats, infeasible, moved_sum, sense_of_moved
 
-Solved = tuple[
-    _core.Status,
-    npt.NDArray[np.int64],
-    npt.NDArray[np.float64],
-    npt.NDArray[np.float64],
-    float,
-    float,
-    npt.NDArray[np.int64],
-    dict[str, float],
-]
-"""What `_core.solve` returns."""
+if TYPE_CHECKING:
+    from bmatch._core import Solved
 
 
 class Answer(NamedTuple):

@@ -202,8 +202,8 @@ py::tuple solve_fetched_of(const CostView<T>& copy, const FirstPass& first,
 }
 
 py::tuple solve_fetched(const py::array& copy, Sense sense, int threads, bool certificate,
-                        const py::object& prices, bool transposed, const Array<double>& best, const Array<double>& second,
-                        const Array<Index>& col, const Array<bool>& valid,
+                        const py::object& prices, bool transposed, const Array<double>& best,
+                        const Array<double>& second, const Array<Index>& col, const Array<bool>& valid,
                         const Array<double>& list_cost, const Array<Index>& list_col,
                         const Array<double>& bound, const py::function& fetch) {
   std::vector<RowMinima> minima(copy.shape(0));
@@ -394,9 +394,8 @@ PYBIND11_MODULE(_core, m) {
         "rows are the columns.");
   m.def("solve_fetched", &solve_fetched, py::arg("copy"), py::arg("sense"), py::arg("threads"),
         py::arg("certificate"), py::arg("prices"), py::arg("transposed"), py::arg("best"),
-        py::arg("second"),
-        py::arg("col"), py::arg("valid"), py::arg("list_cost"), py::arg("list_col"),
-        py::arg("bound"), py::arg("fetch"),
+        py::arg("second"), py::arg("col"), py::arg("valid"), py::arg("list_cost"),
+        py::arg("list_col"), py::arg("bound"), py::arg("fetch"),
         "As solve, from what a device found in its first pass: the two least costs of each row [n], "
         "candidate lists [n, list_capacity] with their bounds [n]. fetch(rows) puts rows of the "
         "matrix into copy [n, m].");

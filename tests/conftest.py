@@ -1,9 +1,11 @@
-"""Small models of real architectures, their tokenizer, and checkpoints in planted gauges."""
+"""Small models of real architectures, their tokenizer, checkpoints in planted gauges; the CPU
+solver as an archive for C++ checks."""
 
 from __future__ import annotations
 
 import itertools
 import os
+import subprocess
 import types
 
 os.environ["TQDM_DISABLE"] = "1"  # transformers' bars would fill the test output
@@ -11,6 +13,7 @@ os.environ["TQDM_DISABLE"] = "1"  # transformers' bars would fill the test outpu
 import pytest
 import tokenizers
 import transformers
+from fibers import COMPILER, ROOT
 from models import VOCABULARY, WIDTH, in_gauge, noisy_copy, tiny_model
 
 import bmatch
@@ -61,3 +64,16 @@ def demo(tmp_path_factory):
     """The demo, run once on its real weights: its folder and its result."""
     folder = tmp_path_factory.mktemp("demo") / "bmatch-demo"
     return types.SimpleNamespace(folder=folder, result=run_demo(folder))
+
+
+@pytest.fixture(scope="session")
+def host_solver(tmp_path_factory):
+    """The CPU solver, which the answers are held against, as an archive."""
+    folder = tmp_path_factory.mktemp("host")
+    objects = []
+    for source in sorted((ROOT / "csrc/assignment").glob("*.cpp")):
+        objects.append(folder / f"{source.stem}.o")
+        command = [COMPILER, "-std=c++17", "-O2", "-ffp-contract=off", f"-I{ROOT / 'csrc'}"]
+        subprocess.run([*command, "-c", source, "-o", objects[-1]], check=True)
+    subprocess.run(["ar", "rcs", folder / "libhost.a", *objects], check=True)
+    return folder

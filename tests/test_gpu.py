@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import types
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import torch
-from fibers import COMPILER, ROOT, Fibers, compile_fibers, play_device
+from fibers import ROOT, Fibers, compile_fibers, needs_fibers, play_device
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_assignment_fuzz import FAMILIES
@@ -20,10 +19,7 @@ import bmatch
 from bmatch import _core, gpu
 
 EXAMPLES = int(os.environ.get("BMATCH_FUZZ_EXAMPLES", "400")) // 4
-pytestmark = pytest.mark.skipif(
-    shutil.which(COMPILER) is None or os.uname().machine != "x86_64",
-    reason=f"fibers need {COMPILER} and x86-64",
-)
+pytestmark = needs_fibers
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +79,7 @@ TEAMS = st.sampled_from([_core.CudaTeam.warp, _core.CudaTeam.block, _core.CudaTe
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_objective_and_certificate(fibers, cost, maximize, team, seed):
-    fibers.library.seed(seed)
+    fibers.seed(seed)
     cost = -cost if maximize else cost
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gpu, "team_for", lambda *_: team)
@@ -114,7 +110,7 @@ def test_objective_and_certificate(fibers, cost, maximize, team, seed):
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_batches(fibers, problems, cost, seed):
-    fibers.library.seed(seed)
+    fibers.seed(seed)
     r = np.random.default_rng(seed)
     batch = torch.stack([cost[torch.from_numpy(r.permutation(len(cost)))] for _ in range(problems)])
     try:
@@ -166,7 +162,7 @@ def test_the_same_answer_for_every_interleaving(fibers):
         cost = torch.from_numpy(FAMILIES[family](np.random.default_rng(3), 70, 70))
         answers = []
         for seed in range(4):
-            fibers.library.seed(seed)
+            fibers.seed(seed)
             a = bmatch.solve(cost, backend="cuda")
             answers.append((a.col_of_row.tolist(), a.col_dual.tolist(), a.row_dual.tolist()))
         assert all(answer == answers[0] for answer in answers), family

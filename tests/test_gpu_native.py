@@ -9,54 +9,17 @@ import subprocess
 import sys
 
 import pytest
-from fibers import COMPILER, ROOT, compile_fibers
+from fibers import KERNELS, ROOT, SEEDS, build_check, caught, needs_fibers, run_check
 
-KERNELS = ROOT / "csrc/cuda"
 SANITIZED = ["-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-SEEDS = (1, 2, 3, 4, 5)
-
-needs_fibers = pytest.mark.skipif(
-    shutil.which(COMPILER) is None or os.uname().machine != "x86_64",
-    reason=f"fibers need {COMPILER} and x86-64",
-)
 needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed")
-
-
-@pytest.fixture(scope="module")
-def host_solver(tmp_path_factory):
-    """The CPU solver, which the answers are held against, as an archive."""
-    folder = tmp_path_factory.mktemp("host")
-    objects = []
-    for source in sorted((ROOT / "csrc/assignment").glob("*.cpp")):
-        objects.append(folder / f"{source.stem}.o")
-        command = [COMPILER, "-std=c++17", "-O2", "-ffp-contract=off", f"-I{ROOT / 'csrc'}"]
-        subprocess.run([*command, "-c", source, "-o", objects[-1]], check=True)
-    subprocess.run(["ar", "rcs", folder / "libhost.a", *objects], check=True)
-    return folder
-
-
-def build(target, host_solver, flags, kernels=KERNELS):
-    check = ROOT / "tests/native/cuda_check.cpp"
-    library = [f"-L{host_solver}", "-Wl,--no-as-needed", "-pthread"]
-    compile_fibers(check, target, *flags, *library, kernels=kernels, libraries=["-lhost"])
-    return target
-
-
-def run(program, seed, problems, most_rows, **environment):
-    return subprocess.run(
-        [program, *map(str, (seed, problems, most_rows))],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0", **environment},
-    )
 
 
 @needs_fibers
 def test_clean_under_sanitizers(host_solver, tmp_path):
-    program = build(tmp_path / "cuda_check", host_solver, SANITIZED)
+    program = build_check(tmp_path / "cuda_check", host_solver, SANITIZED)
     for seed in SEEDS[:3]:
-        done = run(program, seed, 36, 60)
+        done = run_check(program, seed, 36, 60)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -68,11 +31,6 @@ BOUNDS = (
 )
 
 
-def caught(program, **environment):
-    """Whether some interleaving goes wrong: wrong answer, deadlock, endless loop or crash."""
-    return any(run(program, seed, 36, 100, **environment).returncode != 0 for seed in SEEDS)
-
-
 @needs_fibers
 @pytest.mark.parametrize(("name", "before", "after"), BOUNDS)
 def test_a_bound_off_by_one_is_caught(name, before, after, host_solver, tmp_path):
@@ -80,46 +38,7 @@ def test_a_bound_off_by_one_is_caught(name, before, after, host_solver, tmp_path
     text = (kernels / name).read_text()
     assert before in text
     (kernels / name).write_text(text.replace(before, after, 1))
-    assert caught(build(tmp_path / "check", host_solver, SANITIZED, kernels))
-
-
-BARRIER = re.compile(r"(?:team_?\.sync|__syncthreads)\(\);")
-PLACES = [
-    f"{path.name}:{text.count(chr(10), 0, barrier.start()) + 1}"
-    for path in sorted(KERNELS.glob("*.*"))
-    for text in [path.read_text()]
-    for barrier in BARRIER.finditer(text)
-]
-
-
-@pytest.fixture(scope="module")
-def check_without_a_barrier(host_solver, tmp_path_factory):
-    """The check, in which the environment says which barrier is missing."""
-    folder = tmp_path_factory.mktemp("barriers")
-    kernels = shutil.copytree(KERNELS, folder / "cuda")
-    runtime = kernels / "host/cuda_runtime.h"
-    switch = """
-        #include <cstdlib>
-        inline bool kept(const char* place) {
-          static const char* const missing = std::getenv("MISSING_BARRIER");
-          return missing == nullptr || std::strcmp(place, missing) != 0;
-        }"""
-    runtime.write_text(runtime.read_text() + switch)
-    for path in kernels.glob("*.*"):
-        lines = path.read_text().split("\n")
-        for k, line in enumerate(lines):
-            place = f'if (kept("{path.name}:{k + 1}")) '
-            lines[k] = BARRIER.sub(lambda barrier, place=place: place + barrier[0], line)
-        path.write_text("\n".join(lines))
-    program = build(folder / "check", host_solver, ["-O2"], kernels)
-    assert run(program, 1, 22, 30).returncode == 0
-    return program
-
-
-@needs_fibers
-@pytest.mark.parametrize("place", PLACES)
-def test_a_missing_barrier_is_caught(place, check_without_a_barrier):
-    assert caught(check_without_a_barrier, MISSING_BARRIER=place)
+    assert caught(build_check(tmp_path / "check", host_solver, SANITIZED, kernels))
 
 
 @needs_nvcc

@@ -40,8 +40,7 @@ void FetchedScanner<T>::require(const Index* rows, int count) const {
 
 template <typename T>
 const double* FetchedScanner<T>::row(Index i, double* scratch) const {
-  require(&i, 1);
-  return copy_.row(i, scratch);
+  return with(i).row(i, scratch);
 }
 
 template <typename T>
@@ -50,8 +49,7 @@ double FetchedScanner<T>::cost(Index i, Index j) const {
   for (std::int64_t k = at; k < at + kListCapacity && first_.list_cost[k] < kInfinity; ++k) {
     if (first_.list_col[k] == j) return first_.list_cost[k];
   }
-  require(&i, 1);
-  return copy_.cost(i, j);
+  return with(i).cost(i, j);
 }
 
 template <typename T>
@@ -109,33 +107,28 @@ void FetchedScanner<T>::candidates(const Index* rows, int count, PriceView price
 template <typename T>
 BestTwo FetchedScanner<T>::best_two(Index i, const double* v, const std::uint8_t* free,
                                     Scratch& scratch) const {
-  require(&i, 1);
-  return copy_.best_two(i, v, free, scratch);
+  return with(i).best_two(i, v, free, scratch);
 }
 
 template <typename T>
 Claim FetchedScanner<T>::claim(Index i, const double* v, const std::uint8_t* free,
                                Scratch& scratch) const {
-  require(&i, 1);
-  return copy_.claim(i, v, free, scratch);
+  return with(i).claim(i, v, free, scratch);
 }
 
 template <typename T>
 void FetchedScanner<T>::relax(Index i, double base, PathState& state, Scratch& scratch) const {
-  require(&i, 1);
-  copy_.relax(i, base, state, scratch);
+  with(i).relax(i, base, state, scratch);
 }
 
 template <typename T>
 void FetchedScanner<T>::lower(Index i, double u, double* least, Scratch& scratch) const {
-  require(&i, 1);
-  copy_.lower(i, u, least, scratch);
+  with(i).lower(i, u, least, scratch);
 }
 
 template <typename T>
 bool FetchedScanner<T>::on_grid(Index i, double grid, Scratch& scratch) const {
-  require(&i, 1);
-  return copy_.on_grid(i, grid, scratch);
+  return with(i).on_grid(i, grid, scratch);
 }
 
 template class FetchedScanner<float>;

@@ -54,6 +54,10 @@ class FetchedScanner final : public RowScanner {
 
  private:
   void require(const Index* rows, int count) const;
+  const DenseScanner<T>& with(Index i) const {  // once row i is here
+    require(&i, 1);
+    return copy_;
+  }
   bool listed(Index i, PriceView prices, CandidateRow& out) const;
 
   DenseScanner<T> copy_;

@@ -194,19 +194,6 @@ class Forest {
       if (cost < infinity()) f(peek(s_.list_col + from + k * kWarp), cost);
     }
   }
-  template <typename F>
-  __device__ void for_all(int i, F f) const {
-    const T* const row = p_.row(i);
-    for (int first = lane_id() * kBinsOfLane; first < p_.cols; first += kWarp * kBinsOfLane) {
-      typename Stored<T>::Number x[kBinsOfLane];
-      load_four(p_, row, first, x);
-#pragma unroll
-      for (int e = 0; e < kBinsOfLane; ++e) {
-        const auto cost = static_cast<double>(x[e]);
-        if (cost < infinity()) f(first + e, cost);
-      }
-    }
-  }
 
   __device__ void relax_list(int i, double base, Word reach = kUnreached) {
     enter(i);
@@ -248,7 +235,7 @@ class Forest {
         atomicAdd(&control_.report.whole_rows, 1);
       }
       const double u = peek(s_.u + i);
-      for_all(i, [&](int j, double cost) {
+      for_finite(p_, i, [&](int j, double cost) {
         lower(j, length_of(base, cost, peek(s_.v + j), u), reach);
       });
       __syncwarp();
@@ -290,7 +277,7 @@ class Forest {
       const int i = peek(s_.tree + k);
       if (peek(s_.whole_phase + i) != phase_ || peek(s_.whole_round + i) != last) continue;
       const double base = peek(s_.whole_base + i), u = peek(s_.u + i);
-      for_all(i, [&](int j, double cost) {
+      for_finite(p_, i, [&](int j, double cost) {
         claim(i, j, length_of(base, cost, peek(s_.v + j), u));
       });
     }

@@ -45,6 +45,21 @@ __device__ void load_four(const Problem<T>& p, const T* row, int first,
   }
 }
 
+// Calls f(j, cost) for the finite costs of row i, each in one lane of the warp.
+template <typename T, typename F>
+__device__ __forceinline__ void for_finite(const Problem<T>& p, int i, F f) {
+  const T* const row = p.row(i);
+  for (int first = lane_id() * kBinsOfLane; first < p.cols; first += kWarp * kBinsOfLane) {
+    typename Stored<T>::Number x[kBinsOfLane];
+    load_four(p, row, first, x);
+#pragma unroll
+    for (int e = 0; e < kBinsOfLane; ++e) {
+      const auto cost = static_cast<double>(x[e]);
+      if (cost < infinity()) f(first + e, cost);
+    }
+  }
+}
+
 // What a scan finds beside the list.
 struct RowBest {
   double best;

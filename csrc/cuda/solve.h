@@ -177,17 +177,10 @@ class Solve {
     for (int i = team_.warp(); i < p_.rows; i += team_.warps()) {
       const double u = peek(s_.least + i);
       if (!(u < infinity())) continue;
-      const T* const row = p_.row(i);
-      for (int first = lane_id() * kBinsOfLane; first < p_.cols; first += kWarp * kBinsOfLane) {
-        typename Stored<T>::Number x[kBinsOfLane];
-        load_four(p_, row, first, x);
-#pragma unroll
-        for (int e = 0; e < kBinsOfLane; ++e) {
-          if (!(static_cast<double>(x[e]) < infinity())) continue;
-          const Word key = key_of(static_cast<double>(x[e]) - u);
-          if (key < peek(least + first + e)) atomicMin(least + first + e, key);
-        }
-      }
+      for_finite(p_, i, [&](int j, double cost) {
+        const Word key = key_of(cost - u);
+        if (key < peek(least + j)) atomicMin(least + j, key);
+      });
     }
     team_.sync();
     for (int j = rank_; j < p_.cols; j += size_) {
@@ -312,17 +305,10 @@ class Solve {
     const int col = peek(s_.col_of_row + i);
     const double x = p_.at(i, col) - peek(s_.v + col);
     bool exact = 2.0 * p_.rows * ((x - u) + 0x1p-52 * (x < 0.0 ? -x : x)) < grid;
-    const T* const row = p_.row(i);
-    for (int first = lane_id() * kBinsOfLane; first < p_.cols; first += kWarp * kBinsOfLane) {
-      typename Stored<T>::Number costs[kBinsOfLane];
-      load_four(p_, row, first, costs);
-#pragma unroll
-      for (int e = 0; e < kBinsOfLane; ++e) {
-        const auto c = static_cast<double>(costs[e]);
-        const double near = c > far ? far : c < -far ? -far : c;
-        exact &= (near + far) - far == near && (near - far) + far == near;
-      }
-    }
+    for_finite(p_, i, [&](int, double cost) {
+      const double near = cost > far ? far : cost < -far ? -far : cost;
+      exact &= (near + far) - far == near && (near - far) + far == near;
+    });
     return exact;
   }
 
