@@ -26,6 +26,7 @@ from benchmarks import assignment, provenance
 from benchmarks.assignment import OURS, READ, SLOWEST, exact_peers
 from benchmarks.correlation import device_name, seconds
 from bmatch import gpu
+from bmatch._core import CudaTeam, Sense
 
 COPY = "one copy"
 SIZES = (512, 1024, 2048, 4096, 8192, 16_384, 32_768)
@@ -125,6 +126,11 @@ def on_the_device(c: Costs) -> Columns:
     return bmatch.linear_sum_assignment(c)[1]
 
 
+def by_a_cluster(c: Costs) -> Columns:
+    """Ours, searched by a cluster of blocks in place of the whole device."""
+    return gpu.solve(c[None], Sense.minimize, duals=False, team=CudaTeam.cluster).col_of_row[0]
+
+
 def on_our_host(c: Costs) -> Columns:
     """Ours, by way of the host."""
     if c.ndim == 3:
@@ -161,6 +167,7 @@ def torchmatch(c: Costs) -> Columns:
 
 SOLVERS = {
     OURS: Solver("bmatch", on_the_device, True),
+    "bmatch by a cluster": Solver("bmatch", by_a_cluster, False),
     "bmatch without nvcc": Solver("bmatch", without_nvcc, False),
     "bmatch on the host": Solver("bmatch", on_our_host, True),
     READ: Solver("torch", lambda c: c.amin(-1), True),

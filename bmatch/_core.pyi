@@ -81,7 +81,8 @@ class CudaType(enum.Enum):
 class CudaTeam(enum.Enum):
     warp = 0
     block = 1
-    grid = 2
+    cluster = 2
+    grid = 3
 
 class CudaTask:
     def __init__(

@@ -147,6 +147,7 @@ def solve(
     *,
     duals: bool,
     prices: torch.Tensor | None = None,
+    team: _core.CudaTeam | None = None,
 ) -> DeviceAnswer:
     """Solve problems of one shape where they lie.
 
@@ -159,13 +160,15 @@ def solve(
         Whether row and column duals are returned.
     prices : float64 [m], contiguous, optional
         Column duals of a similar square problem, where the search starts.
+    team : CudaTeam, optional
+        Which threads solve one problem. Default: `team_for`.
 
     Raises
     ------
     ValueError
         If there are too many rows for the device's words, 2**24.
     RuntimeError
-        If the device failed: the message names the kernel.
+        If the device failed, or has no clusters for that team: the message names the kernel.
     """
     import torch
 
@@ -193,7 +196,7 @@ def solve(
             sense,
             0 if prices is None else prices.data_ptr(),
         )
-        team = team_for(problems, n, m)
+        team = team or team_for(problems, n, m)
         workspace = empty(_core.cuda_workspace(task, team, device), dtype=torch.uint8)
         _core.cuda_solve(
             task,
@@ -219,7 +222,11 @@ def solve(
 
 
 def team_for(problems: int, n: int, m: int) -> _core.CudaTeam:
-    """Which threads solve one problem: a warp or a block of a batch, the grid a large one."""
+    """Which threads solve one problem: a warp or a block of a batch, the grid a large one.
+
+    A cluster of blocks searches with quicker barriers and fewer threads than the grid. Not yet
+    measured on a GPU, so it is not chosen.
+    """
     if problems > 1 and n <= WARP_ROWS and m <= BLOCK_COLUMNS:
         return _core.CudaTeam.warp
     if m <= BLOCK_COLUMNS and (problems > 1 or n <= WARP_ROWS):

@@ -411,6 +411,7 @@ PYBIND11_MODULE(_core, m) {
   py::enum_<cuda::TeamKind>(m, "CudaTeam")
       .value("warp", cuda::TeamKind::warp)
       .value("block", cuda::TeamKind::block)
+      .value("cluster", cuda::TeamKind::cluster)
       .value("grid", cuda::TeamKind::grid);
   py::class_<cuda::Task>(m, "CudaTask")
       .def(py::init(&cuda_task), py::arg("cost"), py::arg("type"), py::arg("problems"),

@@ -55,7 +55,7 @@ def run_check(program, seed, problems, most_rows, **environment):
 
 def caught(program, **environment):
     """Whether some interleaving goes wrong: wrong answer, deadlock, endless loop or crash."""
-    return any(run_check(program, seed, 36, 100, **environment).returncode != 0 for seed in SEEDS)
+    return any(run_check(program, seed, 48, 100, **environment).returncode != 0 for seed in SEEDS)
 
 
 class Arguments(ctypes.Structure):

@@ -69,7 +69,7 @@ def matrices(draw, most=60):
     return tensor.T if draw(st.integers(0, 3)) == 0 else tensor
 
 
-TEAMS = st.sampled_from([_core.CudaTeam.warp, _core.CudaTeam.block, _core.CudaTeam.grid])
+TEAMS = st.sampled_from(list(_core.CudaTeam.__members__.values()))
 
 
 @given(matrices(), st.booleans(), TEAMS, st.integers(0, 2**32))

@@ -19,7 +19,7 @@ needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is no
 def test_clean_under_sanitizers(host_solver, tmp_path):
     program = build_check(tmp_path / "cuda_check", host_solver, SANITIZED)
     for seed in SEEDS[:3]:
-        done = run_check(program, seed, 36, 60)
+        done = run_check(program, seed, 48, 60)
         assert done.returncode == 0, done.stdout + done.stderr
 
 

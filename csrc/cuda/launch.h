@@ -12,6 +12,7 @@ struct Shape {
   unsigned blocks, threads;
   std::size_t shared_bytes;
   bool cooperative;  // all blocks resident at once
+  bool cluster;      // all blocks one cluster
 };
 
 #if defined(__CUDACC__)
@@ -30,10 +31,15 @@ void launch(const char* name, void (*kernel)(Parameters...), Shape shape, cudaSt
   config.blockDim = dim3(shape.threads);
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = stream;
-  cudaLaunchAttribute cooperative{};
-  cooperative.id = cudaLaunchAttributeCooperative;
-  cooperative.val.cooperative = shape.cooperative ? 1 : 0;
-  config.attrs = &cooperative;
+  cudaLaunchAttribute together{};
+  if (shape.cluster) {
+    together.id = cudaLaunchAttributeClusterDimension;
+    together.val.clusterDim = {shape.blocks, 1, 1};
+  } else {
+    together.id = cudaLaunchAttributeCooperative;
+    together.val.cooperative = shape.cooperative ? 1 : 0;
+  }
+  config.attrs = &together;
   config.numAttrs = 1;
   check(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...), name);
 }
@@ -69,12 +75,41 @@ unsigned resident_blocks(Kernel kernel, unsigned threads, std::size_t shared_byt
   return static_cast<unsigned>(processors) * static_cast<unsigned>(each);
 }
 
+// Blocks of the largest cluster of a kernel that the current device can launch; 0 if it has none.
+template <typename Kernel>
+unsigned cluster_blocks(Kernel kernel, unsigned threads, std::size_t shared_bytes) {
+  int device = 0, has_clusters = 0;
+  check(cudaGetDevice(&device), "asking for the current device");
+  check(cudaDeviceGetAttribute(&has_clusters, cudaDevAttrClusterLaunch, device),
+        "asking for clusters of blocks");
+  if (has_clusters == 0) return 0;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1),
+        "allowing clusters of 16 blocks");
+  for (const unsigned blocks : {16u, 8u}) {
+    cudaLaunchAttribute size{};
+    size.id = cudaLaunchAttributeClusterDimension;
+    size.val.clusterDim = {blocks, 1, 1};
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(blocks);
+    config.blockDim = dim3(threads);
+    config.dynamicSmemBytes = shared_bytes;
+    config.attrs = &size;
+    config.numAttrs = 1;
+    int resident = 0;
+    if (cudaOccupancyMaxActiveClusters(&resident, kernel, &config) == cudaSuccess && resident > 0) {
+      return blocks;
+    }
+    cudaGetLastError();
+  }
+  return 0;
+}
+
 #else
 
 template <typename... Parameters, typename... Arguments>
 void launch(const char*, void (*kernel)(Parameters...), Shape shape, cudaStream_t,
             Arguments... arguments) {
-  host::run({shape.blocks, shape.threads, shape.shared_bytes, shape.cooperative},
+  host::run({shape.blocks, shape.threads, shape.shared_bytes, shape.cooperative || shape.cluster},
             [&] { kernel(Parameters(arguments)...); });
 }
 
@@ -87,6 +122,11 @@ struct CurrentDevice {
 template <typename Kernel>
 unsigned resident_blocks(Kernel, unsigned, std::size_t) {
   return host::kResidentBlocks;
+}
+
+template <typename Kernel>
+unsigned cluster_blocks(Kernel, unsigned, std::size_t) {
+  return host::kClusterBlocks;
 }
 
 #endif

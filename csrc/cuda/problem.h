@@ -26,10 +26,19 @@ struct Problem {
 constexpr int kListRoom = 64;    // entries of a candidate list: two a lane
 constexpr int kQueues = 4;       // of a round: filled, worked on, recorded, emptied
 
+// How far a solve has come; all its threads know.
+struct Standing {
+  int outcome;    // if settled
+  bool settled;   // nothing to search for
+  bool least;     // every row has its least cost, and prices are zero
+  double gap;     // what epsilons are measured by; zero: no auction
+};
+
 // Counters that a whole team shares.  Those in threes or fours take turns from round to round, so
 // that one can be cleared while others still read the last.
 struct Control {
-  unsigned arrivals;  // of the grid's barrier
+  unsigned arrivals[2];  // at the grid's barriers, before the search and after it
+  Standing standing;     // from one kernel to the next
   int invalid, free_rows, broken, minimal, inexact;
   int alive[3], waiting[3], slots[2];
   int queued[kQueues];
@@ -37,7 +46,6 @@ struct Control {
   Word nearest, reach[2];
   Word fence_low[3], fence_high[3];
   Word greatest_price;
-  double gap;
   Report report;
 };
 

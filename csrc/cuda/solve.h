@@ -1,4 +1,4 @@
-// The whole solve of one problem, by a team of any size.
+// The whole solve of one problem, by a team of any size, or in three parts by different teams.
 //
 // One read of the matrix finds each row's best column and its candidate list.  Where the best
 // columns differ, that is the answer, with row minima and zero prices as its proof.  Elsewhere an
@@ -22,6 +22,9 @@ constexpr int kAuctionRounds = 4000;   // of a phase
 constexpr int kReductionRounds = 64;
 constexpr double kFirstEpsilon = 0.02, kLastEpsilon = 0.002;  // of the mean gap
 
+// Start and finish read the whole matrix, the search hardly any of it.
+enum class Part : int { whole, start, search, finish };
+
 template <typename T>
 class Solve {
  public:
@@ -30,7 +33,21 @@ class Solve {
       : p_(p), s_(s), team_(team), control_(*s.control), prices_(prices), rank_(team.thread()),
         size_(team.threads()), spare_(p.cols > p.rows) {}
 
-  __device__ void run() {
+  __device__ void run(Part part) {
+    const bool whole = part == Part::whole;
+    if (whole || part == Part::start) {
+      start();
+    } else {
+      standing_ = control_.standing;
+    }
+    if (whole || part == Part::search) search();
+    if (whole || part == Part::finish) return finish();
+    if (rank_ == 0) control_.standing = standing_;
+  }
+
+ private:
+  // Lists and prices to search from, and whether there is anything to search for.
+  __device__ void start() {
     if (rank_ == 0) {
       control_.invalid = control_.broken = control_.inexact = 0;
       control_.report = Report{};
@@ -41,21 +58,31 @@ class Solve {
       free = count_free();
     }
     if (2 * free > p_.rows) {  // no prices, or a bad start: most rows want the same columns
-      start();
+      start_cold();
       free = count_free();
     }
-    int outcome = peek(&control_.invalid) != 0 ? kInvalid : search(free);
-    if (outcome == kOptimal || outcome == kDwarfed) {
-      certify(outcome == kDwarfed);
-      if (peek(&control_.inexact) == 0) outcome = kOptimal;
+    if (peek(&control_.invalid) != 0) return settle_as(kInvalid);
+    if (free == p_.rows - 1 && constant()) {
+      identity();
+      return settle_as(kOptimal);
     }
-    if (rank_ == 0) control_.report.outcome = peek(&control_.broken) != 0 ? kBroken : outcome;
-    team_.sync();
+    if (!spare_ && free > 0) {
+      if (2 * free > p_.rows) {
+        reduce_columns();
+        free = count_free();
+      }
+      if (free > kManyFree * p_.rows) standing_.gap = mean_gap();
+      if (!(standing_.gap < infinity())) standing_.gap = 0.0;
+    }
+    if (free == 0) settle_as(kOptimal);
+  }
+  __device__ void settle_as(int outcome) {
+    standing_.settled = true;
+    standing_.outcome = outcome;
   }
 
- private:
   // First pass: lists, row minima, and columns to those rows that come first.
-  __device__ void start() {
+  __device__ void start_cold() {
     for (int j = rank_; j < p_.cols; j += size_) s_.v[j] = 0.0;
     scan_and_claim(NoPrices{}, [this](int i, const RowBest& found) {
       s_.least[i] = found.best;
@@ -109,21 +136,10 @@ class Solve {
     }
   }
 
-  __device__ int search(int free) {
-    if (free == p_.rows - 1 && constant()) {
-      identity();
-      return kOptimal;
-    }
-    double gap = 0.0;  // what epsilons are measured by; zero: no auction
-    if (!spare_ && free > 0) {
-      if (2 * free > p_.rows) {
-        reduce_columns();
-        free = count_free();
-      }
-      if (free > kManyFree * p_.rows) gap = mean_gap();
-      if (!(gap < infinity())) gap = 0.0;
-    }
-    if (free == 0) return kOptimal;
+  // A column for every row, and prices that prove them best.
+  __device__ void search() {
+    if (standing_.settled) return;
+    const double gap = standing_.gap;
     for (double epsilon = gap > 0.0 ? kFirstEpsilon : 0.0;;
          epsilon = epsilon == kFirstEpsilon ? kLastEpsilon : 0.0) {
       if (gap > 0.0) release(epsilon * gap);
@@ -133,8 +149,18 @@ class Solve {
                auction ? kAuctionRounds : kReductionRounds});
       if (!auction) break;
     }
-    if (!grow_forest()) return kInfeasible;
-    return prices_dwarf_answer() ? kDwarfed : kOptimal;
+    standing_.outcome = !grow_forest() ? kInfeasible : prices_dwarf_answer() ? kDwarfed : kOptimal;
+  }
+
+  // The certificate, and the report.
+  __device__ void finish() {
+    int outcome = standing_.outcome;
+    if (outcome == kOptimal || outcome == kDwarfed) {
+      certify(outcome == kDwarfed);
+      if (peek(&control_.inexact) == 0) outcome = kOptimal;
+    }
+    if (rank_ == 0) control_.report.outcome = peek(&control_.broken) != 0 ? kBroken : outcome;
+    team_.sync();
   }
 
   __device__ int count_free() {
@@ -265,7 +291,7 @@ class Solve {
     if (greatest == 0) return false;
     if (peek(&control_.minimal) != 0) {
       for (int j = rank_; j < p_.cols; j += size_) s_.v[j] = 0.0;
-      least_ = true;
+      standing_.least = true;
       return false;
     }
     double magnitudes = 0.0;  // summed by every warp, in the same order
@@ -317,7 +343,7 @@ class Solve {
   __device__ void certify(bool dwarfed) {
     for (int i = team_.warp(); i < p_.rows; i += team_.warps()) {
       // Lists of a while ago say nothing at prices that rose to zero.
-      const double u = least_ ? peek(s_.least + i) : fresh_look(p_, s_, i, FlatPrices{s_.v}).best;
+      const double u = standing_.least ? peek(s_.least + i) : fresh_look(p_, s_, i, FlatPrices{s_.v}).best;
       if (lane_id() == 0) s_.u[i] = u;
       if (dwarfed && !exact_on_a_grid(i, u)) control_.inexact = 1;
     }
@@ -345,7 +371,7 @@ class Solve {
   const double* const prices_;
   const int rank_, size_;
   const bool spare_;
-  bool least_ = false;  // every row has its least cost, and prices are zero
+  Standing standing_{};
 };
 
 }  // namespace bmatch::cuda

@@ -13,6 +13,7 @@ constexpr unsigned kMostThreads = 384, kBlockThreads = 256, kWarpThreads = 128;
 
 struct Batch {
   TeamKind team;
+  Part part;
   const void* cost;
   int problems, rows, cols;
   long long problem_stride, row_stride;
@@ -28,22 +29,23 @@ __global__ void __launch_bounds__(kMostThreads, 1) solve_kernel(Batch batch) {
   // Where a team's arrays lie: pointers in shared memory, one set a team.
   const int teams = batch.team == TeamKind::warp ? static_cast<int>(blockDim.x / kWarp) : 1;
   const int in_block = static_cast<int>(threadIdx.x) / (static_cast<int>(blockDim.x) / teams);
-  const int in_grid =
-      batch.team == TeamKind::grid ? 0 : static_cast<int>(blockIdx.x) * teams + in_block;
-  const int step = batch.team == TeamKind::grid ? 1 : static_cast<int>(gridDim.x) * teams;
+  const bool all = batch.team == TeamKind::cluster || batch.team == TeamKind::grid;  // one team
+  const int in_grid = all ? 0 : static_cast<int>(blockIdx.x) * teams + in_block;
+  const int step = all ? 1 : static_cast<int>(gridDim.x) * teams;
   State& state = reinterpret_cast<State*>(shared_memory())[in_block];
   if (threadIdx.x % (blockDim.x / teams) == 0) {
     state.place(batch.workspace + in_grid * batch.state_bytes, batch.rows, batch.cols);
   }
   __syncthreads();
 
-  Team team(batch.team, &state.control->arrivals);
+  Team team(batch.team, &state.control->arrivals[batch.part == Part::finish ? 1 : 0]);
   const std::size_t rows = batch.rows, cols = batch.cols;
   for (int k = in_grid; k < batch.problems; k += step) {
     const Problem<T> problem{static_cast<const T*>(batch.cost) + k * batch.problem_stride,
                              batch.rows, batch.cols, batch.row_stride,
                              CostBits<typename Stored<T>::Number>(batch.sense)};
-    Solve<T>(problem, state, team, batch.prices).run();
+    Solve<T>(problem, state, team, batch.prices).run(batch.part);
+    if (batch.part == Part::start || batch.part == Part::search) return;  // others go on
     const int outcome = peek(&state.control->report.outcome);
     for (int i = team.thread(); i < batch.rows; i += team.threads()) {
       const bool trapped = outcome == kInfeasible && peek(state.choice + i) == 1;
@@ -70,6 +72,7 @@ Choice choice_of(TeamKind team) {
   switch (team) {
     case TeamKind::warp: return {kWarpThreads, kWarpThreads / kWarp};
     case TeamKind::block: return {kBlockThreads, 1};
+    case TeamKind::cluster:
     case TeamKind::grid: break;
   }
   return {kMostThreads, 1};
@@ -91,7 +94,13 @@ auto with_type(Type type, F f) {
 template <typename T>
 unsigned blocks_for(const Task& task, TeamKind team) {
   const Choice choice = choice_of(team);
-  const std::int64_t resident = resident_blocks(solve_kernel<T>, choice.threads, choice.teams_a_block * sizeof(State));
+  const std::size_t shared_bytes = choice.teams_a_block * sizeof(State);
+  if (team == TeamKind::cluster) {
+    const unsigned blocks = cluster_blocks(solve_kernel<T>, choice.threads, shared_bytes);
+    if (blocks == 0) throw std::runtime_error("solve_kernel: this device has no clusters of 8 blocks");
+    return blocks;
+  }
+  const std::int64_t resident = resident_blocks(solve_kernel<T>, choice.threads, shared_bytes);
   const std::int64_t useful =
       team == TeamKind::grid ? (task.rows + choice.threads / kWarp - 1) / (choice.threads / kWarp)
                          : (task.problems + choice.teams_a_block - 1) / choice.teams_a_block;
@@ -124,7 +133,7 @@ Facts facts() {
 std::size_t workspace_bytes(const Task& task, TeamKind team, int device) {
   const CurrentDevice current(device);
   const std::size_t one = state_bytes(task);
-  if (team == TeamKind::grid) return one;
+  if (team == TeamKind::grid || team == TeamKind::cluster) return one;
   return with_type(task.type, [&](auto* null) {
     using T = std::remove_cv_t<std::remove_pointer_t<decltype(null)>>;
     return one * blocks_for<T>(task, team) * choice_of(team).teams_a_block;
@@ -137,16 +146,34 @@ void solve(const Task& task, TeamKind team, const Answer& answer, void* workspac
   const auto queue = static_cast<cudaStream_t>(stream);
   with_type(task.type, [&](auto* null) {
     using T = std::remove_cv_t<std::remove_pointer_t<decltype(null)>>;
-    const Choice choice = choice_of(team);
-    const Batch batch{team, task.cost, static_cast<int>(task.problems), static_cast<int>(task.rows),
-                      static_cast<int>(task.cols), task.problem_stride, task.row_stride, task.sense,
-                      static_cast<unsigned char*>(workspace), state_bytes(task), task.prices,
-                      answer};
-    if (team == TeamKind::grid) clear(workspace, sizeof(Control), queue);  // the barrier's arrivals
-    launch("solve_kernel", solve_kernel<T>,
-           Shape{blocks_for<T>(task, team), choice.threads, choice.teams_a_block * sizeof(State),
-                 team == TeamKind::grid},
-           queue, batch);
+    Batch batch{team, Part::whole, task.cost, static_cast<int>(task.problems),
+                static_cast<int>(task.rows), static_cast<int>(task.cols), task.problem_stride,
+                task.row_stride, task.sense, static_cast<unsigned char*>(workspace),
+                state_bytes(task), task.prices, answer};
+    const auto run = [&](Part part, TeamKind by) {
+      batch.part = part;
+      batch.team = by;
+      const Choice choice = choice_of(by);
+      launch("solve_kernel", solve_kernel<T>,
+             Shape{blocks_for<T>(task, by), choice.threads, choice.teams_a_block * sizeof(State),
+                   by == TeamKind::grid, by == TeamKind::cluster},
+             queue, batch);
+    };
+    if (team != TeamKind::cluster) {
+      if (team == TeamKind::grid) clear(workspace, sizeof(Control), queue);  // the barrier's arrivals
+      return run(Part::whole, team);
+    }
+    batch.problems = 1;  // one after the other, all in the same memory
+    for (std::int64_t k = 0; k < task.problems; ++k) {
+      clear(workspace, sizeof(Control), queue);
+      batch.cost = static_cast<const T*>(task.cost) + k * task.problem_stride;
+      batch.answer = {answer.col_of_row + k * task.rows,
+                      answer.u == nullptr ? nullptr : answer.u + k * task.rows,
+                      answer.v == nullptr ? nullptr : answer.v + k * task.cols, answer.reports + k};
+      run(Part::start, TeamKind::grid);
+      run(Part::search, TeamKind::cluster);
+      run(Part::finish, TeamKind::grid);
+    }
   });
 }
 

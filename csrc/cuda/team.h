@@ -1,4 +1,4 @@
-// The threads that solve one problem together: a warp, a block, or the whole grid.
+// The threads that solve one problem together: a warp, a block, a cluster of blocks, the whole grid.
 //
 // Warps are the workers; the solver hands rows to them.  What threads of a team write before
 // sync() all of them see after it.
@@ -8,6 +8,17 @@
 #include "solver.h"
 
 namespace bmatch::cuda {
+
+// Where all threads of a cluster wait for one another.
+__device__ __forceinline__ void cluster_barrier() {
+#if !defined(__CUDACC__)
+  host::launch_barrier();
+#elif __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+#else
+  __trap();  // such a device has no clusters
+#endif
+}
 
 class Team {
  public:
@@ -19,6 +30,7 @@ class Team {
     switch (kind) {
       case TeamKind::warp: warp_ = 0, warps_ = 1; break;
       case TeamKind::block: warp_ = in_block, warps_ = of_block; break;
+      case TeamKind::cluster:  // the grid is one cluster
       case TeamKind::grid:
         warp_ = static_cast<int>(blockIdx.x) * of_block + in_block;
         warps_ = static_cast<int>(gridDim.x) * of_block;
@@ -32,6 +44,10 @@ class Team {
 
   __device__ void sync() {
     if (kind_ == TeamKind::warp) return __syncwarp();
+    if (kind_ == TeamKind::cluster) {
+      cluster_barrier();
+      return;
+    }
     __syncthreads();
     if (kind_ == TeamKind::block) return;
     expected_ += gridDim.x;

@@ -29,7 +29,7 @@ using cudaStream_t = void*;
 namespace host {
 
 constexpr int kWarpSize = 32;
-constexpr unsigned kResidentBlocks = 3;
+constexpr unsigned kResidentBlocks = 3, kClusterBlocks = 2;
 
 // Where a running thread is.
 struct Place {
@@ -42,6 +42,7 @@ void yield();        // lets others run
 void maybe_yield();  // does so now and then
 void count_read();   // of memory other threads write: nobody reads for ever without a barrier
 void block_barrier();
+void launch_barrier();  // of all blocks, where all are resident
 // Every lane's word, once all lanes of the warp have given theirs; valid until the next call but one.
 const std::uint64_t* warp_exchange(std::uint64_t word);
 

@@ -51,7 +51,14 @@ struct Warp {
   int live = 0;
 };
 
+// All blocks that are resident at once.
+struct Resident {
+  std::vector<Fiber*> waiting;
+  int live = 0;
+};
+
 struct Block {
+  Resident* resident = nullptr;
   std::vector<Fiber*> waiting;
   std::unique_ptr<unsigned char[]> shared;
   int live = 0;
@@ -161,10 +168,12 @@ std::size_t draw(const std::vector<Fiber>& fibers) {
 
 void run_blocks(const Launch& launch, unsigned first, unsigned count) {
   const unsigned warps = (launch.block + kWarpSize - 1) / kWarpSize;
+  Resident resident;
   std::vector<Block> blocks(count);
   std::vector<Warp> all_warps(std::size_t{count} * warps);
   std::vector<Fiber> fibers(std::size_t{count} * launch.block);
   for (unsigned b = 0; b < count; ++b) {
+    blocks[b].resident = &resident;
     // Shared memory holds what was there before: here, NaN.
     blocks[b].shared.reset(new unsigned char[launch.shared_bytes + 16]);
     std::memset(blocks[b].shared.get(), 0xff, launch.shared_bytes + 16);
@@ -172,6 +181,7 @@ void run_blocks(const Launch& launch, unsigned first, unsigned count) {
       Fiber& fiber = fibers[std::size_t{b} * launch.block + t];
       fiber.block = &blocks[b];
       fiber.warp = &all_warps[std::size_t{b} * warps + t / kWarpSize];
+      ++resident.live;
       ++fiber.block->live;
       ++fiber.warp->live;
       fiber.place.thread.x = t;
@@ -209,6 +219,9 @@ void run_blocks(const Launch& launch, unsigned first, unsigned count) {
       if (--block.live > 0 && static_cast<int>(block.waiting.size()) == block.live) {
         release(block.waiting);
       }
+      if (--resident.live > 0 && static_cast<int>(resident.waiting.size()) == resident.live) {
+        release(resident.waiting);
+      }
       finished = nullptr;
     }
   }
@@ -232,6 +245,11 @@ void count_read() {
 }
 
 void block_barrier() { gather(running->block->waiting, running->block->live); }
+
+void launch_barrier() {
+  Resident& resident = *running->block->resident;
+  gather(resident.waiting, resident.live);
+}
 
 const std::uint64_t* warp_exchange(std::uint64_t word) {
   Fiber* const self = running;
