@@ -36,11 +36,16 @@ def runs_on_device(cost: object, backend: Backend) -> bool:
     shape = cost.shape  # type: ignore[attr-defined]
     if backend == "cpu" or (backend == "auto" and len(shape) == 2 and min(shape) < gpu.HOST_ROWS):
         return False
-    # Batches have nothing to gain from scans of their rows: all of a small matrix is read.
-    scans = len(shape) == 2 and importlib.util.find_spec("triton") is not None
-    if not gpu.is_usable() and not scans:
+    if not can_solve(len(shape)):
         raise ValueError(gpu.why_unusable())
     return True
+
+
+def can_solve(ndim: int) -> bool:
+    """Whether matrices (`ndim` 2) or batches (3) on a device can be solved there."""
+    # Batches have nothing to gain from scans of their rows: all of a small matrix is read.
+    scans = ndim == 2 and importlib.util.find_spec("triton") is not None
+    return gpu.is_usable() or scans
 
 
 def solve(

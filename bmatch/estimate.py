@@ -213,21 +213,16 @@ def estimate_gauge(
 
 
 def match_streams(streams: StreamCorrelation, group: Group) -> GaugeMatch:
-    """Match the correlation of two streams; the gauge notes where it comes from.
-
-    The solver runs on the host: of streams on another device the D x D correlation alone goes
-    there, and the gauge comes back.
-    """
-    result = match(streams.correlation.cpu(), group)
-    gauge = result.gauge.to(streams.correlation.device)
-    gauge.metadata.update(
+    """Match the correlation of two streams; the gauge notes where it comes from."""
+    result = match(streams.correlation, group)
+    result.gauge.metadata.update(
         matched_group=group,
         tokens=str(streams.tokens),
         sites=",".join(map(str, streams.sites)),
         score=f"{result.score:.6f}",
         bmatch_version=__version__,
     )
-    return replace(result, gauge=gauge)
+    return result
 
 
 def resolve_group(model_or_config: Any, group: Group | Literal["auto"]) -> Group:

@@ -2,12 +2,13 @@
 
 Matrices are torch tensors, or anything that hands itself over by DLPack, as CuPy's arrays do. They
 are read where they lie, on the current stream of their device; workspace and answers come from
-torch's allocator. A solve waits for the device once, for its report.
+torch's allocator. A solve waits for the device once, for its report; Ctrl-C ends the wait.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -213,6 +214,7 @@ def solve(
         reports.zero_()
     if _capturing():
         return DeviceAnswer(col_of_row, u, v, None)
+    _wait(reports)
     told = reports.cpu().numpy().view(REPORT)[:, 0]
     if (told["outcome"] == _BROKEN).any():
         raise RuntimeError(
@@ -239,6 +241,20 @@ def _place(tensor: torch.Tensor) -> tuple[int, int]:
     import torch
 
     return tensor.device.index, torch.cuda.current_stream(tensor.device).cuda_stream
+
+
+def _wait(tensor: torch.Tensor) -> None:
+    """Wait until what is on a tensor's stream is done.
+
+    torch's own wait hears no signal. After Ctrl-C the device goes on, and the allocator gives its
+    memory only to what follows on the same stream.
+    """
+    import torch
+
+    done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    done.record(torch.cuda.current_stream(tensor.device))
+    while not done.query():  # type: ignore[no-untyped-call]
+        time.sleep(0)
 
 
 def _capturing() -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bmatch import device_solver, gpu
 from bmatch.arrays import is_tensor
 from bmatch.assignment import Assignment, as_matrix, rematch_losses, solve
 from bmatch.gauge import Group, SignedPermutation, require_group
@@ -44,7 +45,7 @@ class GaugeMatch:
     group : str
         The group that was searched.
     assignment : Assignment
-        The solver's answer, with duals and gap.
+        The solver's answer, with duals and gap; NumPy arrays always.
     """
 
     gauge: SignedPermutation
@@ -74,7 +75,8 @@ def match(correlation: npt.ArrayLike, group: Group = "signed_permutation") -> Ga
     Returns
     -------
     GaugeMatch
-        Its gauge holds tensors on the device of `correlation`, if that is a tensor.
+        Its gauge holds tensors on the device of `correlation`, if that is a tensor. A matrix on a
+        CUDA device is solved there; its margins are searched in a copy on the host.
 
     Raises
     ------
@@ -87,7 +89,8 @@ def match(correlation: npt.ArrayLike, group: Group = "signed_permutation") -> Ga
     Transformers", arXiv 2606.31963.
     """
     require_group(group)
-    matrix = as_matrix(correlation)  # [target, source]
+    on_host = correlation.cpu() if is_tensor(correlation) else gpu.on_host(correlation)  # type: ignore[union-attr]
+    matrix = as_matrix(on_host)  # [target, source]
     if matrix.shape[0] != matrix.shape[1]:
         raise ValueError(
             f"a gauge needs a square correlation matrix, got shape {matrix.shape}: the two streams "
@@ -102,15 +105,16 @@ def match(correlation: npt.ArrayLike, group: Group = "signed_permutation") -> Ga
         )
 
     how = _directions(matrix, group)
-    assignment = solve(correlation, **how)
-    perm = np.asarray(assignment.col_of_row)
+    there = gpu.is_on_device(correlation) and device_solver.can_solve(2)
+    assignment = _as_arrays(solve(correlation if there else matrix, **how))
+    perm = assignment.col_of_row
     d = len(perm)
     matched = matrix[np.arange(d), perm].astype(np.float64)
     if group == "signed_permutation":
-        sign = np.asarray(assignment.sign)
+        sign = assignment.sign
     else:
         sign = np.full(d, 1 if how["maximize"] else -1, np.int8)
-    loss, exact = rematch_losses(correlation, assignment, **how)
+    loss, exact = rematch_losses(matrix, assignment, **how)
 
     gauge = SignedPermutation(perm, sign)
     on_device = correlation.device if is_tensor(correlation) else None  # type: ignore[union-attr]
@@ -129,6 +133,16 @@ def match(correlation: npt.ArrayLike, group: Group = "signed_permutation") -> Ga
         group=group,
         assignment=assignment,
     )
+
+
+def _as_arrays(assignment: Assignment) -> Assignment:
+    """The same, as NumPy arrays."""
+    on_host: dict[str, Any] = {
+        name: np.asarray(gpu.on_host(value))
+        for name, value in vars(assignment).items()
+        if hasattr(value, "shape")
+    }
+    return replace(assignment, **on_host)
 
 
 def _directions(matrix: npt.NDArray[Any], group: Group) -> dict[str, Any]:

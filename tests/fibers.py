@@ -103,6 +103,7 @@ def play_device(monkeypatch, fibers):
     """Takes every tensor on the host for one on a device that the fibers are."""
     monkeypatch.setattr(gpu, "_core", fibers)
     monkeypatch.setattr(gpu, "_place", lambda tensor: (0, 0))
+    monkeypatch.setattr(gpu, "_wait", lambda tensor: None)
     monkeypatch.setattr(gpu, "is_on_device", lambda value: isinstance(value, torch.Tensor))
     monkeypatch.setattr(gpu, "is_usable", lambda: True)
     monkeypatch.setattr(gpu, "on_host", np.asarray)

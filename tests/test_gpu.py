@@ -187,6 +187,21 @@ def test_where_prices_dwarf_the_answer_the_host_finds_it():
     assert batch.tolist() == 2 * [[0, 3, 2, 4, 1]]
 
 
+@pytest.mark.parametrize("group", ["signed_permutation", "permutation_global_sign"])
+def test_match(group):
+    """A matrix on a device is solved there, with the answer of the host."""
+    n = gpu.HOST_ROWS
+    truth = bmatch.SignedPermutation.random(n, group, seed=1)
+    x = torch.randn(500, n, generator=torch.Generator().manual_seed(1))
+    c = torch.corrcoef(torch.cat([truth.to("cpu").apply(x), x], 1).T)[:n, n:]
+    here = bmatch.match(c, group)
+    assert here.gauge.to(None) == truth
+    assert here.assignment.stats["bidding_rounds"] == 0
+    there = bmatch.match(c.numpy(), group)
+    assert isinstance(here.assignment.col_dual, np.ndarray)
+    assert np.allclose(here.margin, there.margin, atol=1e-12)
+
+
 def test_empty():
     for shape in ((0, 0), (0, 4), (4, 0)):
         rows, cols = bmatch.linear_sum_assignment(torch.zeros(shape))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
+import time
 import warnings
 
 import numpy as np
@@ -143,6 +145,28 @@ def test_the_host_waits_once():
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert len([w for w in waits if "synchroniz" in str(w.message)]) == 1
+
+
+def test_ctrl_c_ends_the_wait():
+    cost = torch.rand(300, 300, device="cuda")
+    bmatch.linear_sum_assignment(cost)
+    torch.cuda._sleep(20_000_000_000)  # some ten seconds of clock cycles before the solve
+    started = time.monotonic()
+    threading.Timer(0.3, _thread.interrupt_main).start()
+    with pytest.raises(KeyboardInterrupt):
+        bmatch.linear_sum_assignment(cost)
+    assert time.monotonic() - started < 2
+    torch.cuda.synchronize()
+    agrees(cost, *bmatch.linear_sum_assignment(cost))
+
+
+def test_match():
+    truth = bmatch.SignedPermutation.random(256, seed=1)
+    x = torch.randn(2000, 256, generator=torch.Generator("cuda").manual_seed(5), device="cuda")
+    c = torch.corrcoef(torch.cat([truth.to("cuda").apply(x), x], 1).T)[:256, 256:]
+    found = bmatch.match(c)
+    assert found.gauge == truth.to("cuda")
+    assert np.all(found.margin > 0)
 
 
 def test_in_a_cuda_graph():
