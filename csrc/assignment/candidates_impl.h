@@ -1,7 +1,7 @@
 // Candidate lists.  Included by row_kernels_impl.h.
 //
 // Sweep 1 writes down the minima of 4 entries that lie 16 columns apart, 16 such cells for a block
-// of 64 columns, in four rows side by side (minima_impl.h says why).  Four by four the cells give
+// of 64 columns, in rows side by side (minima_impl.h says why).  Four by four the cells give
 // minima in 64 lanes; tau is a value with at least 16 of them at or below it, hardly more.
 // Sweep 2 looks into the blocks that have a cell at or below tau and collects what is at or below
 // it, about 18 columns.  If more than the capacity come, the 16 cheapest are kept.
@@ -157,11 +157,13 @@ inline double shrink(double* value, Index* col, int& size) {
   return value[kKept - 1];
 }
 
-template <bool check, int kRows, typename StandIn>
-inline void fill_cells(const StandIn* s, Index cols, Index whole, float* cells, NanFlag& nan) {
+template <bool check, int kRows, typename T, typename StandIn>
+inline void fill_cells(const StandIn* s, Index cols, Index whole, const Ahead<T>& ahead, float* cells,
+                       NanFlag& nan) {
   const Index count = cells_of(cols);
   Index j = 0;
   for (; j + kCellBlock <= cols; j += kCellBlock) {
+    ahead.template fetch<kCellBlock * sizeof(T)>(j);
     for (int r = 0; r < kRows; ++r) {
       cell_at<check>(s[r], j, nan).store(cells + r * count + j / 4);
     }
@@ -272,8 +274,9 @@ inline bool collect(const StandIn& s, const Row<T>& row, const float* cells, dou
         visits += bits_le(Floats::load(cells + at), t) != 0;
       }
       for (int w = 0; w < visits; ++w) {
+        // Beyond what the first sweep over the next row will have fetched.
         for (int line = 0; line < 4; ++line) {
-          __builtin_prefetch(reinterpret_cast<const char*>(ahead) + 64 * line);
+          __builtin_prefetch(reinterpret_cast<const char*>(ahead) + kFetchedAhead + 64 * line);
         }
         ahead += 256 / sizeof(T);
         look_into(visit[w]);
@@ -305,6 +308,7 @@ void candidates_of(const RowGroup<T>& group, Index cols, CostBits<T> bits, Price
                    float* cells, CandidateRow* out) {
   Row<T> row[kRows];
   for (int r = 0; r < kRows; ++r) row[r] = Row<T>(group.row[r], cols, bits);
+  const Ahead<T> ahead(group.row[0], cols, group.ahead[0]);
   const Index whole = row[0].whole(), count = cells_of(cols);
   // Rows start at different columns: those that tie everywhere then list different ones.
   const Index blocks = std::max(cols / kCellBlock, Index{1});
@@ -314,7 +318,7 @@ void candidates_of(const RowGroup<T>& group, Index cols, CostBits<T> bits, Price
     auto scan = [&](auto stand_in) {
       decltype(stand_in(row[0])) s[kRows];
       for (int r = 0; r < kRows; ++r) s[r] = stand_in(row[r]);
-      fill_cells<true, kRows>(s, cols, whole, cells, nan);
+      fill_cells<true, kRows>(s, cols, whole, ahead, cells, nan);
       const bool valid = !nan.any();
       for (int r = 0; r < kRows; ++r) {
         collect(s[r], row[r], cells + r * count, 0.0, true, start(r), group.ahead[r], out[r]);
@@ -333,7 +337,7 @@ void candidates_of(const RowGroup<T>& group, Index cols, CostBits<T> bits, Price
     if (prices.magnitude < 1e30) {
       RoundedStandIn s[kRows];
       for (int r = 0; r < kRows; ++r) s[r] = {&row[r], prices.rounded, prices.v};
-      fill_cells<false, kRows>(s, cols, whole, cells, nan);
+      fill_cells<false, kRows>(s, cols, whole, ahead, cells, nan);
       for (int r = 0; r < kRows; ++r) {
         done[r] = collect(s[r], row[r], cells + r * count, prices.magnitude, false, start(r),
                           group.ahead[r], out[r]);
@@ -343,7 +347,7 @@ void candidates_of(const RowGroup<T>& group, Index cols, CostBits<T> bits, Price
   for (int r = 0; r < kRows; ++r) {
     if (done[r]) continue;
     const LowerStandIn<T, true> s{&row[r], prices.v};
-    fill_cells<false, 1>(&s, cols, whole, cells, nan);
+    fill_cells<false, 1>(&s, cols, whole, ahead, cells, nan);
     collect(s, row[r], cells, 0.0, true, start(r), group.ahead[r], out[r]);
   }
 }
@@ -352,12 +356,14 @@ template <typename T>
 void candidates(const RowGroup<T>& group, Index cols, CostBits<T> bits, PriceView prices,
                 double* cells, CandidateRow* out) {
   float* const room = reinterpret_cast<float*>(cells);
-  if (group.count == kGroup) {
+  if (group.count == kGroup && kSideBySide == kGroup) {
     candidates_of<T, kGroup>(group, cols, bits, prices, room, out);
     return;
   }
   for (int r = 0; r < group.count; ++r) {
-    const RowGroup<T> one{1, {group.row[r]}, {group.index[r]}, {group.ahead[r]}};
+    const bool last = r + 1 == group.count;
+    const T* const next = kSideBySide == kGroup ? group.ahead[r] : last ? group.ahead[0] : group.row[r + 1];
+    const RowGroup<T> one{1, {group.row[r]}, {group.index[r]}, {next}};
     candidates_of<T, 1>(one, cols, bits, prices, room, out + r);
   }
 }

@@ -1,6 +1,7 @@
 // The two smallest costs of a row at price zero.  Included by row_kernels_impl.h.
 //
-// Four rows are swept side by side: as many streams keep the memory busy, where one does not.
+// Four rows are swept side by side, where as many streams keep the memory busy, or one that is
+// fetched ahead (simd_*.h).
 // Every kDeep vectors of a row their minimum, lane by lane, is written down; such a cell stands
 // for kDeep entries that lie kLanes columns apart.  The cells, 1/16 of the row, are then searched
 // for the smallest, and its entries for the column and the second smallest.
@@ -73,19 +74,20 @@ RowMinima minima_from(const Row<T>& row, const T* cells, Index count) {
 }
 
 template <typename T, int kRows>
-void minima_of(const RowGroup<T>& group, Index cols, CostBits<T> bits, T* cells, RowMinima* out) {
+void minima_of(const T* const* data, const T* next, Index cols, CostBits<T> bits, T* cells,
+               RowMinima* out) {
   using V = VectorOf<T>;
   constexpr int kL = V::kLanes, kBlock = Cells<T>::kBlock;
   const V inf = V::all(std::numeric_limits<T>::infinity());
   const Index count = Cells<T>::count(cols);
-  const T* data[kRows];
-  for (int r = 0; r < kRows; ++r) data[r] = group.row[r];
+  const Ahead<T> ahead(data[0], cols, next);
   NanFlag nan;
   Index j = 0, k = 0;
   for (; j + kBlock <= cols; j += kBlock, k += kL) {
     V cell[kRows];
     for (V& c : cell) c = inf;
     for (Index at = j; at < j + kBlock; at += 4 * kL) {
+      ahead.template fetch<4 * kL * sizeof(T)>(at);
       for (int r = 0; r < kRows; ++r) {
         V x[4];
         for (int q = 0; q < 4; ++q) x[q] = V::load(data[r] + at + q * kL, bits);
@@ -117,12 +119,12 @@ void minima_of(const RowGroup<T>& group, Index cols, CostBits<T> bits, T* cells,
 template <typename T>
 void minima(const RowGroup<T>& group, Index cols, CostBits<T> bits, double* cells, RowMinima* out) {
   T* const room = reinterpret_cast<T*>(cells);
-  if (group.count == kGroup) {
-    minima_of<T, kGroup>(group, cols, bits, room, out);
-    return;
+  int r = 0;
+  for (; r + kSideBySide <= group.count; r += kSideBySide) {
+    const T* const next = r + kSideBySide < group.count ? group.row[r + kSideBySide] : group.ahead[0];
+    minima_of<T, kSideBySide>(group.row + r, next, cols, bits, room, out + r);
   }
-  for (int r = 0; r < group.count; ++r) {
-    const RowGroup<T> one{1, {group.row[r]}, {group.index[r]}, {group.ahead[r]}};
-    minima_of<T, 1>(one, cols, bits, room, out + r);
+  for (; r < group.count; ++r) {
+    minima_of<T, 1>(group.row + r, group.ahead[0], cols, bits, room, out + r);
   }
 }

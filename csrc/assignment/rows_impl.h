@@ -36,10 +36,43 @@ class Row {
   T tail_[kPad];
 };
 
+// Fetches what will be read when a sweep has come kFetchedAhead bytes further: the rest of the row,
+// then `next`, the row that follows.  Addresses, as they may lie beyond the matrix.
+template <typename T>
+class Ahead {
+ public:
+  Ahead(const T* row, Index cols, const T* next)
+      : row_(reinterpret_cast<std::uintptr_t>(row) + kFetchedAhead),
+        next_(reinterpret_cast<std::uintptr_t>(next) + kFetchedAhead - cols * std::uintptr_t{sizeof(T)}),
+        rest_(cols - kFetchedAhead / static_cast<Index>(sizeof(T))) {}
+  // What lies so far ahead of the kBytes from entry j on.
+  template <int kBytes>
+  void fetch(Index j) const {
+    if constexpr (kFetchedAhead > 0) {
+      const std::uintptr_t from = (j < rest_ ? row_ : next_) + j * std::uintptr_t{sizeof(T)};
+      for (int b = 0; b < kBytes; b += 64) __builtin_prefetch(reinterpret_cast<const void*>(from + b));
+    }
+  }
+
+ private:
+  std::uintptr_t row_, next_;
+  Index rest_;  // columns before the one from which on `next` is fetched
+};
+
 // Calls f(j, block) for j = 0, V::kLanes, ... over the row and its padding.
 template <typename V, typename T, typename F>
 inline void for_blocks(const Row<T>& row, F f) {
   Index j = 0;
   for (; j < row.whole(); j += V::kLanes) f(j, row.template direct<V>(j));
+  for (; j < row.cols(); j += V::kLanes) f(j, row.template copied<V>(j));
+}
+// The same, with `ahead` fetched.
+template <typename V, typename T, typename F>
+inline void for_blocks(const Row<T>& row, const Ahead<T>& ahead, F f) {
+  Index j = 0;
+  for (; j < row.whole(); j += kPad) {
+    ahead.template fetch<kPad * sizeof(T)>(j);
+    for (Index k = j; k < j + kPad; k += V::kLanes) f(k, row.template direct<V>(k));
+  }
   for (; j < row.cols(); j += V::kLanes) f(j, row.template copied<V>(j));
 }

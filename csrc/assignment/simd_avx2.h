@@ -2,6 +2,9 @@
 // that turns it on.
 #pragma once
 
+// How a pass over rows keeps the memory busy: that many side by side, nothing fetched (Zen 3).
+constexpr int kSideBySide = kGroup, kFetchedAhead = 0;
+
 struct Mask8 {
   __m256d a, b;
   static Mask8 of(std::uint8_t bits) {
@@ -19,6 +22,9 @@ struct Mask8 {
 
 inline Mask8 operator&(Mask8 l, Mask8 r) {
   return {_mm256_and_pd(l.a, r.a), _mm256_and_pd(l.b, r.b)};
+}
+inline Mask8 operator|(Mask8 l, Mask8 r) {
+  return {_mm256_or_pd(l.a, r.a), _mm256_or_pd(l.b, r.b)};
 }
 
 struct Doubles {

@@ -1,6 +1,9 @@
 // Vectors of 16 floats and 8 doubles in AVX-512.  Included inside the file that turns it on.
 #pragma once
 
+// How a pass over rows keeps the memory busy: one row, fetched so many bytes ahead (Zen 5).
+constexpr int kSideBySide = 1, kFetchedAhead = 8192;
+
 struct Mask8 {
   __mmask8 m;
   static Mask8 of(std::uint8_t bits) { return {bits}; }
@@ -10,6 +13,7 @@ struct Mask8 {
 };
 
 inline Mask8 operator&(Mask8 a, Mask8 b) { return {static_cast<__mmask8>(a.m & b.m)}; }
+inline Mask8 operator|(Mask8 a, Mask8 b) { return {static_cast<__mmask8>(a.m | b.m)}; }
 
 struct Doubles {
   static constexpr int kLanes = 8;

@@ -2,6 +2,9 @@
 // what SSE2 and Neon hold in one register.
 #pragma once
 
+// How a pass over rows keeps the memory busy: that many side by side, nothing fetched (Zen 3).
+constexpr int kSideBySide = kGroup, kFetchedAhead = 0;
+
 using Float4 = float __attribute__((vector_size(16)));
 using Int4 = std::int32_t __attribute__((vector_size(16)));
 using Double2 = double __attribute__((vector_size(16)));
@@ -42,6 +45,10 @@ struct Mask8 {
 
 inline Mask8 operator&(Mask8 a, Mask8 b) {
   for (int k = 0; k < 4; ++k) a.m[k] &= b.m[k];
+  return a;
+}
+inline Mask8 operator|(Mask8 a, Mask8 b) {
+  for (int k = 0; k < 4; ++k) a.m[k] |= b.m[k];
   return a;
 }
 

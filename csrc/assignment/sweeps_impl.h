@@ -1,4 +1,7 @@
 // Sweeps over whole rows in float64, against prices.  Included by row_kernels_impl.h.
+//
+// Rows that are claimed, lowered or examined follow one another, as a rule, and the next is fetched
+// ahead; where bids and paths go next is not known.
 #pragma once
 
 template <typename T>
@@ -40,18 +43,30 @@ template <typename T>
 Claim claim(const T* costs, Index cols, CostBits<T> bits, const double* v,
             const std::uint8_t* free) {
   const Row<T> row(costs, cols, bits);
-  Doubles best[2] = {Doubles::all(kInf), Doubles::all(kInf)};
+  const Ahead<T> ahead(costs, cols, costs + cols);
+  constexpr int kBest = 4;  // chains of minima that do not wait for one another
+  Doubles best[kBest];
+  for (Doubles& x : best) x = Doubles::all(kInf);
   NanFlag nan;
-  for_blocks<Doubles>(row, [&](Index j, Doubles c) {
+  Index j = 0;
+  for (; j + 8 * kBest <= row.whole(); j += 8 * kBest) {
+    ahead.template fetch<8 * kBest * sizeof(T)>(j);
+    Doubles c[kBest];
+    for (int q = 0; q < kBest; ++q) c[q] = row.template direct<Doubles>(j + 8 * q);
+    for (int q = 0; q < kBest; q += 2) nan.see(c[q], c[q + 1]);
+    for (int q = 0; q < kBest; ++q) best[q] = min(c[q] - Doubles::load(v + j + 8 * q), best[q]);
+  }
+  for (; j < cols; j += 8) {
+    const Doubles c = row.template block<Doubles>(j);
     nan.see(c, c);
-    best[j / 8 % 2] = min(c - Doubles::load(v + j), best[j / 8 % 2]);
-  });
+    best[0] = min(c - Doubles::load(v + j), best[0]);
+  }
   Claim out;
-  out.best = least(min(best[0], best[1]));
+  out.best = least(min(min(best[0], best[1]), min(best[2], best[3])));
   out.valid = !nan.any() && out.best > -kInf;
   if (out.best == kInf || !out.valid) return out;
   const Doubles wanted = Doubles::all(out.best);
-  for (Index j = 0; j < cols; j += 8) {
+  for (j = 0; j < cols; j += 8) {
     if (free[j / 8] == 0) continue;
     const Doubles c = j < row.whole() ? row.template direct<Doubles>(j)
                                       : row.template copied<Doubles>(j);
@@ -66,51 +81,85 @@ Claim claim(const T* costs, Index cols, CostBits<T> bits, const double* v,
 template <typename T>
 void relax(const T* costs, Index cols, CostBits<T> bits, Index i, double base, PathState& state) {
   const Row<T> row(costs, cols, bits);
-  const Doubles from = Doubles::all(base), eight = Doubles::all(8.0);
-  Doubles limit = Doubles::all(state.free_distance);
-  Doubles open = Doubles::all(kInf), open_col = open, at = Doubles::iota();
+  const Doubles from = Doubles::all(base), inf = Doubles::all(kInf);
   double* const distance = state.distance;
   const double* const price = state.price;
   Index* const predecessor = state.predecessor;
   const std::uint8_t* const free = state.free;
   double nearest = state.free_distance;
   Index nearest_col = state.free_col;
-  for_blocks<Doubles>(row, [&](Index j, Doubles c) {
-    const Doubles through = from + (c - Doubles::load(price + j));
-    Doubles d = Doubles::load(distance + j);
+  Doubles limit = Doubles::all(nearest);
+
+  // Lowers the distances of 8 columns; returns the new ones.
+  auto lowered = [&](Index j, Doubles through, Doubles d) {
     Mask8 keep = through < min(d, limit);
-    if (const unsigned shorter = keep.bits(); shorter != 0) {  // rare after the first few rows
-      if (unsigned hits = shorter & free[j / 8]; hits != 0) {
-        double lanes[8];
-        through.store(lanes);
-        for (; hits != 0; hits &= hits - 1) {
-          const int k = __builtin_ctz(hits);
-          if (lanes[k] < nearest) {
-            nearest = lanes[k];
-            nearest_col = j + k;
-            predecessor[j + k] = i;
-          }
+    const unsigned shorter = keep.bits();
+    if (shorter == 0) return d;
+    if (unsigned hits = shorter & free[j / 8]; hits != 0) {
+      double lanes[8];
+      through.store(lanes);
+      for (; hits != 0; hits &= hits - 1) {
+        const int k = __builtin_ctz(hits);
+        if (lanes[k] < nearest) {
+          nearest = lanes[k];
+          nearest_col = j + k;
+          predecessor[j + k] = i;
         }
-        limit = Doubles::all(nearest);
       }
-      keep = keep.without(Mask8::of(free[j / 8]));
-      d = select(keep, through, d);
-      d.store(distance + j);
-      store_where(predecessor + j, keep, i);
+      limit = Doubles::all(nearest);
     }
-    open_col = select(d < open, at, open_col);
-    open = min(d, open);
-    at = at + eight;
-  });
+    keep = keep.without(Mask8::of(free[j / 8]));
+    d = select(keep, through, d);
+    d.store(distance + j);
+    store_where(predecessor + j, keep, i);
+    return d;
+  };
+
+  // Four blocks of 8 at once: that any comes nearer is rare after the first few rows, and which of
+  // them holds the least distance of a lane is asked at the end.
+  constexpr int kBlocks = 4;
+  const Doubles step = Doubles::all(8.0 * kBlocks);
+  Doubles open = inf, open_at = inf, at = Doubles::all(0.0);
+  auto note = [&](Doubles least) {
+    open_at = select(least < open, at, open_at);
+    open = min(least, open);
+    at = at + step;
+  };
+  Index j = 0;
+  for (; j + 8 * kBlocks <= row.whole(); j += 8 * kBlocks) {
+    Doubles through[kBlocks], d[kBlocks];
+    Mask8 shorter[kBlocks];
+    for (int q = 0; q < kBlocks; ++q) {
+      const Index k = j + 8 * q;
+      through[q] = from + (row.template direct<Doubles>(k) - Doubles::load(price + k));
+      d[q] = Doubles::load(distance + k);
+      shorter[q] = through[q] < min(d[q], limit);
+    }
+    if (((shorter[0] | shorter[1]) | (shorter[2] | shorter[3])).any()) {
+      for (int q = 0; q < kBlocks; ++q) {
+        if (shorter[q].any()) d[q] = lowered(j + 8 * q, through[q], d[q]);
+      }
+    }
+    note(min(min(d[0], d[1]), min(d[2], d[3])));
+  }
+  Doubles least_left = inf;
+  for (Index k = j; k < cols; k += 8) {
+    const Doubles through = from + (row.template block<Doubles>(k) - Doubles::load(price + k));
+    least_left = min(lowered(k, through, Doubles::load(distance + k)), least_left);
+  }
+  note(least_left);
+
   state.free_distance = nearest;
   state.free_col = nearest_col;
   state.open_distance = least(open);
   state.open_col = kNone;
   if (state.open_distance < kInf) {
     double lanes[8];
-    open_col.store(lanes);
-    const unsigned holds = (open == Doubles::all(state.open_distance)).bits();
-    state.open_col = static_cast<Index>(lanes[__builtin_ctz(holds)]);
+    open_at.store(lanes);
+    const int lane = __builtin_ctz((open == Doubles::all(state.open_distance)).bits());
+    Index col = static_cast<Index>(lanes[lane]) + lane;
+    while (distance[col] != state.open_distance) col += 8;
+    state.open_col = col;
   }
 }
 
@@ -118,7 +167,7 @@ template <typename T>
 void lower(const T* costs, Index cols, CostBits<T> bits, double u, double* least_j) {
   const Row<T> row(costs, cols, bits);
   const Doubles dual = Doubles::all(u);
-  for_blocks<Doubles>(row, [&](Index j, Doubles c) {
+  for_blocks<Doubles>(row, Ahead<T>(costs, cols, costs + cols), [&](Index j, Doubles c) {
     min(c - dual, Doubles::load(least_j + j)).store(least_j + j);
   });
 }
@@ -130,7 +179,7 @@ bool on_grid(const T* costs, Index cols, CostBits<T> bits, double grid) {
   // to one, and what lies beyond is one.
   const Doubles far = Doubles::all(0x1p52 * grid), minus_far = Doubles::all(-0x1p52 * grid);
   Mask8 all = far == far;
-  for_blocks<Doubles>(row, [&](Index, Doubles c) {
+  for_blocks<Doubles>(row, Ahead<T>(costs, cols, costs + cols), [&](Index, Doubles c) {
     const Doubles x = max(min(c, far), minus_far);
     all = all & ((x + far) - far == x) & ((x + minus_far) - minus_far == x);
   });
