@@ -17,8 +17,10 @@ export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 STRESS_SECONDS ?= 1800
 ARM_CXX ?= aarch64-linux-gnu-g++
 ARM_RUN ?= qemu-aarch64
-ARM_OBJECTS = $(patsubst %.cpp,build/arm/%.o,$(wildcard csrc/assignment/*.cpp))
-ARM_CHECKS = build/arm/kernels_check build/arm/solver_check
+ARM_SOURCES = $(filter-out csrc/module.cpp,$(wildcard csrc/*.cpp csrc/assignment/*.cpp \
+    csrc/correlation/*.cpp))
+ARM_OBJECTS = $(ARM_SOURCES:%.cpp=build/arm/%.o)
+ARM_CHECKS = build/arm/kernels_check build/arm/solver_check build/arm/correlation_check
 SOURCES = setup.py pyproject.toml constraints.txt $(shell find csrc -type f)
 
 .PHONY: demo test lint stress arm gpu triton36 clean

@@ -17,8 +17,9 @@ from pybind11.setup_helpers import ParallelCompile, Pybind11Extension
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-SOURCES = ["csrc/module.cpp"]
-SOURCES += sorted(glob("csrc/assignment/*.cpp") + glob("csrc/correlation/*.cpp"))
+SOURCES = sorted(
+    glob("csrc/*.cpp") + glob("csrc/assignment/*.cpp") + glob("csrc/correlation/*.cpp")
+)
 KERNELS = sorted(glob("csrc/cuda/*.cu"))
 HEADERS = sorted(glob("csrc/**/*.h", recursive=True))
 # Binaries for A100 and H100/H200, and code from which drivers compile for what comes after.

@@ -1,9 +1,10 @@
 """Correlation matrices of two streams: activations in, C out.
 
-"matmul" is the ceiling: the product of the whole streams alone, without moments. Work is
-2 T D^2 operations for every provider, however many it does. On the CPU there is one thread and
-processor time is measured, which other programs on the machine disturb least; providers take
-turns. Results go to results/correlation-<device>.csv, which is replaced.
+"matmul" is the ceiling: the product of the whole streams alone, without moments; "product" is that
+of bmatch. Work is 2 T D^2 operations for every provider, however many it does. Providers take
+turns. On the CPU there is one thread first and processor time is measured, which other programs on
+the machine disturb least; then two, by the wall. Results go to results/correlation-<device>.csv,
+which is replaced.
 
 Last come a batch of a model's 31 sites, as `estimate_gauge` reads it: updated in one go, and site
 by site; "matmul" is the batched product.
@@ -24,6 +25,7 @@ import torch
 
 import bmatch
 from benchmarks.provenance import commit, processor
+from bmatch import streams
 from bmatch.moments import SiteMoments
 
 CPU_SHAPES = ((512, 32_768), (1024, 16_384), (2048, 8192))
@@ -89,6 +91,16 @@ def matmul(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return y.T @ x
 
 
+def product_alone(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """The product of bmatch on the CPU, chunk by chunk, with neither moments nor folding."""
+    threads = streams.threads_for(y.device, y.numel() * x.shape[1])
+    products = torch.zeros(y.shape[1], x.shape[1])
+    for start in range(0, len(y), streams.CHUNK_TOKENS):
+        chunk = slice(start, start + streams.CHUNK_TOKENS)
+        products += streams.multiply(y[chunk], x[chunk], threads)
+    return products
+
+
 PROVIDERS = {
     "matmul": matmul,
     "bmatch highest": ours("highest"),
@@ -101,11 +113,12 @@ PROVIDERS = {
 
 
 def seconds(run: Callable[[], Any], device: torch.device) -> float:
-    """Time of one run: the processor's on the CPU, the wall's, device and all, on a GPU."""
+    """Time of one run: the processor's of a single thread, otherwise the wall's, device and all."""
     if device.type == "cpu":
-        start = time.process_time()
+        clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+        start = clock()
         run()
-        return time.process_time() - start
+        return clock() - start
     torch.cuda.synchronize(device)
     start = time.perf_counter()
     run()
@@ -132,7 +145,8 @@ def measure(
     times: dict[str, list[float]] = {}
     memory: dict[str, int | str] = {}
     errors: dict[str, float | str] = {}
-    for name, provider in PROVIDERS.items():  # warm up, and what need not be timed
+    providers = PROVIDERS if device.type == "cuda" else PROVIDERS | {"product": product_alone}
+    for name, provider in providers.items():  # warm up, and what need not be timed
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
@@ -145,15 +159,16 @@ def measure(
             torch.cuda.max_memory_allocated(device) - before if device.type == "cuda" else ""
         )
         found = c.flip(1)[sample, sample].double()
-        errors[name] = "" if name == "matmul" else float((found - expected).abs().max())
+        products_only = name in ("matmul", "product")
+        errors[name] = "" if products_only else float((found - expected).abs().max())
         times[name] = []
         del c, found
     for _ in range(repeats):
         for name, taken in times.items():
-            taken.append(seconds(lambda name=name: PROVIDERS[name](y, x), device))
+            taken.append(seconds(lambda name=name: providers[name](y, x), device))
 
     rows = []
-    for name in PROVIDERS:
+    for name in providers:
         row: dict[str, Any] = {"provider": name, "dtype": str(dtype).removeprefix("torch.")}
         row |= {"dim": dim, "tokens": tokens, "peak_bytes": memory[name]}
         if name in times:
@@ -224,7 +239,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
         version = "none"
     return {
         "device": device_name(device),
-        "clock": "wall" if device.type == "cuda" else "processor",
+        "clock": "processor" if device.type == "cpu" and torch.get_num_threads() == 1 else "wall",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "triton": version,
@@ -241,32 +256,32 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--dims", type=int, nargs="+", help="only these widths")
     options = parser.parse_args(argv)
     device = torch.device(options.device)
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-
-    shared = provenance(device)
     shapes = CUDA_SHAPES if device.type == "cuda" else CPU_SHAPES
     rows = []
 
     def show(measured: list[dict[str, Any]]) -> None:
+        shared = provenance(device)
         for row in measured:
             rows.append(shared | row)
             print(
-                f"{row['provider']:22} {row['dtype']:9} D {row['dim']:6} T {row['tokens']:8}"
+                f"{'' if device.type == 'cuda' else shared['threads']} {row['provider']:22}"
+                f" {row['dtype']:9} D {row['dim']:6} T {row['tokens']:8}"
                 f" {row.get('p50_s', row['peak_bytes']):>12} s"
                 f" {row.get('tflops', ''):>8} TFLOP/s {row.get('share_of_matmul', ''):>6} of"
                 f" matmul, error {row.get('largest_error', '')}",
                 flush=True,
             )
 
-    for dtype in (torch.bfloat16, torch.float32):
-        for dim, tokens in shapes:
-            if not options.dims or dim in options.dims:
-                show(measure(device, dtype, dim, tokens, options.repeats))
-    show(measure_sites(device, options.repeats))
+    for threads in (1, 2) if device.type == "cpu" else (torch.get_num_threads(),):
+        torch.set_num_threads(threads)
+        for dtype in (torch.bfloat16, torch.float32):
+            for dim, tokens in shapes:
+                if not options.dims or dim in options.dims:
+                    show(measure(device, dtype, dim, tokens, options.repeats))
+        show(measure_sites(device, options.repeats))
     if device.type != "cuda":
         print("GPU: not measured yet (run `make gpu` on a machine with one)")
-    out = Path(__file__).parent / "results" / f"correlation-{shared['device']}.csv"
+    out = Path(__file__).parent / "results" / f"correlation-{device_name(device)}.csv"
     out.parent.mkdir(exist_ok=True)
     with out.open("w", newline="") as file:
         writer = csv.DictWriter(file, FIELDS, restval="")

@@ -111,11 +111,38 @@ def cuda_solve(
     device: int,
     stream: int,
 ) -> None: ...
+
+class Threads:
+    def __init__(self, threads: int) -> None: ...
+
 def column_sums_float32(
-    values: int, rows: int, cols: int, row_stride: int, shift: int, sum: int, square: int
+    values: int,
+    rows: int,
+    cols: int,
+    row_stride: int,
+    shift: int,
+    sum: int,
+    square: int,
+    threads: Threads,
 ) -> None: ...
-def column_sums_float64(
-    values: int, rows: int, cols: int, row_stride: int, shift: int, sum: int, square: int
+def packed_bytes(tokens: int, d1: int, d2: int) -> int: ...
+def multiplies_float32() -> bool: ...
+def multiply_float32(
+    left: int,
+    right: int,
+    tokens: int,
+    d1: int,
+    d2: int,
+    left_stride: int,
+    right_stride: int,
+    products: int,
+    threads: Threads,
 ) -> None: ...
-def fold_float32(comoment: int, products: int, d1: int, d2: int, left: int, right: int) -> None: ...
-def fold_float64(comoment: int, products: int, d1: int, d2: int, left: int, right: int) -> None: ...
+def fold_float32(
+    comoment: int, products: int, d1: int, d2: int, left: int, right: int, threads: Threads
+) -> None: ...
+
+column_sums_float64 = column_sums_bfloat16 = column_sums_float32
+multiplies_bfloat16 = multiplies_float32
+multiply_bfloat16 = multiply_float32
+fold_float64 = fold_float32

@@ -16,27 +16,19 @@ recommendations", The American Statistician 37 (1983).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from types import ModuleType
 
+import numpy as np
 import torch
 
-from bmatch import _core
+from bmatch import _core, streams
 from bmatch.kernels import reference
+from bmatch.streams import Stream, Workspace, add_outer
 
 PRECISIONS = ("highest", "high", "medium")
-
-CHUNK_TOKENS = 8192
-"""Tokens whose float32 products are added up before they are folded into the statistics."""
-
-PRODUCT_TOKENS = 4096
-"""Tokens per float32 product. With a stream of few channels BLAS may add them one by one, and errs
-by 4e-7 in a correlation here and by 1e-6 at 8,192; wide streams err by 1e-7 at both."""
-
-_FLOAT32_RANGE = (1e-12, 1e12)  # where squares and their sums stay in float32's normal range
 
 # Tokens from which the shift of a batch is estimated. On a GPU medians are cheap, and a channel
 # that is shifted by chance, one in 10^6 from 32 tokens, makes six products of one in 16 bits.
@@ -214,54 +206,51 @@ class SiteMoments:
         kept = pending.kept
         if pending.sums is None:
             count = pending.target.shape[1] if kept is None else int(kept.sum())
-            by_torch, by_kernels = list(sites), []
+            by_chunks, by_kernels = list(sites), []
         else:
             largest, shifted, count = pending.sums.read()
-            # What the kernels cannot sum torch names, or adds in float64.
-            by_torch = [s for s in sites if not largest[s] <= _KERNEL_PEAK**2]
-            by_kernels = [slice(s, s + 1) for s in sites if s not in by_torch]
-            if not by_torch and len(set(shifted)) == 1:
+            # What the kernels cannot sum is named by the chunks, or added in float64.
+            by_chunks = [s for s in sites if not largest[s] <= _KERNEL_PEAK**2]
+            by_kernels = [slice(s, s + 1) for s in sites if s not in by_chunks]
+            if not by_chunks and len(set(shifted)) == 1:
                 by_kernels = [slice(0, len(self.sites))]
-        if count and by_torch:  # all is checked before anything is added
+        if count and by_chunks:  # all is checked before anything is added
             rows = None if kept is None else kept.nonzero()[:, 0]
+            work = count * self.target_dim * self.source_dim * len(by_chunks)
+            threads = streams.threads_for(self.device, work)
             given = (
-                ("target", pending.target, pending.target_shift, _Workspace()),
-                ("source", pending.source, pending.source_shift, _Workspace()),
+                ("target", pending.target, pending.target_shift, Workspace()),
+                ("source", pending.source, pending.source_shift, Workspace()),
             )
-            streams = [
+            pairs = [
                 [
-                    self._finite(name, s, _Stream(values[s], rows, shift[s], workspace))
+                    self._finite(name, s, Stream(values[s], rows, shift[s], workspace, threads))
                     for name, values, shift, workspace in given
                 ]
-                for s in by_torch
+                for s in by_chunks
             ]
-            with _full_precision(self.device):
-                for s, pair in zip(by_torch, streams, strict=True):
-                    self._add_by_torch(s, *pair)
+            for s, (target, source) in zip(by_chunks, pairs, strict=True):
+                self._add_by_chunks(s, target, source, threads)
         if count and pending.sums is not None:
             for group in by_kernels:
                 self._add_by_kernels(group, pending, pending.sums, shifted[group.start], count)
         self.count += count
         self.batches += 1
 
-    def _add_by_torch(self, s: int, target: _Stream, source: _Stream) -> None:
+    def _add_by_chunks(
+        self, s: int, target: Stream, source: Stream, threads: _core.Threads | None
+    ) -> None:
         """Fold in one site's tokens chunk by chunk, float64 where float32 does not reach."""
         site = slice(s, s + 1)
         seen = self.count
-        rounded = self.precision == "medium" and _has_fast_bfloat16(self.device)
+        rounded = self.precision == "medium" and streams.multiplies_bfloat16(self.device)
         for chunk in range(target.chunks):
             y, x = target.centred(chunk, rounded), source.centred(chunk, rounded)
             n = len(y.values)
-            operands = y.values, x.values
-            if torch.float64 in (y.values.dtype, x.values.dtype):
-                operands = y.values.double(), x.values.double()
-            products = operands[0][:PRODUCT_TOKENS].T @ operands[1][:PRODUCT_TOKENS]  # [D1, D2]
-            for start in range(PRODUCT_TOKENS, n, PRODUCT_TOKENS):
-                piece = slice(start, start + PRODUCT_TOKENS)
-                products += operands[0][piece].T @ operands[1][piece]
+            products = streams.multiply(y.values, x.values, threads)  # [D1, D2]
             parts = (y.centre, x.centre, y.total, x.total, y.square, x.square)
             left, right = self._move(site, seen, n, *(part[None] for part in parts))
-            _fold(self.comoment[s], products, left[0], right[0])
+            streams.fold(self.comoment[s], products, left[0], right[0], threads)
             seen += n
 
     def _kernel_sums(
@@ -321,7 +310,7 @@ class SiteMoments:
             (sums.target_square[sites] - y_sum.square() / n).clamp_min_(0.0),
             (sums.source_square[sites] - x_sum.square() / n).clamp_min_(0.0),
         )  # fmt: skip
-        _add_outer(comoment, *factors)
+        add_outer(comoment, *factors)
 
     def _move(
         self,
@@ -367,7 +356,7 @@ class SiteMoments:
                 slice(None), self.count, other.count, other.target_mean, other.source_mean,
                 *nothing, other.target_square, other.source_square,
             )  # fmt: skip
-            _add_outer(self.comoment, *factors)
+            add_outer(self.comoment, *factors)
             self.count += other.count
         self.batches += other.batches
 
@@ -468,7 +457,7 @@ class SiteMoments:
             )
         return mask.to(self.device).reshape(-1).contiguous()
 
-    def _finite(self, name: str, s: int, stream: _Stream) -> _Stream:
+    def _finite(self, name: str, s: int, stream: Stream) -> Stream:
         found = stream.non_finite()
         if found is not None:
             token, coordinate, value = found
@@ -509,9 +498,9 @@ def moments_bytes(
     matrix, width = target_dim * source_dim, target_dim + source_dim
     statistics = 8 * sites * (matrix + 2 * width)
     if not runs_kernels(device):
-        sums = 16 * sites * -(-tokens // CHUNK_TOKENS) * width
-        products = (2 if tokens > PRODUCT_TOKENS else 1) * 4 * matrix
-        return statistics + sums + products + 8 * min(tokens, CHUNK_TOKENS) * width
+        chunk = min(tokens, streams.CHUNK_TOKENS)
+        sums = 16 * sites * -(-tokens // streams.CHUNK_TOKENS) * width
+        return statistics + sums + streams.chunk_bytes(chunk, target_dim, source_dim)
     from bmatch.kernels.centred import sums_programs
     from bmatch.kernels.cross_moments import partial_bytes
 
@@ -523,181 +512,6 @@ def moments_bytes(
         device, sites, target_dim, source_dim, chunk, planes, precision == "highest"
     )
     return statistics + max(pilot, split + partial) + sums
-
-
-class _Stream:
-    """The counted tokens of one stream at one site, chunk by chunk.
-
-    Parameters
-    ----------
-    values : floating [N, D]
-    rows : int64 [n] or None
-        Which tokens count; all if None.
-    shift : float32 or float64 [D]
-        What is subtracted, in the dtype in which `values` are multiplied.
-    workspace : _Workspace
-        Where a chunk goes that cannot stay where it is.
-    """
-
-    def __init__(
-        self,
-        values: torch.Tensor,
-        rows: torch.Tensor | None,
-        shift: torch.Tensor,
-        workspace: _Workspace,
-    ) -> None:
-        self._workspace = workspace
-        self._values = values
-        self._rows = rows
-        self._shift = shift if bool(shift.any()) else None
-        self._dtype = shift.dtype
-        tokens = len(values) if rows is None else len(rows)
-        self.chunks = -(-tokens // CHUNK_TOKENS)
-        self._sums = [_sums(self._chunk(chunk), self._shift) for chunk in range(self.chunks)]
-
-    def non_finite(self) -> tuple[int, int, float] | None:
-        """Token, coordinate and value of the first number that is NaN or infinite, if any is."""
-        for chunk, sums in enumerate(self._sums):
-            if not sums.square.isfinite().all():  # or squares overflowed
-                values = self._chunk(chunk)
-                found = (~values.isfinite()).nonzero()
-                if len(found):
-                    token, coordinate = found[0].tolist()
-                    return (
-                        chunk * CHUNK_TOKENS + token,
-                        coordinate,
-                        float(values[token, coordinate]),
-                    )
-        return None
-
-    def centred(self, chunk: int, rounded: bool) -> _Centred:
-        """A chunk as it is multiplied; it lasts until the next is asked for.
-
-        It is a copy if the stream is shifted, or if a channel's mean about the shift exceeds its
-        standard deviation, because the chunk differs from the rest of the batch: such channels
-        lose their mean, too. If `rounded`, what float32 holds is rounded to bfloat16, and the sums
-        are those of the rounded numbers, which are multiplied.
-        """
-        values, sums = self._chunk(chunk), self._sums[chunk]
-        n = len(values)
-        centre = self._shift
-        far = sums.total.square() > 0.5 * n * sums.square
-        if far.any():
-            # A constant channel is centred on its very value, so that nothing is left of it.
-            shift = torch.zeros_like(sums.total) if centre is None else centre.double()
-            mean, first = shift + sums.total / n, values[0].double()
-            mean = torch.where((mean - first).abs() <= 1e-5 * first.abs(), first, mean)
-            centre = torch.where(far, mean, shift).to(self._dtype)
-            sums = _sums(values, centre)
-        if not sums.fits:
-            values = values.double() if centre is None else values.double() - centre
-        elif centre is not None:
-            values = torch.sub(values, centre, out=self._workspace.like(values, self._dtype))
-        if rounded and sums.fits and values.dtype == torch.float32:
-            values = values.bfloat16()
-            sums = _sums(values.float(), None)
-        square = sums.square - sums.total.square() / n
-        return _Centred(
-            values,
-            torch.zeros_like(sums.total) if centre is None else centre.double(),
-            sums.total,
-            # Only a constant channel cancels so far, to a rounding.
-            torch.where(square < 1e-13 * sums.square, 0.0, square),
-        )
-
-    def _chunk(self, chunk: int) -> torch.Tensor:
-        """float32 or float64 [n, D], columns side by side: the caller's memory where it can be."""
-        tokens = slice(chunk * CHUNK_TOKENS, (chunk + 1) * CHUNK_TOKENS)
-        if self._rows is None:
-            values = self._values[tokens]
-        else:
-            values = self._values.index_select(0, self._rows[tokens])
-        if values.dtype == self._dtype and values.stride(1) == 1:
-            return values
-        return self._workspace.like(values, self._dtype).copy_(values)
-
-
-class _Workspace:
-    """Memory for a chunk, kept from chunk to chunk and from site to site.
-
-    Fresh memory is slow to touch.
-    """
-
-    def __init__(self) -> None:
-        self._memory: torch.Tensor | None = None
-
-    def like(self, values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """As many rows and columns as `values`."""
-        if self._memory is None or len(self._memory) < len(values):
-            self._memory = torch.empty(values.shape, dtype=dtype, device=values.device)
-        return self._memory[: len(values)]
-
-
-@dataclass(frozen=True, eq=False)
-class _Sums:
-    """Column sums of some rows and of their squares: float64 [D]."""
-
-    total: torch.Tensor
-    square: torch.Tensor
-    fits: bool  # whether products of the rows neither overflow nor vanish in their dtype
-
-
-@dataclass(frozen=True, eq=False)
-class _Centred:
-    """Rows about a centre."""
-
-    values: torch.Tensor  # float32, float64 or bfloat16 [n, D]
-    centre: torch.Tensor  # float64 [D], what was subtracted
-    total: torch.Tensor  # float64 [D], sums of `values`
-    square: torch.Tensor  # float64 [D], sums of squares about the mean
-
-
-def _sums(values: torch.Tensor, shift: torch.Tensor | None) -> _Sums:
-    """Of ``values - shift``, both of one dtype: [n, D] with columns side by side, and [D]."""
-    n, d = values.shape
-    if values.device.type == "cpu":
-        total, square = torch.empty((2, d), dtype=torch.float64)
-        narrow = values.dtype == torch.float32
-        column_sums = _core.column_sums_float32 if narrow else _core.column_sums_float64
-        addresses = [0 if v is None else v.data_ptr() for v in (shift, total, square)]
-        column_sums(values.data_ptr(), n, d, values.stride(0), *addresses)
-    else:
-        exact = values.double() if shift is None else values.double() - shift
-        total, square = exact.sum(0), exact.square().sum(0)
-    fits = True
-    if values.dtype == torch.float32:
-        low, high = _FLOAT32_RANGE
-        odd = ((square <= n * low**2) | ~(square < high**2)).nonzero()[:, 0]
-        if len(odd):  # squares may have left float32's range, or there is nothing to square
-            exact = values[:, odd].double()
-            if shift is not None:
-                exact -= shift[odd]
-            total[odd], square[odd] = exact.sum(0), exact.square().sum(0)
-            peaks = exact.abs().amax(0)
-            fits = bool(((peaks == 0) | ((peaks > low) & (peaks < high))).all())
-    return _Sums(total, square, fits)
-
-
-def _fold(
-    comoment: torch.Tensor, products: torch.Tensor, left: torch.Tensor, right: torch.Tensor
-) -> None:
-    """``comoment += products + left^T right``: float64 [D1, D2], any [D1, D2], [2, D1], [2, D2]."""
-    if comoment.device.type == "cpu":
-        wide = products.dtype == torch.float64
-        products = products if wide else products.float()
-        fold = _core.fold_float64 if wide else _core.fold_float32
-        d1, d2 = comoment.shape
-        addresses = comoment.data_ptr(), products.data_ptr()
-        fold(*addresses, d1, d2, left.data_ptr(), right.data_ptr())
-    else:
-        comoment += products
-        _add_outer(comoment[None], left[None], right[None])
-
-
-def _add_outer(comoment: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
-    """``comoment += left^T right``, entry by entry: [S, D1, D2], [S, 2, D1], [S, 2, D2]."""
-    for k in range(left.shape[1]):
-        comoment.addcmul_(left[:, k, :, None], right[:, k, None, :])
 
 
 def _in_place(target: torch.Tensor, source: torch.Tensor, kept: torch.Tensor | None) -> bool:
@@ -731,9 +545,17 @@ def _pilot_shift(values: torch.Tensor, pilot: torch.Tensor) -> torch.Tensor:
     sample = sample.to(torch.promote_types(values.dtype, torch.float32))  # [S, P, D]
     if len(pilot) == 0:
         return sample.new_zeros((len(values), values.shape[2]))
-    median = sample.median(1).values
-    spread = (sample - median[:, None]).abs_().median(1).values
+    median = _median(sample)
+    spread = _median((sample - median[:, None]).abs_())
     return torch.where(median.abs() > 3.0 * spread, median, 0.0).contiguous()
+
+
+def _median(sample: torch.Tensor) -> torch.Tensor:
+    """The lower median along the second dimension: [S, P, D] to [S, D]."""
+    if sample.device.type != "cpu":
+        return sample.median(1).values
+    middle = (sample.shape[1] - 1) // 2  # NumPy takes a third of torch's time
+    return torch.from_numpy(np.partition(sample.numpy(), middle, axis=1)[:, middle])
 
 
 def runs_kernels(device: torch.device) -> bool:
@@ -743,34 +565,3 @@ def runs_kernels(device: torch.device) -> bool:
     from bmatch.kernels.dispatch import has_matrix_units
 
     return has_matrix_units(device)
-
-
-def _has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether torch multiplies bfloat16 by instructions of its own."""
-    return device.type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-@contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
-    """float32 products in float32, whatever torch's global settings and autocast say."""
-    # torch 2.9 keeps a setting for each backend, and refuses its older global one to those who
-    # have used the new ones.
-    mkldnn = getattr(torch.backends.mkldnn, "matmul", None)
-    with torch.autocast(device.type, enabled=False):
-        if mkldnn is None:
-            setting = torch.get_float32_matmul_precision()
-            torch.set_float32_matmul_precision("highest")
-            try:
-                yield
-            finally:
-                torch.set_float32_matmul_precision(setting)
-        else:
-            backends = (torch.backends.cuda.matmul, mkldnn)
-            settings = [backend.fp32_precision for backend in backends]
-            try:
-                for backend in backends:
-                    backend.fp32_precision = "ieee"
-                yield
-            finally:
-                for backend, setting in zip(backends, settings, strict=True):
-                    backend.fp32_precision = setting

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 import bmatch
-from bmatch import CrossMoments, moments
+from bmatch import CrossMoments, streams
 
 
 def reference(target, source):
@@ -22,7 +22,7 @@ def reference(target, source):
         return np.corrcoef(y.T, x.T)[: y.shape[1], y.shape[1] :]
 
 
-def streams(tokens, target_dim, source_dim, seed=0):
+def paired_streams(tokens, target_dim, source_dim, seed=0):
     g = torch.Generator().manual_seed(seed)
     x = torch.randn(tokens, source_dim, generator=g)
     y = 0.7 * x[:, torch.arange(target_dim) % source_dim] + 0.5 * torch.randn(
@@ -38,15 +38,26 @@ def moments_of(y, x, pieces=1):
     return m
 
 
+@pytest.fixture(params=["this processor's", "float32 by torch", "bfloat16 by torch"])
+def product(request, monkeypatch):
+    """How products are taken: as here, and as on processors with other instructions."""
+    if request.param != "this processor's":
+        monkeypatch.setattr(streams, "_own_product", lambda dtype: None)
+        by_torch = request.param == "bfloat16 by torch"
+        monkeypatch.setattr(streams, "_bfloat16_by_torch", lambda: by_torch)
+
+
+@pytest.mark.usefixtures("product")
 @pytest.mark.parametrize("shape", [(300, 7, 11), (5000, 33, 20), (2, 3, 3), (9000, 1, 5)])
 def test_equals_corrcoef(shape):
-    y, x = streams(*shape)
+    y, x = paired_streams(*shape)
     c = moments_of(y, x).correlation()
     assert c.dtype == torch.float32
     assert c.shape == shape[1:]
     assert np.abs(c.numpy() - reference(y, x)).max() < 1e-6
 
 
+@pytest.mark.usefixtures("product")
 @pytest.mark.parametrize(
     ("dtype", "tolerance"),
     # Inputs are read exactly and the reference sees the same rounded inputs, so the width of
@@ -59,7 +70,7 @@ def test_equals_corrcoef(shape):
     ],
 )
 def test_input_dtypes(dtype, tolerance):
-    y, x = (t.to(dtype) for t in streams(6000, 24, 24))
+    y, x = (t.to(dtype) for t in paired_streams(6000, 24, 24))
     c = moments_of(y, x, pieces=3).correlation()
     assert np.abs(c.numpy() - reference(y.double(), x.double())).max() < tolerance
 
@@ -82,7 +93,7 @@ def test_a_million_tokens_with_large_means_and_massive_activations():
 
 
 def test_an_outlier_in_the_first_chunk_does_not_spoil_the_shift():
-    y, x = streams(20_000, 6, 6)
+    y, x = paired_streams(20_000, 6, 6)
     x[3, 2] = y[3, 2] = 1e6
     x[:, 4] += 1e3
     assert np.abs(moments_of(y, x).correlation().numpy() - reference(y, x)).max() < 1e-6
@@ -91,7 +102,7 @@ def test_an_outlier_in_the_first_chunk_does_not_spoil_the_shift():
 @pytest.mark.parametrize("first", [25_000.0, 1e6, -1e9])
 def test_an_odd_first_batch_of_one_token_does_not_matter(first):
     """Token by token from an attention sink on: nothing is learnt from the first batch alone."""
-    y, x = streams(3000, 5, 5)
+    y, x = paired_streams(3000, 5, 5)
     y[0], x[0, 2] = first, first
     m = CrossMoments(5, 5)
     for start, stop in [(0, 1), (1, 2), (2, 50), (50, 3000)]:
@@ -100,7 +111,7 @@ def test_an_odd_first_batch_of_one_token_does_not_matter(first):
 
 
 def test_batches_of_different_precision_share_one_mean():
-    y, x = streams(4000, 4, 4)
+    y, x = paired_streams(4000, 4, 4)
     y, x = y.double() + 1e6 + 1 / 3, x.double() - 1e4 - 1 / 7
     m = CrossMoments(4, 4)
     m.update(y[:1000], x[:1000])
@@ -112,14 +123,14 @@ def test_batches_of_different_precision_share_one_mean():
 
 @pytest.mark.parametrize("scales", [(1e30, 1e25), (1e-25, 1.0), (1e-30, 1e30), (3e38 / 8, 1.0)])
 def test_values_near_the_ends_of_the_float32_range(scales):
-    y, x = streams(500, 4, 4)
+    y, x = paired_streams(500, 4, 4)
     y, x = y * scales[0], x * scales[1]
     y[:, 1] = y[:, 1] / scales[0]  # channels of very different size side by side
     assert np.abs(moments_of(y, x).correlation().numpy() - reference(y, x)).max() < 1e-6
 
 
 def test_overflow_of_float64_is_told():
-    y, x = streams(500, 4, 4)
+    y, x = paired_streams(500, 4, 4)
     with pytest.raises(ValueError, match="the moments overflowed float64"):
         moments_of(y.double() * 1e200, x.double() * 1e200).correlation()
 
@@ -127,7 +138,7 @@ def test_overflow_of_float64_is_told():
 @given(st.lists(st.integers(0, 199), max_size=5), st.permutations(range(4)))
 @settings(max_examples=40, deadline=None)
 def test_any_split_and_any_order_of_merging_give_the_same(cuts, order):
-    y, x = streams(200, 6, 5, seed=3)
+    y, x = paired_streams(200, 6, 5, seed=3)
     x[:, 2] += 50.0 * (torch.arange(200) > 90)  # partial means, hence shifts, differ widely
     whole = moments_of(y, x).correlation()
 
@@ -148,7 +159,7 @@ def test_any_split_and_any_order_of_merging_give_the_same(cuts, order):
 
 
 def test_masks_and_leading_shapes():
-    y, x = streams(600, 5, 5)
+    y, x = paired_streams(600, 5, 5)
     mask = torch.rand(600, generator=torch.Generator().manual_seed(2)) < 0.6
     plain = moments_of(y[mask], x[mask])
     masked = CrossMoments(5, 5)
@@ -162,7 +173,7 @@ def test_masks_and_leading_shapes():
 
 
 def test_strided_inputs_and_numpy_arrays():
-    y, x = streams(400, 6, 6)
+    y, x = paired_streams(400, 6, 6)
     expected = reference(y, x)
     frozen = x.numpy().copy()
     frozen.flags.writeable = False
@@ -173,7 +184,7 @@ def test_strided_inputs_and_numpy_arrays():
 
 
 def test_moments_made_under_inference_mode_can_be_updated_outside():
-    y, x = streams(100, 3, 3)
+    y, x = paired_streams(100, 3, 3)
     with torch.inference_mode():
         m = moments_of(y, x)
     m.update(y, x)
@@ -181,7 +192,7 @@ def test_moments_made_under_inference_mode_can_be_updated_outside():
 
 
 def test_constant_channels_correlate_zero_and_are_named():
-    y, x = streams(500, 6, 6)
+    y, x = paired_streams(500, 6, 6)
     y[:, 1] = 0.1
     x[:, 4] = -3e4
     m = moments_of(y, x, pieces=2)
@@ -198,7 +209,7 @@ def test_constant_channels_correlate_zero_and_are_named():
 
 def test_a_constant_that_only_a_merge_can_see():
     """Parts that are constant each, at different values: the whole varies."""
-    y, x = streams(100, 2, 2)
+    y, x = paired_streams(100, 2, 2)
     y[:, 0] = torch.tensor([1.0, 2.0]).repeat_interleave(50)
     m = moments_of(y[:50], x[:50])
     m.merge(moments_of(y[50:], x[50:]))
@@ -208,7 +219,7 @@ def test_a_constant_that_only_a_merge_can_see():
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("where", ["target", "source"])
 def test_non_finite_input_is_refused_and_the_batch_named(value, where):
-    y, x = streams(9000, 4, 4)
+    y, x = paired_streams(9000, 4, 4)
     m = moments_of(y, x, pieces=3)
     before = m.correlation()
     bad = {"target": y.clone(), "source": x.clone()}
@@ -221,7 +232,7 @@ def test_non_finite_input_is_refused_and_the_batch_named(value, where):
 
 def test_bad_input_is_refused():
     m = CrossMoments(4, 3)
-    y, x = streams(10, 4, 3)
+    y, x = paired_streams(10, 4, 3)
     with pytest.raises(ValueError, match="at least 2 tokens, and 0 have been counted"):
         m.correlation()
     with pytest.raises(ValueError, match=r"target must have 4 coordinates .* got shape \(10, 3\)"):
@@ -245,8 +256,9 @@ def test_bad_input_is_refused():
     assert m.count == 0
 
 
+@pytest.mark.usefixtures("product")
 def test_torch_settings_do_not_lower_the_precision():
-    y, x = streams(4000, 40, 40)
+    y, x = paired_streams(4000, 40, 40)
     expected = moments_of(y, x).correlation()
     torch.set_float32_matmul_precision("medium")
     try:
@@ -259,7 +271,7 @@ def test_torch_settings_do_not_lower_the_precision():
 
 
 def test_save_and_load_in_the_middle(tmp_path):
-    y, x = streams(1000, 5, 4)
+    y, x = paired_streams(1000, 5, 4)
     whole = moments_of(y, x, pieces=2)
     half = moments_of(y[:500], x[:500])
     half.save(tmp_path / "m.safetensors")
@@ -281,7 +293,7 @@ def test_other_files_are_refused(tmp_path):
     bmatch.SignedPermutation.identity(4).save(path)
     with pytest.raises(ValueError, match="holds no moments"):
         CrossMoments.load(path)
-    moments_of(*streams(10, 3, 3)).save(path)
+    moments_of(*paired_streams(10, 3, 3)).save(path)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError, match="damaged"):
         CrossMoments.load(path)
@@ -295,13 +307,11 @@ def test_other_files_are_refused(tmp_path):
         CrossMoments.load(path)
 
 
-@pytest.mark.parametrize("instructions", [False, True])
 @pytest.mark.parametrize(("precision", "bound"), [("high", 1e-6), ("medium", 1e-2)])
 @pytest.mark.parametrize("tokens", [2, 10, 6000])
-def test_the_stated_bounds_of_lower_precision(precision, bound, tokens, instructions, monkeypatch):
-    """Whether or not the processor multiplies bfloat16 itself: torch does it in any case."""
-    monkeypatch.setattr(moments, "_has_fast_bfloat16", lambda device: instructions)
-    y, x = streams(tokens, 24, 20)
+@pytest.mark.usefixtures("product")
+def test_the_stated_bounds_of_lower_precision(precision, bound, tokens):
+    y, x = paired_streams(tokens, 24, 20)
     y, x = y - 10.0, x + 10.0
     if tokens > 1000:
         y[::97, :2], x[::97, 1] = -25_000.0, 25_000.0
@@ -310,11 +320,12 @@ def test_the_stated_bounds_of_lower_precision(precision, bound, tokens, instruct
     assert np.abs(m.correlation().numpy() - reference(y, x)).max() < bound
 
 
+@pytest.mark.usefixtures("product")
 def test_new_precision_settings_of_torch_do_not_lower_it_either():
     mkldnn = getattr(torch.backends.mkldnn, "matmul", None)
     if mkldnn is None:
         pytest.skip("this torch has one setting for all backends")
-    y, x = streams(4000, 40, 40)
+    y, x = paired_streams(4000, 40, 40)
     expected = moments_of(y, x).correlation()
     before = mkldnn.fp32_precision
     mkldnn.fp32_precision = "bf16"
@@ -327,7 +338,7 @@ def test_new_precision_settings_of_torch_do_not_lower_it_either():
 
 
 def test_strongest_is_the_scan_of_the_matrix():
-    y, x = streams(500, 9, 6)
+    y, x = paired_streams(500, 9, 6)
     x[:, 5] = 2.0 * x[:, 1]  # a tie in every row: the lower column wins
     m = moments_of(y, x)
     c, found = m.correlation(), m.strongest()

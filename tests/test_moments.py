@@ -1,4 +1,4 @@
-"""Moments of many sites against single ones, the native column sums, and the memory stated."""
+"""Moments of many sites against single ones, and the memory stated."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from bmatch import CrossMoments, _core, moments
+from bmatch import CrossMoments, moments, streams
 from bmatch.moments import SiteMoments, moments_bytes
 
 
-def streams(sites, tokens, d1, d2):
+def paired_streams(sites, tokens, d1, d2):
     """Pairs of streams of different scale and mean at each site: [S, T, D1] and [S, T, D2]."""
     g = torch.Generator().manual_seed(0)
     x = torch.randn(sites, tokens, d2, generator=g)
@@ -21,7 +21,7 @@ def streams(sites, tokens, d1, d2):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_sites_are_moments_of_their_own_to_the_bit(dtype):
-    y, x = (v.to(dtype) for v in streams(3, 600, 9, 7))
+    y, x = (v.to(dtype) for v in paired_streams(3, 600, 9, 7))
     y[1] = y[1] * 1e30  # one site beyond the range of float32 products
     mask = torch.arange(600).reshape(6, 100) % 7 != 0
     together = SiteMoments((0, 8, 16), 9, 7)
@@ -42,7 +42,7 @@ def test_sites_are_moments_of_their_own_to_the_bit(dtype):
 
 
 def test_no_site_is_touched_by_a_batch_that_is_refused():
-    y, x = streams(3, 100, 4, 4)
+    y, x = paired_streams(3, 100, 4, 4)
     m = SiteMoments((0, 5, 30), 4, 4)
     m.update(y, x)
     before = m.comoment.clone()
@@ -56,7 +56,7 @@ def test_no_site_is_touched_by_a_batch_that_is_refused():
 
 
 def test_merging_adds_every_site():
-    y, x = streams(2, 300, 4, 3)
+    y, x = paired_streams(2, 300, 4, 3)
     whole, a, b = (SiteMoments((0, 1), 4, 3) for _ in range(3))
     whole.update(y, x)
     a.update(y[:, :100], x[:, :100])
@@ -69,7 +69,7 @@ def test_merging_adds_every_site():
 
 def test_bad_input_is_refused():
     m = SiteMoments((0, 1), 4, 4)
-    y, x = streams(3, 10, 4, 4)
+    y, x = paired_streams(3, 10, 4, 4)
     with pytest.raises(ValueError, match="target must have 2 sites along its first dimension"):
         m.update(y, x)
     with pytest.raises(ValueError, match="sites must name at least one"):
@@ -78,8 +78,8 @@ def test_bad_input_is_refused():
 
 def test_a_chunk_unlike_the_rest_of_its_batch_keeps_its_precision(monkeypatch):
     """Tokens that the pilot does not see, with means of their own."""
-    monkeypatch.setattr(moments, "CHUNK_TOKENS", 64)
-    y, x = streams(2, 1000, 4, 3)
+    monkeypatch.setattr(streams, "CHUNK_TOKENS", 64)
+    y, x = paired_streams(2, 1000, 4, 3)
     x[0, 960:, 1] += 3e4  # the last chunk, which is shorter, of one site, the first of the next
     x[1, :64, 1] += 3e4
     y[:, 512:576, 2] = 1 / 3  # a constant, within this chunk alone
@@ -103,47 +103,13 @@ def test_the_pilot_is_no_comb():
 
 def test_negated_views_are_read_as_they_read():
     """Tensors whose memory holds the numbers with the other sign."""
-    y, x = streams(1, 100, 3, 3)
+    y, x = paired_streams(1, 100, 3, 3)
     negated = torch.complex(torch.zeros_like(x), -x).conj().imag
     assert negated.is_neg()
     both = [SiteMoments((0,), 3, 3) for _ in range(2)]
     both[0].update(y, x)
     both[1].update(y, negated)
     assert torch.equal(both[0].correlation(0), both[1].correlation(0))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("rows", "cols"), [(1, 1), (200, 33), (71, 1500), (0, 3)])
-@pytest.mark.parametrize("shifted", [False, True])
-def test_native_column_sums(rows, cols, dtype, shifted):
-    g = torch.Generator().manual_seed(0)
-    memory = torch.randn(rows, cols + 5, generator=g, dtype=dtype)
-    values, shift = memory[:, 2 : cols + 2], torch.randn(cols, generator=g, dtype=dtype)
-    total, square = torch.full((2, cols), float("nan"), dtype=torch.float64)
-    run = _core.column_sums_float32 if dtype == torch.float32 else _core.column_sums_float64
-    run(
-        values.data_ptr(), rows, cols, values.stride(0), shift.data_ptr() if shifted else 0,
-        total.data_ptr(), square.data_ptr(),
-    )  # fmt: skip
-    exact = (values - shift if shifted else values).double()
-    scale = exact.square().sum(0).clamp_min(1e-30)
-    tolerance = 1e-6 if dtype == torch.float32 else 1e-14
-    assert ((total - exact.sum(0)).abs() <= tolerance * (max(rows, 1) * scale).sqrt()).all()
-    assert ((square - exact.square().sum(0)).abs() <= tolerance * scale).all()
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("shape", [(1, 1), (3, 70), (33, 17)])
-def test_native_fold(shape, dtype):
-    g = torch.Generator().manual_seed(0)
-    products = torch.randn(shape, generator=g, dtype=dtype)
-    left, right = (torch.randn(2, d, generator=g, dtype=torch.float64) for d in shape)
-    comoment = torch.randn(shape, generator=g, dtype=torch.float64)
-    expected = comoment + products + left.T @ right
-    run = _core.fold_float32 if dtype == torch.float32 else _core.fold_float64
-    addresses = comoment.data_ptr(), products.data_ptr()
-    run(*addresses, *shape, left.data_ptr(), right.data_ptr())
-    assert (comoment - expected).abs().max() < 1e-13
 
 
 def test_the_memory_stated_holds_the_statistics():
@@ -157,5 +123,5 @@ def test_the_memory_stated_holds_the_statistics():
     assert moments_bytes(5, 40, 30, 512, cpu) > moments_bytes(5, 40, 30, 256, cpu)
     # However long the batch, the workspace is a chunk: only sums grow.
     per_chunk = 16 * 5 * (40 + 30)
-    long, longer = (moments_bytes(5, 40, 30, k * moments.CHUNK_TOKENS, cpu) for k in (4, 9))
+    long, longer = (moments_bytes(5, 40, 30, k * streams.CHUNK_TOKENS, cpu) for k in (4, 9))
     assert longer - long == 5 * per_chunk

@@ -15,7 +15,7 @@ ROOT = Path(bmatch.__file__).parent
 
 FLOORS = [
     {"_core", "arrays", "atomic", "console", "phases", "progress", "kernels"},
-    {"costs", "gpu", "tensor_file", "kernels.dispatch", "kernels.reference"},
+    {"costs", "gpu", "streams", "tensor_file", "kernels.dispatch", "kernels.reference"},
     {"host_solver", "gauge", "kernels.finalise", "kernels.partial_sums", "kernels.row_scan"},
     {"fetching", "kernels.centred", "kernels.cross_moments"},
     {"device_solver"},

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "dense_scanner.h"
-#include "parallel.h"
+#include "threads.h"
 
 namespace bmatch {
 

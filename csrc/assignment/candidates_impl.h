@@ -356,14 +356,14 @@ template <typename T>
 void candidates(const RowGroup<T>& group, Index cols, CostBits<T> bits, PriceView prices,
                 double* cells, CandidateRow* out) {
   float* const room = reinterpret_cast<float*>(cells);
-  if (group.count == kGroup && kSideBySide == kGroup) {
-    candidates_of<T, kGroup>(group, cols, bits, prices, room, out);
-    return;
+  if constexpr (kSideBySide == kGroup) {
+    if (group.count == kGroup) {
+      candidates_of<T, kGroup>(group, cols, bits, prices, room, out);
+      return;
+    }
   }
   for (int r = 0; r < group.count; ++r) {
-    const bool last = r + 1 == group.count;
-    const T* const next = kSideBySide == kGroup ? group.ahead[r] : last ? group.ahead[0] : group.row[r + 1];
-    const RowGroup<T> one{1, {group.row[r]}, {group.index[r]}, {next}};
+    const RowGroup<T> one{1, {group.row[r]}, {group.index[r]}, {after(group, r + 1)}};
     candidates_of<T, 1>(one, cols, bits, prices, room, out + r);
   }
 }

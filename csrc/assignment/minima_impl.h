@@ -121,10 +121,10 @@ void minima(const RowGroup<T>& group, Index cols, CostBits<T> bits, double* cell
   T* const room = reinterpret_cast<T*>(cells);
   int r = 0;
   for (; r + kSideBySide <= group.count; r += kSideBySide) {
-    const T* const next = r + kSideBySide < group.count ? group.row[r + kSideBySide] : group.ahead[0];
+    const T* const next = after(group, r + kSideBySide);
     minima_of<T, kSideBySide>(group.row + r, next, cols, bits, room, out + r);
   }
   for (; r < group.count; ++r) {
-    minima_of<T, 1>(group.row + r, group.ahead[0], cols, bits, room, out + r);
+    minima_of<T, 1>(group.row + r, after(group, r + 1), cols, bits, room, out + r);
   }
 }

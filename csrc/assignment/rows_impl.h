@@ -59,6 +59,12 @@ class Ahead {
   Index rest_;  // columns before the one from which on `next` is fetched
 };
 
+// What is swept once k rows of a group have been.
+template <typename T>
+inline const T* after(const RowGroup<T>& group, int k) {
+  return k < std::min(group.count, kGroup) ? group.row[k] : group.ahead[0];
+}
+
 // Calls f(j, block) for j = 0, V::kLanes, ... over the row and its padding.
 template <typename V, typename T, typename F>
 inline void for_blocks(const Row<T>& row, F f) {

@@ -9,18 +9,20 @@ namespace bmatch {
 
 namespace {
 
-constexpr std::int64_t kRounded = 64;  // rows summed in the type of the values
-constexpr std::int64_t kTogether = 8;  // rows summed in registers
-constexpr std::int64_t kPage = 4096;   // bytes within which the processor fetches ahead
+constexpr std::int64_t kShared = 1024;  // rows a thread takes at once
+constexpr std::int64_t kRounded = 64;   // rows summed in the type of the sum
+constexpr std::int64_t kTogether = 8;   // rows summed in registers
+constexpr std::int64_t kPage = 4096;    // bytes within which the processor fetches ahead
 
-// Adds Rows rows to sums of the same type.
-template <int Rows, bool Shifted, typename T>
-BMATCH_INLINE void add_rows(const T* values, const ColumnSums<T>& task, T* __restrict sum,
-                            T* __restrict square) {
+// Adds Rows rows to sums of their own type.
+template <int Rows, bool Shifted, typename T, typename Sum>
+BMATCH_INLINE void add_rows(const T* values, const ColumnSums<T>& task, Sum* __restrict sum,
+                            Sum* __restrict square) {
   for (std::int64_t j = 0; j < task.cols; ++j) {
-    T s = 0, q = 0;
+    Sum s = 0, q = 0;
     for (int i = 0; i < Rows; ++i) {
-      const T value = values[i * task.row_stride + j] - (Shifted ? task.shift[j] : T{0});
+      const Sum value =
+          widened(values[i * task.row_stride + j]) - (Shifted ? task.shift[j] : Sum{0});
       s += value;
       q += value * value;
     }
@@ -29,16 +31,16 @@ BMATCH_INLINE void add_rows(const T* values, const ColumnSums<T>& task, T* __res
   }
 }
 
-template <bool Shifted, typename T>
-BMATCH_INLINE void sum_columns(const ColumnSums<T>& task, T* near) {
+template <bool Shifted, typename T, typename Sum>
+BMATCH_INLINE void sum_columns(const ColumnSums<T>& task, Sum* near) {
   const std::int64_t cols = task.cols;
   const bool together = cols * static_cast<std::int64_t>(sizeof(T)) >= kPage;
-  T *const s = near, *const q = near + cols;
+  Sum *const s = near, *const q = near + cols;
   std::fill_n(task.sum, cols, 0.0);
   std::fill_n(task.square, cols, 0.0);
   for (std::int64_t start = 0; start < task.rows; start += kRounded) {
     const std::int64_t end = std::min(start + kRounded, task.rows);
-    std::fill_n(near, 2 * cols, T{0});
+    std::fill_n(near, 2 * cols, Sum{0});
     std::int64_t i = start;
     for (; together && i + kTogether <= end; i += kTogether) {
       add_rows<kTogether, Shifted>(task.values + i * task.row_stride, task, s, q);
@@ -51,8 +53,8 @@ BMATCH_INLINE void sum_columns(const ColumnSums<T>& task, T* near) {
   }
 }
 
-template <typename T>
-BMATCH_INLINE void sum_either(const ColumnSums<T>& task, T* near) {
+template <typename T, typename Sum>
+BMATCH_INLINE void sum_either(const ColumnSums<T>& task, Sum* near) {
   if (task.shift == nullptr) {
     sum_columns<false>(task, near);
   } else {
@@ -60,22 +62,42 @@ BMATCH_INLINE void sum_either(const ColumnSums<T>& task, T* near) {
   }
 }
 
-BMATCH_WIDE void sum_float(const ColumnSums<float>& task, float* near) { sum_either(task, near); }
+BMATCH_WIDE void sum_rows(const ColumnSums<float>& task, float* near) { sum_either(task, near); }
 
-BMATCH_WIDE void sum_double(const ColumnSums<double>& task, double* near) {
-  sum_either(task, near);
+BMATCH_WIDE void sum_rows(const ColumnSums<double>& task, double* near) { sum_either(task, near); }
+
+BMATCH_WIDE void sum_rows(const ColumnSums<Bfloat16>& task, float* near) { sum_either(task, near); }
+
+// Sums of each kShared rows, and then of these.
+template <typename T>
+void share_rows(const ColumnSums<T>& task, Threads& threads) {
+  const std::int64_t cols = task.cols, parts = (task.rows + kShared - 1) / kShared;
+  std::vector<double> sums(static_cast<std::size_t>(2 * cols * parts));  // [parts, 2, cols]
+  share(threads, parts, [&](std::int64_t part) {
+    const std::int64_t first = part * kShared;
+    std::vector<typename ColumnSums<T>::Sum> near(static_cast<std::size_t>(2 * cols));
+    double* const sum = sums.data() + 2 * cols * part;
+    sum_rows({task.values + first * task.row_stride, std::min(kShared, task.rows - first), cols,
+              task.row_stride, task.shift, sum, sum + cols},
+             near.data());
+  });
+  std::fill_n(task.sum, cols, 0.0);
+  std::fill_n(task.square, cols, 0.0);
+  for (std::int64_t part = 0; part < parts; ++part) {
+    const double* const sum = sums.data() + 2 * cols * part;
+    for (std::int64_t j = 0; j < cols; ++j) {
+      task.sum[j] += sum[j];
+      task.square[j] += sum[cols + j];
+    }
+  }
 }
 
 }  // namespace
 
-void column_sums(const ColumnSums<float>& task) {
-  std::vector<float> near(static_cast<std::size_t>(2 * task.cols));
-  sum_float(task, near.data());
-}
+void column_sums(const ColumnSums<float>& task, Threads& threads) { share_rows(task, threads); }
 
-void column_sums(const ColumnSums<double>& task) {
-  std::vector<double> near(static_cast<std::size_t>(2 * task.cols));
-  sum_double(task, near.data());
-}
+void column_sums(const ColumnSums<double>& task, Threads& threads) { share_rows(task, threads); }
+
+void column_sums(const ColumnSums<Bfloat16>& task, Threads& threads) { share_rows(task, threads); }
 
 }  // namespace bmatch

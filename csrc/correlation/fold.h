@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "threads.h"
+
 namespace bmatch {
 
 // comoment += products + left^T right, in double.
@@ -14,7 +16,7 @@ struct Fold {
   const double *left, *right;  // 2 x d1 and 2 x d2
 };
 
-void fold(const Fold<float>& task);
-void fold(const Fold<double>& task);
+void fold(const Fold<float>& task, Threads& threads);
+void fold(const Fold<double>& task, Threads& threads);
 
 }  // namespace bmatch

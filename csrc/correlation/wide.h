@@ -2,7 +2,9 @@
 // loader chooses. What it calls must be BMATCH_INLINE to be compiled twice with it.
 #pragma once
 
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__has_attribute)
+// The thread sanitizer does not start before the loader has chosen.
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__has_attribute) && \
+    !defined(__SANITIZE_THREAD__)
 #if __has_attribute(target_clones)
 #define BMATCH_WIDE __attribute__((target_clones("avx2", "default")))
 #endif

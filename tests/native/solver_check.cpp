@@ -1,5 +1,5 @@
 // Solves random problems by every route and checks each answer by its certificate alone.
-// Built by tests/test_assignment_native.py under sanitizers; exits with 1 on the first wrong answer.
+// Built by tests/test_native.py under sanitizers; exits with 1 on the first wrong answer.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>

@@ -1,4 +1,4 @@
-"""The C++ solver under sanitizers, without Python in between."""
+"""The C++ of the CPU under sanitizers, without Python in between."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 COMPILER = os.environ.get("CXX", "g++")
-CHECKS = ("kernels_check", "solver_check")  # the first has a single thread
+CHECKS = ("kernels_check", "solver_check", "correlation_check")  # the first: a single thread
 SANITIZERS = {
     "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
     "thread": ["-fsanitize=thread"],
@@ -24,7 +24,10 @@ SANITIZERS = {
 def test_clean_under_sanitizers(sanitizer, tmp_path):
     flags = ["-std=c++17", "-O1", "-g1", "-ffp-contract=off", f"-I{ROOT / 'csrc'}"]
     flags += SANITIZERS[sanitizer]
-    sources = list((ROOT / "csrc" / "assignment").glob("*.cpp"))
+    folders = (ROOT / "csrc" / name for name in (".", "assignment", "correlation"))
+    sources = [
+        path for folder in folders for path in folder.glob("*.cpp") if path.name != "module.cpp"
+    ]
     names = CHECKS if sanitizer == "address" else CHECKS[1:]
     checks = [ROOT / "tests/native" / f"{name}.cpp" for name in names]
 
@@ -64,8 +67,9 @@ def test_portable_kernels_on_64_bit_arm():
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout == len(CHECKS) * "all checked\n"
-    for isa in ("avx2", "avx512"):
-        unit = ROOT / f"build/arm/csrc/assignment/row_kernels_{isa}.o"
+    units = ("assignment/row_kernels_avx2", "assignment/row_kernels_avx512")
+    for name in (*units, "correlation/products_avx512"):
+        unit = ROOT / f"build/arm/csrc/{name}.o"
         names = subprocess.run(
             ["aarch64-linux-gnu-nm", unit], capture_output=True, text=True, check=True
         )

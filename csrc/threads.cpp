@@ -1,4 +1,4 @@
-#include "parallel.h"
+#include "threads.h"
 
 #include <system_error>
 
