@@ -104,9 +104,9 @@ def match(correlation: npt.ArrayLike, group: Group = "signed_permutation") -> Ga
             f"source coordinate {col}"
         )
 
-    how = _directions(matrix, group)
     there = gpu.is_on_device(correlation) and device_solver.can_solve(2)
-    assignment = _as_arrays(solve(correlation if there else matrix, **how))
+    found, how = _solved(correlation if there else matrix, group)
+    assignment = _as_arrays(found)
     perm = assignment.col_of_row
     d = len(perm)
     matched = matrix[np.arange(d), perm].astype(np.float64)
@@ -145,16 +145,18 @@ def _as_arrays(assignment: Assignment) -> Assignment:
     return replace(assignment, **on_host)
 
 
-def _directions(matrix: npt.NDArray[Any], group: Group) -> dict[str, Any]:
-    """How the solver is to read the matrix for a group."""
+def _solved(correlation: npt.ArrayLike, group: Group) -> tuple[Assignment, dict[str, Any]]:
+    """The best assignment for a group, and how the solver read the matrix."""
+    how: dict[str, Any] = {"maximize": True}
     if group == "signed_permutation":
-        return {"sign_marginalized": True}
-    if group == "permutation":
-        return {"maximize": True}
-    # C or -C: the larger sum wins, the positive sign on a tie.
-    positive = solve(matrix, maximize=True).objective
-    negative = -solve(matrix, maximize=False).objective
-    return {"maximize": positive >= negative}
+        how = {"sign_marginalized": True}
+    best = solve(correlation, **how)
+    if group == "permutation_global_sign":
+        negative: dict[str, Any] = {"maximize": False}
+        other = solve(correlation, **negative)
+        if -other.objective > best.objective:  # on a tie the positive sign
+            return other, negative
+    return best, how
 
 
 def _tie(matrix: npt.NDArray[Any]) -> float:

@@ -15,6 +15,7 @@ import tokenizers
 import transformers
 from fibers import COMPILER, ROOT
 from models import VOCABULARY, WIDTH, in_gauge, noisy_copy, tiny_model
+from sources import sources
 
 import bmatch
 from bmatch.demo import run_demo
@@ -71,7 +72,7 @@ def host_solver(tmp_path_factory):
     """The CPU solver, which the answers are held against, as an archive."""
     folder = tmp_path_factory.mktemp("host")
     objects = []
-    for source in sorted((ROOT / "csrc/assignment").glob("*.cpp")):
+    for source in sources("assignment"):
         objects.append(folder / f"{source.stem}.o")
         command = [COMPILER, "-std=c++17", "-O2", "-ffp-contract=off", f"-I{ROOT / 'csrc'}"]
         subprocess.run([*command, "-c", source, "-o", objects[-1]], check=True)
