@@ -13,6 +13,7 @@
 #include <limits>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <vector>
 
 #include "assignment/batch.h"
@@ -222,6 +223,8 @@ py::tuple solve_fetched(const py::array& copy, Sense sense, int threads, bool ce
   return solve_fetched_of(view_of<double>(copy, sense), first, fetch, options);
 }
 
+constexpr std::int64_t kSolvedAtOnce = 1024;  // entries, that take some microseconds
+
 // (row_ind, col_ind) of a matrix that can be scanned where it lies; None where the general way has
 // to be gone: any other kind of input, and every error.
 py::object pairs_of(py::handle cost, bool maximize, int threads) {
@@ -243,7 +246,8 @@ py::object pairs_of(py::handle cost, bool maximize, int threads) {
   options.certificate = false;
   auto answer = [&](const RowScanner& scanner) -> py::object {
     Solution s = [&] {
-      py::gil_scoped_release release;
+      std::optional<py::gil_scoped_release> release;  // which takes as long as a solve of two rows
+      if (std::int64_t{scanner.rows()} * scanner.cols() > kSolvedAtOnce) release.emplace();
       return solve(scanner, options, SignalPoll());
     }();
     if (s.status == Status::interrupted) throw py::error_already_set();

@@ -104,7 +104,7 @@ struct RowScans {
 struct SmallProblem {
   struct Settled {
     Index col;
-    double price, distance;
+    double distance;
   };
   Index rows, cols, stride;            // stride: columns filled up to a multiple of 8
   double* cost;                        // [rows, stride]
@@ -113,7 +113,7 @@ struct SmallProblem {
   Settled* settled;                    // [rows]
   Index *col_of_row, *free_rows;       // [rows]
   Index *row_of_col, *predecessor;     // [stride]
-  std::uint8_t* free;                  // [stride / 8]
+  std::uint8_t *free, *settled_bits;   // [stride / 8], a bit a column
   std::int64_t bids = 0, augmentations = 0;
   Index trapped_from = kNone, settled_count = 0;  // after Progress::infeasible
 };

@@ -69,6 +69,7 @@ SmallAnswer solve_small(const RowScanner& costs, Matching& matching, Stats& stat
   p.free_rows = arena.take<Index>(n);
   p.predecessor = arena.take<Index>(m);
   p.free = arena.take<std::uint8_t>(m / 8);
+  p.settled_bits = arena.take<std::uint8_t>(m / 8);
   p.col_of_row = matching.col_of_row.data();
   p.row_of_col = matching.row_of_col.data();
 

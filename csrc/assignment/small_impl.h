@@ -30,7 +30,6 @@ class SmallSolver {
 
  private:
   const double* row(Index i) const { return p_.cost + std::int64_t{i} * p_.stride; }
-  bool is_free(Index j) const { return p_.row_of_col[j] == kNone; }
   void match(Index i, Index j) {
     p_.col_of_row[i] = j;
     p_.row_of_col[j] = i;
@@ -72,19 +71,16 @@ class SmallSolver {
   }
 
   void reduce_columns() {
-    double* const lowest = p_.distance;
-    for (Index i = 0; i < p_.rows; ++i) {
-      const Doubles u = Doubles::all(p_.minimum[i]);
-      if (p_.minimum[i] == kInf) continue;
-      const double* c = row(i);
-      for (Index j = 0; j < p_.stride; j += 8) {
-        min(Doubles::load(c + j) - u, Doubles::load(lowest + j)).store(lowest + j);
+    for (Index j = 0; j < p_.stride; j += 8) {
+      if (p_.free[j / 8] == 0) continue;
+      Doubles lowest = Doubles::all(kInf);
+      for (Index i = 0; i < p_.rows; ++i) {
+        // A row without a finite cost gives NaN, which a minimum passes over as its first operand.
+        lowest = min(Doubles::load(row(i) + j) - Doubles::all(p_.minimum[i]), lowest);
       }
+      const Mask8 changed = Mask8::of(p_.free[j / 8]) & (lowest < Doubles::all(kInf));
+      select(changed, lowest, Doubles::load(p_.price + j)).store(p_.price + j);
     }
-    for (Index j = 0; j < p_.cols; ++j) {
-      if (is_free(j) && lowest[j] < kInf) p_.price[j] = lowest[j];
-    }
-    for (Index j = 0; j < p_.stride; j += 8) Doubles::all(kInf).store(lowest + j);
     Index kept = 0;
     for (Index k = 0; k < free_; ++k) {
       const Index i = p_.free_rows[k];
@@ -160,20 +156,33 @@ class SmallSolver {
     }
   }
 
+  // The lowest column that is not settled at a distance that one of them has.
+  Index lowest_open_column(double distance) const {
+    const Doubles wanted = Doubles::all(distance);
+    for (Index start = 0;; start += 64) {
+      std::uint64_t hits = 0;
+      for (Index j = start; j < std::min(start + 64, p_.stride); j += 8) {
+        const unsigned bits = (Doubles::load(p_.distance + j) == wanted).bits();
+        hits |= std::uint64_t{bits & ~unsigned{p_.settled_bits[j / 8]}} << (j - start);
+      }
+      if (hits != 0) return start + static_cast<Index>(__builtin_ctzll(hits));
+    }
+  }
+
   bool augment(Index free_row) {
     // Local copies: through vector stores the compiler must suppose that a member changes.
     const Index stride = p_.stride;
     double* const price_of = p_.price;
     double* const distance_of = p_.distance;
     Index* const predecessor = p_.predecessor;
-    std::uint8_t* const free_bits = p_.free;
+    std::uint8_t *const free_bits = p_.free, *const settled_bits = p_.settled_bits;
+    std::fill_n(settled_bits, stride / 8, std::uint8_t{0});
     Index settled = 0, row_at = free_row, nearest_col = kNone;
     double base = 0.0, nearest = kInf;
     while (true) {
       const double* c = row(row_at);
       const Doubles from = Doubles::all(base);
-      Doubles limit = Doubles::all(nearest), open = Doubles::all(kInf), where = open;
-      Doubles at = Doubles::iota();
+      Doubles limit = Doubles::all(nearest), open = Doubles::all(kInf);
       for (Index j = 0; j < stride; j += 8) {
         const Doubles through = from + (Doubles::load(c + j) - Doubles::load(price_of + j));
         Doubles d = Doubles::load(distance_of + j);
@@ -196,30 +205,26 @@ class SmallSolver {
           }
           keep = keep.without(Mask8::of(free));
         }
+        const Mask8 closed = Mask8::of(settled_bits[j / 8]);
+        keep = keep.without(closed);
         d = select(keep, through, d);
         d.store(distance_of + j);
         store_where(predecessor + j, keep, row_at);
-        where = select(d < open, at, where);
-        open = min(d, open);
-        at = at + Doubles::all(8.0);
+        open = min(select(closed, Doubles::all(kInf), d), open);
       }
       const double distance = least(open);
       if (nearest <= distance) break;
-      double lanes[8];
-      where.store(lanes);
-      const auto j = static_cast<Index>(
-          lanes[lowest_bit((open == Doubles::all(distance)).bits())]);
-      p_.settled[settled++] = {j, price_of[j], distance};
+      const Index j = lowest_open_column(distance);
+      p_.settled[settled++] = {j, distance};
       row_at = p_.row_of_col[j];
       base = distance - (row(row_at)[j] - price_of[j]);
-      price_of[j] = -kInf;
-      distance_of[j] = kInf;
+      settled_bits[j / 8] |= static_cast<std::uint8_t>(1u << j % 8);
     }
     const bool found = nearest_col != kNone;
     for (Index k = 0; k < settled; ++k) {  // rounding can make the path end before what it passed
       const SmallProblem::Settled& s = p_.settled[k];
       const double fall = s.distance - nearest;
-      price_of[s.col] = found && fall < 0.0 ? s.price + fall : s.price;
+      if (found && fall < 0.0) price_of[s.col] += fall;
     }
     if (!found) {
       p_.trapped_from = free_row;
