@@ -285,12 +285,13 @@ inline bool collect(const StandIn& s, const Row<T>& row, const float* cells, dou
     }
   }
   if (shrunk) cut();
-  // Filled up with column 0 at infinite cost, beyond the end if need be.
-  double cost[kListCapacity + 8];
-  for (int k = size; k < size + 8; ++k) col[k] = 0;
-  out.size = (size + 7) / 8 * 8;
+  // Filled up with column 0 at infinite cost; to a length that most lists have, so that the end of a
+  // bid's loop over them comes as expected.
+  double cost[kListCapacity];
+  out.size = std::max((size + 7) / 8 * 8, 24);
+  for (int k = size; k < out.size; ++k) col[k] = 0;
   for (int k = 0; k < out.size; ++k) cost[k] = static_cast<double>(row[col[k]]);
-  Doubles::all(kInf).store(cost + size);
+  for (int k = size; k < out.size; ++k) cost[k] = kInf;
   for (int k = 0; k < out.size; k += 8) {
     Doubles::load(cost + k).store(out.cost + k);
     std::memcpy(out.col + k, col + k, 8 * sizeof(Index));
@@ -368,22 +369,29 @@ void candidates(const RowGroup<T>& group, Index cols, CostBits<T> bits, PriceVie
   }
 }
 
-// Best two of a list at present prices.
+// Best two of a list at present prices, and the first column that has the best.
 ListBest list_best(const double* cost, const Index* col, int size, const double* v) {
-  const Doubles inf = Doubles::all(kInf), eight = Doubles::all(8.0);
-  Doubles best = inf, second = inf, where = inf, at = Doubles::iota();
+  auto at = [&](int k) { return Doubles::load(cost + k) - Doubles::gather(v, col + k); };
+  double kept[kListCapacity];
+  const bool keeps = size <= kListCapacity;
+  Doubles best = Doubles::all(kInf), second = best;
   for (int k = 0; k < size; k += 8) {
-    const Doubles x = Doubles::load(cost + k) - Doubles::gather(v, col + k);
-    where = select(x < best, at, where);
+    const Doubles x = at(k);
+    if (keeps) x.store(kept + k);
     second = min(second, max(best, x));
     best = min(best, x);
-    at = at + eight;
   }
-  const double first = least(best);
-  if (first == kInf) return {kInf, kInf, kNone};
-  const int lane = __builtin_ctz((best == Doubles::all(first)).bits());
-  double lanes[8];
-  where.store(lanes);
-  const Mask8 holder = Mask8::of(static_cast<std::uint8_t>(1u << lane));
-  return {first, least(select(holder, second, best)), col[static_cast<int>(lanes[lane])]};
+  const TwoLeast two = least_two(best, second);
+  if (two.first == kInf) return {kInf, kInf, kNone};
+  const Doubles wanted = Doubles::all(two.first);
+  int first = 0;
+  if (keeps) {  // without a branch on where it is
+    std::uint32_t hits = 0;
+    for (int k = 0; k < size; k += 8) hits |= (Doubles::load(kept + k) == wanted).bits() << k;
+    first = __builtin_ctz(hits);
+  } else {
+    while (!(at(first) == wanted).any()) first += 8;
+    first += __builtin_ctz((at(first) == wanted).bits());
+  }
+  return {two.first, two.second, col[first]};
 }

@@ -118,6 +118,10 @@ struct SmallProblem {
   Index trapped_from = kNone, settled_count = 0;  // after Progress::infeasible
 };
 
+struct TwoLeast {
+  double first, second;
+};
+
 struct ListBest {
   double best, second;
   Index col;

@@ -62,6 +62,22 @@ inline Doubles select(Mask8 m, Doubles yes, Doubles no) {
 }
 inline double least(Doubles a) { return _mm512_reduce_min_pd(a.x); }
 
+// The two smallest numbers of both vectors together, a <= b lane by lane.
+inline TwoLeast least_two(Doubles a, Doubles b) {
+  const __m256d a0 = _mm512_castpd512_pd256(a.x), a1 = _mm512_extractf64x4_pd(a.x, 1);
+  const __m256d b0 = _mm512_castpd512_pd256(b.x), b1 = _mm512_extractf64x4_pd(b.x, 1);
+  const __m256d low = _mm256_min_pd(a0, a1);
+  const __m256d high = _mm256_min_pd(_mm256_max_pd(a0, a1), _mm256_min_pd(b0, b1));
+  const __m128d low_two = _mm_min_pd(_mm256_castpd256_pd128(low), _mm256_extractf128_pd(low, 1));
+  const __m128d high_two = _mm_min_pd(
+      _mm_max_pd(_mm256_castpd256_pd128(low), _mm256_extractf128_pd(low, 1)),
+      _mm_min_pd(_mm256_castpd256_pd128(high), _mm256_extractf128_pd(high, 1)));
+  const __m128d other = _mm_unpackhi_pd(low_two, low_two);
+  const __m128d next = _mm_min_sd(high_two, _mm_unpackhi_pd(high_two, high_two));
+  return {_mm_cvtsd_f64(_mm_min_sd(low_two, other)),
+          _mm_cvtsd_f64(_mm_min_sd(_mm_max_sd(low_two, other), next))};
+}
+
 inline void store_where(Index* p, Mask8 m, Index value) {
   _mm256_mask_storeu_epi32(p, m.m, _mm256_set1_epi32(value));
 }

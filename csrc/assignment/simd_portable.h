@@ -128,6 +128,17 @@ inline double least(Doubles a) {
   return r;
 }
 
+// The two smallest numbers of both vectors together, a <= b lane by lane.
+inline TwoLeast least_two(Doubles a, Doubles b) {
+  double first = a.x[0][0], second = b.x[0][0];
+  for (int k = 1; k < 8; ++k) {
+    const double x = a.x[k / 2][k % 2], y = b.x[k / 2][k % 2];
+    second = x < first ? (y < first ? y : first) : (x < second ? x : second);
+    first = x < first ? x : first;
+  }
+  return {first, second};
+}
+
 inline void store_where(Index* p, Mask8 m, Index value) {
   if (!m.any()) return;
   for (int k = 0; k < 8; ++k) p[k] = m.m[k / 2][k % 2] ? value : p[k];

@@ -36,6 +36,18 @@ class SmallSolver {
     p_.free[j / 8] &= static_cast<std::uint8_t>(~(1 << j % 8));
   }
 
+  // The lowest column of those whose bits holds(j) gives for 8 columns from j on; there is one.
+  template <typename F>
+  Index lowest_column(F holds) const {
+    for (Index start = 0;; start += 64) {
+      std::uint64_t hits = 0;
+      for (Index j = start; j < std::min(start + 64, p_.stride); j += 8) {
+        hits |= std::uint64_t{holds(j)} << (j - start);
+      }
+      if (hits != 0) return start + static_cast<Index>(__builtin_ctzll(hits));
+    }
+  }
+
   // The lowest free column with c_j - v_j == value, or kNone.
   Index free_column(const double* c, double value) const {
     const Doubles wanted = Doubles::all(value);
@@ -109,27 +121,22 @@ class SmallSolver {
         }
         ++p_.bids;
         const double* c = row(i);
-        Doubles best = Doubles::all(kInf), second = best, where = best;
-        Doubles at = Doubles::iota();
+        Doubles best = Doubles::all(kInf), second = best;
         for (Index j = 0; j < stride; j += 8) {
           const Doubles x = Doubles::load(c + j) - Doubles::load(price_of + j);
-          where = select(x < best, at, where);
           second = min(second, max(best, x));
           best = min(x, best);
-          at = at + Doubles::all(8.0);
         }
-        const double first = least(best);
+        const auto [first, next] = least_two(best, second);
         if (first == kInf) {
           p_.free_rows[kept++] = i;
           ++k;
           continue;
         }
-        const unsigned lane = lowest_bit((best == Doubles::all(first)).bits());
-        double lanes[8];
-        where.store(lanes);
-        Index j = static_cast<Index>(lanes[lane]);
-        const double next =
-            least(select(Mask8::of(static_cast<std::uint8_t>(1u << lane)), second, best));
+        const Doubles wanted = Doubles::all(first);
+        Index j = lowest_column([&](Index at) {
+          return (Doubles::load(c + at) - Doubles::load(price_of + at) == wanted).bits();
+        });
         if (next == first) {
           const Index tied = free_column(c, first);
           if (tied != kNone) j = tied;
@@ -153,19 +160,6 @@ class SmallSolver {
         }
       }
       free_ = kept;
-    }
-  }
-
-  // The lowest column that is not settled at a distance that one of them has.
-  Index lowest_open_column(double distance) const {
-    const Doubles wanted = Doubles::all(distance);
-    for (Index start = 0;; start += 64) {
-      std::uint64_t hits = 0;
-      for (Index j = start; j < std::min(start + 64, p_.stride); j += 8) {
-        const unsigned bits = (Doubles::load(p_.distance + j) == wanted).bits();
-        hits |= std::uint64_t{bits & ~unsigned{p_.settled_bits[j / 8]}} << (j - start);
-      }
-      if (hits != 0) return start + static_cast<Index>(__builtin_ctzll(hits));
     }
   }
 
@@ -214,7 +208,10 @@ class SmallSolver {
       }
       const double distance = least(open);
       if (nearest <= distance) break;
-      const Index j = lowest_open_column(distance);
+      const Doubles wanted = Doubles::all(distance);
+      const Index j = lowest_column([&](Index at) {
+        return (Doubles::load(distance_of + at) == wanted).bits() & ~unsigned{settled_bits[at / 8]};
+      });
       p_.settled[settled++] = {j, distance};
       row_at = p_.row_of_col[j];
       base = distance - (row(row_at)[j] - price_of[j]);

@@ -1,8 +1,11 @@
 // Launches, in nvcc's way or by host/'s fibers, and errors as sentences.
 #pragma once
 
+#include <map>
+#include <mutex>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 
 #include "device.h"
 
@@ -63,11 +66,23 @@ class CurrentDevice {
   int before_ = 0;
 };
 
+// What ask(device) says of the current device and a launch; asked once for each.
+template <typename Kernel, typename F>
+unsigned remembered(Kernel kernel, unsigned threads, std::size_t shared_bytes, F ask) {
+  static std::mutex guard;
+  static std::map<std::tuple<int, Kernel, unsigned, std::size_t>, unsigned> known;
+  int device = 0;
+  check(cudaGetDevice(&device), "asking for the current device");
+  const std::lock_guard<std::mutex> lock(guard);
+  const auto key = std::make_tuple(device, kernel, threads, shared_bytes);
+  const auto found = known.find(key);
+  return found != known.end() ? found->second : known[key] = ask(device);
+}
+
 // Blocks of a kernel that are resident at once.
 template <typename Kernel>
-unsigned resident_blocks(Kernel kernel, unsigned threads, std::size_t shared_bytes) {
-  int device = 0, processors = 0, each = 0;
-  check(cudaGetDevice(&device), "asking for the current device");
+unsigned ask_resident_blocks(Kernel kernel, unsigned threads, std::size_t shared_bytes, int device) {
+  int processors = 0, each = 0;
   check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device),
         "counting multiprocessors");
   check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, static_cast<int>(threads), shared_bytes),
@@ -75,11 +90,10 @@ unsigned resident_blocks(Kernel kernel, unsigned threads, std::size_t shared_byt
   return static_cast<unsigned>(processors) * static_cast<unsigned>(each);
 }
 
-// Blocks of the largest cluster of a kernel that the current device can launch; 0 if it has none.
+// Blocks of the largest cluster of a kernel that a device can launch; 0 if it has none.
 template <typename Kernel>
-unsigned cluster_blocks(Kernel kernel, unsigned threads, std::size_t shared_bytes) {
-  int device = 0, has_clusters = 0;
-  check(cudaGetDevice(&device), "asking for the current device");
+unsigned ask_cluster_blocks(Kernel kernel, unsigned threads, std::size_t shared_bytes, int device) {
+  int has_clusters = 0;
   check(cudaDeviceGetAttribute(&has_clusters, cudaDevAttrClusterLaunch, device),
         "asking for clusters of blocks");
   if (has_clusters == 0) return 0;
@@ -102,6 +116,20 @@ unsigned cluster_blocks(Kernel kernel, unsigned threads, std::size_t shared_byte
     cudaGetLastError();
   }
   return 0;
+}
+
+template <typename Kernel>
+unsigned resident_blocks(Kernel kernel, unsigned threads, std::size_t shared_bytes) {
+  return remembered(kernel, threads, shared_bytes, [=](int device) {
+    return ask_resident_blocks(kernel, threads, shared_bytes, device);
+  });
+}
+
+template <typename Kernel>
+unsigned cluster_blocks(Kernel kernel, unsigned threads, std::size_t shared_bytes) {
+  return remembered(kernel, threads, shared_bytes, [=](int device) {
+    return ask_cluster_blocks(kernel, threads, shared_bytes, device);
+  });
 }
 
 #else
