@@ -64,8 +64,9 @@ class CrossMoments:
         ========== ====== =========================================== =====
 
         The error of "medium" is a bound for the worst data, a few tokens that outweigh all
-        others; it falls with the root of the number of tokens that matter. On a CUDA device
-        16-bit streams without large means are multiplied as they are, in one exact product.
+        others; it falls with the root of the number of tokens that matter. Streams without large
+        means are multiplied as they are, in one exact product, if they are bfloat16 and the CPU has
+        instructions for it, and on a CUDA device if they are of 16 bits.
 
     Attributes
     ----------

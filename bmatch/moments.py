@@ -6,9 +6,9 @@ large mean nor a massive activation, wherever in the stream it comes, drowns the
 rest; and a chunk is short enough that its float32 accumulators lose nothing that matters: 10^6
 tokens agree with float64 to 1e-6.
 
-On the CPU the products are torch's, of the caller's own memory where nothing has to be subtracted.
-On a CUDA device products and sums are the Triton kernels of `bmatch.kernels`, which serve all sites
-in one launch. A site's statistics do not depend on the sites beside it, to the bit.
+On the CPU a batch is added chunk by chunk, as `bmatch.streams` tells. On a CUDA device products and
+sums are the Triton kernels of `bmatch.kernels`, which serve all sites in one launch. A site's
+statistics do not depend on the sites beside it, to the bit.
 
 T. F. Chan, G. H. Golub, R. J. LeVeque, "Algorithms for computing the sample variance: analysis and
 recommendations", The American Statistician 37 (1983).
@@ -41,7 +41,7 @@ _DEVICE_PILOT_TOKENS = 256
 _DEVICE_CHUNK_PROMOTED = 32_768
 _DEVICE_CHUNK = 8192
 
-_KERNEL_PEAK = 1e15  # the root of a sum of squares beyond which a site's batch is left to torch
+_KERNEL_PEAK = 1e15  # the root of a sum of squares beyond which a site's batch is added in chunks
 
 _PLANES = {"highest": 3, "high": 2, "medium": 1}  # bfloat16 planes of a float32 operand
 
@@ -58,7 +58,7 @@ class PendingUpdate:
     target_shift, source_shift : float32 or float64 [S, D1] and [S, D2]
         What is subtracted before anything is multiplied.
     sums : _KernelSums or None
-        What the kernels are finding out; None where torch adds the batch.
+        What the kernels are finding out; None where the batch is added in chunks.
     """
 
     target: torch.Tensor

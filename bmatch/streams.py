@@ -291,8 +291,8 @@ def add_outer(comoment: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -
 def _torch_precision(device: torch.device, bfloat16: bool) -> Iterator[None]:
     """float32 products in float32, whatever torch's global settings and autocast say.
 
-    If `bfloat16`, the numbers are bfloat16 in float32's clothes: on the CPU the processor's
-    bfloat16 instructions may multiply them, and sum in float32.
+    If `bfloat16`, the numbers are such that bfloat16 holds them: on the CPU its instructions may
+    multiply them, and sum in float32.
     """
     # torch 2.9 keeps a setting for each backend, and refuses its older global one to those who
     # have used the new ones.

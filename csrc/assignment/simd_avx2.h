@@ -2,6 +2,8 @@
 // that turns it on.
 #pragma once
 
+#include "simd_least.h"
+
 // How a pass over rows keeps the memory busy: that many side by side, nothing fetched (Zen 3).
 constexpr int kSideBySide = kGroup, kFetchedAhead = 0;
 
@@ -87,14 +89,7 @@ inline double least(Doubles v) {
 inline TwoLeast least_two(Doubles a, Doubles b) {
   const __m256d low = _mm256_min_pd(a.a, a.b);
   const __m256d high = _mm256_min_pd(_mm256_max_pd(a.a, a.b), _mm256_min_pd(b.a, b.b));
-  const __m128d low_two = _mm_min_pd(_mm256_castpd256_pd128(low), _mm256_extractf128_pd(low, 1));
-  const __m128d high_two = _mm_min_pd(
-      _mm_max_pd(_mm256_castpd256_pd128(low), _mm256_extractf128_pd(low, 1)),
-      _mm_min_pd(_mm256_castpd256_pd128(high), _mm256_extractf128_pd(high, 1)));
-  const __m128d other = _mm_unpackhi_pd(low_two, low_two);
-  const __m128d next = _mm_min_sd(high_two, _mm_unpackhi_pd(high_two, high_two));
-  return {_mm_cvtsd_f64(_mm_min_sd(low_two, other)),
-          _mm_cvtsd_f64(_mm_min_sd(_mm_max_sd(low_two, other), next))};
+  return least_two(low, high);
 }
 
 inline void store_where(Index* p, Mask8 m, Index value) {

@@ -1,6 +1,8 @@
 // Vectors of 16 floats and 8 doubles in AVX-512.  Included inside the file that turns it on.
 #pragma once
 
+#include "simd_least.h"
+
 // How a pass over rows keeps the memory busy: one row, fetched so many bytes ahead (Zen 5).
 constexpr int kSideBySide = 1, kFetchedAhead = 8192;
 
@@ -68,14 +70,7 @@ inline TwoLeast least_two(Doubles a, Doubles b) {
   const __m256d b0 = _mm512_castpd512_pd256(b.x), b1 = _mm512_extractf64x4_pd(b.x, 1);
   const __m256d low = _mm256_min_pd(a0, a1);
   const __m256d high = _mm256_min_pd(_mm256_max_pd(a0, a1), _mm256_min_pd(b0, b1));
-  const __m128d low_two = _mm_min_pd(_mm256_castpd256_pd128(low), _mm256_extractf128_pd(low, 1));
-  const __m128d high_two = _mm_min_pd(
-      _mm_max_pd(_mm256_castpd256_pd128(low), _mm256_extractf128_pd(low, 1)),
-      _mm_min_pd(_mm256_castpd256_pd128(high), _mm256_extractf128_pd(high, 1)));
-  const __m128d other = _mm_unpackhi_pd(low_two, low_two);
-  const __m128d next = _mm_min_sd(high_two, _mm_unpackhi_pd(high_two, high_two));
-  return {_mm_cvtsd_f64(_mm_min_sd(low_two, other)),
-          _mm_cvtsd_f64(_mm_min_sd(_mm_max_sd(low_two, other), next))};
+  return least_two(low, high);
 }
 
 inline void store_where(Index* p, Mask8 m, Index value) {

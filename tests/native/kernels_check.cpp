@@ -1,4 +1,4 @@
-// The scans of rows against plain loops: minima, candidate lists, their bounds, grids, for every dtype,
+// The scans of rows against plain loops: minima, candidate lists, their bounds and best, grids, for every dtype,
 // width, number of rows at a time, with ties, forbidden and invalid costs.  Built by
 // tests/test_native.py under sanitizers; exits with 1 at the first difference.
 #include <algorithm>
@@ -144,6 +144,28 @@ void check(std::mt19937& r, int kind, Index cols, int count) {
   }
 }
 
+// Best two of lists of any length, few distinct values so that they tie.
+void check_lists(std::mt19937& r, int kind, int size) {
+  constexpr Index kCols = 90;
+  std::vector<double> v(kCols), cost(size, kInf);
+  std::vector<Index> col(size, 0);
+  for (double& x : v) x = -std::floor(4.0 * std::uniform_real_distribution<double>()(r));
+  const int used = static_cast<int>(r() % (size + 1));
+  for (int k = 0; k < used; ++k) {
+    cost[k] = draw(r, kind);
+    col[k] = static_cast<Index>(r() % kCols);
+  }
+  double best = kInf, second = kInf;
+  Index at = kNone;
+  for (int k = 0; k < size; ++k) {
+    const double x = cost[k] - v[col[k]];
+    if (x < best) second = best, best = x, at = col[k];
+    else second = std::min(second, x);
+  }
+  const ListBest found = row_kernels().list_best(cost.data(), col.data(), size, v.data());
+  require(found.best == best && found.second == second && found.col == at, "list", kind, size);
+}
+
 }  // namespace
 
 int main() {
@@ -153,6 +175,7 @@ int main() {
     const int kind = round % 10, count = 1 + round % 9;
     check<float>(r, kind, cols, count);
     check<double>(r, kind, cols, count);
+    for (int size = 0; size <= 96; size += 8) check_lists(r, kind, size);
   }
   std::puts("all checked");
   return 0;
