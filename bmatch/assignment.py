@@ -87,6 +87,10 @@ def linear_sum_assignment(
     TypeError
         If the entries are not numbers that float64 can hold.
 
+    Notes
+    -----
+    Beyond 1,024 entries, which take some microseconds, the GIL is released.
+
     Examples
     --------
     >>> import bmatch
