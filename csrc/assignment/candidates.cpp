@@ -104,7 +104,7 @@ void CandidateLists::reduce_columns() {
 }
 
 CandidateLists::Gap CandidateLists::mean_gap() {
-  double gap = 0.0, magnitude = 0.0;
+  double gap = 0.0, lead = 0.0, magnitude = 0.0;
   std::int64_t counted = 0, ties = 0;
   for (Index i = 0; i < costs_.rows(); ++i) {
     if (adopted(i)) continue;
@@ -112,12 +112,13 @@ CandidateLists::Gap CandidateLists::mean_gap() {
     const double bound = bound_[i];
     if (!(bound < kInfinity)) continue;
     gap += bound - x;
+    lead += second - x;
     magnitude += std::fabs(x);
     ties += second == x;
     ++counted;
   }
   const auto count = static_cast<double>(counted);
-  return {gap / count, magnitude / count, static_cast<double>(ties) / count};
+  return {gap / count, lead / count, magnitude / count, static_cast<double>(ties) / count};
 }
 
 double CandidateLists::mean_spread() const {

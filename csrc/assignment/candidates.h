@@ -95,10 +95,11 @@ class CandidateLists {
   // Call after prices changed by other hands: `fell` if none of them rose.
   void prices_changed(bool fell);
 
-  // Means over the rows that have a list of more than one: from the best to the bound, of the
-  // best's magnitude, and how many have two best columns.  NaN if there is no such row.
+  // Means over the rows that have a list of more than one: from the best to the bound, from the best
+  // to the second best, of the best's magnitude, and how many have two best columns.  NaN if there
+  // is no such row.
   struct Gap {
-    double gap, magnitude, ties;
+    double gap, lead, magnitude, ties;
   };
   Gap mean_gap();
 

@@ -305,7 +305,7 @@ bool Solver::reduce_and_augment(std::int64_t bids, ListPaths::Budget budget, dou
 bool Solver::auction() {
   const std::int64_t n = rows_;
   lists_->sample();
-  const auto [gap, magnitude, ties] = lists_->mean_gap();
+  const auto [gap, lead, magnitude, ties] = lists_->mean_gap();
   if (!(gap > 1e-6 * magnitude && gap < kInfinity)) {  // nothing to scale by: bids would crawl
     return dense_attempt() || reduce_and_augment(12 * n, {20 * n, kUnlimited}) ||
            dense_finish(kUnlimited);
@@ -322,8 +322,10 @@ bool Solver::auction() {
   };
   {
     PhaseTimer timer(stats_.auction_seconds);
-    double epsilon = 0.02 * gap;
-    const double last = 0.002 * gap;
+    // Where most rows have a clear best, they hardly fight over prices: one small epsilon does.
+    const bool clear = lead > 0.2 * gap;
+    double epsilon = (clear ? 0.004 : 0.02) * gap;
+    const double last = clear ? epsilon : 0.1 * epsilon;
     while (true) {
       const std::int64_t rescans = stats_.rescans, bids = stats_.bids;
       const Progress progress = auction.phase(epsilon, 4 * n);
@@ -457,7 +459,7 @@ void Solver::solve_large() {
     return;
   }
   // Rows tie with all that their lists hold: bids would crawl, and whole rows do better.
-  const auto [gap, magnitude, ties] = lists_->mean_gap();
+  const auto [gap, lead, magnitude, ties] = lists_->mean_gap();
   const bool tied = gap == 0.0;
   // Where paths are short and most rows have several best columns, more rows than otherwise.
   const double few = n <= 512 && ties > 0.8 ? 0.3 : 0.15;
