@@ -17,6 +17,7 @@ ListPaths::ListPaths(const RowScanner& costs, Matching& matching, CandidateLists
       lists_(lists),
       stats_(stats),
       interrupted_(interrupted),
+      kernels_(row_kernels()),
       distance_(costs.cols(), kInfinity),
       predecessor_(costs.cols()),
       is_settled_(costs.cols(), 0),
@@ -32,21 +33,28 @@ void ListPaths::push(double distance, Index id) {
 void ListPaths::offer(Index i, double base) {
   const CandidateLists::List list = lists_.of(i);
   const double* v = matching_.v.data();
-  for (int k = 0; k < list.size; ++k) {
-    const Index j = list.col[k];
-    const double through = base + (list.cost[k] - v[j]);
-    if (!(through < distance_[j]) || !(through < best_) || is_settled_[j]) continue;
-    if (matching_.row_of_col[j] == kNone) {
-      best_ = through;
-      best_col_ = j;
+  constexpr int kBits = 32;
+  for (int from = 0; from < list.size; from += kBits) {
+    const int size = std::min(list.size - from, kBits);
+    for (std::uint32_t hits = kernels_.nearer(list.cost + from, list.col + from, size, base, v,
+                                              distance_.data(), best_);
+         hits != 0; hits &= hits - 1) {
+      const int k = from + __builtin_ctz(hits);
+      const Index j = list.col[k];
+      const double through = base + (list.cost[k] - v[j]);
+      if (!(through < best_) || is_settled_[j]) continue;
+      if (matching_.row_of_col[j] == kNone) {
+        best_ = through;
+        best_col_ = j;
+        predecessor_[j] = i;
+        continue;
+      }
+      if (distance_[j] == kInfinity) reached_.push_back(j);
+      distance_[j] = through;
       predecessor_[j] = i;
-      continue;
+      if (through <= at_) level_.push_back(j);
+      else push(through, j);
     }
-    if (distance_[j] == kInfinity) reached_.push_back(j);
-    distance_[j] = through;
-    predecessor_[j] = i;
-    if (through <= at_) level_.push_back(j);
-    else push(through, j);
   }
   const double more = base + list.bound;
   if (more < best_) push(more, ~i);

@@ -51,6 +51,7 @@ class ListPaths {
   CandidateLists& lists_;
   Stats& stats_;
   const Interrupted& interrupted_;
+  const RowKernels& kernels_;
   std::vector<double> distance_;    // [cols], infinite between searches
   std::vector<Index> predecessor_;  // [cols]
   std::vector<std::uint8_t> is_settled_;  // [cols]

@@ -23,6 +23,7 @@ CandidateLists::CandidateLists(const RowScanner& costs, Matching& matching, Stat
       col_(new Index[static_cast<std::size_t>(costs.rows()) * kListCapacity]),
       size_(costs.rows(), 0),
       bound_(costs.rows(), -kInfinity),
+      plain_(costs.rows(), 0),
       rounded_(padded(costs.cols()), 0.0f),
       team_(team) {
   for (int k = 0; k < team.threads(); ++k) scratch_.push_back(costs.scratch());
@@ -58,7 +59,10 @@ bool CandidateLists::remake(const Index* rows, int count, PriceView prices,
   CandidateRow made[kChunk];
   for (int k = 0; k < count; ++k) made[k] = slot(rows[k]);
   costs_.candidates(rows, count, prices, made, scratch);
-  for (int k = 0; k < count; ++k) keep(rows[k], made[k]);
+  for (int k = 0; k < count; ++k) {
+    keep(rows[k], made[k]);
+    plain_[rows[k]] = prices.magnitude == 0.0;
+  }
   return std::all_of(made, made + count, [](const CandidateRow& row) { return row.valid; });
 }
 
@@ -70,6 +74,13 @@ void CandidateLists::adopt(Index i, const RowMinima& minima) {
   if (minima.col != kNone) made.col[0] = minima.col;
   size_[i] = 8;
   bound_[i] = minima.second;
+  plain_[i] = 1;
+}
+
+double CandidateLists::least_cost(Index i) const {
+  if (!plain_[i] || size_[i] == kLong) return std::numeric_limits<double>::quiet_NaN();
+  const List list = of(i);
+  return std::min(list.bound, *std::min_element(list.cost, list.cost + list.size));
 }
 
 Progress CandidateLists::list_below(Index i, double bound, std::int64_t& room) {
@@ -227,6 +238,7 @@ void CandidateLists::prices_changed(bool fell) {
   if (fell) return;
   std::fill(bound_.begin(), bound_.end(), -kInfinity);
   std::fill(size_.begin(), size_.end(), std::uint8_t{0});
+  std::fill(plain_.begin(), plain_.end(), std::uint8_t{0});
   long_.clear();
 }
 

@@ -70,6 +70,9 @@ class CandidateLists {
   // The best of a row at price zero as a list of one, bounded by the second best.
   void adopt(Index i, const RowMinima& minima);
 
+  // The least cost of row i, if its list was made at price zero; NaN otherwise.
+  double least_cost(Index i) const;
+
   // At price zero, a list of all costs below the bound; budget_spent if there are more of them than
   // `room`, from which they are taken.
   Progress list_below(Index i, double bound, std::int64_t& room);
@@ -140,6 +143,7 @@ class CandidateLists {
   std::unique_ptr<Index[]> col_;     // [rows, kListCapacity]
   std::vector<std::uint8_t> size_;   // [rows]; kLong where the list is in long_
   std::vector<double> bound_;        // [rows]
+  std::vector<std::uint8_t> plain_;  // [rows], whether the list was made at price zero
   std::unordered_map<Index, LongList> long_;
   std::vector<float> rounded_;       // [padded cols], prices in float32
   double magnitude_ = 0.0;

@@ -395,3 +395,15 @@ ListBest list_best(const double* cost, const Index* col, int size, const double*
   }
   return {two.first, two.second, col[first]};
 }
+
+// Which columns of a list a path to its row, `base` long, reaches sooner than any did before.
+std::uint32_t nearer(const double* cost, const Index* col, int size, double base, const double* v,
+                     const double* distance, double limit) {
+  const Doubles from = Doubles::all(base), most = Doubles::all(limit);
+  std::uint32_t hits = 0;
+  for (int k = 0; k < size; k += 8) {
+    const Doubles through = from + (Doubles::load(cost + k) - Doubles::gather(v, col + k));
+    hits |= (through < min(Doubles::gather(distance, col + k), most)).bits() << k;
+  }
+  return hits;
+}

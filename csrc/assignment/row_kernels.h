@@ -133,6 +133,9 @@ struct RowKernels {
   RowScans<double> f64;
   // Best two of cost_k - v[col_k], k < size (a multiple of 8).
   ListBest (*list_best)(const double* cost, const Index* col, int size, const double* v);
+  // Bits k < size <= 32 where base + (cost_k - v[col_k]) < min(distance[col_k], limit).
+  std::uint32_t (*nearer)(const double* cost, const Index* col, int size, double base,
+                          const double* v, const double* distance, double limit);
   // Costs are read from the view; the answer is in col_of_row, row_of_col and price.
   Progress (*small_f32)(const CostView<float>& view, SmallProblem& problem);
   Progress (*small_f64)(const CostView<double>& view, SmallProblem& problem);

@@ -33,7 +33,7 @@ namespace {
 }  // namespace
 
 const RowKernels kAvx2Kernels = {"avx2", row_scans<float>(), row_scans<double>(), list_best,
-    solve_small<float>, solve_small<double>};
+    nearer, solve_small<float>, solve_small<double>};
 
 }  // namespace bmatch
 

@@ -511,10 +511,19 @@ bool Solver::prices_dwarf_answer() {
 bool Solver::all_minimal() {
   PhaseTimer timer(stats_.certificate_seconds);
   std::vector<RowMinima> minima(rows_);
+  for (Index i = 0; i < rows_; ++i) {
+    minima[i].best = lists_ != nullptr ? lists_->least_cost(i) : kNan;
+    stats_.row_reads += std::isnan(minima[i].best);
+  }
   parallel_rows(costs_, team(), 0, rows_, [&](Index i, int count, auto& scratch) {
-    costs_.minima(i, count, minima.data() + i, scratch);
+    for (const Index end = i + count; i < end; ++i) {
+      Index next = i;
+      while (next < end && std::isnan(minima[next].best)) ++next;
+      if (next == i) continue;
+      costs_.minima(i, next - i, minima.data() + i, scratch);
+      i = next;
+    }
   });
-  stats_.row_reads += rows_;
   for (Index i = 0; i < rows_; ++i) {
     if (costs_.cost(i, matching_.col_of_row[i]) > minima[i].best) return false;
   }

@@ -144,7 +144,7 @@ void check(std::mt19937& r, int kind, Index cols, int count) {
   }
 }
 
-// Best two of lists of any length, few distinct values so that they tie.
+// What lists of any length offer to bids and to paths; few distinct values so that they tie.
 void check_lists(std::mt19937& r, int kind, int size) {
   constexpr Index kCols = 90;
   std::vector<double> v(kCols), cost(size, kInf);
@@ -164,6 +164,19 @@ void check_lists(std::mt19937& r, int kind, int size) {
   }
   const ListBest found = row_kernels().list_best(cost.data(), col.data(), size, v.data());
   require(found.best == best && found.second == second && found.col == at, "list", kind, size);
+
+  if (size > 32) return;
+  std::vector<double> distance(kCols);
+  for (double& x : distance) x = r() % 3 == 0 ? kInf : draw(r, kind);
+  const double base = draw(r, kind), limit = r() % 2 == 0 ? kInf : draw(r, kind);
+  std::uint32_t nearer = 0;
+  for (int k = 0; k < size; ++k) {
+    const double through = base + (cost[k] - v[col[k]]);
+    if (through < distance[col[k]] && through < limit) nearer |= std::uint32_t{1} << k;
+  }
+  require(row_kernels().nearer(cost.data(), col.data(), size, base, v.data(), distance.data(),
+                               limit) == nearer,
+          "nearer", kind, size);
 }
 
 }  // namespace
