@@ -23,13 +23,14 @@ from benchmarks import cases, provenance, smollm2
 RESULTS = Path(__file__).parent / "results" / "assignment.csv"
 PLOT = RESULTS.with_suffix(".svg")
 COLUMNS = [
-    *("date", "commit", "machine", "family", "rows", "cols", "dtype"),
+    *("date", "commit", "machine", "family", "rows", "cols", "dtype", "seed"),
     *("solver", "version", "seconds", "rounds", "excess"),
 ]
 OURS = "bmatch"
 READ = "one read"  # NumPy's maximum of the matrix: no solver can do with less than a read
 EXACT = 1e-12  # excess of an objective over the best, relative: what is above is not optimal
 SLOWEST = 4.0  # seconds a call: peers that would need more are not asked
+SEEDS = {1024: 5, 2048: 3}  # single matrices of these sizes differ by as much as solvers do; 1 else
 
 Columns = npt.NDArray[np.integer[Any]]
 
@@ -180,7 +181,7 @@ def _rows_of(name: str, c: cases.Matrix) -> Columns:
 
 
 def run(selected: list[Case], seed: int, solvers: list[str]) -> None:
-    """Measures, and appends every case to the results as soon as it is done."""
+    """Measures, and appends every matrix to the results as soon as it is done."""
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M")
     commit, machine = provenance.commit(), provenance.machine()
     last: dict[tuple[str, str], tuple[int, float]] = {}
@@ -198,36 +199,40 @@ def run(selected: list[Case], seed: int, solvers: list[str]) -> None:
                 n0, seconds = last.get((name, case.family), (case.rows, 0.0))
                 if name in (OURS, READ) or seconds * (case.rows / n0) ** 3 <= SLOWEST:
                     asked.append(name)
-            result = measure(case, seed, asked)
-            for name, row in result.items():
-                last[name, case.family] = (case.rows, row["seconds"])
-                writer.writerow(
-                    {
-                        "date": stamp,
-                        "commit": commit,
-                        "machine": machine,
-                        "family": case.family,
-                        "rows": case.rows,
-                        "cols": case.cols,
-                        "dtype": cases.dtype(case.family),
-                        "solver": name,
-                        "version": importlib.metadata.version("numpy" if name == READ else name),
-                        "seconds": f"{row['seconds']:.4g}",
-                        "rounds": row["rounds"],
-                        "excess": f"{row['excess']:.2g}",
-                    }
-                )
-            file.flush()
-            peers = exact_peers(result)
-            if peers:
-                best = min(peers, key=peers.__getitem__)
-                ours = result[OURS]
-                print(
-                    f"{case.family:18s} {case.rows:5d} x {case.cols:<5d} "
-                    f"{ours['seconds'] * 1e3:10.4f} ms  {best:8s} "
-                    f"{peers[best] / ours['seconds']:7.2f}x  excess {ours['excess']:.1g}",
-                    flush=True,
-                )
+            for k in range(SEEDS.get(case.rows, 1)):
+                result = measure(case, seed + k, asked)
+                for name, row in result.items():
+                    last[name, case.family] = (case.rows, row["seconds"])
+                    writer.writerow(
+                        {
+                            "date": stamp,
+                            "commit": commit,
+                            "machine": machine,
+                            "family": case.family,
+                            "rows": case.rows,
+                            "cols": case.cols,
+                            "dtype": cases.dtype(case.family),
+                            "seed": seed + k,
+                            "solver": name,
+                            "version": importlib.metadata.version(
+                                "numpy" if name == READ else name
+                            ),
+                            "seconds": f"{row['seconds']:.4g}",
+                            "rounds": row["rounds"],
+                            "excess": f"{row['excess']:.2g}",
+                        }
+                    )
+                file.flush()
+                peers = exact_peers(result)
+                if peers:
+                    best = min(peers, key=peers.__getitem__)
+                    ours = result[OURS]
+                    print(
+                        f"{case.family:18s} {case.rows:5d} x {case.cols:<5d} "
+                        f"{ours['seconds'] * 1e3:10.4f} ms  {best:8s} "
+                        f"{peers[best] / ours['seconds']:7.2f}x  excess {ours['excess']:.1g}",
+                        flush=True,
+                    )
 
 
 def exact_peers(group: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
@@ -239,28 +244,55 @@ def exact_peers(group: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     }
 
 
-def latest() -> dict[tuple[str, int, int], dict[str, dict[str, str]]]:
-    """The newest row of every case and solver."""
-    table: dict[tuple[str, int, int], dict[str, dict[str, str]]] = {}
+class Measured(NamedTuple):
+    """What the newest run found on a case."""
+
+    row: dict[str, dict[str, Any]]  # of each solver: medians over the matrices, worst excess
+    single: list[float]  # of each matrix: its best exact peer's time in multiples of ours
+
+
+def latest() -> dict[tuple[str, int, int], Measured]:
+    """The newest run of every case."""
+    newest: dict[tuple[str, int, int], list[dict[str, Any]]] = {}
     with RESULTS.open() as file:
         for row in csv.DictReader(file):
-            key = (row["family"], int(row["rows"]), int(row["cols"]))
-            group = table.setdefault(key, {})
-            if group and next(iter(group.values()))["date"] < row["date"]:
-                group.clear()
-            group[row["solver"]] = row
+            rows = newest.setdefault((row["family"], int(row["rows"]), int(row["cols"])), [])
+            if rows and rows[0]["date"] < row["date"]:
+                rows.clear()
+            rows.append(row)
+    table: dict[tuple[str, int, int], Measured] = {}
+    for key, rows in newest.items():
+        solvers: dict[str, list[dict[str, Any]]] = {}
+        matrices: dict[str, dict[str, dict[str, Any]]] = {}
+        for row in rows:
+            solvers.setdefault(row["solver"], []).append(row)
+            matrices.setdefault(row["seed"], {})[row["solver"]] = row
+        merged = {
+            name: {
+                **group[-1],
+                "seconds": statistics.median(float(row["seconds"]) for row in group),
+                "excess": max(float(row["excess"]) for row in group),
+            }
+            for name, group in solvers.items()
+        }
+        single = [
+            min(peers) / float(group[OURS]["seconds"])
+            for group in matrices.values()
+            if (peers := exact_peers(group).values())
+        ]
+        table[key] = Measured(merged, single)
     return table
 
 
 def report() -> None:
     """Writes the table of the newest results into README.md, and the plot."""
     table = latest()
-    rows = sorted((r for group in table.values() for r in group.values()), key=lambda r: r["date"])
+    rows = sorted((r for m in table.values() for r in m.row.values()), key=lambda r: r["date"])
     commits = ", ".join(dict.fromkeys(row["commit"] for row in rows))
     versions = {
         name: row["version"]
-        for group in table.values()
-        for name, row in group.items()
+        for measured in table.values()
+        for name, row in measured.row.items()
         if name not in (OURS, READ)
     }
     lines = [
@@ -271,6 +303,9 @@ def report() -> None:
         "smaller case",
         f"foretold more than {SLOWEST:.0f} s, or the shape is not supported. *: its answer is not "
         f"optimal (a sum too large by more than {EXACT:g} of it), and it is no peer there.",
+        "Medians over the matrices where several were taken ("
+        + ", ".join(f"{count} of {n} rows" for n, count in SEEDS.items())
+        + "); in brackets the best peer's least and greatest on one of them.",
         f"{READ}: NumPy's maximum of the matrix, taken right after bmatch's turn: up to 2048 rows, "
         "much of it is in the cache then, and was not for bmatch.",
         "",
@@ -279,7 +314,7 @@ def report() -> None:
     ]
     families = list(dict.fromkeys(family for family, _, _ in table))
     for family, n, m in sorted(table, key=lambda c: (families.index(c[0]), c[1] * c[2], c[1])):
-        group = table[family, n, m]
+        group, single = table[family, n, m]
         ours = float(group[OURS]["seconds"])
         cells = []
         for name in (READ, *versions):
@@ -290,6 +325,8 @@ def report() -> None:
             cells.append(f"{float(group[name]['seconds']) / ours:.3g}{wrong}")
         peers = exact_peers(group).values()
         best = f"**{min(peers) / ours:.3g}**" if peers else "-"
+        if len(single) > 1:
+            best += f" ({min(single):.3g} to {max(single):.3g})"
         lines.append(
             f"| {family} | {n} x {m} | {ours * 1e3:.4g} | " + " | ".join(cells) + f" | {best} |"
         )
@@ -297,7 +334,7 @@ def report() -> None:
     plot(table)
 
 
-def plot(table: dict[tuple[str, int, int], dict[str, dict[str, str]]]) -> None:
+def plot(table: Mapping[tuple[str, int, int], Measured]) -> None:
     """Time against n for every family, and how far the best peer lies behind."""
     import matplotlib
 
@@ -313,13 +350,13 @@ def plot(table: dict[tuple[str, int, int], dict[str, dict[str, str]]]) -> None:
         for name in SOLVERS:
             points = [
                 (n, float(group[name]["seconds"]) * 1e3)
-                for (f, n, m), group in table.items()
+                for (f, n, m), (group, _) in table.items()
                 if f == family and n == m and name in group
             ]
             if points:
                 width = 2.5 if name == OURS else 1.0
                 axis.loglog(*zip(*points, strict=True), label=name, linewidth=width)
-        for (f, n, m), group in table.items():
+        for (f, n, m), (group, _) in table.items():
             peers = exact_peers(group).values()
             if f == family and n == m and peers:
                 ratio[n] = min(peers) / float(group[OURS]["seconds"])

@@ -79,6 +79,17 @@ unsigned remembered(Kernel kernel, unsigned threads, std::size_t shared_bytes, F
   return found != known.end() ? found->second : known[key] = ask(device);
 }
 
+// Shared memory that a block of a kernel may have at most; allowed to it.
+template <typename Kernel>
+unsigned ask_shared_bytes(Kernel kernel, int device) {
+  int most = 0;
+  check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+        "asking for the size of shared memory");
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most),
+        "allowing all of the shared memory");
+  return static_cast<unsigned>(most);
+}
+
 // Blocks of a kernel that are resident at once.
 template <typename Kernel>
 unsigned ask_resident_blocks(Kernel kernel, unsigned threads, std::size_t shared_bytes, int device) {
@@ -119,6 +130,11 @@ unsigned ask_cluster_blocks(Kernel kernel, unsigned threads, std::size_t shared_
 }
 
 template <typename Kernel>
+std::size_t most_shared_bytes(Kernel kernel) {
+  return remembered(kernel, 0, 0, [=](int device) { return ask_shared_bytes(kernel, device); });
+}
+
+template <typename Kernel>
 unsigned resident_blocks(Kernel kernel, unsigned threads, std::size_t shared_bytes) {
   return remembered(kernel, threads, shared_bytes, [=](int device) {
     return ask_resident_blocks(kernel, threads, shared_bytes, device);
@@ -146,6 +162,11 @@ inline void clear(void* memory, std::size_t bytes, cudaStream_t) { std::memset(m
 struct CurrentDevice {
   explicit CurrentDevice(int) {}
 };
+
+template <typename Kernel>
+std::size_t most_shared_bytes(Kernel) {
+  return host::kSharedBytes;
+}
 
 template <typename Kernel>
 unsigned resident_blocks(Kernel, unsigned, std::size_t) {

@@ -49,8 +49,9 @@ struct Control {
   Report report;
 };
 
-// Arrays over rows [n] and columns [m], in global or shared memory.
-struct State {
+// Arrays over rows [n] and columns [m].  Lists are large and lie in global memory; all else is near
+// them, or in shared memory, where a team within one block finds room.
+struct alignas(16) State {
   Control* control;
   // candidate lists: c_ij - v_j >= bound_i for every column j that is not listed
   double* list_cost;  // [n, kListRoom], infinite where unused
@@ -83,16 +84,21 @@ struct State {
   int* root;             // [m], of the tree that labelled free_cols[k]
   int* choice;           // [n], lowest free column of a root's tree
 
-  // Lays the arrays out from `memory` on; returns the end.
-  __host__ __device__ unsigned char* place(unsigned char* memory, int n, int m) {
-    auto take = [&memory](auto*& array, std::size_t count) {
-      array = reinterpret_cast<std::remove_reference_t<decltype(array)>>(memory);
-      memory += (count * sizeof *array + 15) / 16 * 16;
-    };
+  static __host__ __device__ std::size_t list_bytes(int n) {
+    const std::size_t entries = static_cast<std::size_t>(n) * kListRoom;
+    return entries * (sizeof(double) + sizeof(int));
+  }
+
+  // Lists from `lists` on, all else from `rest` on; returns the end of the rest.
+  __host__ __device__ unsigned char* place(unsigned char* lists, unsigned char* rest, int n, int m) {
     const auto rows = static_cast<std::size_t>(n), cols = static_cast<std::size_t>(m);
+    list_cost = reinterpret_cast<double*>(lists);
+    list_col = reinterpret_cast<int*>(lists + rows * kListRoom * sizeof(double));
+    auto take = [&rest](auto*& array, std::size_t count) {
+      array = reinterpret_cast<std::remove_reference_t<decltype(array)>>(rest);
+      rest += (count * sizeof *array + 15) / 16 * 16;
+    };
     take(control, 1);
-    take(list_cost, rows * kListRoom);
-    take(list_col, rows * kListRoom);
     for (auto** array : {&bound, &u, &least, &slack, &whole_base, &base[0], &base[1]}) {
       take(*array, rows);
     }
@@ -105,11 +111,11 @@ struct State {
     }
     for (auto** array : {&row_of_col, &stamp[0], &stamp[1], &free_cols, &root}) take(*array, cols);
     for (auto*& array : queue) take(array, cols);
-    return memory;
+    return rest;
   }
-  static std::size_t bytes(int n, int m) {
+  static std::size_t rest_bytes(int n, int m) {
     State state{};
-    return static_cast<std::size_t>(state.place(nullptr, n, m) - static_cast<unsigned char*>(nullptr));
+    return static_cast<std::size_t>(state.place(nullptr, nullptr, n, m) - static_cast<unsigned char*>(nullptr));
   }
 };
 

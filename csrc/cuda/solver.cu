@@ -8,8 +8,15 @@
 namespace bmatch::cuda {
 namespace {
 
-// 384 threads leave each 168 registers: with 512 some would be spilled.
-constexpr unsigned kMostThreads = 384, kBlockThreads = 256, kWarpThreads = 128;
+// 384 threads leave each 168 registers: with 512 some would be spilled.  Two blocks of 192 or three
+// of 128 take the same.
+constexpr unsigned kMostThreads = 384, kBlockThreads = 192, kWarpThreads = 128;
+
+// Where the arrays of a team lie.
+struct Room {
+  std::size_t rest_bytes, workspace_bytes;  // of a team: all but the lists; what is in the workspace
+  bool shared;                              // whether the rest is in shared memory
+};
 
 struct Batch {
   TeamKind team;
@@ -19,22 +26,30 @@ struct Batch {
   long long problem_stride, row_stride;
   Sense sense;
   unsigned char* workspace;
-  std::size_t state_bytes;  // of one team
+  Room room;
   const double* prices;     // [cols] or null
   Answer answer;
 };
 
 template <typename T>
 __global__ void __launch_bounds__(kMostThreads, 1) solve_kernel(Batch batch) {
-  // Where a team's arrays lie: pointers in shared memory, one set a team.
+  // Pointers to a team's arrays in shared memory, one set a team; then the arrays if there is room.
   const int teams = batch.team == TeamKind::warp ? static_cast<int>(blockDim.x / kWarp) : 1;
   const int in_block = static_cast<int>(threadIdx.x) / (static_cast<int>(blockDim.x) / teams);
   const bool all = batch.team == TeamKind::cluster || batch.team == TeamKind::grid;  // one team
   const int in_grid = all ? 0 : static_cast<int>(blockIdx.x) * teams + in_block;
   const int step = all ? 1 : static_cast<int>(gridDim.x) * teams;
-  State& state = reinterpret_cast<State*>(shared_memory())[in_block];
+  State* const states = reinterpret_cast<State*>(shared_memory());
+  State& state = states[in_block];
   if (threadIdx.x % (blockDim.x / teams) == 0) {
-    state.place(batch.workspace + in_grid * batch.state_bytes, batch.rows, batch.cols);
+    const Room& room = batch.room;
+    unsigned char* const own = batch.workspace + in_grid * room.workspace_bytes;
+    if (room.shared) {
+      unsigned char* const arrays = reinterpret_cast<unsigned char*>(states + teams);
+      state.place(own, arrays + in_block * room.rest_bytes, batch.rows, batch.cols);
+    } else {
+      state.place(own + room.rest_bytes, own, batch.rows, batch.cols);
+    }
   }
   __syncthreads();
 
@@ -90,26 +105,38 @@ auto with_type(Type type, F f) {
   return f(static_cast<const float*>(nullptr));
 }
 
+template <typename T>
+Room room_for(const Task& task, TeamKind team) {
+  const auto rows = static_cast<int>(task.rows);
+  Room room{State::rest_bytes(rows, static_cast<int>(task.cols)), 0, false};
+  if (team == TeamKind::warp || team == TeamKind::block) {
+    room.shared = choice_of(team).teams_a_block * (sizeof(State) + room.rest_bytes) <=
+                  most_shared_bytes(solve_kernel<T>);
+  }
+  const std::size_t bytes = State::list_bytes(rows) + (room.shared ? 0 : room.rest_bytes);
+  room.workspace_bytes = (bytes + 255) / 256 * 256;
+  return room;
+}
+
+std::size_t shared_bytes(const Room& room, TeamKind team) {
+  return choice_of(team).teams_a_block * (sizeof(State) + (room.shared ? room.rest_bytes : 0));
+}
+
 // Blocks for a task: those that are resident at once, fewer if there are fewer problems or rows.
 template <typename T>
-unsigned blocks_for(const Task& task, TeamKind team) {
+unsigned blocks_for(const Task& task, TeamKind team, const Room& room) {
   const Choice choice = choice_of(team);
-  const std::size_t shared_bytes = choice.teams_a_block * sizeof(State);
+  const std::size_t bytes = shared_bytes(room, team);
   if (team == TeamKind::cluster) {
-    const unsigned blocks = cluster_blocks(solve_kernel<T>, choice.threads, shared_bytes);
+    const unsigned blocks = cluster_blocks(solve_kernel<T>, choice.threads, bytes);
     if (blocks == 0) throw std::runtime_error("solve_kernel: this device has no clusters of 8 blocks");
     return blocks;
   }
-  const std::int64_t resident = resident_blocks(solve_kernel<T>, choice.threads, shared_bytes);
+  const std::int64_t resident = resident_blocks(solve_kernel<T>, choice.threads, bytes);
   const std::int64_t useful =
       team == TeamKind::grid ? (task.rows + choice.threads / kWarp - 1) / (choice.threads / kWarp)
                          : (task.problems + choice.teams_a_block - 1) / choice.teams_a_block;
   return static_cast<unsigned>(std::max<std::int64_t>(1, std::min(resident, useful)));
-}
-
-std::size_t state_bytes(const Task& task) {
-  const std::size_t bytes = State::bytes(static_cast<int>(task.rows), static_cast<int>(task.cols));
-  return (bytes + 255) / 256 * 256;
 }
 
 }  // namespace
@@ -132,11 +159,11 @@ Facts facts() {
 
 std::size_t workspace_bytes(const Task& task, TeamKind team, int device) {
   const CurrentDevice current(device);
-  const std::size_t one = state_bytes(task);
-  if (team == TeamKind::grid || team == TeamKind::cluster) return one;
   return with_type(task.type, [&](auto* null) {
     using T = std::remove_cv_t<std::remove_pointer_t<decltype(null)>>;
-    return one * blocks_for<T>(task, team) * choice_of(team).teams_a_block;
+    const Room room = room_for<T>(task, team);
+    if (team == TeamKind::grid || team == TeamKind::cluster) return room.workspace_bytes;
+    return room.workspace_bytes * blocks_for<T>(task, team, room) * choice_of(team).teams_a_block;
   });
 }
 
@@ -149,13 +176,13 @@ void solve(const Task& task, TeamKind team, const Answer& answer, void* workspac
     Batch batch{team, Part::whole, task.cost, static_cast<int>(task.problems),
                 static_cast<int>(task.rows), static_cast<int>(task.cols), task.problem_stride,
                 task.row_stride, task.sense, static_cast<unsigned char*>(workspace),
-                state_bytes(task), task.prices, answer};
+                room_for<T>(task, team), task.prices, answer};
     const auto run = [&](Part part, TeamKind by) {
       batch.part = part;
       batch.team = by;
       const Choice choice = choice_of(by);
       launch("solve_kernel", solve_kernel<T>,
-             Shape{blocks_for<T>(task, by), choice.threads, choice.teams_a_block * sizeof(State),
+             Shape{blocks_for<T>(task, by, batch.room), choice.threads, shared_bytes(batch.room, by),
                    by == TeamKind::grid, by == TeamKind::cluster},
              queue, batch);
     };

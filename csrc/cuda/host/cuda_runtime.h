@@ -30,6 +30,7 @@ namespace host {
 
 constexpr int kWarpSize = 32;
 constexpr unsigned kResidentBlocks = 3, kClusterBlocks = 2;
+constexpr std::size_t kSharedBytes = 16384;  // enough for small problems, too little for others
 
 // Where a running thread is.
 struct Place {

@@ -175,8 +175,8 @@ void run_blocks(const Launch& launch, unsigned first, unsigned count) {
   for (unsigned b = 0; b < count; ++b) {
     blocks[b].resident = &resident;
     // Shared memory holds what was there before: here, NaN.
-    blocks[b].shared.reset(new unsigned char[launch.shared_bytes + 16]);
-    std::memset(blocks[b].shared.get(), 0xff, launch.shared_bytes + 16);
+    blocks[b].shared.reset(new unsigned char[launch.shared_bytes]);
+    std::memset(blocks[b].shared.get(), 0xff, launch.shared_bytes);
     for (unsigned t = 0; t < launch.block; ++t) {
       Fiber& fiber = fibers[std::size_t{b} * launch.block + t];
       fiber.block = &blocks[b];
