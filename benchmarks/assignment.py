@@ -214,25 +214,33 @@ def run(selected: list[Case], seed: int, solvers: list[str]) -> None:
                             "dtype": cases.dtype(case.family),
                             "seed": seed + k,
                             "solver": name,
-                            "version": importlib.metadata.version(
-                                "numpy" if name == READ else name
-                            ),
+                            "version": _version(name),
                             "seconds": f"{row['seconds']:.4g}",
                             "rounds": row["rounds"],
                             "excess": f"{row['excess']:.2g}",
                         }
                     )
                 file.flush()
-                peers = exact_peers(result)
-                if peers:
-                    best = min(peers, key=peers.__getitem__)
-                    ours = result[OURS]
-                    print(
-                        f"{case.family:18s} {case.rows:5d} x {case.cols:<5d} "
-                        f"{ours['seconds'] * 1e3:10.4f} ms  {best:8s} "
-                        f"{peers[best] / ours['seconds']:7.2f}x  excess {ours['excess']:.1g}",
-                        flush=True,
-                    )
+                _tell(case, result)
+
+
+def _version(name: str) -> str:
+    return importlib.metadata.version("numpy" if name == READ else name)
+
+
+def _tell(case: Case, result: Mapping[str, Mapping[str, Any]]) -> None:
+    """A line on one matrix: our time, and the best exact peer's in multiples of it."""
+    peers = exact_peers(result)
+    if not peers:
+        return
+    best = min(peers, key=peers.__getitem__)
+    ours = result[OURS]
+    print(
+        f"{case.family:18s} {case.rows:5d} x {case.cols:<5d} "
+        f"{ours['seconds'] * 1e3:10.4f} ms  {best:8s} "
+        f"{peers[best] / ours['seconds']:7.2f}x  excess {ours['excess']:.1g}",
+        flush=True,
+    )
 
 
 def exact_peers(group: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
@@ -247,21 +255,12 @@ def exact_peers(group: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 class Measured(NamedTuple):
     """What the newest run found on a case."""
 
-    row: dict[str, dict[str, Any]]  # of each solver: medians over the matrices, worst excess
+    of_solver: dict[str, dict[str, Any]]  # medians over the matrices, and the worst excess
     single: list[float]  # of each matrix: its best exact peer's time in multiples of ours
 
-
-def latest() -> dict[tuple[str, int, int], Measured]:
-    """The newest run of every case."""
-    newest: dict[tuple[str, int, int], list[dict[str, Any]]] = {}
-    with RESULTS.open() as file:
-        for row in csv.DictReader(file):
-            rows = newest.setdefault((row["family"], int(row["rows"]), int(row["cols"])), [])
-            if rows and rows[0]["date"] < row["date"]:
-                rows.clear()
-            rows.append(row)
-    table: dict[tuple[str, int, int], Measured] = {}
-    for key, rows in newest.items():
+    @classmethod
+    def of(cls, rows: list[dict[str, Any]]) -> Measured:
+        """From the results of all matrices and solvers."""
         solvers: dict[str, list[dict[str, Any]]] = {}
         matrices: dict[str, dict[str, dict[str, Any]]] = {}
         for row in rows:
@@ -280,19 +279,32 @@ def latest() -> dict[tuple[str, int, int], Measured]:
             for group in matrices.values()
             if (peers := exact_peers(group).values())
         ]
-        table[key] = Measured(merged, single)
-    return table
+        return cls(merged, single)
+
+
+def latest() -> dict[tuple[str, int, int], Measured]:
+    """The newest run of every case."""
+    newest: dict[tuple[str, int, int], list[dict[str, Any]]] = {}
+    with RESULTS.open() as file:
+        for row in csv.DictReader(file):
+            rows = newest.setdefault((row["family"], int(row["rows"]), int(row["cols"])), [])
+            if rows and rows[0]["date"] < row["date"]:
+                rows.clear()
+            rows.append(row)
+    return {key: Measured.of(rows) for key, rows in newest.items()}
 
 
 def report() -> None:
     """Writes the table of the newest results into README.md, and the plot."""
     table = latest()
-    rows = sorted((r for m in table.values() for r in m.row.values()), key=lambda r: r["date"])
+    rows = sorted(
+        (r for m in table.values() for r in m.of_solver.values()), key=lambda r: r["date"]
+    )
     commits = ", ".join(dict.fromkeys(row["commit"] for row in rows))
     versions = {
         name: row["version"]
         for measured in table.values()
-        for name, row in measured.row.items()
+        for name, row in measured.of_solver.items()
         if name not in (OURS, READ)
     }
     lines = [
