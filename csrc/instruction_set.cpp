@@ -29,4 +29,13 @@ InstructionSet instruction_set() {
   return chosen;
 }
 
+int fetch_distance() {
+#if defined(__x86_64__)
+  static const int chosen = __builtin_cpu_is("amdfam19h") ? 0 : 8192;
+  return chosen;
+#else
+  return 0;
+#endif
+}
+
 }  // namespace bmatch

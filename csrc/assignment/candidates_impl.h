@@ -183,7 +183,7 @@ inline void fill_cells(const StandIn* s, Index cols, Index whole, const Ahead<T>
 // False if so much lies within the slack that an exact stand-in is cheaper.
 template <typename T, typename StandIn>
 inline bool collect(const StandIn& s, const Row<T>& row, const float* cells, double magnitude,
-                    bool exact_below, Index start, const T* ahead, CandidateRow& out) {
+                    bool exact_below, Index start, const Ahead<T>& ahead, CandidateRow& out) {
   const Index cols = row.cols(), whole = row.whole(), count = cells_of(cols);
   Floats lane[4];
   for (Floats& x : lane) x = Floats::all(kInfF);
@@ -214,7 +214,7 @@ inline bool collect(const StandIn& s, const Row<T>& row, const float* cells, dou
   constexpr int kRoom = kListCapacity + kCellBlock;
   Index col[kRoom];
   double value[kRoom];
-  int size = 0, looks = 0;
+  int size = 0, looks = 0, fetched = 0;
   bool shrunk = false;
   out.valid = true;
   Floats t = Floats::all(threshold);
@@ -274,11 +274,8 @@ inline bool collect(const StandIn& s, const Row<T>& row, const float* cells, dou
         visits += bits_le(Floats::load(cells + at), t) != 0;
       }
       for (int w = 0; w < visits; ++w) {
-        // Beyond what the first sweep over the next row will have fetched.
-        for (int line = 0; line < 4; ++line) {
-          __builtin_prefetch(reinterpret_cast<const char*>(ahead) + kFetchedAhead + 64 * line);
-        }
-        ahead += 256 / sizeof(T);
+        ahead.template fetch_next<256>(fetched);
+        fetched += 256;
         look_into(visit[w]);
       }
       if (!exact_below && looks > 8 * kListCapacity) return false;
@@ -309,7 +306,7 @@ void candidates_of(const RowGroup<T>& group, Index cols, CostBits<T> bits, Price
                    float* cells, CandidateRow* out) {
   Row<T> row[kRows];
   for (int r = 0; r < kRows; ++r) row[r] = Row<T>(group.row[r], cols, bits);
-  const Ahead<T> ahead(group.row[0], cols, group.ahead[0]);
+  auto ahead = [&](int r) { return Ahead<T>(group.row[r], cols, group.ahead[r]); };
   const Index whole = row[0].whole(), count = cells_of(cols);
   // Rows start at different columns: those that tie everywhere then list different ones.
   const Index blocks = std::max(cols / kCellBlock, Index{1});
@@ -319,10 +316,10 @@ void candidates_of(const RowGroup<T>& group, Index cols, CostBits<T> bits, Price
     auto scan = [&](auto stand_in) {
       decltype(stand_in(row[0])) s[kRows];
       for (int r = 0; r < kRows; ++r) s[r] = stand_in(row[r]);
-      fill_cells<true, kRows>(s, cols, whole, ahead, cells, nan);
+      fill_cells<true, kRows>(s, cols, whole, ahead(0), cells, nan);
       const bool valid = !nan.any();
       for (int r = 0; r < kRows; ++r) {
-        collect(s[r], row[r], cells + r * count, 0.0, true, start(r), group.ahead[r], out[r]);
+        collect(s[r], row[r], cells + r * count, 0.0, true, start(r), ahead(r), out[r]);
         out[r].valid &= valid;
       }
     };
@@ -338,18 +335,18 @@ void candidates_of(const RowGroup<T>& group, Index cols, CostBits<T> bits, Price
     if (prices.magnitude < 1e30) {
       RoundedStandIn s[kRows];
       for (int r = 0; r < kRows; ++r) s[r] = {&row[r], prices.rounded, prices.v};
-      fill_cells<false, kRows>(s, cols, whole, ahead, cells, nan);
+      fill_cells<false, kRows>(s, cols, whole, ahead(0), cells, nan);
       for (int r = 0; r < kRows; ++r) {
-        done[r] = collect(s[r], row[r], cells + r * count, prices.magnitude, false, start(r),
-                          group.ahead[r], out[r]);
+        done[r] = collect(s[r], row[r], cells + r * count, prices.magnitude, false, start(r), ahead(r),
+                          out[r]);
       }
     }
   }
   for (int r = 0; r < kRows; ++r) {
     if (done[r]) continue;
     const LowerStandIn<T, true> s{&row[r], prices.v};
-    fill_cells<false, 1>(&s, cols, whole, ahead, cells, nan);
-    collect(s, row[r], cells, 0.0, true, start(r), group.ahead[r], out[r]);
+    fill_cells<false, 1>(&s, cols, whole, ahead(r), cells, nan);
+    collect(s, row[r], cells, 0.0, true, start(r), ahead(r), out[r]);
   }
 }
 

@@ -1,6 +1,6 @@
 // The two smallest costs of a row at price zero.  Included by row_kernels_impl.h.
 //
-// Four rows are swept side by side, where as many streams keep the memory busy, or one that is
+// Four rows are swept side by side, where as many streams keep the memory busy, or one with the next
 // fetched ahead (simd_*.h).
 // Every kDeep vectors of a row their minimum, lane by lane, is written down; such a cell stands
 // for kDeep entries that lie kLanes columns apart.  The cells, 1/16 of the row, are then searched
@@ -98,6 +98,7 @@ void minima_of(const T* const* data, const T* next, Index cols, CostBits<T> bits
     }
     for (int r = 0; r < kRows; ++r) cell[r].store(cells + r * count + k);
   }
+  ahead.begin_next();
   for (int r = 0; r < kRows; ++r) {
     const Row<T> row(data[r], cols, bits);
     if (j < cols) {

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "float_order.h"
+#include "instruction_set.h"
 #include "row_kernels.h"
 #include "row_kernels_tables.h"
 

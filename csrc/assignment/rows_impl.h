@@ -36,27 +36,42 @@ class Row {
   T tail_[kPad];
 };
 
-// Fetches what will be read when a sweep has come kFetchedAhead bytes further: the rest of the row,
-// then `next`, the row that follows.  Addresses, as they may lie beyond the matrix.
+// Fetches what will be read when a sweep has come fetch_distance() bytes further: the rest of the
+// row, then `next`, the row that follows.  Where that is nothing, only the beginning of `next`, while
+// the row is searched for what its sweep has found.  Addresses, as they may lie beyond the matrix.
 template <typename T>
 class Ahead {
  public:
   Ahead(const T* row, Index cols, const T* next)
-      : row_(reinterpret_cast<std::uintptr_t>(row) + kFetchedAhead),
-        next_(reinterpret_cast<std::uintptr_t>(next) + kFetchedAhead - cols * std::uintptr_t{sizeof(T)}),
-        rest_(cols - kFetchedAhead / static_cast<Index>(sizeof(T))) {}
-  // What lies so far ahead of the kBytes from entry j on.
+      : distance_(kFetches ? fetch_distance() : 0),
+        row_(reinterpret_cast<std::uintptr_t>(row) + distance_),
+        next_(reinterpret_cast<std::uintptr_t>(next) + distance_),
+        cols_(cols) {}
+  // Within a sweep, what lies so far ahead of the kBytes from entry j on.
   template <int kBytes>
   void fetch(Index j) const {
-    if constexpr (kFetchedAhead > 0) {
-      const std::uintptr_t from = (j < rest_ ? row_ : next_) + j * std::uintptr_t{sizeof(T)};
-      for (int b = 0; b < kBytes; b += 64) __builtin_prefetch(reinterpret_cast<const void*>(from + b));
-    }
+    if (!kFetches || distance_ == 0) return;
+    const Index rest = cols_ - distance_ / static_cast<Index>(sizeof(T));
+    const std::uintptr_t from = j < rest ? row_ : next_ - cols_ * std::uintptr_t{sizeof(T)};
+    fetch_bytes<kBytes>(from + j * std::uintptr_t{sizeof(T)});
+  }
+  // After a sweep, kBytes of what it has left of `next`.
+  template <int kBytes>
+  void fetch_next(int at) const { fetch_bytes<kBytes>(next_ + static_cast<std::uintptr_t>(at)); }
+  // The same, where sweeps themselves fetch nothing.
+  void begin_next() const {
+    if (kFetches && distance_ == 0) fetch_next<1024>(0);
   }
 
  private:
+  template <int kBytes>
+  static void fetch_bytes(std::uintptr_t from) {
+    for (int b = 0; b < kBytes; b += 64) __builtin_prefetch(reinterpret_cast<const void*>(from + b));
+  }
+
+  int distance_;
   std::uintptr_t row_, next_;
-  Index rest_;  // columns before the one from which on `next` is fetched
+  Index cols_;
 };
 
 // What is swept once k rows of a group have been.

@@ -5,7 +5,8 @@
 #include "simd_least.h"
 
 // How a pass over rows keeps the memory busy: that many side by side, nothing fetched (Zen 3).
-constexpr int kSideBySide = kGroup, kFetchedAhead = 0;
+constexpr int kSideBySide = kGroup;
+constexpr bool kFetches = false;
 
 struct Mask8 {
   __m256d a, b;

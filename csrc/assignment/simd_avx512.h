@@ -3,8 +3,9 @@
 
 #include "simd_least.h"
 
-// How a pass over rows keeps the memory busy: one row, fetched so many bytes ahead (Zen 5).
-constexpr int kSideBySide = 1, kFetchedAhead = 8192;
+// How a pass over rows keeps the memory busy: one row, with what comes next fetched ahead.
+constexpr int kSideBySide = 1;
+constexpr bool kFetches = true;
 
 struct Mask8 {
   __mmask8 m;

@@ -3,7 +3,8 @@
 #pragma once
 
 // How a pass over rows keeps the memory busy: that many side by side, nothing fetched (Zen 3).
-constexpr int kSideBySide = kGroup, kFetchedAhead = 0;
+constexpr int kSideBySide = kGroup;
+constexpr bool kFetches = false;
 
 using Float4 = float __attribute__((vector_size(16)));
 using Int4 = std::int32_t __attribute__((vector_size(16)));
