@@ -21,22 +21,27 @@ def commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
+def _facts() -> dict[str, str]:
+    """What Linux tells of the first processor."""
+    info = Path("/proc/cpuinfo")
+    first = info.read_text().split("\n\n", 1)[0] if info.exists() else ""
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
 def processor() -> str:
     """The processor by name."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    return _facts().get("model name") or platform.processor() or platform.machine()
 
 
 def machine() -> str:
     """The processor, the instruction set that the solver uses on it, system and Python."""
     from bmatch import _core
 
-    python = f"Python {platform.python_version()}"
-    return f"{processor()} with {_core.instruction_set()}, {platform.system()}, {python}"
+    facts, python = _facts(), f"Python {platform.python_version()}"
+    kind = f"family {facts['cpu family']}, model {facts['model']}" if "cpu family" in facts else ""
+    name = f"{processor()} ({kind})" if kind else processor()  # names can be vague
+    return f"{name} with {_core.instruction_set()}, {platform.system()}, {python}"
 
 
 def show(name: str, lines: list[str]) -> None:
