@@ -320,8 +320,8 @@ def report() -> None:
         "Medians over the matrices where several were taken ("
         + ", ".join(f"{count} of {n} rows" for n, count in SEEDS.items())
         + "); in brackets the best peer's least and greatest on one of them.",
-        "Each round takes the solvers in a random order, as matrices up to 2048 rows are partly in the "
-        f"cache, after some more than after others. {READ}: NumPy's maximum of the matrix.",
+        "Each round takes the solvers in a random order, as matrices up to 2048 rows are partly in "
+        f"the cache, after some more than after others. {READ}: NumPy's maximum of the matrix.",
         "",
         f"| family | shape | bmatch, ms | {READ} | " + " | ".join(versions) + " | best peer |",
         "|---|---|---|---|" + "---|" * (len(versions) + 1),
