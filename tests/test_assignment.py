@@ -493,6 +493,28 @@ def slow_cost():
     return x @ x.T  # many alternating paths for each row
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks glibc for fresh pages")
+def test_a_solve_works_in_the_memory_of_the_last_one():
+    code = (
+        "import resource, numpy as np, bmatch\n"
+        "cost = np.random.default_rng(0).random((2000, 2000), np.float32)\n"
+        "def pages():\n"
+        "    bmatch.linear_sum_assignment(cost)\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "pages()\n"
+        "print(-pages() + pages())\n"
+    )
+    # What is not kept goes back to the system, whatever this process allocates besides.
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "32768"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) < 100  # lists alone take 190
+
+
 def test_gil_is_released_while_solving():
     cost = slow_cost()[:1200, :1200]
     done = threading.Event()

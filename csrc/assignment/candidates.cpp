@@ -19,8 +19,8 @@ CandidateLists::CandidateLists(const RowScanner& costs, Matching& matching, Stat
       matching_(matching),
       stats_(stats),
       kernels_(row_kernels()),
-      cost_(new double[static_cast<std::size_t>(costs.rows()) * kListCapacity]),
-      col_(new Index[static_cast<std::size_t>(costs.rows()) * kListCapacity]),
+      cost_(static_cast<std::size_t>(costs.rows()) * kListCapacity),
+      col_(static_cast<std::size_t>(costs.rows()) * kListCapacity),
       size_(costs.rows(), 0),
       bound_(costs.rows(), -kInfinity),
       plain_(costs.rows(), 0),
@@ -36,7 +36,7 @@ CandidateLists::List CandidateLists::of(Index i) const {
     return {list.cost.data(), list.col.data(), static_cast<int>(list.col.size()), bound_[i]};
   }
   const std::int64_t at = std::int64_t{kListCapacity} * i;
-  return {cost_.get() + at, col_.get() + at, size_[i], bound_[i]};
+  return {cost_.data() + at, col_.data() + at, size_[i], bound_[i]};
 }
 
 bool CandidateLists::scan(Index first, int count, RowScanner::Scratch& scratch) {
@@ -130,6 +130,18 @@ CandidateLists::Gap CandidateLists::mean_gap() {
   }
   const auto count = static_cast<double>(counted);
   return {gap / count, lead / count, magnitude / count, static_cast<double>(ties) / count};
+}
+
+bool CandidateLists::all_tie() {
+  bool any = false;
+  for (Index i = 0; i < costs_.rows(); ++i) {
+    if (adopted(i)) continue;
+    const double x = best(i).best;
+    if (!(bound_[i] < kInfinity)) continue;
+    if (x < bound_[i]) return false;
+    any = true;
+  }
+  return any;
 }
 
 double CandidateLists::mean_spread() const {

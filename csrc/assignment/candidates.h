@@ -105,6 +105,8 @@ class CandidateLists {
     double gap, lead, magnitude, ties;
   };
   Gap mean_gap();
+  // Whether all of those rows' best are at their bounds; false if there is no such row.
+  bool all_tie();
 
   // Mean over the rows of the greatest finite cost of a list less the least.
   double mean_spread() const;
@@ -125,7 +127,7 @@ class CandidateLists {
 
   CandidateRow slot(Index i) {
     const std::int64_t at = std::int64_t{kListCapacity} * i;
-    return {cost_.get() + at, col_.get() + at};
+    return {cost_.data() + at, col_.data() + at};
   }
   bool adopted(Index i) const {
     return size_[i] == 8 && bound_[i] < std::numeric_limits<double>::infinity();
@@ -139,8 +141,8 @@ class CandidateLists {
   Matching& matching_;
   Stats& stats_;
   const RowKernels& kernels_;
-  std::unique_ptr<double[]> cost_;   // [rows, kListCapacity], touched only where lists are made
-  std::unique_ptr<Index[]> col_;     // [rows, kListCapacity]
+  ReusedVector<double> cost_;  // [rows, kListCapacity], touched only where lists are made
+  ReusedVector<Index> col_;    // [rows, kListCapacity]
   std::vector<std::uint8_t> size_;   // [rows]; kLong where the list is in long_
   std::vector<double> bound_;        // [rows]
   std::vector<std::uint8_t> plain_;  // [rows], whether the list was made at price zero

@@ -9,8 +9,8 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 
+#include "reused.h"
 #include "row_kernels.h"
 
 namespace bmatch {
@@ -22,13 +22,13 @@ class RowScanner {
   class Scratch {
    public:
     explicit Scratch(Index cols)
-        : stride_(padded(cols)), memory_(new double[kGroup * stride_ + cell_room(cols)]) {}
-    double* row(int k = 0) { return memory_.get() + k * stride_; }  // k < kGroup
+        : stride_(padded(cols)), memory_(kGroup * stride_ + cell_room(cols)) {}
+    double* row(int k = 0) { return memory_.data() + k * stride_; }  // k < kGroup
     double* cells() { return row(kGroup); }
 
    private:
     std::int64_t stride_;
-    std::unique_ptr<double[]> memory_;
+    ReusedVector<double> memory_;
   };
 
   virtual ~RowScanner() = default;

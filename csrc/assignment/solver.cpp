@@ -83,7 +83,7 @@ class Solver {
   Stats& stats_;
   std::unique_ptr<Team> team_;
   std::unique_ptr<CandidateLists> lists_;
-  std::vector<RowMinima> minima_;  // [rows], if they are the answer
+  ReusedVector<RowMinima> minima_;  // [rows], if they are the answer
   bool attempted_ = false;   // whole rows were tried
   bool whole_rows_ = false;  // the answer came from whole rows, from price zero
 };
@@ -459,10 +459,9 @@ void Solver::solve_large() {
     return;
   }
   // Rows tie with all that their lists hold: bids would crawl, and whole rows do better.
-  const auto [gap, lead, magnitude, ties] = lists_->mean_gap();
-  const bool tied = gap == 0.0;
+  const bool tied = lists_->all_tie();
   // Where paths are short and most rows have several best columns, more rows than otherwise.
-  const double few = n <= 512 && ties > 0.8 ? 0.3 : 0.15;
+  const double few = n <= 512 && lists_->mean_gap().ties > 0.8 ? 0.3 : 0.15;
   if (static_cast<double>(free) <= few * static_cast<double>(n) || tied) {
     if (reduce_and_augment(12 * n, {20 * n, tied ? 16 : kUnlimited})) return;
     if (tied && dense_finish(8 * n)) return;
@@ -498,10 +497,9 @@ bool Solver::prices_dwarf_answer() {
   double greatest = 0.0;
   for (Index j = 0; j < cols_; ++j) greatest = std::max(greatest, std::fabs(matching_.v[j]));
   if (greatest == 0.0) return false;
-  double magnitudes = 0.0;
-  for (Index i = 0; i < rows_; ++i) {
-    const Index j = matching_.col_of_row[i];
-    magnitudes += std::fabs(lists_ != nullptr ? lists_->cost(i, j) : costs_.cost(i, j));
+  double magnitudes = 0.0;  // of the first rows; as a rule few of them settle it
+  for (Index i = 0; i < rows_ && prices_dwarf(greatest, magnitudes, rows_); ++i) {
+    magnitudes += std::fabs(costs_.cost(i, matching_.col_of_row[i]));
   }
   return prices_dwarf(greatest, magnitudes, rows_) && !all_minimal();
 }
@@ -510,18 +508,19 @@ bool Solver::prices_dwarf_answer() {
 // become zero.
 bool Solver::all_minimal() {
   PhaseTimer timer(stats_.certificate_seconds);
-  std::vector<RowMinima> minima(rows_);
+  ReusedVector<RowMinima> minima(rows_);
   for (Index i = 0; i < rows_; ++i) {
     minima[i].best = lists_ != nullptr ? lists_->least_cost(i) : kNan;
     stats_.row_reads += std::isnan(minima[i].best);
   }
   parallel_rows(costs_, team(), 0, rows_, [&](Index i, int count, auto& scratch) {
-    for (const Index end = i + count; i < end; ++i) {
-      Index next = i;
-      while (next < end && std::isnan(minima[next].best)) ++next;
-      if (next == i) continue;
-      costs_.minima(i, next - i, minima.data() + i, scratch);
-      i = next;
+    const Index end = i + count;
+    auto known = [&](Index row) { return !std::isnan(minima[row].best); };
+    while (i < end) {
+      Index stop = i;
+      while (stop < end && !known(stop)) ++stop;
+      if (stop > i) costs_.minima(i, stop - i, minima.data() + i, scratch);
+      for (i = stop; i < end && known(i);) ++i;
     }
   });
   for (Index i = 0; i < rows_; ++i) {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <type_traits>
 
 #include "device.h"
 #include "solver.h"
@@ -84,20 +83,17 @@ struct alignas(16) State {
   int* root;             // [m], of the tree that labelled free_cols[k]
   int* choice;           // [n], lowest free column of a root's tree
 
-  static __host__ __device__ std::size_t list_bytes(int n) {
+  // Lists from `from` on; returns their end.
+  __host__ __device__ unsigned char* place_lists(unsigned char* from, int n) {
     const std::size_t entries = static_cast<std::size_t>(n) * kListRoom;
-    return entries * (sizeof(double) + sizeof(int));
+    take(from, list_cost, entries);
+    take(from, list_col, entries);
+    return from;
   }
-
-  // Lists from `lists` on, all else from `rest` on; returns the end of the rest.
-  __host__ __device__ unsigned char* place(unsigned char* lists, unsigned char* rest, int n, int m) {
+  // All else, likewise.
+  __host__ __device__ unsigned char* place_rest(unsigned char* from, int n, int m) {
     const auto rows = static_cast<std::size_t>(n), cols = static_cast<std::size_t>(m);
-    list_cost = reinterpret_cast<double*>(lists);
-    list_col = reinterpret_cast<int*>(lists + rows * kListRoom * sizeof(double));
-    auto take = [&rest](auto*& array, std::size_t count) {
-      array = reinterpret_cast<std::remove_reference_t<decltype(array)>>(rest);
-      rest += (count * sizeof *array + 15) / 16 * 16;
-    };
+    auto take = [&from](auto*& array, std::size_t count) { State::take(from, array, count); };
     take(control, 1);
     for (auto** array : {&bound, &u, &least, &slack, &whole_base, &base[0], &base[1]}) {
       take(*array, rows);
@@ -111,11 +107,20 @@ struct alignas(16) State {
     }
     for (auto** array : {&row_of_col, &stamp[0], &stamp[1], &free_cols, &root}) take(*array, cols);
     for (auto*& array : queue) take(array, cols);
-    return rest;
+    return from;
+  }
+  static __host__ __device__ std::size_t list_bytes(int n) {
+    return reinterpret_cast<std::size_t>(State{}.place_lists(nullptr, n));
   }
   static std::size_t rest_bytes(int n, int m) {
-    State state{};
-    return static_cast<std::size_t>(state.place(nullptr, nullptr, n, m) - static_cast<unsigned char*>(nullptr));
+    return reinterpret_cast<std::size_t>(State{}.place_rest(nullptr, n, m));
+  }
+
+ private:
+  template <typename T>
+  static __host__ __device__ void take(unsigned char*& from, T*& array, std::size_t count) {
+    array = reinterpret_cast<T*>(from);
+    from += (count * sizeof(T) + 15) / 16 * 16;
   }
 };
 

@@ -44,12 +44,10 @@ __global__ void __launch_bounds__(kMostThreads, 1) solve_kernel(Batch batch) {
   if (threadIdx.x % (blockDim.x / teams) == 0) {
     const Room& room = batch.room;
     unsigned char* const own = batch.workspace + in_grid * room.workspace_bytes;
-    if (room.shared) {
-      unsigned char* const arrays = reinterpret_cast<unsigned char*>(states + teams);
-      state.place(own, arrays + in_block * room.rest_bytes, batch.rows, batch.cols);
-    } else {
-      state.place(own + room.rest_bytes, own, batch.rows, batch.cols);
-    }
+    unsigned char* const arrays = reinterpret_cast<unsigned char*>(states + teams);
+    unsigned char* const rest = room.shared ? arrays + in_block * room.rest_bytes : own;
+    unsigned char* const end = state.place_rest(rest, batch.rows, batch.cols);
+    state.place_lists(room.shared ? own : end, batch.rows);
   }
   __syncthreads();
 
