@@ -31,7 +31,7 @@ OURS = "bmatch"
 READ = "one read"  # NumPy's maximum of the matrix: no solver can do with less than a read
 EXACT = 1e-12  # excess of an objective over the best, relative: what is above is not optimal
 SLOWEST = 4.0  # seconds a call: peers that would need more are not asked
-SEEDS = {1024: 5, 2048: 3, 4096: 3}  # single matrices of these sizes differ by as much as solvers do; 1 else
+SEEDS = {1024: 5, 2048: 3, 4096: 3}  # single matrices differ by as much as solvers do; 1 else
 
 Columns = npt.NDArray[np.integer[Any]]
 
