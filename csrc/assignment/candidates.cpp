@@ -117,7 +117,7 @@ void CandidateLists::reduce_columns() {
 CandidateLists::Gap CandidateLists::mean_gap() {
   double gap = 0.0, lead = 0.0, magnitude = 0.0;
   std::int64_t counted = 0, ties = 0;
-  for (Index i = 0; i < costs_.rows(); ++i) {
+  for (Index i = 0; i < costs_.rows(); i += sample_step()) {
     if (adopted(i)) continue;
     const auto [x, second, col] = best(i);
     const double bound = bound_[i];
@@ -160,8 +160,7 @@ double CandidateLists::mean_spread() const {
 }
 
 void CandidateLists::sample() {
-  const Index step = std::max(costs_.rows() / 64, Index{1});
-  for (Index i = 0; i < costs_.rows(); i += step) {
+  for (Index i = 0; i < costs_.rows(); i += 4 * sample_step()) {
     if (adopted(i)) rescan(i);
   }
 }

@@ -98,20 +98,21 @@ class CandidateLists {
   // Call after prices changed by other hands: `fell` if none of them rose.
   void prices_changed(bool fell);
 
-  // Means over the rows that have a list of more than one: from the best to the bound, from the best
-  // to the second best, of the best's magnitude, and how many have two best columns.  NaN if there
-  // is no such row.
+  // Means over some 256 rows all over the matrix, those of them that have a list of more than one:
+  // from the best to the bound, from the best to the second best, of the best's magnitude, and how
+  // many have two best columns.  NaN if there is no such row.
   struct Gap {
     double gap, lead, magnitude, ties;
   };
   Gap mean_gap();
-  // Whether all of those rows' best are at their bounds; false if there is no such row.
+  // Whether the best of every row that has a list of more than one is at its bound; false if there
+  // is no such row.
   bool all_tie();
 
   // Mean over the rows of the greatest finite cost of a list less the least.
   double mean_spread() const;
 
-  // Sees to it that 64 rows all over the matrix have lists of more than one.
+  // Sees to it that a quarter of the rows of mean_gap have lists of more than one.
   void sample();
 
  private:
@@ -120,6 +121,7 @@ class CandidateLists {
     std::vector<Index> col;
   };
 
+  Index sample_step() const { return std::max(costs_.rows() / 256, Index{1}); }
   bool remake(const Index* rows, int count, PriceView prices, RowScanner::Scratch& scratch);
 
   // Fills the list up to a multiple of 8.

@@ -4,7 +4,8 @@
 // of 64 columns, in rows side by side (minima_impl.h says why).  Four by four the cells give
 // minima in 64 lanes; tau is a value with at least 16 of them at or below it, hardly more.
 // Sweep 2 looks into the blocks that have a cell at or below tau and collects what is at or below
-// it, about 18 columns.  If more than the capacity come, the 16 cheapest are kept.
+// it, about 18 columns.  If more than the capacity come, the 16 cheapest are kept.  Where rows are
+// short and soon read again, fewer do: bids and paths then run over two thirds as much.
 //
 // Both sweeps work in float32 on a stand-in s_j for the exact value x_j = c_j - v_j in float64:
 //   - s_j rounded toward minus infinity from x_j.  Then s_j > tau implies x_j >= the float
@@ -105,8 +106,11 @@ inline std::uint64_t hits_at(const LowerStandIn<T, priced>& s, Index j, float t)
   return hits;
 }
 
-// A float with at least 16 of the 64 lanes at or below it, and 20 at most unless they tie.
-inline float sixteenth(const Floats (&lane)[4]) {
+// How many of the 64 lanes should be at or below tau at least.
+inline int wanted_lanes(Index cols) { return cols < 2048 ? 11 : cols < 8192 ? 13 : 16; }
+
+// A float with at least `wanted` of the 64 lanes at or below it, and few more unless they tie.
+inline float at_or_above(const Floats (&lane)[4], int wanted) {
   auto count = [&](float x) {
     const Floats t = Floats::all(x);
     return count_le(lane[0], t) + count_le(lane[1], t) + count_le(lane[2], t) +
@@ -116,7 +120,7 @@ inline float sixteenth(const Floats (&lane)[4]) {
   float high = greatest(max(max(lane[0], lane[1]), max(lane[2], lane[3])));
   if (high == kInfF) high = kMaxF;
   if (low == -kInfF) low = -kMaxF;
-  if (count(low) >= 16) return low;
+  if (count(low) >= wanted) return low;
   // Halves the range of values and the range of representations in turn: the one is quick where
   // values are spread evenly, the other where they span orders of magnitude.
   for (int step = 0; step < 64; ++step) {
@@ -127,8 +131,8 @@ inline float sixteenth(const Floats (&lane)[4]) {
       break;
     }
     const int at_most = count(middle);
-    (at_most >= 16 ? high : low) = middle;
-    if (at_most >= 16 && at_most <= 20) break;
+    (at_most >= wanted ? high : low) = middle;
+    if (at_most >= wanted && at_most <= wanted + wanted / 4) break;
   }
   return high;
 }
@@ -192,7 +196,8 @@ inline bool collect(const StandIn& s, const Row<T>& row, const float* cells, dou
     for (int q = 0; q < 4; ++q) lane[q] = min(lane[q], Floats::load(cells + k + 16 * q));
   }
   for (int q = 0; k < count; k += 16, ++q) lane[q] = min(lane[q], Floats::load(cells + k));
-  const float tau = sixteenth(lane);
+  const int wanted = wanted_lanes(cols);
+  const float tau = at_or_above(lane, wanted);
 
   double slack = 0.0;
   if (!exact_below) slack = 1.2e-7 * (magnitude + std::fabs(static_cast<double>(tau))) + 1e-44;
@@ -285,7 +290,7 @@ inline bool collect(const StandIn& s, const Row<T>& row, const float* cells, dou
   // Filled up with column 0 at infinite cost; to a length that most lists have, so that the end of a
   // bid's loop over them comes as expected.
   double cost[kListCapacity];
-  out.size = std::max((size + 7) / 8 * 8, 24);
+  out.size = (std::max(size, wanted + wanted / 4) + 7) / 8 * 8;
   for (int k = size; k < out.size; ++k) col[k] = 0;
   for (int k = 0; k < out.size; ++k) cost[k] = static_cast<double>(row[col[k]]);
   for (int k = size; k < out.size; ++k) cost[k] = kInf;

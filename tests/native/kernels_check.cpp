@@ -105,7 +105,7 @@ void check(std::mt19937& r, int kind, Index cols, int count) {
         known += listed[j];
         require(listed[j] == 1 || x >= list.bound, "bound", kind, cols);
       }
-      require(known >= std::min(finite, kListCapacity / 2), "list too short", kind, cols);
+      require(known >= std::min(finite, cols < 2048 ? 11 : 13), "list too short", kind, cols);
     }
   }
 
