@@ -36,7 +36,8 @@
 //
 // Time O(rows^2 cols) at worst; near one read of the matrix in practice.  Memory beyond the
 // matrix: 450 bytes a row and 50 a column; 1.2 MB at most for a float64 copy of a small one; a
-// sixteenth of the matrix at most where that is mostly forbidden.
+// sixteenth of the matrix at most where that is mostly forbidden.  A thread keeps up to 32 MB of it
+// for its next solve (reused.h).
 #pragma once
 
 #include <cstdint>
