@@ -285,7 +285,7 @@ class Measured(NamedTuple):
 
 
 def latest() -> dict[tuple[str, int, int], Measured]:
-    """The newest run of every case."""
+    """The newest run of every case, a family's shapes by size."""
     newest: dict[tuple[str, int, int], list[dict[str, Any]]] = {}
     with RESULTS.open() as file:
         for row in csv.DictReader(file):
@@ -293,7 +293,9 @@ def latest() -> dict[tuple[str, int, int], Measured]:
             if rows and rows[0]["date"] < row["date"]:
                 rows.clear()
             rows.append(row)
-    return {key: Measured.of(rows) for key, rows in newest.items()}
+    families = list(dict.fromkeys(family for family, _, _ in newest))
+    order = sorted(newest, key=lambda case: (families.index(case[0]), case[1] * case[2], case[1]))
+    return {key: Measured.of(newest[key]) for key in order}
 
 
 def report() -> None:
@@ -326,9 +328,7 @@ def report() -> None:
         f"| family | shape | bmatch, ms | {READ} | " + " | ".join(versions) + " | best peer |",
         "|---|---|---|---|" + "---|" * (len(versions) + 1),
     ]
-    families = list(dict.fromkeys(family for family, _, _ in table))
-    for family, n, m in sorted(table, key=lambda c: (families.index(c[0]), c[1] * c[2], c[1])):
-        group, single = table[family, n, m]
+    for (family, n, m), (group, single) in table.items():
         ours = float(group[OURS]["seconds"])
         cells = []
         for name in (READ, *versions):
