@@ -13,6 +13,7 @@ for variable in ("BMATCH_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"
 BENCHMARKS = {
     "assignment": "the assignment solver beside every other one on PyPI",
     "threads": "several threads: one large problem, and batches of small ones",
+    "memory": "the memory that a solve takes beside its matrix, 4.3 GB of it",
     "align": "two models' activations to the gauge, whole, beside the usual pipeline",
     "correlation": "correlation matrices beside torch's, on the CPU or a GPU",
 }

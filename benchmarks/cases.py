@@ -13,7 +13,7 @@ Matrix = npt.NDArray[np.floating]
 Rng = np.random.Generator
 
 
-def _correlation(r: Rng, n: int, tokens: int, noise: float, common: int = 0) -> Matrix:
+def correlation(r: Rng, n: int, tokens: int, noise: float, common: int = 0) -> Matrix:
     """``1 - |corr|`` of activations and of a signed permutation of them, plus noise."""
     x = r.standard_normal((tokens, n), dtype=np.float32)
     if common:
@@ -44,10 +44,10 @@ def _sparse(r: Rng, n: int) -> Matrix:
 
 # Square, float32 unless said, (rng, n) -> [n, n]: the families of the targets, then degenerate.
 SQUARE: dict[str, Callable[[Rng, int], Matrix]] = {
-    "planted": lambda r, n: _correlation(r, n, 4 * n, 0.5),
-    "corr16": lambda r, n: _correlation(r, n, 2 * n, 2.0, common=16),
-    "noisy8": lambda r, n: _correlation(r, n, max(n, 4), 8.0),
-    "noisy": lambda r, n: _correlation(r, n, max(n, 4), 12.0),
+    "planted": lambda r, n: correlation(r, n, 4 * n, 0.5),
+    "corr16": lambda r, n: correlation(r, n, 2 * n, 2.0, common=16),
+    "noisy8": lambda r, n: correlation(r, n, max(n, 4), 8.0),
+    "noisy": lambda r, n: correlation(r, n, max(n, 4), 12.0),
     "uniform": lambda r, n: r.random((n, n), dtype=np.float32),
     "int100": lambda r, n: r.integers(0, 100, (n, n)).astype(np.float32),
     "spatial": lambda r, n: _distances(r, n, n).astype(np.float32),
@@ -73,7 +73,7 @@ DEGENERATE: dict[str, Callable[[Rng, int], Matrix]] = {
     ),
     "sparse": _sparse,
     "uniform float64": lambda r, n: r.random((n, n)),
-    "planted float64": lambda r, n: _correlation(r, n, 4 * n, 0.5).astype(np.float64),
+    "planted float64": lambda r, n: correlation(r, n, 4 * n, 0.5).astype(np.float64),
 }
 
 # float64, (rng, n, m) -> [n, m], after the generators of SciPy's own benchmark.

@@ -515,6 +515,25 @@ def test_a_solve_works_in_the_memory_of_the_last_one():
     assert int(done.stdout) < 100  # lists alone take 190
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can start the peak anew")
+@pytest.mark.parametrize("sign_marginalized", [False, True])
+def test_a_solve_takes_a_twentieth_of_the_matrix_at_most(sign_marginalized):
+    code = (
+        "import numpy as np, bmatch\n"
+        "from bmatch.phases import phase\n"
+        "cost = np.random.default_rng(0).random((4096, 4096), np.float32)\n"
+        "bmatch.linear_sum_assignment(np.eye(2))\n"
+        "phases = []\n"
+        "with phase('before', phases):\n"
+        "    pass\n"
+        "with phase('solve', phases):\n"
+        f"    bmatch.solve(cost, sign_marginalized={sign_marginalized})\n"
+        "print((phases[1].peak_bytes - phases[0].peak_bytes) / cost.nbytes)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 0 < float(done.stdout) < 0.05
+
+
 def test_gil_is_released_while_solving():
     cost = slow_cost()[:1200, :1200]
     done = threading.Event()
