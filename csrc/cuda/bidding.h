@@ -37,6 +37,7 @@ struct WordPrices {
   const Word* words;
   WordFormat format;
   __device__ double operator()(int j) const { return format.price(peek(words + j)); }
+  __device__ double too(int j) const { return format.price(peek_too(words + j)); }
 };
 
 struct BiddingRules {
@@ -52,18 +53,22 @@ struct Bid {
   int col;
 };
 
-__device__ inline Bid choose_bid(const Look& l, int row, const Word* words, WordFormat format,
-                                 const BiddingRules& rules) {
+// `words`: of the lane's entries.
+__device__ inline Bid choose_bid(const Look& l, const Entries& e, const Word (&words)[2], int row,
+                                 WordFormat format, const BiddingRules& rules) {
   if (l.col == kNobody) return {0, kNobody};  // nothing finite
   const double second = l.second < infinity() ? l.second : l.best;
+  const unsigned holders = __ballot_sync(kAllLanes, l.value[0] == l.best && e.col[0] == l.col);
+  const unsigned others = __ballot_sync(kAllLanes, l.value[1] == l.best && e.col[1] == l.col);
   int col = l.col;
-  Word word = peek(words + col);
+  Word word = holders != 0 ? __shfl_sync(kAllLanes, words[0], __ffs(holders) - 1)
+                           : __shfl_sync(kAllLanes, words[1], __ffs(others) - 1);
   if (second == l.best && format.row(word) != kNobody) {
     // Among equals one that nobody has; rows start at different places.
     int nearest = kListRoom;
 #pragma unroll
     for (int k = 0; k < 2; ++k) {
-      if (l.value[k] == l.best && format.row(peek(words + l.entry_col[k])) == kNobody) {
+      if (l.value[k] == l.best && format.row(words[k]) == kNobody) {
         const int turn = (lane_id() + k * kWarp + 13 * row) % kListRoom;
         nearest = turn < nearest ? turn : nearest;
       }
@@ -71,8 +76,8 @@ __device__ inline Bid choose_bid(const Look& l, int row, const Word* words, Word
     nearest = least_in_warp(nearest);
     if (nearest < kListRoom) {
       const int slot = ((nearest - 13 * (row % kListRoom)) % kListRoom + kListRoom) % kListRoom;
-      col = __shfl_sync(kAllLanes, slot < kWarp ? l.entry_col[0] : l.entry_col[1], slot % kWarp);
-      word = peek(words + col);
+      col = __shfl_sync(kAllLanes, slot < kWarp ? e.col[0] : e.col[1], slot % kWarp);
+      word = __shfl_sync(kAllLanes, slot < kWarp ? words[0] : words[1], slot % kWarp);
     }
   }
   const bool unowned = format.row(word) == kNobody;
@@ -84,25 +89,37 @@ __device__ inline Bid choose_bid(const Look& l, int row, const Word* words, Word
   return unowned ? Bid{format.pack(price, row), col} : Bid{0, kNobody};
 }
 
-// What became of the bid in a slot: replays it into the other words, and returns the row that the
-// slot carries on: the bidder if it lost, the row it displaced, or kNobody.
-__device__ inline int settle(const State& s, int slot, int row, const Word* words, Word* other,
-                             WordFormat format) {
-  const int col = peek(s.slot_bid + slot);
-  if (col == kNobody) return row;
-  const Word word = peek(words + col);
-  const bool won = format.row(word) == row;
-  const int displaced = won ? peek(s.row_of_col + col) : row;
+// A row that bids, what it bid for in the last round, if for anything, and its list.
+struct Bidder {
+  int row, col;
+  Entries list;
+};
+__device__ inline Bidder bidder_of(const State& s, const int* slot_row, int slot) {
+  const int row = peek(slot_row + slot), col = peek_too(s.slot_bid + slot);
+  if (row == kNobody) return {kNobody, kNobody, {}};
+  new_trip();
+  return {row, col, entries_too(s, row)};
+}
+
+// What became of the bid: replays it into the other words; then the row is the one that the slot
+// carries on: the bidder if it lost, the row it displaced, or kNobody.
+__device__ inline void settle(const State& s, Bidder& b, const Word* words, Word* other,
+                              WordFormat format) {
+  const int col = b.col;
+  if (col == kNobody) return;
+  // In the trip of the list, which is of use if the bid lost.
+  const Word word = peek_too(words + col);
+  const int holder = peek_too(s.row_of_col + col);
+  if (lane_id() == 0) atomicMin(other + col, word);
+  if (format.row(word) != b.row) return;
   __syncwarp();
   if (lane_id() == 0) {
-    atomicMin(other + col, word);
-    if (won) {
-      s.row_of_col[col] = row;
-      s.col_of_row[row] = col;
-      if (displaced != kNobody) s.col_of_row[displaced] = kNobody;
-    }
+    put(s.row_of_col + col, b.row);  // losers of the column look at it, in vain
+    s.col_of_row[b.row] = col;
+    if (holder != kNobody) s.col_of_row[holder] = kNobody;
   }
-  return displaced;
+  b.row = holder;
+  if (holder != kNobody) b.list = entries(s, holder);
 }
 
 // Free rows bid until at most rules.stop_at are left, nobody can, or the rounds are spent.  Prices
@@ -129,31 +146,38 @@ __device__ void bidding(const Problem<T>& p, const State& s, Team& team, const B
   team.sync();
   int slots = peek(&control.slots[0]), alive = slots, round = 0;
   int* slot_row = s.slot_row[0];
-  bool read_again = false;  // rows whose lists no longer tell the best
+  bool may_read = false;  // rows whose lists no longer tell the best
   for (; alive > rules.stop_at && round < rules.max_rounds; ++round) {
     const Word* const words = s.words[round % 2];
     Word* const other = s.words[(round + 1) % 2];
     const WordPrices prices{words, format};
     int carried = 0, waiting = 0;
     for (int slot = team.warp(); slot < slots; slot += team.warps()) {
-      int row = peek(slot_row + slot);
-      if (row == kNobody) continue;
-      row = settle(s, slot, row, words, other, format);
+      Bidder b = bidder_of(s, slot_row, slot);
+      if (b.row == kNobody) continue;
+      settle(s, b, words, other, format);
       Bid bid{0, kNobody};
-      if (row != kNobody) {
-        const Look l = read_again ? fresh_look(p, s, row, prices) : look(s, row, prices);
+      while (b.row != kNobody) {
+        const Word word[2] = {peek(words + b.list.col[0]), peek_too(words + b.list.col[1])};
+        const double price[2] = {format.price(word[0]), format.price(word[1])};
+        const Look l = look(b.list, price);
         if (l.current()) {
-          bid = choose_bid(l, row, words, format, rules);
-          if (bid.col == kNobody) row = kNobody;
-        } else {
-          ++waiting;
+          bid = choose_bid(l, b.list, word, b.row, format, rules);
+          if (bid.col == kNobody) b.row = kNobody;
+          break;
         }
+        if (!may_read) {
+          ++waiting;
+          break;
+        }
+        read_again(p, s, b.row, prices);
+        b.list = entries(s, b.row);
       }
-      carried += row != kNobody;
+      carried += b.row != kNobody;
       __syncwarp();
       if (lane_id() == 0) {
         if (bid.col != kNobody) atomicMin(other + bid.col, bid.word);
-        slot_row[slot] = row;
+        slot_row[slot] = b.row;
         s.slot_bid[slot] = bid.col;
       }
     }
@@ -164,7 +188,7 @@ __device__ void bidding(const Problem<T>& p, const State& s, Team& team, const B
     if (rank == 0) control.alive[(round + 1) % 3] = control.waiting[(round + 1) % 3] = 0;
     team.sync();
     alive = peek(&control.alive[round % 3]);
-    read_again = 2 * peek(&control.waiting[round % 3]) >= alive;
+    may_read = 2 * peek_too(&control.waiting[round % 3]) >= alive;
     if (alive < slots / 2 && alive > rules.stop_at) {  // close ranks
       const int turn = slot_row == s.slot_row[0] ? 0 : 1;
       int* const closed = s.slot_row[1 - turn];
@@ -172,9 +196,11 @@ __device__ void bidding(const Problem<T>& p, const State& s, Team& team, const B
       const Word* const done = s.words[(round + 1) % 2];
       Word* const next = s.words[round % 2];
       for (int slot = team.warp(); slot < slots; slot += team.warps()) {
-        int row = peek(slot_row + slot);
-        if (row != kNobody) row = settle(s, slot, row, done, next, format);
-        if (row != kNobody && lane_id() == 0) closed[atomicAdd(&control.slots[1 - turn], 1)] = row;
+        Bidder b = bidder_of(s, slot_row, slot);
+        if (b.row != kNobody) settle(s, b, done, next, format);
+        if (b.row != kNobody && lane_id() == 0) {
+          closed[atomicAdd(&control.slots[1 - turn], 1)] = b.row;
+        }
       }
       team.sync();
       slots = alive = peek(&control.slots[1 - turn]);
@@ -187,8 +213,8 @@ __device__ void bidding(const Problem<T>& p, const State& s, Team& team, const B
   const Word* const words = s.words[round % 2];
   Word* const other = s.words[(round + 1) % 2];
   for (int slot = team.warp(); slot < slots; slot += team.warps()) {
-    const int row = peek(slot_row + slot);
-    if (row != kNobody) settle(s, slot, row, words, other, format);
+    Bidder b = bidder_of(s, slot_row, slot);
+    if (b.row != kNobody) settle(s, b, words, other, format);
   }
   for (int j = rank; j < p.cols; j += size) s.v[j] = format.price(peek(words + j));
   if (rank == 0) control.report.bidding_rounds += round;

@@ -23,6 +23,7 @@ constexpr int kNobody = -1;
 
 using Word = unsigned long long;  // what 64-bit atomics take
 constexpr Word kTopBit = Word{1} << 63;
+constexpr Word kUnreached = ~Word{0};  // above the key of any number
 
 __device__ __forceinline__ double infinity() {
   return __longlong_as_double(0x7ff0000000000000LL);
@@ -38,14 +39,60 @@ __device__ __forceinline__ double number_of(Word key) {
   return __longlong_as_double(static_cast<long long>(bits));
 }
 
+// Reads from here on wait for those before.  Trips to the second cache, or to memory, are what
+// rounds take their time for; the model of host/ counts them.
+__device__ __forceinline__ void new_trip() {
+#if !defined(__CUDACC__)
+  host::count_trip();
+#endif
+}
+
 // A value that another thread may have written since the kernel began: past the first cache, which
-// does not see what others write.
+// does not see what others write.  In the trip of the read before it: nothing is waited for between.
+template <typename T>
+__device__ __forceinline__ T peek_too(const T* p) {
+  return *const_cast<const volatile T*>(p);
+}
+// Likewise, in a new trip.
 template <typename T>
 __device__ __forceinline__ T peek(const T* p) {
-#if !defined(__CUDACC__)
-  host::count_read();
+  new_trip();
+  return peek_too(p);
+}
+
+// A value that others may peek at meanwhile; they find the old one or this one.
+template <typename T>
+__device__ __forceinline__ void put(T* p, T value) {
+#if defined(__CUDACC__)
+  *static_cast<volatile T*>(p) = value;
+#else
+  host::put(p, value);
 #endif
-  return *const_cast<const volatile T*>(p);
+}
+
+// A flag that any number of threads may raise.
+__device__ __forceinline__ void raise(int* flag) { put(flag, 1); }
+
+// Adds to a count so that whoever acquires it sees what this thread wrote and saw before.
+__device__ __forceinline__ void add_release(unsigned* count, unsigned x) {
+#if !defined(__CUDACC__)
+  host::add_release(count, x);
+#else
+  asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(count)), "r"(x)
+               : "memory");
+#endif
+}
+__device__ __forceinline__ unsigned load_acquire(const unsigned* count) {
+#if !defined(__CUDACC__)
+  return host::load_acquire(count);
+#else
+  unsigned x;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
+               : "=r"(x)
+               : "l"(__cvta_generic_to_global(count))
+               : "memory");
+  return x;
+#endif
 }
 
 // A block's dynamic shared memory.
@@ -114,6 +161,13 @@ __device__ __forceinline__ T least_in_warp(T x) {
     x = other < x ? other : x;
   }
   return x;
+}
+template <>
+__device__ __forceinline__ Word least_in_warp(Word x) {
+  const auto high = static_cast<unsigned>(x >> 32);
+  const unsigned least_high = __reduce_min_sync(kAllLanes, high);
+  const unsigned low = high == least_high ? static_cast<unsigned>(x) : ~0u;
+  return Word{least_high} << 32 | __reduce_min_sync(kAllLanes, low);
 }
 template <typename T>
 __device__ __forceinline__ T sum_in_warp(T x) {

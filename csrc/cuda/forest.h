@@ -16,6 +16,9 @@
 // and lowers the others, so one barrier a round is enough, and outcomes depend on sets alone.  Who
 // labelled a column is recorded a round later, when its label is known: among all who did, the
 // least by hash and row.  Ties are many in some matrices, and the hash spreads the trees.
+//
+// Most rounds are short of work and long of waiting, so warps relax from the first on and record
+// from the last on, and what is read together is asked for together.
 #pragma once
 
 #include <climits>
@@ -25,8 +28,8 @@
 
 namespace bmatch::cuda {
 
-constexpr Word kUnreached = ~Word{0};
 constexpr int kWholeShare = 8;  // of the lengths between fence and D that are relaxed whole at once
+constexpr int kStretch = 512;   // columns of a whole row that one warp relaxes
 
 // Later rounds first, so that the latest fall of a label is the one that counts.
 __device__ inline Word parent_word(int round, int row, int col) {
@@ -35,6 +38,13 @@ __device__ inline Word parent_word(int round, int row, int col) {
          static_cast<unsigned>(row);
 }
 __device__ inline int parent_row(Word word) { return static_cast<int>(word & 0xffffffffu); }
+
+// A column whose label fell, and its row or kNobody.
+__device__ inline Word queue_word(int col, int row) {
+  return Word{static_cast<unsigned>(row)} << 32 | static_cast<unsigned>(col);
+}
+__device__ inline int queued_col(Word word) { return static_cast<int>(word & 0xffffffffu); }
+__device__ inline int queued_row(Word word) { return static_cast<int>(word >> 32); }
 
 template <typename T>
 class Forest {
@@ -46,7 +56,12 @@ class Forest {
   // Gives every row a column.  False if there is none; then entered[i] == phase() marks rows that
   // compete for fewer columns.
   __device__ bool grow() {
-    for (int i = rank_; i < p_.rows; i += size_) s_.entered[i] = 0;
+    for (int i = rank_; i < p_.rows; i += size_) {
+      s_.entered[i] = 0;
+      s_.relaxed[0][i] = s_.relaxed[1][i] = -1;
+      s_.u[i] = 0.0;  // read before it is known whether it is of use
+    }
+    for (int j = rank_; j < p_.cols; j += size_) s_.stamp[0][j] = s_.stamp[1][j] = -1;
     bool alone = false;
     for (;;) {
       ++phase_;
@@ -55,11 +70,13 @@ class Forest {
       const Word length = label();
       if (rank_ == 0) {
         control_.report.forest_phases += 1;
-        control_.report.forest_rounds += round_;
+        control_.report.forest_rounds += round_ - first_round_;
       }
+      ++round_;  // rounds have numbers of their own, so that stamps of one phase say nothing in the next
       if (length == kUnreached) {
         if (alone || sources_ == 1) return false;
         alone = true;  // one root whose tree is closed is the shortest proof
+        team_.sync();
         continue;
       }
       alone = false;
@@ -85,7 +102,6 @@ class Forest {
     }
     team_.sync();
     for (int i = rank_; i < p_.rows; i += size_) {
-      s_.relaxed[0][i] = s_.relaxed[1][i] = -1;
       if (peek(s_.col_of_row + i) == kNobody) {
         atomicMin(&control_.lowest_source, i);
         if (!alone) s_.sources[atomicAdd(&control_.sources, 1)] = i;
@@ -94,7 +110,6 @@ class Forest {
     }
     for (int j = rank_; j < p_.cols; j += size_) {
       s_.words[0][j] = s_.words[1][j] = s_.pred[j] = kUnreached;
-      s_.stamp[0][j] = s_.stamp[1][j] = -1;
       if (peek(s_.row_of_col + j) == kNobody) s_.free_cols[atomicAdd(&control_.free_cols, 1)] = j;
     }
     team_.sync();
@@ -106,78 +121,70 @@ class Forest {
       team_.sync();
     }
     sources_ = peek(&control_.sources);
-    free_cols_ = peek(&control_.free_cols);
+    free_cols_ = peek_too(&control_.free_cols);
+    first_round_ = round_;
+    whole_rows_ = 0;
   }
 
   // Labels columns until D is known, and returns its key; kUnreached if no free column can be.
   __device__ Word label() {
-    bool fell = true, whole = false, whole_before = false;
-    Word theta = 0;  // rows with fences up to it are relaxed whole in this round
-    int stops = 0;   // rounds in which nothing fell
-    for (round_ = 0;; ++round_) {
+    bool whole = false;   // rows with fences up to theta_ are relaxed whole in this round
+    bool recent = false;  // they were in the last one
+    int fell = 0, fell_before = 0;  // columns whose labels did, in the last round and the one before
+    int stops = 0;        // rounds in which nothing fell
+    for (;; ++round_) {
       known_ = s_.words[round_ % 2];
       lowered_ = s_.words[(round_ + 1) % 2];
       // `nearest` may fall meanwhile: one lane reads it for all, so that they stay together.
       const Word reach = __shfl_sync(
-          kAllLanes, peek(spare_ ? &control_.nearest : &control_.reach[round_ % 2]), 0);
-      if (round_ == 0) {
-        for (int k = team_.warp(); k < sources_; k += team_.warps()) relax_list(peek(s_.sources + k), 0.0);
+          kAllLanes, peek_too(spare_ ? &control_.nearest : &control_.reach[round_ % 2]), 0);
+      if (round_ == first_round_) {
+        for (int k = team_.warp(); k < sources_; k += team_.warps()) {
+          const int i = peek(s_.sources + k);
+          new_trip();
+          relax_list(i, 0.0, kUnreached);
+        }
       } else {
-        if (fell) record(whole_before);
-        relax_queue(reach);
-        if (whole) relax_whole_rows(theta, reach, stops % 3);
+        relax_queue(fell, reach);
+        if (fell > 0) record(fell_before, recent);
+        if (whole) relax_whole_rows(reach, stops % 3);
       }
       if (rank_ == 0) control_.queued[(round_ + 2) % kQueues] = 0;
-      if (!spare_ && team_.warp() == 0) publish_reach();
+      if (!spare_ && team_.warp() == team_.warps() / 2) publish_reach();
       team_.sync();
-      fell = peek(&control_.queued[(round_ + 1) % kQueues]) > 0;
-      whole_before = whole && fell;
+      fell_before = fell;
+      fell = peek(&control_.queued[(round_ + 1) % kQueues]);
+      recent = whole && fell > 0;
       whole = false;
-      if (fell) continue;
+      if (fell > 0) continue;
       // Nothing below the fence can change any more.
       ++stops;
+      const Word nearest = spare_ ? peek(&control_.nearest) : kUnreached;  // before others go on
       const auto [low, high] = fences(stops % 3);
-      const auto [farthest, nearest, within, longest_within] = lengths(low);
-      const Word wanted = spare_ ? nearest : farthest;
+      const auto [wanted, within, longest_within] =
+          spare_ ? Lengths{nearest, 0, kUnreached} : lengths(low);
       if (wanted <= low && wanted != kUnreached) return wanted;
-      if (low == kUnreached) return spare_ ? kUnreached : longest_within;
-      if (!spare_ && within > 0 && 4 * within >= sources_) return longest_within;
+      if (low == kUnreached || (within > 0 && 4 * within >= sources_)) return longest_within;
       const double from = number_of(low), to = number_of(wanted != kUnreached ? wanted : high);
       const double share = from + (to - from) / kWholeShare;
-      theta = share >= from && share < infinity() ? key_of(share) : low;
+      theta_ = share >= from && share < infinity() ? key_of(share) : low;
       whole = true;
     }
   }
 
-  __device__ double label_of_row(int i, const Word* labels) const {
-    const int col = peek(s_.col_of_row + i);
+  __device__ double label_of(int col, const Word* labels) const {
     return col == kNobody ? 0.0 : number_of(peek(labels + col));
   }
 
-  // The first time in a phase: u, exact at its prices, and the distance to the list's bound.
-  __device__ void enter(int i) {
-    if (peek(s_.entered + i) == phase_) return;
-    const Look l = fresh_look(p_, s_, i, FlatPrices{s_.v});
-    __syncwarp();
-    if (lane_id() == 0) {
-      s_.u[i] = l.best < infinity() ? l.best : 0.0;
-      s_.slack[i] = l.bound < infinity() ? l.bound - l.best : infinity();
-      s_.whole_phase[i] = 0;
-      s_.entered[i] = phase_;
-      s_.tree[atomicAdd(&control_.tree, 1)] = i;
-    }
-    __threadfence();
-    __syncwarp();
-  }
-
-  // Column j can be reached over length `key`.
-  __device__ void lower(int j, Word key, Word reach) {
-    if (key > reach || key >= peek(known_ + j)) return;
+  // Column j, whose row is `row`, can be reached over length `key`, which is below its label.
+  __device__ void lower(int j, int row, Word key) {
     atomicMin(lowered_ + j, key);
-    if (spare_ && peek(s_.row_of_col + j) == kNobody) atomicMin(&control_.nearest, key);
+    if (spare_ && row == kNobody) atomicMin(&control_.nearest, key);
+    new_trip();
     if (atomicExch(&s_.stamp[round_ % 2][j], round_) != round_) {
       const int next = (round_ + 1) % kQueues;
-      s_.queue[next][atomicAdd(&control_.queued[next], 1)] = j;
+      new_trip();
+      s_.queue[next][atomicAdd(&control_.queued[next], 1)] = queue_word(j, row);
     }
   }
 
@@ -185,122 +192,172 @@ class Forest {
     return key_of(base + ((cost - v) - u));
   }
 
-  template <typename F>
-  __device__ void for_listed(int i, F f) const {
-    const std::size_t from = static_cast<std::size_t>(i) * kListRoom + lane_id();
-#pragma unroll
-    for (int k = 0; k < 2; ++k) {
-      const double cost = peek(s_.list_cost + from + k * kWarp);
-      if (cost < infinity()) f(peek(s_.list_col + from + k * kWarp), cost);
+  // A row's first time in a phase: u, exact at these prices, and the distance to the list's bound.
+  __device__ void enter(int i, const Look& l) {
+    __syncwarp();
+    if (lane_id() == 0) {
+      s_.u[i] = l.best < infinity() ? l.best : 0.0;
+      s_.slack[i] = l.bound < infinity() ? l.bound - l.best : infinity();
+      s_.whole_base[i] = s_.fence_base[i] = infinity();
+      s_.fence[i] = kUnreached;
+      s_.entered[i] = phase_;
+      new_trip();
+      s_.tree[atomicAdd(&control_.tree, 1)] = i;
     }
   }
 
-  __device__ void relax_list(int i, double base, Word reach = kUnreached) {
-    enter(i);
-    if (lane_id() == 0) {
-      s_.base[round_ % 2][i] = base;
-      s_.relaxed[round_ % 2][i] = round_;
+  // In the trip of the read before it.
+  __device__ void relax_list(int i, double base, Word reach) {
+    const bool entered = peek_too(s_.entered + i) == phase_;
+    double u = peek_too(s_.u + i);
+    Entries e = entries_too(s_, i);
+    for (;;) {
+      const double price[2] = {peek(s_.v + e.col[0]), peek_too(s_.v + e.col[1])};
+      const Word label[2] = {peek_too(known_ + e.col[0]), peek_too(known_ + e.col[1])};
+      const int row[2] = {peek_too(s_.row_of_col + e.col[0]), peek_too(s_.row_of_col + e.col[1])};
+      if (!entered) {
+        const Look l = look(e, price);
+        if (!l.current()) {
+          read_again(p_, s_, i, FlatPrices{s_.v});
+          e = entries(s_, i);
+          continue;
+        }
+        u = l.best < infinity() ? l.best : 0.0;
+        enter(i, l);
+      }
+      if (lane_id() == 0) {
+        s_.base[round_ % 2][i] = base;
+        s_.relaxed[round_ % 2][i] = round_;
+      }
+#pragma unroll
+      for (int k = 0; k < 2; ++k) {
+        if (!(e.cost[k] < infinity())) continue;
+        const Word key = length_of(base, e.cost[k], price[k], u);
+        if (key <= reach && key < label[k]) lower(e.col[k], row[k], key);
+      }
+      return;
     }
-    const double u = peek(s_.u + i);
-    for_listed(i, [&](int j, double cost) {
-      lower(j, length_of(base, cost, peek(s_.v + j), u), reach);
-    });
-    __syncwarp();
   }
 
   // Columns whose labels fell in the last round: replays the labels, relaxes the columns' rows.
-  __device__ void relax_queue(Word reach) {
-    const int* const queue = s_.queue[round_ % kQueues];
-    const int count = peek(&control_.queued[round_ % kQueues]);
+  __device__ void relax_queue(int count, Word reach) {
+    const Word* const queue = s_.queue[round_ % kQueues];
     for (int k = team_.warp(); k < count; k += team_.warps()) {
-      const int j = peek(queue + k);
+      const Word word = peek(queue + k);
+      const int j = queued_col(word), i = queued_row(word);
       const Word key = peek(known_ + j);
       if (lane_id() == 0) atomicMin(lowered_ + j, key);
-      const int i = peek(s_.row_of_col + j);
       if (i != kNobody && key <= reach) relax_list(i, number_of(key), reach);
     }
   }
 
-  __device__ void relax_whole_rows(Word theta, Word reach, int turn) {
-    const int count = peek(&control_.tree);
-    for (int k = team_.warp(); k < count; k += team_.warps()) {
-      const int i = peek(s_.tree + k);
-      const double base = label_of_row(i, known_);
-      if (fence_of(i, base) > theta) continue;
-      __syncwarp();
-      if (lane_id() == 0) {
-        s_.whole_base[i] = base;
-        s_.whole_phase[i] = phase_;
-        s_.whole_round[i] = round_;
-        atomicAdd(&control_.report.whole_rows, 1);
+  // Calls f(i, base, u, j, cost, label) for the finite costs of rows that are relaxed whole, with
+  // the columns' labels: 32 rows of the trees and a stretch of columns at a time.
+  template <typename F>
+  __device__ void for_whole_rows(F f) const {
+    const int groups = (whole_rows_ + kWarp - 1) / kWarp;
+    const int stretches = (p_.cols + kStretch - 1) / kStretch;
+    for (int item = team_.warp(); item < groups * stretches; item += team_.warps()) {
+      const int k = item / stretches * kWarp + lane_id(), from = item % stretches * kStretch;
+      int mine = kNobody;
+      double my_base = 0.0, my_u = 0.0;
+      bool whole = false;
+      if (k < whole_rows_) {
+        mine = peek(s_.tree + k);
+        whole = peek(s_.fence + mine) <= theta_;
+        my_base = peek_too(s_.fence_base + mine);
+        my_u = peek_too(s_.u + mine);
       }
-      const double u = peek(s_.u + i);
-      for_finite(p_, i, [&](int j, double cost) {
-        lower(j, length_of(base, cost, peek(s_.v + j), u), reach);
-      });
-      __syncwarp();
+      for (unsigned rows = __ballot_sync(kAllLanes, whole); rows != 0; rows &= rows - 1) {
+        const int lane = __ffs(rows) - 1, i = __shfl_sync(kAllLanes, mine, lane);
+        const double base = __shfl_sync(kAllLanes, my_base, lane);
+        const double u = __shfl_sync(kAllLanes, my_u, lane);
+        const T* const row = p_.row(i);
+        const int end = from + kStretch < p_.cols ? from + kStretch : p_.cols;
+        for (int first = from + lane_id() * kBinsOfLane; first < end; first += kWarp * kBinsOfLane) {
+          typename Stored<T>::Number x[kBinsOfLane];
+          double price[kBinsOfLane];
+          Word label[kBinsOfLane];
+          new_trip();
+          load_four(p_, row, first, x);
+#pragma unroll
+          for (int n = 0; n < kBinsOfLane; ++n) {
+            const int j = first + n < p_.cols ? first + n : first;
+            price[n] = peek_too(s_.v + j);
+            label[n] = peek_too(known_ + j);
+          }
+#pragma unroll
+          for (int n = 0; n < kBinsOfLane; ++n) {  // infinite beyond the end of the row
+            const auto cost = static_cast<double>(x[n]);
+            if (cost < infinity()) f(i, first + n, length_of(base, cost, price[n], u), label[n]);
+          }
+        }
+      }
     }
+  }
+
+  __device__ void relax_whole_rows(Word reach, int turn) {
+    for_whole_rows([&](int, int j, Word key, Word label) {
+      if (key <= reach && key < label) lower(j, peek(s_.row_of_col + j), key);
+    });
     if (rank_ == 0) {  // for the stop after the next
       control_.fence_low[(turn + 1) % 3] = kUnreached;
       control_.fence_high[(turn + 1) % 3] = 0;
     }
   }
 
-  // Who made the labels that fell in the last round.
-  __device__ void record(bool whole) {
+  // Who made the labels that fell in the last round.  `count` columns were relaxed in it.
+  __device__ void record(int count, bool whole) {
     const int last = round_ - 1;
-    auto claim = [&](int i, int j, Word key) {
-      if (key == peek(known_ + j) && peek(s_.stamp[last % 2] + j) == last) {
+    auto claim = [&](int i, int j, Word key, Word label) {
+      if (key == label && peek(s_.stamp[last % 2] + j) == last) {
         atomicMin(s_.pred + j, parent_word(last, i, j));
       }
     };
-    auto record_list = [&](int i) {
-      if (peek(s_.relaxed[last % 2] + i) != last) return;
-      const double base = peek(s_.base[last % 2] + i), u = peek(s_.u + i);
-      for_listed(i, [&](int j, double cost) {
-        claim(i, j, length_of(base, cost, peek(s_.v + j), u));
-      });
-    };
-    if (last == 0) {
-      for (int k = team_.warp(); k < sources_; k += team_.warps()) record_list(peek(s_.sources + k));
-    } else {
-      const int* const queue = s_.queue[last % kQueues];
-      const int count = peek(&control_.queued[last % kQueues]);
-      for (int k = team_.warp(); k < count; k += team_.warps()) {
-        const int i = peek(s_.row_of_col + peek(queue + k));
-        if (i != kNobody) record_list(i);
+    const bool first = last == first_round_;
+    const Word* const queue = s_.queue[last % kQueues];
+    for (int k = team_.warps() - 1 - team_.warp(); k < (first ? sources_ : count); k += team_.warps()) {
+      const int i = first ? peek(s_.sources + k) : queued_row(peek(queue + k));
+      if (i == kNobody) continue;
+      if (peek(s_.relaxed[last % 2] + i) != last) continue;  // beyond the reach, and perhaps now not
+      const double base = peek(s_.base[last % 2] + i), u = peek_too(s_.u + i);
+      const Entries e = entries_too(s_, i);
+      const double price[2] = {peek(s_.v + e.col[0]), peek_too(s_.v + e.col[1])};
+      const Word label[2] = {peek_too(known_ + e.col[0]), peek_too(known_ + e.col[1])};
+#pragma unroll
+      for (int n = 0; n < 2; ++n) {
+        if (!(e.cost[n] < infinity())) continue;
+        claim(i, e.col[n], length_of(base, e.cost[n], price[n], u), label[n]);
       }
     }
-    if (!whole) return;
-    const int count = peek(&control_.tree);
-    for (int k = team_.warp(); k < count; k += team_.warps()) {
-      const int i = peek(s_.tree + k);
-      if (peek(s_.whole_phase + i) != phase_ || peek(s_.whole_round + i) != last) continue;
-      const double base = peek(s_.whole_base + i), u = peek(s_.u + i);
-      for_finite(p_, i, [&](int j, double cost) {
-        claim(i, j, length_of(base, cost, peek(s_.v + j), u));
-      });
-    }
-  }
-
-  // Below this length row i has told all; key.
-  __device__ Word fence_of(int i, double base) const {
-    const bool whole = peek(s_.whole_phase + i) == phase_ && peek(s_.whole_base + i) == base;
-    const double slack = peek(s_.slack + i);
-    return whole || !(slack < infinity()) ? kUnreached : key_of(base + slack);
+    if (whole) for_whole_rows(claim);
   }
 
   struct Fences {
     Word low, high;
   };
-  // The lowest and the highest fence of the trees' rows.
+  // Below its fence a row of the trees has told all: sets them, and returns the lowest and the
+  // highest.
   __device__ Fences fences(int turn) {
     const Word* const labels = lowered_;
     Word low = kUnreached, above = kUnreached;  // above: complement of the highest
     const int count = peek(&control_.tree);
     for (int k = rank_; k < count; k += size_) {
       const int i = peek(s_.tree + k);
-      const Word fence = fence_of(i, label_of_row(i, labels));
+      const int col = peek(s_.col_of_row + i);
+      const double slack = peek_too(s_.slack + i);
+      double whole_base = peek_too(s_.whole_base + i);
+      const double before = peek_too(s_.fence_base + i);
+      if (k < whole_rows_ && peek_too(s_.fence + i) <= theta_) {
+        whole_base = before;
+        atomicAdd(&control_.report.whole_rows, 1);
+      }
+      const double base = label_of(col, labels);
+      const bool told = whole_base == base || !(slack < infinity());
+      const Word fence = told ? kUnreached : key_of(base + slack);
+      s_.whole_base[i] = whole_base;
+      s_.fence_base[i] = base;
+      s_.fence[i] = fence;
       low = fence < low ? fence : low;
       if (fence != kUnreached && ~fence < above) above = ~fence;
     }
@@ -311,40 +368,61 @@ class Forest {
       atomicMax(&control_.fence_high[turn], ~above);
     }
     team_.sync();
-    return {peek(&control_.fence_low[turn]), peek(&control_.fence_high[turn])};
+    whole_rows_ = count;
+    const Word lowest = peek(&control_.fence_low[turn]);
+    return {lowest, peek_too(&control_.fence_high[turn])};
+  }
+
+  // Calls f(label) for the free columns, dealt out to the lanes of a warp.
+  template <typename F>
+  __device__ void for_free_labels(const Word* labels, F f) const {
+    constexpr int kAhead = 4;
+    for (int first = lane_id(); first < free_cols_; first += kAhead * kWarp) {
+      int col[kAhead];
+      Word label[kAhead];
+      new_trip();
+#pragma unroll
+      for (int n = 0; n < kAhead; ++n) {
+        const int k = first + n * kWarp;
+        col[n] = peek_too(s_.free_cols + (k < free_cols_ ? k : first));
+      }
+      new_trip();
+#pragma unroll
+      for (int n = 0; n < kAhead; ++n) label[n] = peek_too(labels + col[n]);
+#pragma unroll
+      for (int n = 0; n < kAhead; ++n) {
+        if (first + n * kWarp < free_cols_) f(label[n]);
+      }
+    }
   }
 
   struct Lengths {
-    Word farthest, nearest;  // of the free columns
-    int within;              // free columns not beyond the fence
-    Word longest_within;     // kUnreached if there is none
+    Word wanted;          // D, if the fence lies beyond
+    int within;           // free columns not beyond the fence
+    Word longest_within;  // kUnreached if there is none
   };
   __device__ Lengths lengths(Word fence) const {
-    Word nearest = kUnreached, below_farthest = kUnreached, below_longest = kUnreached;
+    Word below_farthest = kUnreached, below_longest = kUnreached;
     int within = 0;
-    for (int k = lane_id(); k < free_cols_; k += kWarp) {
-      const Word length = peek(lowered_ + peek(s_.free_cols + k));
-      nearest = length < nearest ? length : nearest;
+    for_free_labels(lowered_, [&](Word length) {
       below_farthest = ~length < below_farthest ? ~length : below_farthest;
       if (length <= fence && length != kUnreached) {
         ++within;
         below_longest = ~length < below_longest ? ~length : below_longest;
       }
-    }
-    nearest = least_in_warp(nearest);
+    });
     below_farthest = least_in_warp(below_farthest);
     below_longest = least_in_warp(below_longest);
     within = sum_in_warp(within);
-    return {~below_farthest, nearest, within, within > 0 ? ~below_longest : kUnreached};
+    return {~below_farthest, within, within > 0 ? ~below_longest : kUnreached};
   }
 
   // By one warp, for the round after this: no path beyond the farthest free column is of use.
   __device__ void publish_reach() {
     Word below_farthest = kUnreached;
-    for (int k = lane_id(); k < free_cols_; k += kWarp) {
-      const Word length = peek(known_ + peek(s_.free_cols + k));
+    for_free_labels(known_, [&](Word length) {
       below_farthest = ~length < below_farthest ? ~length : below_farthest;
-    }
+    });
     below_farthest = least_in_warp(below_farthest);
     if (lane_id() == 0) control_.reach[(round_ + 1) % 2] = ~below_farthest;
   }
@@ -364,7 +442,7 @@ class Forest {
           j = peek(s_.col_of_row + i);
         }
         if (steps > p_.rows) {
-          control_.broken = 1;
+          raise(&control_.broken);
         } else {
           root = i;
           atomicMin(s_.choice + root, col);
@@ -397,7 +475,9 @@ class Forest {
   Control& control_;
   const bool spare_;
   const int rank_, size_;
-  int phase_ = 0, round_ = 0, sources_ = 0, free_cols_ = 0;
+  int phase_ = 0, round_ = 0, first_round_ = 0, sources_ = 0, free_cols_ = 0;
+  Word theta_ = 0;      // rows of the trees, of the first so many, with fences up to it:
+  int whole_rows_ = 0;  // relaxed whole in the last round in which any were
   const Word* known_ = nullptr;  // labels that the last round completed
   Word* lowered_ = nullptr;      // those of this round
 };

@@ -157,7 +157,7 @@ void launch(const char*, void (*kernel)(Parameters...), Shape shape, cudaStream_
             [&] { kernel(Parameters(arguments)...); });
 }
 
-inline void clear(void* memory, std::size_t bytes, cudaStream_t) { std::memset(memory, 0, bytes); }
+inline void clear(void* memory, std::size_t bytes, cudaStream_t) { host::clear(memory, bytes); }
 
 struct CurrentDevice {
   explicit CurrentDevice(int) {}

@@ -23,7 +23,7 @@ struct Problem {
 };
 
 constexpr int kListRoom = 64;    // entries of a candidate list: two a lane
-constexpr int kQueues = 4;       // of a round: filled, worked on, recorded, emptied
+constexpr int kQueues = 3;       // of a round: filled, worked on, recorded
 
 // How far a solve has come; all its threads know.
 struct Standing {
@@ -38,15 +38,23 @@ struct Standing {
 struct Control {
   unsigned arrivals[2];  // at the grid's barriers, before the search and after it
   Standing standing;     // from one kernel to the next
-  int invalid, free_rows, broken, minimal, inexact;
+  int invalid, broken, inexact, uneven, dear;  // flags
+  int free_rows;
   int alive[3], waiting[3], slots[2];
   int queued[kQueues];
   int sources, free_cols, tree, lowest_source;
   Word nearest, reach[2];
   Word fence_low[3], fence_high[3];
-  Word greatest_price;
+  Word highest_price, greatest_price;
   Report report;
 };
+
+// The next array in some memory; `from` moves to its end.
+template <typename T>
+__host__ __device__ void take(unsigned char*& from, T*& array, std::size_t count) {
+  array = reinterpret_cast<T*>(from);
+  from += (count * sizeof(T) + 15) / 16 * 16;
+}
 
 // Arrays over rows [n] and columns [m].  Lists are large and lie in global memory; all else is near
 // them, or in shared memory, where a team within one block finds room.
@@ -69,14 +77,14 @@ struct alignas(16) State {
   // the forest
   Word* pred;            // [m], who labelled the column
   int* stamp[2];         // [m], round in which the label fell
-  int* queue[kQueues];   // [m], columns whose labels fell
+  Word* queue[kQueues];  // [m], columns whose labels fell, and their rows
   double* base[2];       // [n], label from which a row was relaxed
   int* relaxed[2];       // [n], in which round
-  double* slack;         // [n], from u to the bound
+  double* slack;         // [n], from the best to the list's bound
   int* entered;          // [n], phase in which u and slack were taken
-  double* whole_base;    // [n], label from which a whole row was relaxed
-  int* whole_round;      // [n], in which round
-  int* whole_phase;      // [n], and phase
+  double* fence_base;    // [n], the row's label when nothing fell
+  Word* fence;           // [n], below it the row has told all
+  double* whole_base;    // [n], label from which the whole row was relaxed
   int* tree;             // [n], rows that have entered
   int* sources;          // [n], free rows
   int* free_cols;        // [m]
@@ -93,20 +101,19 @@ struct alignas(16) State {
   // All else, likewise.
   __host__ __device__ unsigned char* place_rest(unsigned char* from, int n, int m) {
     const auto rows = static_cast<std::size_t>(n), cols = static_cast<std::size_t>(m);
-    auto take = [&from](auto*& array, std::size_t count) { State::take(from, array, count); };
-    take(control, 1);
-    for (auto** array : {&bound, &u, &least, &slack, &whole_base, &base[0], &base[1]}) {
-      take(*array, rows);
+    take(from, control, 1);
+    for (auto** array : {&bound, &u, &least, &slack, &fence_base, &whole_base, &base[0], &base[1]}) {
+      take(from, *array, rows);
     }
-    take(v, cols);
-    for (auto** array : {&words[0], &words[1], &pred}) take(*array, cols);
+    take(from, fence, rows);
+    take(from, v, cols);
+    for (auto** array : {&words[0], &words[1], &pred}) take(from, *array, cols);
     for (auto** array : {&col_of_row, &slot_row[0], &slot_row[1], &slot_bid, &relaxed[0],
-                         &relaxed[1], &entered, &whole_round, &whole_phase, &tree, &sources,
-                         &choice}) {
-      take(*array, rows);
+                         &relaxed[1], &entered, &tree, &sources, &choice}) {
+      take(from, *array, rows);
     }
-    for (auto** array : {&row_of_col, &stamp[0], &stamp[1], &free_cols, &root}) take(*array, cols);
-    for (auto*& array : queue) take(array, cols);
+    for (auto** array : {&row_of_col, &stamp[0], &stamp[1], &free_cols, &root}) take(from, *array, cols);
+    for (auto*& array : queue) take(from, array, cols);
     return from;
   }
   static __host__ __device__ std::size_t list_bytes(int n) {
@@ -116,12 +123,6 @@ struct alignas(16) State {
     return reinterpret_cast<std::size_t>(State{}.place_rest(nullptr, n, m));
   }
 
- private:
-  template <typename T>
-  static __host__ __device__ void take(unsigned char*& from, T*& array, std::size_t count) {
-    array = reinterpret_cast<T*>(from);
-    from += (count * sizeof(T) + 15) / 16 * 16;
-  }
 };
 
 }  // namespace bmatch::cuda

@@ -21,6 +21,7 @@ struct FlatPrices {
   static constexpr bool kNone = false;
   const double* v;
   __device__ double operator()(int j) const { return peek(v + j); }
+  __device__ double too(int j) const { return peek_too(v + j); }
 };
 
 // Four neighbours of a row, infinite beyond its end.
@@ -67,7 +68,8 @@ struct RowBest {
   bool valid;  // no NaN, no -infinity
 };
 
-// Reads row i and makes its list at these prices.
+// Reads row i and makes its list at these prices; in `slack`, how far the bound is from the best.
+// What other lanes read of the old list has to lie behind a __syncwarp().
 template <typename T, typename Prices>
 __device__ BMATCH_OUT_OF_LINE RowBest scan_row(const Problem<T>& p, const State& s, int i, Prices prices) {
   using Number = typename Stored<T>::Number;
@@ -153,10 +155,6 @@ __device__ BMATCH_OUT_OF_LINE RowBest scan_row(const Problem<T>& p, const State&
     list_cost[slot] = infinity();
     list_col[slot] = 0;
   }
-  if (lane == 0) s.bound[i] = static_cast<double>(bound);
-  __threadfence();
-  __syncwarp();
-
   RowBest found{static_cast<double>(top), top_col, valid};
   for (int step = kWarp / 2; step > 0; step /= 2) {
     const double other = __shfl_xor_sync(kAllLanes, found.best, step);
@@ -168,60 +166,81 @@ __device__ BMATCH_OUT_OF_LINE RowBest scan_row(const Problem<T>& p, const State&
     }
   }
   found.valid = __ballot_sync(kAllLanes, !found.valid) == 0;
+  if (lane == 0) {
+    s.bound[i] = static_cast<double>(bound);
+    s.slack[i] = static_cast<double>(bound) - found.best;  // NaN where neither is finite
+  }
+  __syncwarp();
   return found;
+}
+
+// A lane's two entries of a row's list; column 0 at infinite cost where the list is shorter.
+struct Entries {
+  double cost[2];
+  int col[2];
+  double bound;  // of the row
+};
+
+__device__ inline Entries entries_too(const State& s, int i) {  // in the trip of the read before it
+  const std::size_t from = static_cast<std::size_t>(i) * kListRoom + lane_id();
+  return {{peek_too(s.list_cost + from), peek_too(s.list_cost + from + kWarp)},
+          {peek_too(s.list_col + from), peek_too(s.list_col + from + kWarp)},
+          peek_too(s.bound + i)};
+}
+__device__ inline Entries entries(const State& s, int i) {
+  new_trip();
+  return entries_too(s, i);
 }
 
 // A list at present prices, a warp's view: the lane's two entries, and the best of all.
 struct Look {
-  double value[2];  // c - v of the lane's entries
-  double cost[2];
-  int entry_col[2];
+  double value[2];      // c - v of the lane's entries
   double best, second;  // second: no other column of the whole row is below it
   int col;              // the lowest listed column that attains the best
   double bound;
   __device__ bool current() const { return best <= bound; }  // else the row has to be read again
 };
 
-template <typename Prices>
-__device__ Look look(const State& s, int i, Prices prices) {
+__device__ inline Look look(const Entries& e, const double (&price)[2]) {
   Look l;
-  const std::size_t from = static_cast<std::size_t>(i) * kListRoom + lane_id();
 #pragma unroll
   for (int k = 0; k < 2; ++k) {
-    l.cost[k] = peek(s.list_cost + from + k * kWarp);
-    l.entry_col[k] = peek(s.list_col + from + k * kWarp);
-    l.value[k] = l.cost[k] < infinity() ? l.cost[k] - prices(l.entry_col[k]) : infinity();
+    l.value[k] = e.cost[k] < infinity() ? e.cost[k] - price[k] : infinity();
   }
-  const bool swapped = l.value[1] < l.value[0] ||
-                       (l.value[1] == l.value[0] && l.entry_col[1] < l.entry_col[0]);
+  const bool swapped =
+      l.value[1] < l.value[0] || (l.value[1] == l.value[0] && e.col[1] < e.col[0]);
   l.best = l.value[swapped ? 1 : 0];
   l.second = l.value[swapped ? 0 : 1];
-  l.col = l.best < infinity() ? l.entry_col[swapped ? 1 : 0] : kNobody;
-  for (int step = kWarp / 2; step > 0; step /= 2) {
-    const double best = __shfl_xor_sync(kAllLanes, l.best, step);
-    const double second = __shfl_xor_sync(kAllLanes, l.second, step);
-    const int col = __shfl_xor_sync(kAllLanes, l.col, step);
-    if (best < l.best || (best == l.best && col != kNobody && col < l.col)) {
-      l.second = l.best < second ? l.best : second;
-      l.best = best;
-      l.col = col;
-    } else {
-      l.second = best < l.second ? best : l.second;
-    }
-  }
-  l.bound = peek(s.bound + i);
+  l.col = l.best < infinity() ? e.col[swapped ? 1 : 0] : kNobody;
+  const double own_best = l.best, own_second = l.second;
+  const int own_col = l.col;
+  l.best = number_of(least_in_warp(key_of(own_best)));
+  l.col = static_cast<int>(__reduce_min_sync(
+      kAllLanes, own_best == l.best ? static_cast<unsigned>(own_col) : ~0u));  // ~0: kNobody
+  const bool beaten = own_col != l.col;
+  l.second = number_of(least_in_warp(key_of(beaten ? own_best : own_second)));
+  l.bound = e.bound;
   l.second = l.bound < l.second ? l.bound : l.second;
   return l;
 }
 
-// The same, with the row read again where its list no longer tells the best.
+// A list made anew, where it no longer tells the best.
+template <typename T, typename Prices>
+__device__ void read_again(const Problem<T>& p, const State& s, int i, Prices prices) {
+  __syncwarp();
+  scan_row(p, s, i, prices);
+  if (lane_id() == 0) atomicAdd(&s.control->report.rescans, 1);
+}
+
+// The best of row i, with the row read again if need be.
 template <typename T, typename Prices>
 __device__ Look fresh_look(const Problem<T>& p, const State& s, int i, Prices prices) {
   for (;;) {
-    const Look l = look(s, i, prices);
+    const Entries e = entries(s, i);
+    const double price[2] = {prices(e.col[0]), prices.too(e.col[1])};
+    const Look l = look(e, price);
     if (l.current()) return l;
-    scan_row(p, s, i, prices);
-    if (lane_id() == 0) atomicAdd(&s.control->report.rescans, 1);
+    read_again(p, s, i, prices);
   }
 }
 

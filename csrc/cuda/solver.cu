@@ -4,12 +4,13 @@
 
 #include "launch.h"
 #include "solve.h"
+#include "warp_paths.h"
 
 namespace bmatch::cuda {
 namespace {
 
-// 384 threads leave each 168 registers: with 512 some would be spilled.  Two blocks of 192 or three
-// of 128 take the same.
+// 384 threads leave each 168 registers: with 512 some would be spilled.  Two blocks of 192 take the
+// same.
 constexpr unsigned kMostThreads = 384, kBlockThreads = 192, kWarpThreads = 128;
 
 // Where the arrays of a team lie.
@@ -29,53 +30,91 @@ struct Batch {
   Room room;
   const double* prices;     // [cols] or null
   Answer answer;
+
+  template <typename T>
+  __device__ Problem<T> problem(int k) const {
+    return {static_cast<const T*>(cost) + k * problem_stride, rows, cols, row_stride,
+            CostBits<typename Stored<T>::Number>(sense)};
+  }
 };
 
+// What a solve leaves behind: [rows] and [cols].
+struct Found {
+  int outcome;
+  const int *col_of_row, *trapped;  // trapped: 1 for rows that compete for too few columns
+  const double *u, *v;
+};
+
+__device__ void hand_over(const Batch& batch, int k, const Found& found, int thread, int threads) {
+  const std::size_t rows = batch.rows, cols = batch.cols;
+  const bool solved = found.outcome == kOptimal || found.outcome == kDwarfed;
+  const double no_dual = __longlong_as_double(0x7ff8000000000000LL);
+  for (int i = thread; i < batch.rows; i += threads) {
+    const bool trapped = found.outcome == kInfeasible && peek(found.trapped + i) == 1;
+    batch.answer.col_of_row[k * rows + i] = solved ? peek(found.col_of_row + i) : trapped ? -2 : -1;
+    if (batch.answer.u != nullptr) batch.answer.u[k * rows + i] = solved ? peek(found.u + i) : no_dual;
+  }
+  if (batch.answer.v == nullptr) return;
+  for (int j = thread; j < batch.cols; j += threads) {
+    batch.answer.v[k * cols + j] = solved ? peek(found.v + j) : no_dual;
+  }
+}
+
+// By blocks, a cluster or the grid.
 template <typename T>
 __global__ void __launch_bounds__(kMostThreads, 1) solve_kernel(Batch batch) {
-  // Pointers to a team's arrays in shared memory, one set a team; then the arrays if there is room.
-  const int teams = batch.team == TeamKind::warp ? static_cast<int>(blockDim.x / kWarp) : 1;
-  const int in_block = static_cast<int>(threadIdx.x) / (static_cast<int>(blockDim.x) / teams);
-  const bool all = batch.team == TeamKind::cluster || batch.team == TeamKind::grid;  // one team
-  const int in_grid = all ? 0 : static_cast<int>(blockIdx.x) * teams + in_block;
-  const int step = all ? 1 : static_cast<int>(gridDim.x) * teams;
-  State* const states = reinterpret_cast<State*>(shared_memory());
-  State& state = states[in_block];
-  if (threadIdx.x % (blockDim.x / teams) == 0) {
+  const bool all = batch.team != TeamKind::block;  // one team
+  const int own = all ? 0 : static_cast<int>(blockIdx.x);
+  const int step = all ? 1 : static_cast<int>(gridDim.x);
+  // Pointers to the team's arrays in shared memory; then the arrays if there is room.
+  State& state = *reinterpret_cast<State*>(shared_memory());
+  if (threadIdx.x == 0) {
     const Room& room = batch.room;
-    unsigned char* const own = batch.workspace + in_grid * room.workspace_bytes;
-    unsigned char* const arrays = reinterpret_cast<unsigned char*>(states + teams);
-    unsigned char* const rest = room.shared ? arrays + in_block * room.rest_bytes : own;
+    unsigned char* const given = batch.workspace + own * room.workspace_bytes;
+    unsigned char* const rest = room.shared ? reinterpret_cast<unsigned char*>(&state + 1) : given;
     unsigned char* const end = state.place_rest(rest, batch.rows, batch.cols);
-    state.place_lists(room.shared ? own : end, batch.rows);
+    state.place_lists(room.shared ? given : end, batch.rows);
   }
   __syncthreads();
 
   Team team(batch.team, &state.control->arrivals[batch.part == Part::finish ? 1 : 0]);
-  const std::size_t rows = batch.rows, cols = batch.cols;
-  for (int k = in_grid; k < batch.problems; k += step) {
-    const Problem<T> problem{static_cast<const T*>(batch.cost) + k * batch.problem_stride,
-                             batch.rows, batch.cols, batch.row_stride,
-                             CostBits<typename Stored<T>::Number>(batch.sense)};
-    Solve<T>(problem, state, team, batch.prices).run(batch.part);
+  for (int k = own; k < batch.problems; k += step) {
+    const Problem<T> problem = batch.template problem<T>(k);
+    const int outcome = Solve<T>(problem, state, team, batch.prices).run(batch.part);
     if (batch.part == Part::start || batch.part == Part::search) return;  // others go on
-    const int outcome = peek(&state.control->report.outcome);
-    for (int i = team.thread(); i < batch.rows; i += team.threads()) {
-      const bool trapped = outcome == kInfeasible && peek(state.choice + i) == 1;
-      batch.answer.col_of_row[k * rows + i] =
-          outcome == kOptimal || outcome == kDwarfed ? peek(state.col_of_row + i)
-          : trapped                                    ? -2
-                                                       : -1;
-      if (batch.answer.u != nullptr) batch.answer.u[k * rows + i] = peek(state.u + i);
-    }
-    if (batch.answer.v != nullptr) {
-      for (int j = team.thread(); j < batch.cols; j += team.threads()) {
-        batch.answer.v[k * cols + j] = peek(state.v + j);
-      }
-    }
+    hand_over(batch, k, {outcome, state.col_of_row, state.choice, state.u, state.v}, team.thread(),
+              team.threads());
     if (team.thread() == 0) batch.answer.reports[k] = state.control->report;
-    team.sync();
+    if (k + step < batch.problems) team.sync();  // before the next takes the same memory
   }
+}
+
+// By warps.
+template <typename T>
+__global__ void __launch_bounds__(kWarpThreads, 4) paths_kernel(Batch batch) {
+  const int warps = static_cast<int>(blockDim.x / kWarp);
+  const int in_block = static_cast<int>(threadIdx.x / kWarp);
+  const int own = static_cast<int>(blockIdx.x) * warps + in_block;
+  const int step = static_cast<int>(gridDim.x) * warps;
+  const Room& room = batch.room;
+  PathArrays arrays;
+  arrays.place(room.shared ? shared_memory() + in_block * room.rest_bytes
+                           : batch.workspace + own * room.workspace_bytes,
+               batch.rows, batch.cols);
+  for (int k = own; k < batch.problems; k += step) {
+    const Problem<T> problem = batch.template problem<T>(k);
+    Report report;
+    const int outcome = WarpPaths<T>(problem, arrays, batch.prices).run(report);
+    hand_over(batch, k, {outcome, arrays.col_of_row, arrays.trapped, arrays.u, arrays.v}, lane_id(),
+              kWarp);
+    if (lane_id() == 0) batch.answer.reports[k] = report;
+    __syncwarp();  // before the next takes the same memory
+  }
+}
+
+template <typename T>
+auto kernel_of(TeamKind team) {
+  return team == TeamKind::warp ? paths_kernel<T> : solve_kernel<T>;
 }
 
 struct Choice {
@@ -103,21 +142,22 @@ auto with_type(Type type, F f) {
   return f(static_cast<const float*>(nullptr));
 }
 
-template <typename T>
-Room room_for(const Task& task, TeamKind team) {
-  const auto rows = static_cast<int>(task.rows);
-  Room room{State::rest_bytes(rows, static_cast<int>(task.cols)), 0, false};
-  if (team == TeamKind::warp || team == TeamKind::block) {
-    room.shared = choice_of(team).teams_a_block * (sizeof(State) + room.rest_bytes) <=
-                  most_shared_bytes(solve_kernel<T>);
-  }
-  const std::size_t bytes = State::list_bytes(rows) + (room.shared ? 0 : room.rest_bytes);
-  room.workspace_bytes = (bytes + 255) / 256 * 256;
-  return room;
+std::size_t shared_bytes(const Room& room, TeamKind team) {
+  const std::size_t arrays = room.shared ? room.rest_bytes : 0;
+  return team == TeamKind::warp ? choice_of(team).teams_a_block * arrays : sizeof(State) + arrays;
 }
 
-std::size_t shared_bytes(const Room& room, TeamKind team) {
-  return choice_of(team).teams_a_block * (sizeof(State) + (room.shared ? room.rest_bytes : 0));
+template <typename T>
+Room room_for(const Task& task, TeamKind team) {
+  const auto rows = static_cast<int>(task.rows), cols = static_cast<int>(task.cols);
+  const bool warp = team == TeamKind::warp;
+  Room room{warp ? PathArrays::bytes(rows, cols) : State::rest_bytes(rows, cols), 0, false};
+  if (warp || team == TeamKind::block) {
+    room.shared = shared_bytes({room.rest_bytes, 0, true}, team) <= most_shared_bytes(kernel_of<T>(team));
+  }
+  const std::size_t bytes = (warp ? 0 : State::list_bytes(rows)) + (room.shared ? 0 : room.rest_bytes);
+  room.workspace_bytes = (bytes + 255) / 256 * 256;
+  return room;
 }
 
 // Blocks for a task: those that are resident at once, fewer if there are fewer problems or rows.
@@ -126,11 +166,11 @@ unsigned blocks_for(const Task& task, TeamKind team, const Room& room) {
   const Choice choice = choice_of(team);
   const std::size_t bytes = shared_bytes(room, team);
   if (team == TeamKind::cluster) {
-    const unsigned blocks = cluster_blocks(solve_kernel<T>, choice.threads, bytes);
+    const unsigned blocks = cluster_blocks(kernel_of<T>(team), choice.threads, bytes);
     if (blocks == 0) throw std::runtime_error("solve_kernel: this device has no clusters of 8 blocks");
     return blocks;
   }
-  const std::int64_t resident = resident_blocks(solve_kernel<T>, choice.threads, bytes);
+  const std::int64_t resident = resident_blocks(kernel_of<T>(team), choice.threads, bytes);
   const std::int64_t useful =
       team == TeamKind::grid ? (task.rows + choice.threads / kWarp - 1) / (choice.threads / kWarp)
                          : (task.problems + choice.teams_a_block - 1) / choice.teams_a_block;
@@ -179,7 +219,7 @@ void solve(const Task& task, TeamKind team, const Answer& answer, void* workspac
       batch.part = part;
       batch.team = by;
       const Choice choice = choice_of(by);
-      launch("solve_kernel", solve_kernel<T>,
+      launch("solve_kernel", kernel_of<T>(by),
              Shape{blocks_for<T>(task, by, batch.room), choice.threads, shared_bytes(batch.room, by),
                    by == TeamKind::grid, by == TeamKind::cluster},
              queue, batch);

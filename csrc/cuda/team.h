@@ -1,4 +1,5 @@
-// The threads that solve one problem together: a warp, a block, a cluster of blocks, the whole grid.
+// The threads that solve one problem together: a block, a cluster of blocks, the whole grid.  (One
+// warp alone has a way of its own, warp_paths.h.)
 //
 // Warps are the workers; the solver hands rows to them.  What threads of a team write before
 // sync() all of them see after it.
@@ -27,23 +28,21 @@ class Team {
   __device__ Team(TeamKind kind, unsigned* arrivals) : kind_(kind), arrivals_(arrivals) {
     const auto in_block = static_cast<int>(threadIdx.x / kWarp);
     const auto of_block = static_cast<int>(blockDim.x / kWarp);
-    switch (kind) {
-      case TeamKind::warp: warp_ = 0, warps_ = 1; break;
-      case TeamKind::block: warp_ = in_block, warps_ = of_block; break;
-      case TeamKind::cluster:  // the grid is one cluster
-      case TeamKind::grid:
-        warp_ = static_cast<int>(blockIdx.x) * of_block + in_block;
-        warps_ = static_cast<int>(gridDim.x) * of_block;
+    if (is_wide()) {  // of a cluster, too: it is the whole grid of its launch
+      warp_ = static_cast<int>(blockIdx.x) * of_block + in_block;
+      warps_ = static_cast<int>(gridDim.x) * of_block;
+    } else {
+      warp_ = in_block, warps_ = of_block;
     }
   }
 
+  __device__ bool is_wide() const { return kind_ == TeamKind::cluster || kind_ == TeamKind::grid; }
   __device__ int warp() const { return warp_; }
   __device__ int warps() const { return warps_; }
   __device__ int thread() const { return warp_ * kWarp + lane_id(); }
   __device__ int threads() const { return warps_ * kWarp; }
 
   __device__ void sync() {
-    if (kind_ == TeamKind::warp) return __syncwarp();
     if (kind_ == TeamKind::cluster) {
       cluster_barrier();
       return;
@@ -51,11 +50,9 @@ class Team {
     __syncthreads();
     if (kind_ == TeamKind::block) return;
     expected_ += gridDim.x;
-    if (threadIdx.x == 0) {
-      __threadfence();
-      atomicAdd(arrivals_, 1u);
-      while (peek(arrivals_) < expected_) __nanosleep(20);
-      __threadfence();
+    if (threadIdx.x == 0) {  // who came to __syncthreads() before is released and acquires with it
+      add_release(arrivals_, 1u);
+      while (load_acquire(arrivals_) < expected_) {}
     }
     __syncthreads();
   }

@@ -4,7 +4,11 @@
 // one pool, and whoever waits (at __syncthreads, at a shuffle, in a spinning barrier) hands over
 // to one drawn from it at random, as do some of those that touch memory other threads write, and
 // some thread or warp always lags behind.  So a seed is an interleaving, and what holds for several
-// seeds hardly depends on the order of threads.  Where every fiber waits, the barrier they wait at is wrong, and the run ends.
+// seeds hardly depends on the order of threads.  Where every fiber waits, the barrier they wait at
+// is wrong, and the run ends.
+//
+// Atomics and fences are the compiler's, so that a race detector that it instruments for
+// (tests/native/race.h) sees them with their order; barriers are told to a Watcher.
 //
 // Only what the kernels here use is provided.  Shuffles and ballots are of whole warps.
 #pragma once
@@ -41,10 +45,12 @@ struct Place {
 Place& here();
 void yield();        // lets others run
 void maybe_yield();  // does so now and then
-void count_read();   // of memory other threads write: nobody reads for ever without a barrier
+void count_trip();   // of reads that wait for others: nobody reads for ever without a barrier
+void warp_barrier();
 void block_barrier();
 void launch_barrier();  // of all blocks, where all are resident
-// Every lane's word, once all lanes of the warp have given theirs; valid until the next call but one.
+// Every lane's word, once all lanes of the warp have given theirs; valid until the next call but
+// one.
 const std::uint64_t* warp_exchange(std::uint64_t word);
 
 struct Launch {
@@ -56,10 +62,34 @@ struct Launch {
 // Runs body() in every thread.  Exits with a message where threads wait for ever.
 void run(const Launch& launch, const std::function<void()>& body);
 
-// Which interleaving the next launches take.
+// Which interleaving the next launches take, and what memory holds that nobody has written: numbers
+// that are NaN and indices that are -1, or small numbers and large indices.
 void seed(std::uint64_t value);
+int poison();
 // After so many turns of threads a launch counts as endless.
 void limit(std::uint64_t turns);
+
+// cudaMemset to zero.
+void clear(void* from, std::size_t bytes);
+
+// Where threads wait for one another: a barrier orders memory, a shuffle or a ballot does not.
+enum class Meeting { barrier, exchange };
+
+// Who is told what happens, thread by thread; threads are numbered through a launch.
+class Watcher {
+ public:
+  virtual ~Watcher() = default;
+  virtual void begin_launch(unsigned threads) = 0;
+  virtual void end_launch() = 0;
+  virtual void begin_block(void* shared, std::size_t bytes) = 0;
+  virtual void end_block(void* shared) = 0;
+  // It runs from here on, on this stack.
+  virtual void enter(unsigned thread, const void* stack, std::size_t bytes) = 0;
+  virtual void arrive(Meeting meeting, const void* caller) = 0;  // the one that runs
+  virtual void meet(Meeting meeting, const unsigned* threads, std::size_t count) = 0;
+  virtual void clear(void* from, std::size_t bytes) = 0;  // between launches
+};
+void watch(Watcher* watcher);
 
 template <typename T>
 std::uint64_t to_word(T value) {
@@ -79,7 +109,8 @@ inline float half_to_float(std::uint16_t half) {
   const int exponent = half >> 10 & 0x1f, fraction = half & 0x3ff;
   const float magnitude = exponent == 0x1f ? (fraction == 0 ? __builtin_inff() : __builtin_nanf(""))
                           : exponent == 0  ? std::ldexp(static_cast<float>(fraction), -24)
-                                           : std::ldexp(static_cast<float>(fraction + 1024), exponent - 25);
+                                           : std::ldexp(static_cast<float>(fraction + 1024),
+                                                        exponent - 25);
   return (half & 0x8000) != 0 ? -magnitude : magnitude;
 }
 
@@ -91,8 +122,8 @@ inline float half_to_float(std::uint16_t half) {
 #define gridDim (host::here().grid_dim)
 
 inline void __syncthreads() { host::block_barrier(); }
-inline void __syncwarp(unsigned = 0xffffffffu) { host::warp_exchange(0); }
-inline void __threadfence() {}
+inline void __syncwarp(unsigned = 0xffffffffu) { host::warp_barrier(); }
+inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 inline void __nanosleep(unsigned) { host::yield(); }
 
 template <typename T>
@@ -107,41 +138,86 @@ T __shfl_xor_sync(unsigned, T value, int mask) {
 inline unsigned __ballot_sync(unsigned, bool vote) {
   const std::uint64_t* votes = host::warp_exchange(vote);
   unsigned bits = 0;
-  for (int lane = 0; lane < host::kWarpSize; ++lane) bits |= static_cast<unsigned>(votes[lane]) << lane;
+  for (int lane = 0; lane < host::kWarpSize; ++lane) {
+    bits |= static_cast<unsigned>(votes[lane]) << lane;
+  }
   return bits;
+}
+inline unsigned __reduce_min_sync(unsigned, unsigned value) {
+  const std::uint64_t* values = host::warp_exchange(value);
+  std::uint64_t least = values[0];
+  for (int lane = 1; lane < host::kWarpSize; ++lane) {
+    if (values[lane] < least) least = values[lane];
+  }
+  return static_cast<unsigned>(least);
 }
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
-inline long long __double_as_longlong(double x) { return host::from_word<long long>(host::to_word(x)); }
-inline double __longlong_as_double(long long x) { return host::from_word<double>(host::to_word(x)); }
+inline long long __double_as_longlong(double x) {
+  return host::from_word<long long>(host::to_word(x));
+}
+inline double __longlong_as_double(long long x) {
+  return host::from_word<double>(host::to_word(x));
+}
 inline float __int_as_float(int x) { return host::from_word<float>(host::to_word(x)); }
 inline int __float_as_int(float x) { return host::from_word<int>(host::to_word(x)); }
 
+namespace host {
+
+// Puts f(*p) in place of *p, as a device's atomics do.  Others may act before it, and before what
+// the thread does next.
+template <typename T, typename F>
+T update(T* p, F f) {
+  maybe_yield();
+  T old;
+  __atomic_load(p, &old, __ATOMIC_RELAXED);
+  T now = f(old);
+  __atomic_exchange(p, &now, &old, __ATOMIC_RELAXED);
+  maybe_yield();
+  return old;
+}
+
+// What the device's put, add_release and load_acquire are here.
+template <typename T>
+void put(T* p, T value) {
+  maybe_yield();
+  __atomic_store(p, &value, __ATOMIC_RELAXED);
+  maybe_yield();
+}
+inline void add_release(unsigned* p, unsigned x) {
+  maybe_yield();
+  __atomic_fetch_add(p, x, __ATOMIC_RELEASE);
+  maybe_yield();
+}
+inline unsigned load_acquire(const unsigned* p) {
+  yield();  // whoever asks again and again waits for others
+  count_trip();
+  return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+}
+
+}  // namespace host
+
 template <typename T>
 T atomicMin(T* p, T value) {
-  host::maybe_yield();
-  const T old = *p;
-  if (value < old) *p = value;
-  return old;
+  return host::update(p, [value](T old) { return value < old ? value : old; });
 }
 template <typename T>
 T atomicMax(T* p, T value) {
-  host::maybe_yield();
-  const T old = *p;
-  if (value > old) *p = value;
-  return old;
+  return host::update(p, [value](T old) { return value > old ? value : old; });
 }
 template <typename T>
 T atomicAdd(T* p, T value) {
-  host::maybe_yield();
-  const T old = *p;
-  *p = old + value;
-  return old;
+  return host::update(p, [value](T old) { return old + value; });
+}
+template <typename T>
+T atomicAnd(T* p, T value) {
+  return host::update(p, [value](T old) { return old & value; });
+}
+template <typename T>
+T atomicOr(T* p, T value) {
+  return host::update(p, [value](T old) { return old | value; });
 }
 template <typename T>
 T atomicExch(T* p, T value) {
-  host::maybe_yield();
-  const T old = *p;
-  *p = value;
-  return old;
+  return host::update(p, [value](T) { return value; });
 }

@@ -17,8 +17,8 @@
 namespace host {
 namespace {
 
-// Saves what a function keeps for its caller, and goes on where `to` was left.  (glibc's swapcontext
-// asks the kernel for the signal mask each time, which takes ten times as long.)
+// Saves what a function keeps for its caller, and goes on where `to` was left.  (glibc's
+// swapcontext asks the kernel for the signal mask each time, which takes ten times as long.)
 extern "C" void bmatch_switch_stack(void** from, void* to);
 asm(R"(
 .text
@@ -68,6 +68,7 @@ struct Fiber {
   void* stack_pointer = nullptr;
   std::unique_ptr<char[]> stack;
   Place place;
+  unsigned number = 0;  // in the launch
   Block* block;
   Warp* warp;
   unsigned exchanges = 0;
@@ -85,6 +86,8 @@ Fiber* running = nullptr;
 Fiber* finished = nullptr;
 std::vector<Fiber*> pool;  // those that can go on
 const std::function<void()>* entry = nullptr;
+Watcher* watcher = nullptr;
+int unwritten = 0xff;  // what memory holds that nobody has written
 
 // One thread, or one warp, that lags behind all others for a while: a barrier that is missing is
 // hardly missed where all run at the same pace.
@@ -118,18 +121,23 @@ void leave(bool for_good = false) {
 #endif
 }
 
-void release(std::vector<Fiber*>& waiting) {
+void release(std::vector<Fiber*>& waiting, Meeting meeting) {
+  if (watcher != nullptr) {
+    static std::vector<unsigned> threads;
+    threads.clear();
+    for (const Fiber* fiber : waiting) threads.push_back(fiber->number);
+    watcher->meet(meeting, threads.data(), threads.size());
+  }
   pool.insert(pool.end(), waiting.begin(), waiting.end());
   waiting.clear();
 }
 
 // Waits until `live` threads are here.
-void gather(std::vector<Fiber*>& waiting, int live) {
+void gather(std::vector<Fiber*>& waiting, int live, Meeting meeting, const void* caller) {
   idle = 0;
+  if (watcher != nullptr) watcher->arrive(meeting, caller);
   waiting.push_back(running);
-  if (static_cast<int>(waiting.size()) == live) {
-    release(waiting);
-  }
+  if (static_cast<int>(waiting.size()) == live) release(waiting, meeting);
   leave();
 }
 
@@ -143,6 +151,7 @@ void start() {
 
 void enter(Fiber* fiber) {
   running = fiber;
+  if (watcher != nullptr) watcher->enter(fiber->number, fiber->stack.get(), kStack);
 #if BMATCH_ASAN
   __sanitizer_start_switch_fiber(&scheduler_fake, fiber->stack.get(), kStack);
 #endif
@@ -174,13 +183,15 @@ void run_blocks(const Launch& launch, unsigned first, unsigned count) {
   std::vector<Fiber> fibers(std::size_t{count} * launch.block);
   for (unsigned b = 0; b < count; ++b) {
     blocks[b].resident = &resident;
-    // Shared memory holds what was there before: here, NaN.
+    // Shared memory holds what was there before.
     blocks[b].shared.reset(new unsigned char[launch.shared_bytes]);
-    std::memset(blocks[b].shared.get(), 0xff, launch.shared_bytes);
+    std::memset(blocks[b].shared.get(), unwritten, launch.shared_bytes);
+    if (watcher != nullptr) watcher->begin_block(blocks[b].shared.get(), launch.shared_bytes);
     for (unsigned t = 0; t < launch.block; ++t) {
       Fiber& fiber = fibers[std::size_t{b} * launch.block + t];
       fiber.block = &blocks[b];
       fiber.warp = &all_warps[std::size_t{b} * warps + t / kWarpSize];
+      fiber.number = (first + b) * launch.block + t;
       ++resident.live;
       ++fiber.block->live;
       ++fiber.warp->live;
@@ -217,13 +228,16 @@ void run_blocks(const Launch& launch, unsigned first, unsigned count) {
       // The barriers of those that are left do not wait for this one.
       Block& block = *finished->block;
       if (--block.live > 0 && static_cast<int>(block.waiting.size()) == block.live) {
-        release(block.waiting);
+        release(block.waiting, Meeting::barrier);
       }
       if (--resident.live > 0 && static_cast<int>(resident.waiting.size()) == resident.live) {
-        release(resident.waiting);
+        release(resident.waiting, Meeting::barrier);
       }
       finished = nullptr;
     }
+  }
+  if (watcher != nullptr) {
+    for (const Block& block : blocks) watcher->end_block(block.shared.get());
   }
 }
 
@@ -240,35 +254,59 @@ void maybe_yield() {
   if (generator() % 8 == 0) yield();
 }
 
-void count_read() {
+void count_trip() {
   if (++reads > kReads) give_up("a thread goes on and on");
 }
 
-void block_barrier() { gather(running->block->waiting, running->block->live); }
+// Of the call that waits, in the kernel's code.
+#define BMATCH_CALLER __builtin_return_address(0)
+
+void warp_barrier() {
+  Warp& warp = *running->warp;
+  gather(warp.waiting, warp.live, Meeting::barrier, BMATCH_CALLER);
+}
+
+void block_barrier() {
+  Block& block = *running->block;
+  gather(block.waiting, block.live, Meeting::barrier, BMATCH_CALLER);
+}
 
 void launch_barrier() {
   Resident& resident = *running->block->resident;
-  gather(resident.waiting, resident.live);
+  gather(resident.waiting, resident.live, Meeting::barrier, BMATCH_CALLER);
 }
 
 const std::uint64_t* warp_exchange(std::uint64_t word) {
   Fiber* const self = running;
   std::uint64_t* const words = self->warp->words[self->exchanges++ % 2];
   words[self->place.thread.x % kWarpSize] = word;
-  gather(self->warp->waiting, self->warp->live);
+  gather(self->warp->waiting, self->warp->live, Meeting::exchange, BMATCH_CALLER);
   return words;
 }
 
 void run(const Launch& launch, const std::function<void()>& body) {
   entry = &body;
-  if (launch.all_resident) {
+  if (watcher != nullptr) watcher->begin_launch(launch.grid * launch.block);
+  // Blocks that need not be resident at once may be, or may run one after another.
+  if (launch.all_resident || (launch.grid <= kResidentBlocks && generator() % 2 == 0)) {
     run_blocks(launch, 0, launch.grid);
   } else {
     for (unsigned b = 0; b < launch.grid; ++b) run_blocks(launch, b, 1);
   }
+  if (watcher != nullptr) watcher->end_launch();
 }
 
-void seed(std::uint64_t value) { generator.seed(value); }
+void seed(std::uint64_t value) {
+  generator.seed(value);
+  unwritten = value % 2 == 0 ? 0x3f : 0xff;
+}
+int poison() { return unwritten; }
 void limit(std::uint64_t turns) { most_turns = turns; }
+void watch(Watcher* w) { watcher = w; }
+
+void clear(void* from, std::size_t bytes) {
+  if (watcher != nullptr) watcher->clear(from, bytes);
+  std::memset(from, 0, bytes);
+}
 
 }  // namespace host
