@@ -59,7 +59,7 @@ def caught(program, **environment):
 
 
 class Arguments(ctypes.Structure):
-    """A task, as `native/cuda_fibers.cpp` takes it."""
+    """A task, as `csrc/cuda/host/library.cpp` takes it."""
 
     _fields_ = (
         [(name, ctypes.c_uint64) for name in ("cost", "prices")]

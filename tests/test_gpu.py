@@ -25,7 +25,7 @@ pytestmark = needs_fibers
 @pytest.fixture(scope="module")
 def fibers(tmp_path_factory):
     library = tmp_path_factory.mktemp("fibers") / "libfibers.so"
-    compile_fibers(ROOT / "tests/native/cuda_fibers.cpp", library, "-O2", "-shared", "-fPIC")
+    compile_fibers(ROOT / "csrc/cuda/host/library.cpp", library, "-O2", "-shared", "-fPIC")
     return Fibers(library)
 
 

@@ -53,33 +53,25 @@ struct Bid {
   int col;
 };
 
-// `words`: of the lane's entries.
-__device__ inline Bid choose_bid(const Look& l, const Entries& e, const Word (&words)[2], int row,
-                                 WordFormat format, const BiddingRules& rules) {
+// `own`: the word of the lane's entry.
+__device__ inline Bid choose_bid(const Look& l, const Entry& e, Word own, int row, WordFormat format,
+                                 const BiddingRules& rules) {
   if (l.col == kNobody) return {0, kNobody};  // nothing finite
   const double second = l.second < infinity() ? l.second : l.best;
-  const unsigned holders = __ballot_sync(kAllLanes, l.value[0] == l.best && e.col[0] == l.col);
-  const unsigned others = __ballot_sync(kAllLanes, l.value[1] == l.best && e.col[1] == l.col);
-  int col = l.col;
-  Word word = holders != 0 ? __shfl_sync(kAllLanes, words[0], __ffs(holders) - 1)
-                           : __shfl_sync(kAllLanes, words[1], __ffs(others) - 1);
+  const bool attains = l.value == l.best;
+  int lane = __ffs(__ballot_sync(kAllLanes, attains && e.col == l.col)) - 1;
+  Word word = __shfl_sync(kAllLanes, own, lane);
   if (second == l.best && format.row(word) != kNobody) {
     // Among equals one that nobody has; rows start at different places.
-    int nearest = kListRoom;
-#pragma unroll
-    for (int k = 0; k < 2; ++k) {
-      if (l.value[k] == l.best && format.row(words[k]) == kNobody) {
-        const int turn = (lane_id() + k * kWarp + 13 * row) % kListRoom;
-        nearest = turn < nearest ? turn : nearest;
-      }
-    }
-    nearest = least_in_warp(nearest);
-    if (nearest < kListRoom) {
-      const int slot = ((nearest - 13 * (row % kListRoom)) % kListRoom + kListRoom) % kListRoom;
-      col = __shfl_sync(kAllLanes, slot < kWarp ? e.col[0] : e.col[1], slot % kWarp);
-      word = __shfl_sync(kAllLanes, slot < kWarp ? words[0] : words[1], slot % kWarp);
+    const unsigned free = __ballot_sync(kAllLanes, attains && format.row(own) == kNobody);
+    if (free != 0) {
+      const int turn = 13 * row % kWarp;
+      const unsigned turned = turn == 0 ? free : free << turn | free >> (kWarp - turn);
+      lane = (__ffs(turned) - 1 - turn + kWarp) % kWarp;
+      word = __shfl_sync(kAllLanes, own, lane);
     }
   }
+  const int col = __shfl_sync(kAllLanes, e.col, lane);
   const bool unowned = format.row(word) == kNobody;
   const double price = format.price(word);
   if (!(unowned && rules.spare_columns)) {
@@ -92,19 +84,20 @@ __device__ inline Bid choose_bid(const Look& l, const Entries& e, const Word (&w
 // A row that bids, what it bid for in the last round, if for anything, and its list.
 struct Bidder {
   int row, col;
-  Entries list;
+  Entry list;
 };
-__device__ inline Bidder bidder_of(const State& s, const int* slot_row, int slot) {
+template <typename T>
+__device__ Bidder bidder_of(const Problem<T>& p, const State& s, const int* slot_row, int slot) {
   const int row = peek(slot_row + slot), col = peek_too(s.slot_bid + slot);
   if (row == kNobody) return {kNobody, kNobody, {}};
-  new_trip();
-  return {row, col, entries_too(s, row)};
+  return {row, col, entry(p, s, row)};
 }
 
 // What became of the bid: replays it into the other words; then the row is the one that the slot
 // carries on: the bidder if it lost, the row it displaced, or kNobody.
-__device__ inline void settle(const State& s, Bidder& b, const Word* words, Word* other,
-                              WordFormat format) {
+template <typename T>
+__device__ void settle(const Problem<T>& p, const State& s, Bidder& b, const Word* words, Word* other,
+                       WordFormat format) {
   const int col = b.col;
   if (col == kNobody) return;
   // In the trip of the list, which is of use if the bid lost.
@@ -119,7 +112,7 @@ __device__ inline void settle(const State& s, Bidder& b, const Word* words, Word
     if (holder != kNobody) s.col_of_row[holder] = kNobody;
   }
   b.row = holder;
-  if (holder != kNobody) b.list = entries(s, holder);
+  if (holder != kNobody) b.list = entry(p, s, holder);
 }
 
 // Free rows bid until at most rules.stop_at are left, nobody can, or the rounds are spent.  Prices
@@ -153,14 +146,13 @@ __device__ void bidding(const Problem<T>& p, const State& s, Team& team, const B
     const WordPrices prices{words, format};
     int carried = 0, waiting = 0;
     for (int slot = team.warp(); slot < slots; slot += team.warps()) {
-      Bidder b = bidder_of(s, slot_row, slot);
+      Bidder b = bidder_of(p, s, slot_row, slot);
       if (b.row == kNobody) continue;
-      settle(s, b, words, other, format);
+      settle(p, s, b, words, other, format);
       Bid bid{0, kNobody};
       while (b.row != kNobody) {
-        const Word word[2] = {peek(words + b.list.col[0]), peek_too(words + b.list.col[1])};
-        const double price[2] = {format.price(word[0]), format.price(word[1])};
-        const Look l = look(b.list, price);
+        const Word word = peek(words + b.list.col);
+        const Look l = look(b.list, format.price(word));
         if (l.current()) {
           bid = choose_bid(l, b.list, word, b.row, format, rules);
           if (bid.col == kNobody) b.row = kNobody;
@@ -171,7 +163,7 @@ __device__ void bidding(const Problem<T>& p, const State& s, Team& team, const B
           break;
         }
         read_again(p, s, b.row, prices);
-        b.list = entries(s, b.row);
+        b.list = entry(p, s, b.row);
       }
       carried += b.row != kNobody;
       __syncwarp();
@@ -196,8 +188,8 @@ __device__ void bidding(const Problem<T>& p, const State& s, Team& team, const B
       const Word* const done = s.words[(round + 1) % 2];
       Word* const next = s.words[round % 2];
       for (int slot = team.warp(); slot < slots; slot += team.warps()) {
-        Bidder b = bidder_of(s, slot_row, slot);
-        if (b.row != kNobody) settle(s, b, done, next, format);
+        Bidder b = bidder_of(p, s, slot_row, slot);
+        if (b.row != kNobody) settle(p, s, b, done, next, format);
         if (b.row != kNobody && lane_id() == 0) {
           closed[atomicAdd(&control.slots[1 - turn], 1)] = b.row;
         }
@@ -213,8 +205,8 @@ __device__ void bidding(const Problem<T>& p, const State& s, Team& team, const B
   const Word* const words = s.words[round % 2];
   Word* const other = s.words[(round + 1) % 2];
   for (int slot = team.warp(); slot < slots; slot += team.warps()) {
-    Bidder b = bidder_of(s, slot_row, slot);
-    if (b.row != kNobody) settle(s, b, words, other, format);
+    Bidder b = bidder_of(p, s, slot_row, slot);
+    if (b.row != kNobody) settle(p, s, b, words, other, format);
   }
   for (int j = rank; j < p.cols; j += size) s.v[j] = format.price(peek(words + j));
   if (rank == 0) control.report.bidding_rounds += round;

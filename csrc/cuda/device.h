@@ -40,10 +40,10 @@ __device__ __forceinline__ double number_of(Word key) {
 }
 
 // Reads from here on wait for those before.  Trips to the second cache, or to memory, are what
-// rounds take their time for; the model of host/ counts them.
-__device__ __forceinline__ void new_trip() {
+// rounds take their time for; host/ counts them.
+__device__ __forceinline__ void new_trip([[maybe_unused]] const void* to = nullptr) {
 #if !defined(__CUDACC__)
-  host::count_trip();
+  host::count_trip(to);
 #endif
 }
 
@@ -56,7 +56,7 @@ __device__ __forceinline__ T peek_too(const T* p) {
 // Likewise, in a new trip.
 template <typename T>
 __device__ __forceinline__ T peek(const T* p) {
-  new_trip();
+  new_trip(p);
   return peek_too(p);
 }
 

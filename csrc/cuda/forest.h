@@ -141,7 +141,7 @@ class Forest {
       if (round_ == first_round_) {
         for (int k = team_.warp(); k < sources_; k += team_.warps()) {
           const int i = peek(s_.sources + k);
-          new_trip();
+          new_trip(s_.u);
           relax_list(i, 0.0, kUnreached);
         }
       } else {
@@ -180,10 +180,10 @@ class Forest {
   __device__ void lower(int j, int row, Word key) {
     atomicMin(lowered_ + j, key);
     if (spare_ && row == kNobody) atomicMin(&control_.nearest, key);
-    new_trip();
+    new_trip(s_.stamp[0]);
     if (atomicExch(&s_.stamp[round_ % 2][j], round_) != round_) {
       const int next = (round_ + 1) % kQueues;
-      new_trip();
+      new_trip(&control_);
       s_.queue[next][atomicAdd(&control_.queued[next], 1)] = queue_word(j, row);
     }
   }
@@ -201,7 +201,7 @@ class Forest {
       s_.whole_base[i] = s_.fence_base[i] = infinity();
       s_.fence[i] = kUnreached;
       s_.entered[i] = phase_;
-      new_trip();
+      new_trip(&control_);
       s_.tree[atomicAdd(&control_.tree, 1)] = i;
     }
   }
@@ -210,16 +210,16 @@ class Forest {
   __device__ void relax_list(int i, double base, Word reach) {
     const bool entered = peek_too(s_.entered + i) == phase_;
     double u = peek_too(s_.u + i);
-    Entries e = entries_too(s_, i);
+    Entry e = entry_too(p_, s_, i);
     for (;;) {
-      const double price[2] = {peek(s_.v + e.col[0]), peek_too(s_.v + e.col[1])};
-      const Word label[2] = {peek_too(known_ + e.col[0]), peek_too(known_ + e.col[1])};
-      const int row[2] = {peek_too(s_.row_of_col + e.col[0]), peek_too(s_.row_of_col + e.col[1])};
+      const double price = peek(s_.v + e.col);
+      const Word label = peek_too(known_ + e.col);
+      const int row = peek_too(s_.row_of_col + e.col);
       if (!entered) {
         const Look l = look(e, price);
         if (!l.current()) {
           read_again(p_, s_, i, FlatPrices{s_.v});
-          e = entries(s_, i);
+          e = entry(p_, s_, i);
           continue;
         }
         u = l.best < infinity() ? l.best : 0.0;
@@ -229,12 +229,8 @@ class Forest {
         s_.base[round_ % 2][i] = base;
         s_.relaxed[round_ % 2][i] = round_;
       }
-#pragma unroll
-      for (int k = 0; k < 2; ++k) {
-        if (!(e.cost[k] < infinity())) continue;
-        const Word key = length_of(base, e.cost[k], price[k], u);
-        if (key <= reach && key < label[k]) lower(e.col[k], row[k], key);
-      }
+      const Word key = length_of(base, e.cost, price, u);
+      if (e.cost < infinity() && key <= reach && key < label) lower(e.col, row, key);
       return;
     }
   }
@@ -321,14 +317,10 @@ class Forest {
       if (i == kNobody) continue;
       if (peek(s_.relaxed[last % 2] + i) != last) continue;  // beyond the reach, and perhaps now not
       const double base = peek(s_.base[last % 2] + i), u = peek_too(s_.u + i);
-      const Entries e = entries_too(s_, i);
-      const double price[2] = {peek(s_.v + e.col[0]), peek_too(s_.v + e.col[1])};
-      const Word label[2] = {peek_too(known_ + e.col[0]), peek_too(known_ + e.col[1])};
-#pragma unroll
-      for (int n = 0; n < 2; ++n) {
-        if (!(e.cost[n] < infinity())) continue;
-        claim(i, e.col[n], length_of(base, e.cost[n], price[n], u), label[n]);
-      }
+      const Entry e = entry_too(p_, s_, i);
+      const double price = peek(s_.v + e.col);
+      const Word label = peek_too(known_ + e.col);
+      if (e.cost < infinity()) claim(i, e.col, length_of(base, e.cost, price, u), label);
     }
     if (whole) for_whole_rows(claim);
   }
@@ -380,13 +372,13 @@ class Forest {
     for (int first = lane_id(); first < free_cols_; first += kAhead * kWarp) {
       int col[kAhead];
       Word label[kAhead];
-      new_trip();
+      new_trip(s_.free_cols);
 #pragma unroll
       for (int n = 0; n < kAhead; ++n) {
         const int k = first + n * kWarp;
         col[n] = peek_too(s_.free_cols + (k < free_cols_ ? k : first));
       }
-      new_trip();
+      new_trip(labels);
 #pragma unroll
       for (int n = 0; n < kAhead; ++n) label[n] = peek_too(labels + col[n]);
 #pragma unroll

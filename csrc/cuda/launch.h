@@ -165,17 +165,17 @@ struct CurrentDevice {
 
 template <typename Kernel>
 std::size_t most_shared_bytes(Kernel) {
-  return host::kSharedBytes;
+  return host::device().shared_bytes;
 }
 
 template <typename Kernel>
 unsigned resident_blocks(Kernel, unsigned, std::size_t) {
-  return host::kResidentBlocks;
+  return host::device().resident_blocks;
 }
 
 template <typename Kernel>
 unsigned cluster_blocks(Kernel, unsigned, std::size_t) {
-  return host::kClusterBlocks;
+  return host::device().cluster_blocks;
 }
 
 #endif

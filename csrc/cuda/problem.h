@@ -18,12 +18,15 @@ struct Problem {
 
   __device__ const T* row(int i) const { return cost + i * row_stride; }
   __device__ double at(int i, int j) const {
+#if !defined(__CUDACC__)
+    host::count_bytes(sizeof(T));
+#endif
     return static_cast<double>(cost_of(Stored<T>::number(row(i)[j]), bits));
   }
 };
 
-constexpr int kListRoom = 64;    // entries of a candidate list: two a lane
-constexpr int kQueues = 3;       // of a round: filled, worked on, recorded
+constexpr int kListRoom = kWarp;  // entries of a candidate list: one a lane
+constexpr int kQueues = 3;        // of a round: filled, worked on, recorded
 
 // How far a solve has come; all its threads know.
 struct Standing {
@@ -56,14 +59,15 @@ __host__ __device__ void take(unsigned char*& from, T*& array, std::size_t count
   from += (count * sizeof(T) + 15) / 16 * 16;
 }
 
-// Arrays over rows [n] and columns [m].  Lists are large and lie in global memory; all else is near
-// them, or in shared memory, where a team within one block finds room.
+// Arrays over rows [n] and columns [m].  Lists are large; a team within one block has all of this in
+// shared memory, or all but the lists, where there is room.
 struct alignas(16) State {
   Control* control;
   // candidate lists: c_ij - v_j >= bound_i for every column j that is not listed
-  double* list_cost;  // [n, kListRoom], infinite where unused
-  int* list_col;      // [n, kListRoom]
-  double* bound;      // [n]
+  void* list_cost;           // [n, kListRoom] of the costs' Number, infinite where unused
+  std::uint16_t* short_col;  // [n, kListRoom], column 0 where unused; null if there are too many
+  int* long_col;             // [n, kListRoom], if so
+  double* bound;             // [n]
   // the matching and its duals
   double* v;        // [m]
   double* u;        // [n]
@@ -91,11 +95,19 @@ struct alignas(16) State {
   int* root;             // [m], of the tree that labelled free_cols[k]
   int* choice;           // [n], lowest free column of a root's tree
 
-  // Lists from `from` on; returns their end.
-  __host__ __device__ unsigned char* place_lists(unsigned char* from, int n) {
+  // Lists of m columns and of costs of so many bytes from `from` on; returns their end.
+  __host__ __device__ unsigned char* place_lists(unsigned char* from, int n, int m, int number_bytes) {
     const std::size_t entries = static_cast<std::size_t>(n) * kListRoom;
-    take(from, list_cost, entries);
-    take(from, list_col, entries);
+    unsigned char* costs = nullptr;
+    take(from, costs, entries * number_bytes);
+    list_cost = costs;
+    short_col = nullptr;
+    long_col = nullptr;
+    if (m <= 0x10000) {
+      take(from, short_col, entries);
+    } else {
+      take(from, long_col, entries);
+    }
     return from;
   }
   // All else, likewise.
@@ -116,8 +128,8 @@ struct alignas(16) State {
     for (auto*& array : queue) take(from, array, cols);
     return from;
   }
-  static __host__ __device__ std::size_t list_bytes(int n) {
-    return reinterpret_cast<std::size_t>(State{}.place_lists(nullptr, n));
+  static std::size_t list_bytes(int n, int m, int number_bytes) {
+    return reinterpret_cast<std::size_t>(State{}.place_lists(nullptr, n, m, number_bytes));
   }
   static std::size_t rest_bytes(int n, int m) {
     return reinterpret_cast<std::size_t>(State{}.place_rest(nullptr, n, m));

@@ -32,6 +32,9 @@ __device__ void load_four(const Problem<T>& p, const T* row, int first,
     T x[kBinsOfLane];
   };
   using Number = typename Stored<T>::Number;
+#if !defined(__CUDACC__)
+  if (first < p.cols) host::count_bytes(sizeof(Four));
+#endif
   const T* const from = row + first;
   if (first + kBinsOfLane <= p.cols && reinterpret_cast<std::uintptr_t>(from) % sizeof(Four) == 0) {
     const Four four = *reinterpret_cast<const Four*>(from);
@@ -84,23 +87,37 @@ __device__ BMATCH_OUT_OF_LINE RowBest scan_row(const Problem<T>& p, const State&
     col[e] = kNobody;
   }
   bool valid = true;
-#pragma unroll 4
-  for (int first = lane * kBinsOfLane; first < p.cols; first += kWarp * kBinsOfLane) {
-    Number x[kBinsOfLane];
-    load_four(p, row, first, x);
+  constexpr int kAhead = Prices::kNone ? 4 : 2, kTogether = kWarp * kBinsOfLane;
+  for (int from = lane * kBinsOfLane; from < p.cols; from += kAhead * kTogether) {
+    Number x[kAhead][kBinsOfLane];
+    Value price[kAhead][kBinsOfLane];
+    new_trip();
 #pragma unroll
-    for (int e = 0; e < kBinsOfLane; ++e) {
-      valid &= x[e] > -static_cast<Number>(infinity());
-      Value value = x[e];
-      if constexpr (!Prices::kNone) {
-        if (first + e < p.cols) value -= prices(first + e);
+    for (int a = 0; a < kAhead; ++a) load_four(p, row, from + a * kTogether, x[a]);
+    if constexpr (!Prices::kNone) {
+#pragma unroll
+      for (int a = 0; a < kAhead; ++a) {
+#pragma unroll
+        for (int e = 0; e < kBinsOfLane; ++e) {
+          const int j = from + a * kTogether + e;
+          price[a][e] = prices.too(j < p.cols ? j : from);
+        }
       }
-      if (value < best[e]) {
-        second[e] = best[e];
-        best[e] = value;
-        col[e] = first + e;
-      } else if (value < second[e]) {
-        second[e] = value;
+    }
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a) {
+#pragma unroll
+      for (int e = 0; e < kBinsOfLane; ++e) {
+        valid &= x[a][e] > -static_cast<Number>(infinity());
+        Value value = x[a][e];
+        if constexpr (!Prices::kNone) value -= price[a][e];
+        if (value < best[e]) {
+          second[e] = best[e];
+          best[e] = value;
+          col[e] = from + a * kTogether + e;
+        } else if (value < second[e]) {
+          second[e] = value;
+        }
       }
     }
   }
@@ -133,8 +150,15 @@ __device__ BMATCH_OUT_OF_LINE RowBest scan_row(const Problem<T>& p, const State&
     bound = least_in_warp(next);
   }
 
-  double* const list_cost = s.list_cost + static_cast<std::size_t>(i) * kListRoom;
-  int* const list_col = s.list_col + static_cast<std::size_t>(i) * kListRoom;
+  const std::size_t list = static_cast<std::size_t>(i) * kListRoom;
+  const auto enter = [&](int slot, Number cost, int j) {
+    static_cast<Number*>(s.list_cost)[list + slot] = cost;
+    if (s.short_col != nullptr) {
+      s.short_col[list + slot] = static_cast<std::uint16_t>(j);
+    } else {
+      s.long_col[list + slot] = j;
+    }
+  };
   const unsigned lower_lanes = (1u << lane) - 1u;
   int used = 0;
   for (int pass = 0; pass < 2; ++pass) {  // entries below the bound, then those at it if they fit
@@ -145,16 +169,12 @@ __device__ BMATCH_OUT_OF_LINE RowBest scan_row(const Problem<T>& p, const State&
       const unsigned takers = __ballot_sync(kAllLanes, taken);
       const int slot = used + __popc(takers & lower_lanes);
       if (taken && slot < kListRoom) {
-        list_cost[slot] = p.at(i, col[e]);
-        list_col[slot] = col[e];
+        enter(slot, cost_of(Stored<T>::number(row[col[e]]), p.bits), col[e]);
       }
       used += __popc(takers);
     }
   }
-  for (int slot = used + lane; slot < kListRoom; slot += kWarp) {
-    list_cost[slot] = infinity();
-    list_col[slot] = 0;
-  }
+  if (lane >= used) enter(lane, static_cast<Number>(infinity()), 0);
   RowBest found{static_cast<double>(top), top_col, valid};
   for (int step = kWarp / 2; step > 0; step /= 2) {
     const double other = __shfl_xor_sync(kAllLanes, found.best, step);
@@ -174,51 +194,47 @@ __device__ BMATCH_OUT_OF_LINE RowBest scan_row(const Problem<T>& p, const State&
   return found;
 }
 
-// A lane's two entries of a row's list; column 0 at infinite cost where the list is shorter.
-struct Entries {
-  double cost[2];
-  int col[2];
+// A lane's entry of a row's list; column 0 at infinite cost where the list is shorter.
+struct Entry {
+  double cost;
+  int col;
   double bound;  // of the row
 };
 
-__device__ inline Entries entries_too(const State& s, int i) {  // in the trip of the read before it
-  const std::size_t from = static_cast<std::size_t>(i) * kListRoom + lane_id();
-  return {{peek_too(s.list_cost + from), peek_too(s.list_cost + from + kWarp)},
-          {peek_too(s.list_col + from), peek_too(s.list_col + from + kWarp)},
-          peek_too(s.bound + i)};
+// In the trip of the read before it.
+template <typename T>
+__device__ Entry entry_too(const Problem<T>&, const State& s, int i) {
+  using Number = typename Stored<T>::Number;
+  const std::size_t at = static_cast<std::size_t>(i) * kListRoom + lane_id();
+  const Number cost = peek_too(static_cast<const Number*>(s.list_cost) + at);
+  const int col = s.short_col != nullptr ? peek_too(s.short_col + at) : peek_too(s.long_col + at);
+  return {static_cast<double>(cost), col, peek_too(s.bound + i)};
 }
-__device__ inline Entries entries(const State& s, int i) {
-  new_trip();
-  return entries_too(s, i);
+template <typename T>
+__device__ Entry entry(const Problem<T>& p, const State& s, int i) {
+  new_trip(static_cast<const unsigned char*>(s.list_cost) + i * kListRoom);
+  return entry_too(p, s, i);
 }
 
-// A list at present prices, a warp's view: the lane's two entries, and the best of all.
+// A list at present prices, a warp's view.
 struct Look {
-  double value[2];      // c - v of the lane's entries
+  double value;         // c - v of the lane's entry
   double best, second;  // second: no other column of the whole row is below it
   int col;              // the lowest listed column that attains the best
   double bound;
   __device__ bool current() const { return best <= bound; }  // else the row has to be read again
 };
 
-__device__ inline Look look(const Entries& e, const double (&price)[2]) {
+// `price`: of the lane's entry.
+__device__ inline Look look(const Entry& e, double price) {
   Look l;
-#pragma unroll
-  for (int k = 0; k < 2; ++k) {
-    l.value[k] = e.cost[k] < infinity() ? e.cost[k] - price[k] : infinity();
-  }
-  const bool swapped =
-      l.value[1] < l.value[0] || (l.value[1] == l.value[0] && e.col[1] < e.col[0]);
-  l.best = l.value[swapped ? 1 : 0];
-  l.second = l.value[swapped ? 0 : 1];
-  l.col = l.best < infinity() ? e.col[swapped ? 1 : 0] : kNobody;
-  const double own_best = l.best, own_second = l.second;
-  const int own_col = l.col;
-  l.best = number_of(least_in_warp(key_of(own_best)));
-  l.col = static_cast<int>(__reduce_min_sync(
-      kAllLanes, own_best == l.best ? static_cast<unsigned>(own_col) : ~0u));  // ~0: kNobody
-  const bool beaten = own_col != l.col;
-  l.second = number_of(least_in_warp(key_of(beaten ? own_best : own_second)));
+  l.value = e.cost < infinity() ? e.cost - price : infinity();
+  l.best = number_of(least_in_warp(key_of(l.value)));
+  const bool attains = l.value == l.best && l.best < infinity();
+  l.col = static_cast<int>(
+      __reduce_min_sync(kAllLanes, attains ? static_cast<unsigned>(e.col) : ~0u));  // ~0: kNobody
+  const bool first = attains && e.col == l.col;
+  l.second = number_of(least_in_warp(key_of(first ? infinity() : l.value)));
   l.bound = e.bound;
   l.second = l.bound < l.second ? l.bound : l.second;
   return l;
@@ -236,9 +252,8 @@ __device__ void read_again(const Problem<T>& p, const State& s, int i, Prices pr
 template <typename T, typename Prices>
 __device__ Look fresh_look(const Problem<T>& p, const State& s, int i, Prices prices) {
   for (;;) {
-    const Entries e = entries(s, i);
-    const double price[2] = {prices(e.col[0]), prices.too(e.col[1])};
-    const Look l = look(e, price);
+    const Entry e = entry(p, s, i);
+    const Look l = look(e, prices(e.col));
     if (l.current()) return l;
     read_again(p, s, i, prices);
   }

@@ -229,7 +229,7 @@ class Solve {
     constexpr int kAhead = 16;
     for (int first = lane_id(); first < kSampledRows; first += kAhead * kWarp) {
       double slack[kAhead];
-      new_trip();
+      new_trip(s_.slack);
 #pragma unroll
       for (int e = 0; e < kAhead; ++e) {
         const int k = first + e * kWarp, i = k / 4 * (4 * apart) + k % 4;

@@ -12,11 +12,13 @@ namespace {
 // 384 threads leave each 168 registers: with 512 some would be spilled.  Two blocks of 192 take the
 // same.
 constexpr unsigned kMostThreads = 384, kBlockThreads = 192, kWarpThreads = 128;
+constexpr unsigned kResidentBlocks = kMostThreads / kBlockThreads;
+constexpr std::size_t kReservedBytes = 1024;  // of shared memory, by each block
 
 // Where the arrays of a team lie.
 struct Room {
-  std::size_t rest_bytes, workspace_bytes;  // of a team: all but the lists; what is in the workspace
-  bool shared;                              // whether the rest is in shared memory
+  std::size_t shared_bytes, workspace_bytes;  // of a team
+  bool shared, lists_shared;                  // whether all but the lists, and they, are in shared memory
 };
 
 struct Batch {
@@ -73,7 +75,8 @@ __global__ void __launch_bounds__(kMostThreads, 1) solve_kernel(Batch batch) {
     unsigned char* const given = batch.workspace + own * room.workspace_bytes;
     unsigned char* const rest = room.shared ? reinterpret_cast<unsigned char*>(&state + 1) : given;
     unsigned char* const end = state.place_rest(rest, batch.rows, batch.cols);
-    state.place_lists(room.shared ? given : end, batch.rows);
+    state.place_lists(room.shared == room.lists_shared ? end : given, batch.rows, batch.cols,
+                      sizeof(typename Stored<T>::Number));
   }
   __syncthreads();
 
@@ -98,7 +101,7 @@ __global__ void __launch_bounds__(kWarpThreads, 4) paths_kernel(Batch batch) {
   const int step = static_cast<int>(gridDim.x) * warps;
   const Room& room = batch.room;
   PathArrays arrays;
-  arrays.place(room.shared ? shared_memory() + in_block * room.rest_bytes
+  arrays.place(room.shared ? shared_memory() + in_block * room.shared_bytes
                            : batch.workspace + own * room.workspace_bytes,
                batch.rows, batch.cols);
   for (int k = own; k < batch.problems; k += step) {
@@ -142,22 +145,33 @@ auto with_type(Type type, F f) {
   return f(static_cast<const float*>(nullptr));
 }
 
-std::size_t shared_bytes(const Room& room, TeamKind team) {
-  const std::size_t arrays = room.shared ? room.rest_bytes : 0;
-  return team == TeamKind::warp ? choice_of(team).teams_a_block * arrays : sizeof(State) + arrays;
-}
-
+// A team within a block has its arrays in shared memory, with the lists where as many blocks stay
+// resident as its registers allow.
 template <typename T>
 Room room_for(const Task& task, TeamKind team) {
   const auto rows = static_cast<int>(task.rows), cols = static_cast<int>(task.cols);
-  const bool warp = team == TeamKind::warp;
-  Room room{warp ? PathArrays::bytes(rows, cols) : State::rest_bytes(rows, cols), 0, false};
-  if (warp || team == TeamKind::block) {
-    room.shared = shared_bytes({room.rest_bytes, 0, true}, team) <= most_shared_bytes(kernel_of<T>(team));
+  const auto rounded = [](std::size_t bytes) { return (bytes + 255) / 256 * 256; };
+  if (team == TeamKind::warp) {
+    const std::size_t bytes = PathArrays::bytes(rows, cols);
+    const bool fits =
+        choice_of(team).teams_a_block * bytes <= most_shared_bytes(paths_kernel<T>);
+    return {fits ? bytes : 0, fits ? 0 : rounded(bytes), fits, false};
   }
-  const std::size_t bytes = (warp ? 0 : State::list_bytes(rows)) + (room.shared ? 0 : room.rest_bytes);
-  room.workspace_bytes = (bytes + 255) / 256 * 256;
-  return room;
+  const std::size_t rest = State::rest_bytes(rows, cols);
+  const std::size_t lists = State::list_bytes(rows, cols, sizeof(typename Stored<T>::Number));
+  if (team == TeamKind::block) {
+    const std::size_t most = most_shared_bytes(solve_kernel<T>);
+    const std::size_t each = (most + kReservedBytes) / kResidentBlocks - kReservedBytes;
+    if (sizeof(State) + rest + lists <= each) {
+      return {sizeof(State) + rest + lists, 0, true, true};
+    }
+    if (sizeof(State) + rest <= most) return {sizeof(State) + rest, rounded(lists), true, false};
+  }
+  return {sizeof(State), rounded(rest + lists), false, false};
+}
+
+std::size_t shared_bytes(const Room& room, TeamKind team) {
+  return choice_of(team).teams_a_block * room.shared_bytes;
 }
 
 // Blocks for a task: those that are resident at once, fewer if there are fewer problems or rows.

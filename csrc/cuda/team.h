@@ -43,6 +43,9 @@ class Team {
   __device__ int threads() const { return warps_ * kWarp; }
 
   __device__ void sync() {
+#if !defined(__CUDACC__)
+    host::end_interval();
+#endif
     if (kind_ == TeamKind::cluster) {
       cluster_barrier();
       return;

@@ -49,12 +49,12 @@ __device__ void totals(Team& team, int n, const double* const (&arrays)[kArrays]
     return sum;
   };
   if (stretches == 1) {
-    new_trip();
+    new_trip(arrays[0]);
     for (int a = 0; a < kArrays; ++a) sums[a] = stretch(arrays[a], 0).value();
     return;
   }
   for (int k = team.warp(); k < stretches; k += team.warps()) {
-    new_trip();
+    new_trip(arrays[0]);
     for (int a = 0; a < kArrays; ++a) {
       const TwoSum sum = stretch(arrays[a], k);
       if (lane_id() == 0) {

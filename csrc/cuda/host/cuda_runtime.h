@@ -33,8 +33,14 @@ using cudaStream_t = void*;
 namespace host {
 
 constexpr int kWarpSize = 32;
-constexpr unsigned kResidentBlocks = 3, kClusterBlocks = 2;
-constexpr std::size_t kSharedBytes = 16384;  // enough for small problems, too little for others
+
+// The device that is played: by default a small one, whose shared memory is enough for small
+// problems and too little for others.
+struct Device {
+  unsigned resident_blocks = 3, cluster_blocks = 2;
+  std::size_t shared_bytes = 16384;
+};
+Device& device();
 
 // Where a running thread is.
 struct Place {
@@ -45,7 +51,10 @@ struct Place {
 Place& here();
 void yield();        // lets others run
 void maybe_yield();  // does so now and then
-void count_trip();   // of reads that wait for others: nobody reads for ever without a barrier
+// A read that waits for others before it; `p` tells from where, null: from the second cache.
+void count_trip(const void* p = nullptr);
+void count_bytes(std::size_t bytes);  // of the matrix
+void end_interval();                  // between two barriers of a team
 void warp_barrier();
 void block_barrier();
 void launch_barrier();  // of all blocks, where all are resident
@@ -68,6 +77,15 @@ void seed(std::uint64_t value);
 int poison();
 // After so many turns of threads a launch counts as endless.
 void limit(std::uint64_t turns);
+
+// What launches would wait for on a device: in each interval between a team's barriers the thread
+// that waits longest, by the weights; of several teams the one that takes longest.
+struct Costs {
+  std::uint64_t barriers = 0, far_trips = 0, near_trips = 0, collectives = 0, bytes = 0;
+  double nanoseconds() const;  // but for barriers and bytes
+};
+constexpr double kFarTrip = 200.0, kNearTrip = 20.0, kCollective = 15.0;  // nanoseconds
+Costs& costs();  // of the launches since it was last cleared
 
 // cudaMemset to zero.
 void clear(void* from, std::size_t bytes);
@@ -191,7 +209,6 @@ inline void add_release(unsigned* p, unsigned x) {
 }
 inline unsigned load_acquire(const unsigned* p) {
   yield();  // whoever asks again and again waits for others
-  count_trip();
   return __atomic_load_n(p, __ATOMIC_ACQUIRE);
 }
 

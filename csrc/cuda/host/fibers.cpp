@@ -72,6 +72,8 @@ struct Fiber {
   Block* block;
   Warp* warp;
   unsigned exchanges = 0;
+  Costs path;             // since the last barrier of its team
+  std::size_t intervals = 0;
   void* fake_stack = nullptr;
 };
 
@@ -100,6 +102,12 @@ Laggard laggard;
 
 constexpr std::uint64_t kIdle = 1 << 22;   // turns in which all that run only spin
 constexpr std::uint64_t kReads = 1 << 26;  // reads in one turn of a thread
+Device played;
+Costs spent;
+std::vector<std::vector<Costs>> paths;  // of the launch: [teams][intervals]
+bool teams_are_blocks = false;
+std::size_t shared_size = 0;
+
 std::uint64_t idle = 0, reads = 0, most_turns = ~std::uint64_t{0};
 
 [[noreturn]] void give_up(const char* what) {
@@ -146,6 +154,7 @@ void start() {
   __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_size);
 #endif
   (*entry)();
+  end_interval();
   leave(true);
 }
 
@@ -254,15 +263,38 @@ void maybe_yield() {
   if (generator() % 8 == 0) yield();
 }
 
-void count_trip() {
+void count_trip(const void* p) {
   if (++reads > kReads) give_up("a thread goes on and on");
+  const auto* const byte = static_cast<const unsigned char*>(p);
+  const unsigned char* const shared = running->place.shared;
+  const bool near = byte >= shared && byte < shared + shared_size;
+  ++(near ? running->path.near_trips : running->path.far_trips);
 }
+
+void count_bytes(std::size_t bytes) { spent.bytes += bytes; }
+
+void end_interval() {
+  auto& team = paths[teams_are_blocks ? running->place.block.x : 0];
+  if (team.size() <= running->intervals) team.resize(running->intervals + 1);
+  Costs& longest = team[running->intervals++];
+  if (running->path.nanoseconds() > longest.nanoseconds()) longest = running->path;
+  running->path = {};
+}
+
+double Costs::nanoseconds() const {
+  return kFarTrip * static_cast<double>(far_trips) + kNearTrip * static_cast<double>(near_trips) +
+         kCollective * static_cast<double>(collectives);
+}
+
+Device& device() { return played; }
+Costs& costs() { return spent; }
 
 // Of the call that waits, in the kernel's code.
 #define BMATCH_CALLER __builtin_return_address(0)
 
 void warp_barrier() {
   Warp& warp = *running->warp;
+  ++running->path.collectives;
   gather(warp.waiting, warp.live, Meeting::barrier, BMATCH_CALLER);
 }
 
@@ -278,6 +310,7 @@ void launch_barrier() {
 
 const std::uint64_t* warp_exchange(std::uint64_t word) {
   Fiber* const self = running;
+  ++self->path.collectives;
   std::uint64_t* const words = self->warp->words[self->exchanges++ % 2];
   words[self->place.thread.x % kWarpSize] = word;
   gather(self->warp->waiting, self->warp->live, Meeting::exchange, BMATCH_CALLER);
@@ -287,13 +320,31 @@ const std::uint64_t* warp_exchange(std::uint64_t word) {
 void run(const Launch& launch, const std::function<void()>& body) {
   entry = &body;
   if (watcher != nullptr) watcher->begin_launch(launch.grid * launch.block);
+  teams_are_blocks = !launch.all_resident;
+  shared_size = launch.shared_bytes;
+  paths.assign(teams_are_blocks ? launch.grid : 1, {});
   // Blocks that need not be resident at once may be, or may run one after another.
-  if (launch.all_resident || (launch.grid <= kResidentBlocks && generator() % 2 == 0)) {
+  if (launch.all_resident || (launch.grid <= played.resident_blocks && generator() % 2 == 0)) {
     run_blocks(launch, 0, launch.grid);
   } else {
     for (unsigned b = 0; b < launch.grid; ++b) run_blocks(launch, b, 1);
   }
   if (watcher != nullptr) watcher->end_launch();
+  Costs longest;
+  for (const auto& team : paths) {
+    Costs all;
+    for (const Costs& interval : team) {
+      all.far_trips += interval.far_trips;
+      all.near_trips += interval.near_trips;
+      all.collectives += interval.collectives;
+    }
+    all.barriers = team.size() - 1;
+    if (all.nanoseconds() >= longest.nanoseconds()) longest = all;
+  }
+  spent.barriers += longest.barriers;
+  spent.far_trips += longest.far_trips;
+  spent.near_trips += longest.near_trips;
+  spent.collectives += longest.collectives;
 }
 
 void seed(std::uint64_t value) {

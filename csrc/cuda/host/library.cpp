@@ -1,5 +1,8 @@
-// The CUDA solver, run on the CPU by fibers, for Python tests: what bmatch/_core has for devices.
+// The CUDA solver, run on the CPU by fibers, for Python: what bmatch/_core has for devices, and what
+// the solves would wait for on one.
+#include <algorithm>
 #include <cuda_runtime.h>
+#include <iterator>
 
 #include "cuda/solver.h"
 
@@ -20,6 +23,20 @@ cuda::Task task_of(const Arguments& a) {
 }
 
 }  // namespace
+
+extern "C" void play(std::uint32_t resident_blocks, std::uint32_t cluster_blocks,
+                     std::uint64_t shared_bytes) {
+  host::device() = {resident_blocks, cluster_blocks, shared_bytes};
+}
+
+// Barriers, trips to the second cache and to shared memory, collectives, bytes of the matrix since
+// the last call.
+extern "C" void spent(std::uint64_t* five) {
+  const host::Costs& c = host::costs();
+  const std::uint64_t all[] = {c.barriers, c.far_trips, c.near_trips, c.collectives, c.bytes};
+  std::copy(std::begin(all), std::end(all), five);
+  host::costs() = {};
+}
 
 extern "C" void seed(std::uint64_t value) { host::seed(value); }
 
