@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from types import ModuleType
 
-import numpy as np
 import torch
 
 from bmatch import _core, streams
@@ -73,10 +72,8 @@ class PendingUpdate:
 class _KernelSums:
     """Sums about the shifts on the device, and what the host has to know of them."""
 
-    target_sum: torch.Tensor  # float64 [S, D1]
-    source_sum: torch.Tensor  # float64 [S, D2]
-    target_square: torch.Tensor  # float64 [S, D1]
-    source_square: torch.Tensor  # float64 [S, D2]
+    shift: torch.Tensor  # float32 [S, D1 + D2], of both streams
+    sums: torch.Tensor  # float64 [S, 2, D1 + D2], of values and of their squares
     findings: torch.Tensor  # float64 [2 S + 1], on its way to the host
     arrived: torch.cuda.Event | None  # when it is there
 
@@ -191,13 +188,15 @@ class SiteMoments:
         kept = None if mask is None else self._kept(mask, target.shape[1:-1])
         target = target.reshape(len(self.sites), -1, self.target_dim)
         source = source.reshape(len(self.sites), -1, self.source_dim)
-        pilot = _pilot_tokens(target.shape[1], kept, self.device)
-        shifts = _pilot_shift(target, pilot), _pilot_shift(source, pilot)
-        sums = None
         narrow = torch.float64 not in (target.dtype, source.dtype)
         if narrow and target.shape[1] > 0 and runs_kernels(self.device):
-            sums = self._kernel_sums(target, source, kept, *shifts)
-        return PendingUpdate(target, source, kept, *shifts, sums)
+            sums = self._kernel_sums(target, source, kept)
+            d1 = self.target_dim
+            return PendingUpdate(target, source, kept, sums.shift[:, :d1], sums.shift[:, d1:], sums)
+        most = _DEVICE_PILOT_TOKENS if self.device.type == "cuda" else _PILOT_TOKENS
+        pilot = reference.pilot_tokens(target.shape[1], kept, most, self.device)
+        y_shift, x_shift = (reference.pilot_shift(values, pilot) for values in (target, source))
+        return PendingUpdate(target, source, kept, y_shift, x_shift, None)
 
     @torch.no_grad()
     def finish(self, pending: PendingUpdate) -> None:
@@ -254,40 +253,37 @@ class SiteMoments:
             seen += n
 
     def _kernel_sums(
-        self,
-        target: torch.Tensor,
-        source: torch.Tensor,
-        kept: torch.Tensor | None,
-        y_shift: torch.Tensor,
-        x_shift: torch.Tensor,
+        self, target: torch.Tensor, source: torch.Tensor, kept: torch.Tensor | None
     ) -> _KernelSums:
         """Start the kernels that sum a batch, and what the host must know of it on its way."""
+        from bmatch.kernels.batch_sums import findings
         from bmatch.kernels.centred import column_sums
+        from bmatch.kernels.pilot import pilot_shifts
 
+        shift = pilot_shifts(target, source, kept, _DEVICE_PILOT_TOKENS)
         planes = None if _in_place(target, source, kept) else _PLANES[self.precision]
-        y_sum, y_square = column_sums(target, y_shift, kept, planes)
-        x_sum, x_square = column_sums(source, x_shift, kept, planes)
-        findings = torch.zeros(2 * len(target) + 1, dtype=torch.float64, device=self.device)
-        findings[: len(target)] = torch.maximum(y_square.amax(1), x_square.amax(1))
-        findings[len(target) : -1] = y_shift.any(1) | x_shift.any(1)
-        findings[-1:] = target.shape[1] if kept is None else kept.sum()
-        findings = findings.to("cpu", non_blocking=True)  # pinned, so this does not wait
+        sums = column_sums((target, source), shift, kept, planes)
+        found = findings(sums, shift, kept, target.shape[1])
+        found = found.to("cpu", non_blocking=True)  # pinned, so this does not wait
         arrived = None
         if self.device.type == "cuda":
             arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
             arrived.record(torch.cuda.current_stream(self.device))
-        return _KernelSums(y_sum, x_sum, y_square, x_square, findings, arrived)
+        return _KernelSums(shift, sums, found, arrived)
 
     def _add_by_kernels(
         self, sites: slice, pending: PendingUpdate, sums: _KernelSums, shifted: bool, n: int
     ) -> None:
         """Fold in the counted tokens of a group of sites by the Triton kernels."""
+        from bmatch.kernels.batch_sums import move
         from bmatch.kernels.centred import split_planes
         from bmatch.kernels.cross_moments import add_cross_moments
 
         target, source, kept = pending.target[sites], pending.source[sites], pending.kept
         y_shift, x_shift = pending.target_shift[sites], pending.source_shift[sites]
-        comoment = self.comoment[sites]
+        means = self.target_mean[sites], self.source_mean[sites]
+        squares = self.target_square[sites], self.source_square[sites]
+        factors = move(means, squares, sums.shift[sites], sums.sums[sites], self.count, n)
         promoted = self.precision == "highest"
         in_place = not shifted and _in_place(target, source, kept)
         step = _DEVICE_CHUNK_PROMOTED if in_place and promoted else _DEVICE_CHUNK
@@ -302,15 +298,9 @@ class SiteMoments:
                     split_planes(target[:, chunk], y_shift, mask, planes),
                     split_planes(source[:, chunk], x_shift, mask, planes),
                 )
-            add_cross_moments(comoment, *operands, promoted)
+            once = factors if start == 0 else None
+            add_cross_moments(self.comoment[sites], *operands, promoted, once)
             del operands  # the next chunk needs the room
-        y_sum, x_sum = sums.target_sum[sites], sums.source_sum[sites]
-        factors = self._move(
-            sites, self.count, n, y_shift.double(), x_shift.double(), y_sum, x_sum,
-            (sums.target_square[sites] - y_sum.square() / n).clamp_min_(0.0),
-            (sums.source_square[sites] - x_sum.square() / n).clamp_min_(0.0),
-        )  # fmt: skip
-        add_outer(comoment, *factors)
 
     def _move(
         self,
@@ -324,7 +314,7 @@ class SiteMoments:
         target_square: torch.Tensor,
         source_square: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Move means and squares by new tokens (Chan, Golub and LeVeque, equation 2.1).
+        """Move means and squares by new tokens.
 
         Sums are about the centres, squares about the means; `seen` tokens lie behind the means of
         these sites.
@@ -335,14 +325,14 @@ class SiteMoments:
             What has to be added to the comoments, ``left^T right``, beside the new tokens' products
             about the centres.
         """
-        total = seen + count
-        weight = seen * count / total
-        dy = target_centre + target_sum / count - self.target_mean[sites]  # [S, D1]
-        dx = source_centre + source_sum / count - self.source_mean[sites]  # [S, D2]
-        self.target_square[sites].add_(target_square).add_(dy.square(), alpha=weight)
-        self.source_square[sites].add_(source_square).add_(dx.square(), alpha=weight)
-        self.target_mean[sites].add_(dy, alpha=count / total)
-        self.source_mean[sites].add_(dx, alpha=count / total)
+        dy, dx = (
+            reference.move(mean[sites], square[sites], centre, total, added, seen, count)
+            for mean, square, centre, total, added in (
+                (self.target_mean, self.target_square, target_centre, target_sum, target_square),
+                (self.source_mean, self.source_square, source_centre, source_sum, source_square),
+            )
+        )  # [S, D1], [S, D2]
+        weight = seen * count / (seen + count)
         left = torch.stack([target_sum / -count, dy * weight], 1)
         return left, torch.stack([source_sum, dx], 1)
 
@@ -505,57 +495,17 @@ def moments_bytes(
     from bmatch.kernels.cross_moments import partial_bytes
 
     chunk, planes = min(tokens, _DEVICE_CHUNK), _PLANES[precision]
-    pilot = 16 * sites * _DEVICE_PILOT_TOKENS * width
-    sums = sites * width * (8 * sums_programs(tokens) + 64)
+    sums = sites * width * (8 * sums_programs(tokens) + 64) + 8 * tokens
     split = 2 * planes * sites * chunk * (width + 14)  # rows are padded to 16 bytes
     partial = partial_bytes(
         device, sites, target_dim, source_dim, chunk, planes, precision == "highest"
     )
-    return statistics + max(pilot, split + partial) + sums
+    return statistics + split + partial + sums
 
 
 def _in_place(target: torch.Tensor, source: torch.Tensor, kept: torch.Tensor | None) -> bool:
     """Whether the kernels can multiply a batch as it lies, if nothing has to be subtracted."""
     return kept is None and target.dtype == source.dtype != torch.float32
-
-
-def _pilot_tokens(tokens: int, kept: torch.Tensor | None, device: torch.device) -> torch.Tensor:
-    """Which tokens estimate the shift, spread over those that count: int64 [P].
-
-    They follow the golden ratio, so that no length of sequence makes them all first tokens; and the
-    host does not wait for the device to learn how many count.
-    """
-    pilot = _DEVICE_PILOT_TOKENS if device.type == "cuda" else _PILOT_TOKENS
-    places = torch.arange(min(tokens, pilot), dtype=torch.float64, device=device)
-    places = places.mul_((5**0.5 - 1) / 2).frac_()  # [P], in [0, 1)
-    if kept is None:
-        return (places * tokens).long()
-    seen = kept.cumsum(0)
-    ranks = (places * seen[-1:]).long() + 1
-    return torch.searchsorted(seen, ranks).clamp_max_(tokens - 1)
-
-
-def _pilot_shift(values: torch.Tensor, pilot: torch.Tensor) -> torch.Tensor:
-    """A centre for each channel of a batch: float32, or float64 of float64, [S, D].
-
-    It is the median, which massive activations do not move, and 0 where the median is within three
-    times the spread: such a shift would gain little, and what is not shifted need not be copied.
-    """
-    sample = values.index_select(1, pilot)
-    sample = sample.to(torch.promote_types(values.dtype, torch.float32))  # [S, P, D]
-    if len(pilot) == 0:
-        return sample.new_zeros((len(values), values.shape[2]))
-    median = _median(sample)
-    spread = _median((sample - median[:, None]).abs_())
-    return torch.where(median.abs() > 3.0 * spread, median, 0.0).contiguous()
-
-
-def _median(sample: torch.Tensor) -> torch.Tensor:
-    """The lower median along the second dimension: [S, P, D] to [S, D]."""
-    if sample.device.type != "cpu":
-        return sample.median(1).values
-    middle = (sample.shape[1] - 1) // 2  # NumPy takes a third of torch's time
-    return torch.from_numpy(np.partition(sample.numpy(), middle, axis=1)[:, middle])
 
 
 def runs_kernels(device: torch.device) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 
+import asynchronous
 import numpy as np
 import pytest
 import scipy.optimize
@@ -173,3 +174,20 @@ class TestWithoutNvcc:
     def test_batches_say_what_to_do(self):
         with pytest.raises(ValueError, match="pass backend='cpu'"):
             bmatch.batch_linear_sum_assignment(random_costs(4, 9)[None])
+
+
+def test_on_a_device_that_does_everything_late(monkeypatch):
+    """Rows are whole when the solver reads them; copies that do not wait are caught."""
+    costs = random_costs(200, 220)
+    _, expected = scipy.optimize.linear_sum_assignment(costs.numpy())
+
+    def right(seed):
+        with asynchronous.device(seed, monkeypatch):
+            cost = costs.to("cuda")
+            _, col, *_ = fetching.solve(cost, _core.Sense.minimize, certificate=True)
+        return np.array_equal(col, expected)
+
+    assert all(right(seed) for seed in range(8))
+    copy = asynchronous._download
+    monkeypatch.setattr(asynchronous, "_download", lambda values, non_blocking: copy(values, True))
+    assert not all(right(seed) for seed in range(8))

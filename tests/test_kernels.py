@@ -15,11 +15,18 @@ triton = pytest.importorskip("triton")
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
+from bmatch.kernels.batch_sums import findings_kernel, move_kernel  # noqa: E402
 from bmatch.kernels.centred import column_sums_kernel, split_planes_kernel  # noqa: E402
 from bmatch.kernels.cross_moments import cross_moments_kernel  # noqa: E402
-from bmatch.kernels.dispatch import PROMOTED_TOKENS, TILINGS, Tiling  # noqa: E402
+from bmatch.kernels.dispatch import (  # noqa: E402
+    PROMOTED_TOKENS,
+    STRIDE_UNIT,
+    TILINGS,
+    Tiling,
+)
 from bmatch.kernels.finalise import finalise_kernel, strongest_kernel  # noqa: E402
-from bmatch.kernels.partial_sums import add_partial_sums_kernel  # noqa: E402
+from bmatch.kernels.partial_sums import partial_sums_kernel  # noqa: E402
+from bmatch.kernels.pilot import pilot_kernel  # noqa: E402
 from bmatch.kernels.row_scan import scan_kernel  # noqa: E402
 
 HERE = Path(__file__).parent
@@ -46,18 +53,20 @@ def test_in_the_interpreter():
 class Compiled:
     """A kernel compiled for a GPU that need not be there: its PTX, and what its SASS uses."""
 
-    def __init__(self, kernel, capability, types, constants, warps, stages, tmp_path):
+    def __init__(self, kernel, capability, types, constants, warps, stages, tmp_path, **options):
         signature = {
             name: "constexpr" if name in constants else types.get(name, "i32")
             for name in kernel.arg_names
         }
-        # What a launch finds out for itself: addresses and row strides are multiples of 16.
+        # What a launch finds out for itself: addresses, widths and row strides are multiples of 16.
         aligned = [
-            (kernel.arg_names.index(name),)
-            for name, kind in signature.items()
-            if kind.startswith("*") or name in ("D", "D1", "D2", "width")
-            or name.endswith(("_row", "_plane", "_site"))
-        ]  # fmt: skip
+            (parameter.num,)
+            for parameter in kernel.params
+            if not parameter.do_not_specialize_on_alignment
+            and re.match(r"p_|D\d?$|W$|width$|.*_row$|[xy]$", parameter.name)
+            and signature[parameter.name] != "constexpr"
+        ]
+        assert not any(kernel.params[place].do_not_specialize for (place,) in aligned)
         places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
         source = ASTSource(
             kernel, signature, places, {place: [["tt.divisibility", 16]] for place in aligned}
@@ -65,7 +74,7 @@ class Compiled:
         built = triton.compile(
             source,
             target=GPUTarget("cuda", capability, 32),
-            options={"num_warps": warps, "num_stages": stages},
+            options={"num_warps": warps, "num_stages": stages, **options},
         )
         self.ptx = built.asm["ptx"]
         self.shared = built.metadata.shared
@@ -81,20 +90,22 @@ class Compiled:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def compile_product(row, capability, dtype, descriptors, planes, splits, tmp_path):
+def compile_product(row, capability, dtype, descriptors, planes, direct, tmp_path):
     def operand(block):
         return f"tensordesc<{dtype}[1, {row.block_k}, {block}]>" if descriptors else f"*{dtype}"
 
     types = {
         "y": operand(row.block_m),
         "x": operand(row.block_n),
-        "p_out": "*fp32" if splits > 1 else "*fp64",
+        "p_out": "*fp64" if direct else "*fp32",
+        "p_factors": "*fp64",
     }
     constants = {
         "stride_y_col": 1,
         "stride_x_col": 1,
         "PLANES": planes,
-        "SPLITS": splits,
+        "ADD": direct,
+        "UNIT": STRIDE_UNIT,
         "PROMOTE": PROMOTED_TOKENS // row.block_k if row.promoted else 0,
         "BLOCK_M": row.block_m,
         "BLOCK_N": row.block_n,
@@ -102,6 +113,8 @@ def compile_product(row, capability, dtype, descriptors, planes, splits, tmp_pat
         "GROUP": 8,
         "DESCRIPTORS": descriptors,
     }
+    if not direct:
+        constants["p_factors"] = None
     return Compiled(
         cross_moments_kernel, capability, types, constants, row.warps, row.stages, tmp_path
     )
@@ -120,19 +133,19 @@ def products():
             )
             if taken is row:
                 descriptors = capability >= 90
-                yield row, capability, "bf16", descriptors, 3, 1
-                yield row, capability, "fp16", descriptors, 1, 4
+                yield row, capability, "bf16", descriptors, 3, True
+                yield row, capability, "fp16", descriptors, 1, False
                 if capability == 90:
-                    yield row, capability, "bf16", False, 1, 1
+                    yield row, capability, "bf16", False, 1, True
 
 
 @pytest.mark.parametrize(
-    ("row", "capability", "dtype", "descriptors", "planes", "splits"),
+    ("row", "capability", "dtype", "descriptors", "planes", "direct"),
     list(products()),
     ids=lambda value: f"{value.block_m}x{value.block_n}" if isinstance(value, Tiling) else None,
 )
-def test_products_compile(row, capability, dtype, descriptors, planes, splits, tmp_path):
-    built = compile_product(row, capability, dtype, descriptors, planes, splits, tmp_path)
+def test_products_compile(row, capability, dtype, descriptors, planes, direct, tmp_path):
+    built = compile_product(row, capability, dtype, descriptors, planes, direct, tmp_path)
     assert MATRIX_INSTRUCTION[capability] in built.ptx
     assert built.stack == 0
     assert built.spills == 0
@@ -147,7 +160,7 @@ def test_products_compile(row, capability, dtype, descriptors, planes, splits, t
 def test_spills_would_be_seen(tmp_path):
     """A tile whose two sets of sums cannot fit the registers."""
     row = Tiling(90, 0, True, 128, 256, 64, 8, 3)
-    built = compile_product(row, 90, "bf16", True, 1, 1, tmp_path)
+    built = compile_product(row, 90, "bf16", True, 1, True, tmp_path)
     assert built.stack > 0
     assert built.spills > 0
 
@@ -162,7 +175,8 @@ def test_passes_over_the_streams_compile(capability, dtype, tmp_path):
         "p_partial": "*fp32",
         "p_planes": "*bf16",
     }
-    blocks = {"stride_col": 1, "MASKED": True, "PLANES": 3, "BLOCK_T": 32, "BLOCK_D": 128}
+    blocks = {"stride_col": 1, "MASKED": True, "UNIT": STRIDE_UNIT, "PLANES": 3}
+    blocks |= {"BLOCK_T": 32, "BLOCK_D": 128}
     for kernel, constants in (
         (column_sums_kernel, {**blocks, "STEPS": 8}),
         (split_planes_kernel, blocks),
@@ -174,16 +188,64 @@ def test_passes_over_the_streams_compile(capability, dtype, tmp_path):
 
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_pilot_compiles(capability, dtype, masked, tmp_path):
+    types = {"p_y": f"*{dtype}", "p_x": f"*{dtype}", "p_seen": "*i64", "p_shift": "*fp32"}
+    constants = {"stride_y_col": 1, "stride_x_col": 1, "MASKED": masked, "UNIT": STRIDE_UNIT}
+    constants |= {"PILOT": 256, "BLOCK_D": 32}
+    if not masked:
+        constants["p_seen"] = None
+    built = Compiled(
+        pilot_kernel, capability, types, constants, 8, 3, tmp_path, enable_fp_fusion=False
+    )
+    assert built.stack == 0
+    assert built.spills == 0
+    assert built.shared <= 16_384  # many programs share a multiprocessor
+    assert re.search(r"ld\.global\S*\.v[24]\.b32", built.ptx)  # 8 or 16 bytes a thread
+    assert "3FE3C6EF372FE95" in built.ptx.upper()  # the golden ratio, in float64
+    assert "fma.rn.f64" not in built.ptx
+
+
+@pytest.mark.parametrize("capability", [80, 90, 100])
+def test_sums_of_a_batch_compile(capability, tmp_path):
+    for add, factors in ((False, {"p_factors": None}), (True, {})):
+        built = Compiled(
+            partial_sums_kernel, capability,
+            {"p_total": "*fp64", "p_partial": "*fp32", "p_factors": "*fp64"},
+            {"ADD": add, "BLOCK_P": 16, "BLOCK_W": 128, **factors}, 4, 3, tmp_path,
+        )  # fmt: skip
+        assert built.stack == 0
+        assert built.spills == 0
+        assert re.search(r"ld\.global\S*\.v[24]\.b32", built.ptx)
+    for kernel, types, constants in (
+        (
+            findings_kernel,
+            {"p_sums": "*fp64", "p_shift": "*fp32", "p_mask": "*u8", "p_findings": "*fp64"},
+            {"MASKED": True, "BLOCK": 1024},
+        ),
+        (
+            findings_kernel,
+            {"p_sums": "*fp64", "p_shift": "*fp32", "p_findings": "*fp64"},
+            {"p_mask": None, "MASKED": False, "BLOCK": 1024},
+        ),
+        (
+            move_kernel,
+            {name: "*fp32" if name == "p_shift" else "*fp64"
+             for name in move_kernel.arg_names if name.startswith("p_")}
+            | {"seen": "i64", "count": "i64"},
+            {"BLOCK_W": 256},
+        ),
+    ):  # fmt: skip
+        built = Compiled(kernel, capability, types, constants, 4, 3, tmp_path)
+        assert built.stack == 0
+        assert built.spills == 0
+
+
+@pytest.mark.parametrize("capability", [80, 90, 100])
 def test_last_steps_compile(capability, tmp_path):
     names = ("p_comoment", "p_target_scale", "p_source_scale")
     types = dict.fromkeys(names, "*fp64")
-    sums = Compiled(
-        add_partial_sums_kernel, capability, {"p_total": "*fp64", "p_partial": "*fp32"},
-        {"BLOCK_P": 16, "BLOCK_W": 128}, 4, 3, tmp_path,
-    )  # fmt: skip
-    assert sums.stack == 0
-    assert sums.spills == 0
-    assert re.search(r"ld\.global\S*\.v[24]\.b32", sums.ptx)
     for kernel, outputs, blocks, warps in (
         (finalise_kernel, {"p_out": "*fp32"}, (32, 128), 8),
         (

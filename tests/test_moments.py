@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from bmatch import CrossMoments, moments, streams
+from bmatch import CrossMoments, streams
+from bmatch.kernels import reference
 from bmatch.moments import SiteMoments, moments_bytes
 
 
@@ -93,10 +94,10 @@ def test_a_chunk_unlike_the_rest_of_its_batch_keeps_its_precision(monkeypatch):
 def test_the_pilot_is_no_comb():
     """Sequences of 256 tokens with a sink at the start of each: few pilot tokens are sinks."""
     for tokens in (512, 8192, 32_768):
-        pilot = moments._pilot_tokens(tokens, None, torch.device("cpu"))
+        pilot = reference.pilot_tokens(tokens, None, 32, torch.device("cpu"))
         assert int((pilot % 256 == 0).sum()) <= 1
     mask = torch.arange(8192) % 3 == 1
-    pilot = moments._pilot_tokens(8192, mask, torch.device("cpu"))
+    pilot = reference.pilot_tokens(8192, mask, 32, torch.device("cpu"))
     assert mask[pilot].all()
     assert len(pilot.unique()) == len(pilot)
 

@@ -8,12 +8,14 @@ sites, which share the mask.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import triton
 import triton.language as tl
 
-from bmatch.kernels.dispatch import launching_on
-from bmatch.kernels.partial_sums import add_partial_sums
+from bmatch.kernels.dispatch import launching_on, stride_unit
+from bmatch.kernels.partial_sums import partial_sums
 
 _BLOCK_T, _BLOCK_D = 32, 128
 _STEPS = 8  # blocks of tokens per program: 256 tokens in one float32 sum
@@ -43,18 +45,23 @@ def _planes(b_values):
     return b_high, b_middle, (b_rest - b_middle.to(tl.float32)).to(tl.bfloat16)
 
 
-@triton.jit(do_not_specialize=["tokens"])
+@triton.jit(
+    do_not_specialize=["tokens", "stride_site"],
+    do_not_specialize_on_alignment=["p_shift", "p_partial"],
+)
 def column_sums_kernel(
     p_values,  # [sites, tokens, D]
     p_mask,  # uint8 [tokens], read if MASKED
-    p_shift,  # float32 [sites, D]
-    p_partial,  # float32 [sites, programs, 2, D]: sums, squares
+    p_shift,  # float32 [sites, D], rows `width` apart
+    p_partial,  # float32 [sites, programs, 2, D]: sums, squares; rows `width` apart
     tokens,
     D,
-    stride_site,
+    width,
+    stride_site,  # in units of UNIT numbers
     stride_row,
     stride_col,
     MASKED: tl.constexpr,
+    UNIT: tl.constexpr,
     PLANES: tl.constexpr,
     STEPS: tl.constexpr,
     BLOCK_T: tl.constexpr,
@@ -63,9 +70,9 @@ def column_sums_kernel(
     """Sums of STEPS * BLOCK_T tokens for BLOCK_D columns of a site."""
     i_t = tl.program_id(0)
     i_site = tl.program_id(2)
-    p_site = p_values + i_site.to(tl.int64) * stride_site
+    p_site = p_values + i_site.to(tl.int64) * stride_site * UNIT
     o_d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
-    b_shift = tl.load(p_shift + i_site * D + o_d, mask=o_d < D, other=0.0)
+    b_shift = tl.load(p_shift + i_site.to(tl.int64) * width + o_d, mask=o_d < D, other=0.0)
     b_sum = tl.zeros((BLOCK_D,), dtype=tl.float32)
     b_square = tl.zeros((BLOCK_D,), dtype=tl.float32)
     for step in range(STEPS):
@@ -82,24 +89,26 @@ def column_sums_kernel(
                 b_values += b_low.to(tl.float32)
         b_sum += tl.sum(b_values, 0)
         b_square += tl.sum(b_values * b_values, 0)
-    p_out = p_partial + (i_site * tl.num_programs(0) + i_t).to(tl.int64) * 2 * D + o_d
+    p_out = p_partial + (i_site * tl.num_programs(0) + i_t).to(tl.int64) * 2 * width + o_d
     tl.store(p_out, b_sum, mask=o_d < D)
-    tl.store(p_out + D, b_square, mask=o_d < D)
+    tl.store(p_out + width, b_square, mask=o_d < D)
 
 
-@triton.jit(do_not_specialize=["tokens"])
+@triton.jit(do_not_specialize=["tokens", "stride_site"], do_not_specialize_on_alignment=["p_shift"])
 def split_planes_kernel(
     p_values,  # [sites, tokens, D]
     p_mask,  # uint8 [tokens], read if MASKED
-    p_shift,  # float32 [sites, D]
+    p_shift,  # float32 [sites, D], rows stride_shift apart
     p_planes,  # bfloat16 [sites, PLANES, tokens, width]
     tokens,
     D,
     width,
-    stride_site,
+    stride_shift,
+    stride_site,  # in units of UNIT numbers
     stride_row,
     stride_col,
     MASKED: tl.constexpr,
+    UNIT: tl.constexpr,
     PLANES: tl.constexpr,
     BLOCK_T: tl.constexpr,
     BLOCK_D: tl.constexpr,
@@ -108,8 +117,8 @@ def split_planes_kernel(
     i_site = tl.program_id(2).to(tl.int64)
     o_t = tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T)
     o_d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
-    b_shift = tl.load(p_shift + i_site * D + o_d, mask=o_d < D, other=0.0)
-    p_site = p_values + i_site * stride_site
+    b_shift = tl.load(p_shift + i_site * stride_shift + o_d, mask=o_d < D, other=0.0)
+    p_site = p_values + i_site * stride_site * UNIT
     b_values = _centred_block(
         p_site, p_mask, b_shift, o_t, o_d, tokens, D, stride_row, stride_col, MASKED
     )
@@ -125,18 +134,19 @@ def split_planes_kernel(
 
 
 def column_sums(
-    values: torch.Tensor,
+    streams: Sequence[torch.Tensor],
     shift: torch.Tensor,
     mask: torch.Tensor | None = None,
     planes: int | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> torch.Tensor:
     """Sums and sums of squares of ``values - shift`` over the tokens of each site.
 
     Parameters
     ----------
-    values : float32, float16 or bfloat16 [S, T, D]
-        Of any strides.
-    shift : float32 [S, D], contiguous
+    streams : sequence of float32, float16 or bfloat16 [S, T, D]
+        Of any strides, and each of its own D.
+    shift : float32 [S, W], contiguous
+        Those of all streams side by side: W is the sum of the D.
     mask : bool [T], contiguous, optional
         True where a token counts; the others may hold anything.
     planes : {1, 2, 3}, optional
@@ -145,32 +155,38 @@ def column_sums(
 
     Returns
     -------
-    sum, square : float64 [S, D]
-        Within 256 tokens summed in float32, beyond in float64. NaN or infinity in a counted
-        token shows in `square`.
+    float64 [S, 2, W]
+        Sums, then squares. Within 256 tokens summed in float32, beyond in float64. NaN or infinity
+        in a counted token shows in the squares.
     """
-    sites, tokens, d = values.shape
+    sites, width = shift.shape
+    tokens = streams[0].shape[1]
     programs = sums_programs(tokens)
-    total = torch.zeros((sites, 2, d), dtype=torch.float64, device=values.device)
-    if programs:
-        partial = torch.empty((sites, programs, 2, d), dtype=torch.float32, device=values.device)
+    partial = torch.empty((sites, programs, 2, width), dtype=torch.float32, device=shift.device)
+    first = 0
+    for values in streams if tokens else ():
+        d, unit = values.shape[2], stride_unit(values, 0)
+        site, *inside = values.stride()
         with launching_on(values.device):
             column_sums_kernel[(programs, triton.cdiv(d, _BLOCK_D), sites)](
                 values,
                 _bytes(mask),
-                shift,
-                partial,
+                shift[:, first:],
+                partial[..., first:],
                 tokens,
                 d,
-                *values.stride(),
+                width,
+                site // unit,
+                *inside,
                 MASKED=mask is not None,
+                UNIT=unit,
                 PLANES=planes or 0,
                 STEPS=_STEPS,
                 BLOCK_T=_BLOCK_T,
                 BLOCK_D=_BLOCK_D,
             )
-        add_partial_sums(total.view(sites, 2 * d), partial.view(sites, programs, 2 * d))
-    return total[:, 0], total[:, 1]
+        first += d
+    return partial_sums(partial.view(sites, programs, 2 * width)).view(sites, 2, width)
 
 
 def sums_programs(tokens: int) -> int:
@@ -189,7 +205,9 @@ def split_planes(
 
     Parameters
     ----------
-    values, shift, mask
+    values : float32, float16 or bfloat16 [S, T, D]
+    shift : float32 [S, D], of any stride between rows
+    mask
         As for `column_sums`.
     planes : {1, 2, 3}
         Each keeps 8 significant bits: three hold float32 whole.
@@ -203,6 +221,8 @@ def split_planes(
     width = triton.cdiv(d, 8) * 8
     out = torch.empty((sites, planes, tokens, width), dtype=torch.bfloat16, device=values.device)
     if tokens:
+        unit = stride_unit(values, 0)
+        site, *inside = values.stride()
         with launching_on(values.device):
             split_planes_kernel[(triton.cdiv(tokens, _BLOCK_T), triton.cdiv(d, _BLOCK_D), sites)](
                 values,
@@ -212,8 +232,11 @@ def split_planes(
                 tokens,
                 d,
                 width,
-                *values.stride(),
+                shift.stride(0),
+                site // unit,
+                *inside,
                 MASKED=mask is not None,
+                UNIT=unit,
                 PLANES=planes,
                 BLOCK_T=_BLOCK_T,
                 BLOCK_D=_BLOCK_D,

@@ -4,8 +4,9 @@ The work is a matrix product with a short output and a long reduction (2 T D1 D2
 kernel is one. What is its own is where sums are kept. Tensor cores add in float32 and may drop
 bits instead of rounding them, an error that grows with the number of additions. So a launch takes
 one chunk of tokens; within it, `promote` steps stay on the tensor cores and are then added to
-registers by rounded additions; and at its end the owner of each tile adds it to a float64 master.
-No atomics: the same input gives the same bits.
+registers by rounded additions; and at its end the owner of each tile adds it to a float64 master,
+and with it the two outer products a site that the means' moves call for, so that masters are read
+and written once. No atomics: the same input gives the same bits.
 
 One launch serves many sites, products of one shape that have nothing else to do with each other: a
 grid of them fills a device that the few tiles of one would leave idle. How a product is cut is
@@ -31,9 +32,10 @@ from bmatch.kernels.dispatch import (
     has_descriptors,
     launching_on,
     splits,
+    stride_unit,
     tiling,
 )
-from bmatch.kernels.partial_sums import add_partial_sums
+from bmatch.kernels.partial_sums import add_partial_sums, outer_sum
 
 
 @triton.jit
@@ -56,6 +58,7 @@ def _operand(
     stride_plane,
     stride_row,
     stride_col,
+    UNIT: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK: tl.constexpr,
     DESCRIPTORS: tl.constexpr,
@@ -65,7 +68,7 @@ def _operand(
     else:
         o_row = i_row + tl.arange(0, BLOCK_K)
         o_col = i_col + tl.arange(0, BLOCK)
-        p_plane = operand + i_plane.to(tl.int64) * stride_plane
+        p_plane = operand + i_plane.to(tl.int64) * stride_plane * UNIT
         p_block = p_plane + (
             o_row.to(tl.int64)[:, None] * stride_row + o_col.to(tl.int64)[None, :] * stride_col
         )
@@ -75,14 +78,22 @@ def _operand(
 
 
 @triton.jit
-def _write(p_out, b_sum, i_m, i_n, D1, D2, M: tl.constexpr, N: tl.constexpr, ADD: tl.constexpr):
+def _write(
+    p_out, p_factors, has_factors, b_sum, i_m, i_n, D1, D2,
+    M: tl.constexpr, N: tl.constexpr, ADD: tl.constexpr,
+):  # fmt: skip
     o_m = i_m + tl.arange(0, M)
     o_n = i_n + tl.arange(0, N)
     p_tile = p_out + o_m.to(tl.int64)[:, None] * D2 + o_n[None, :]
     m_tile = (o_m < D1)[:, None] & (o_n < D2)[None, :]
     if ADD:
-        b_master = tl.load(p_tile, mask=m_tile, other=0.0)
-        tl.store(p_tile, b_master + b_sum.to(tl.float64), mask=m_tile)
+        b_master = tl.load(p_tile, mask=m_tile, other=0.0) + b_sum.to(tl.float64)
+        m_m = (o_m < D1) & (has_factors != 0)
+        m_n = (o_n < D2) & (has_factors != 0)
+        b_master += outer_sum(
+            p_factors, o_m[:, None], o_n[None, :], m_m[:, None], m_n[None, :], D1, D2
+        )
+        tl.store(p_tile, b_master, mask=m_tile)
     else:
         tl.store(p_tile, b_sum, mask=m_tile)
 
@@ -92,22 +103,41 @@ def _halves(b_tile, M: tl.constexpr, N: tl.constexpr):
     return tl.split(tl.permute(tl.reshape(b_tile, (M, 2, N // 2)), (0, 2, 1)))
 
 
-@triton.jit(do_not_specialize=["tokens"])
+@triton.jit
+def _write_quarters(
+    p_out, p_factors, has_factors, b_sum, i_m, i_n, D1, D2,
+    M: tl.constexpr, N: tl.constexpr, ADD: tl.constexpr,
+):  # fmt: skip
+    # A whole tile of addresses and of float64 does not fit the registers.
+    Q: tl.constexpr = N // 4
+    b_left, b_right = _halves(b_sum, M, N)
+    b_0, b_1 = _halves(b_left, M, N // 2)
+    b_2, b_3 = _halves(b_right, M, N // 2)
+    _write(p_out, p_factors, has_factors, b_0, i_m, i_n, D1, D2, M, Q, ADD)
+    _write(p_out, p_factors, has_factors, b_1, i_m, i_n + Q, D1, D2, M, Q, ADD)
+    _write(p_out, p_factors, has_factors, b_2, i_m, i_n + 2 * Q, D1, D2, M, Q, ADD)
+    _write(p_out, p_factors, has_factors, b_3, i_m, i_n + 3 * Q, D1, D2, M, Q, ADD)
+
+
+@triton.jit(do_not_specialize=["tokens", "has_factors", "stride_y_plane", "stride_x_plane"])
 def cross_moments_kernel(
     y,  # [sites * PLANES, tokens, D1], descriptor or pointer
     x,  # [sites * PLANES, tokens, D2], descriptor or pointer
-    p_out,  # float64 [sites, D1, D2], added to; if SPLITS > 1 float32 [sites, SPLITS, D1, D2]
+    p_out,  # float64 [sites, D1, D2] if ADD, otherwise float32 [sites, programs, D1, D2]
+    p_factors,  # float64 [sites, 2, D1 + D2], read if ADD and has_factors
     D1,
     D2,
     tokens,
-    stride_y_plane,
+    has_factors,
+    stride_y_plane,  # in units of UNIT numbers, as is the other
     stride_y_row,
     stride_y_col,
     stride_x_plane,
     stride_x_row,
     stride_x_col,
     PLANES: tl.constexpr,
-    SPLITS: tl.constexpr,
+    ADD: tl.constexpr,
+    UNIT: tl.constexpr,
     PROMOTE: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -124,7 +154,7 @@ def cross_moments_kernel(
     i_n = i_tile_n * BLOCK_N
     TERMS: tl.constexpr = PLANES * (PLANES + 1) // 2
     steps = tl.cdiv(tokens, BLOCK_K)
-    share = tl.cdiv(TERMS * steps, SPLITS)
+    share = tl.cdiv(TERMS * steps, tl.num_programs(1))
     first = tl.program_id(1) * share
     last = tl.minimum(first + share, TERMS * steps)
 
@@ -138,11 +168,11 @@ def cross_moments_kernel(
         i_plane_y = tl.where(i_term < 3, i_term // 2, i_term - 3)
         b_y = _operand(
             y, i_site * PLANES + i_plane_y, i_k, i_m, tokens, D1,
-            stride_y_plane, stride_y_row, stride_y_col, BLOCK_K, BLOCK_M, DESCRIPTORS,
+            stride_y_plane, stride_y_row, stride_y_col, UNIT, BLOCK_K, BLOCK_M, DESCRIPTORS,
         )  # fmt: skip
         b_x = _operand(
             x, i_site * PLANES + i_plane_x, i_k, i_n, tokens, D2,
-            stride_x_plane, stride_x_row, stride_x_col, BLOCK_K, BLOCK_N, DESCRIPTORS,
+            stride_x_plane, stride_x_row, stride_x_col, UNIT, BLOCK_K, BLOCK_N, DESCRIPTORS,
         )  # fmt: skip
         b_sum = tl.dot(tl.trans(b_y), b_x, b_sum)
         if PROMOTE > 0:  # noqa: SIM102  this is decided at compile time, the next at run time
@@ -152,23 +182,23 @@ def cross_moments_kernel(
     if PROMOTE > 0:
         b_sum += b_promoted
 
-    # In quarters: a whole tile of addresses and of float64 does not fit the registers.
-    ADD: tl.constexpr = SPLITS == 1
-    N: tl.constexpr = BLOCK_N // 4
-    p_part = p_out + (i_site * SPLITS + tl.program_id(1)).to(tl.int64) * D1 * D2
-    b_left, b_right = _halves(b_sum, BLOCK_M, BLOCK_N)
-    b_0, b_1 = _halves(b_left, BLOCK_M, BLOCK_N // 2)
-    b_2, b_3 = _halves(b_right, BLOCK_M, BLOCK_N // 2)
-    _write(p_part, b_0, i_m, i_n, D1, D2, BLOCK_M, N, ADD)
-    _write(p_part, b_1, i_m, i_n + N, D1, D2, BLOCK_M, N, ADD)
-    _write(p_part, b_2, i_m, i_n + 2 * N, D1, D2, BLOCK_M, N, ADD)
-    _write(p_part, b_3, i_m, i_n + 3 * N, D1, D2, BLOCK_M, N, ADD)
+    p_part = p_out + (i_site * tl.num_programs(1) + tl.program_id(1)).to(tl.int64) * D1 * D2
+    p_site = p_factors
+    if ADD:
+        p_site = p_factors + i_site.to(tl.int64) * 2 * (D1 + D2)
+    H: tl.constexpr = BLOCK_N // 2
+    if ADD and BLOCK_N > 128:  # a master and its factors take twice the registers of a sum
+        b_left, b_right = _halves(b_sum, BLOCK_M, BLOCK_N)
+        _write_quarters(p_part, p_site, has_factors, b_left, i_m, i_n, D1, D2, BLOCK_M, H, ADD)
+        _write_quarters(p_part, p_site, has_factors, b_right, i_m, i_n + H, D1, D2, BLOCK_M, H, ADD)
+    else:
+        _write_quarters(p_part, p_site, has_factors, b_sum, i_m, i_n, D1, D2, BLOCK_M, BLOCK_N, ADD)
 
 
 def _cut(
     device: torch.device, d1: int, d2: int, tokens: int, planes: int, promoted: bool
 ) -> tuple[Tiling, int, int]:
-    """How one site's product is cut: the tiling, how many tiles, into how many parts of tokens."""
+    """How one site's product is cut: the tiling, how many tiles, the parts as `splits` has them."""
     chosen = tiling(device, min(d1, d2), promoted)
     tiles = triton.cdiv(d1, chosen.block_m) * triton.cdiv(d2, chosen.block_n)
     steps = planes * (planes + 1) // 2 * triton.cdiv(tokens, chosen.block_k)
@@ -180,7 +210,7 @@ def partial_bytes(
 ) -> int:
     """Bytes that `add_cross_moments` takes beside what it is given."""
     _, _, parts = _cut(device, d1, d2, tokens, planes, promoted)
-    return 4 * sites * parts * d1 * d2 if parts > 1 else 0
+    return 4 * sites * parts * d1 * d2
 
 
 def add_cross_moments(
@@ -188,6 +218,8 @@ def add_cross_moments(
     target: torch.Tensor,
     source: torch.Tensor,
     promoted: bool = True,
+    factors: torch.Tensor | None = None,
+    *,
     descriptors: bool | None = None,
     parts: int | None = None,
 ) -> None:
@@ -203,12 +235,14 @@ def add_cross_moments(
     promoted : bool
         Leave the tensor cores every 256 tokens (relative error of a sum below 1e-6) or only at
         the end of the call (1e-5 for 8,192 tokens).
+    factors : float64 [S, 2, D1 + D2], contiguous, optional
+        ``left`` and ``right`` side by side, of which ``left^T right`` is added, too.
     descriptors : bool, optional
         Load through tensor descriptors (TMA). Default: where the device has them and rows start
         on 16 bytes.
     parts : int, optional
-        Split the tokens into so many float32 partial sums, added in order. Default: as many as
-        fill the device if there is one site.
+        Split the tokens into so many float32 partial sums, added in order; 0: into none, tiles
+        are added to the masters at once. Default: as many as fill the device if there is one site.
 
     Raises
     ------
@@ -248,10 +282,12 @@ def add_cross_moments(
 
     chosen, tiles, natural = _cut(products.device, d1, d2, tokens, planes, promoted)
     parts = natural if parts is None else parts
-    out = products
-    if parts > 1:
-        shape = (sites, parts, d1 * d2)
+    out, added = products, products if factors is None else factors
+    if parts:
+        shape = (sites, parts, d1, d2)
         out = torch.empty(shape, dtype=torch.float32, device=products.device)
+    unit = min(stride_unit(y, 0), stride_unit(x, 0))
+    (y_plane, *y_inside), (x_plane, *x_inside) = y.stride(), x.stride()
 
     def operand(values: torch.Tensor, block: int) -> torch.Tensor | TensorDescriptor:
         if not descriptors:
@@ -259,17 +295,22 @@ def add_cross_moments(
         return TensorDescriptor.from_tensor(values, [1, chosen.block_k, block])
 
     with launching_on(products.device):
-        cross_moments_kernel[(tiles, parts, sites)](
+        cross_moments_kernel[(tiles, max(parts, 1), sites)](
             operand(y, chosen.block_m),
             operand(x, chosen.block_n),
             out,
+            None if parts else added,  # without factors an address, from which nothing is read
             d1,
             d2,
             tokens,
-            *y.stride(),
-            *x.stride(),
+            int(factors is not None),
+            y_plane // unit,
+            *y_inside,
+            x_plane // unit,
+            *x_inside,
             PLANES=planes,
-            SPLITS=parts,
+            ADD=parts == 0,
+            UNIT=unit,
             PROMOTE=PROMOTED_TOKENS // chosen.block_k if promoted else 0,
             BLOCK_M=chosen.block_m,
             BLOCK_N=chosen.block_n,
@@ -279,8 +320,8 @@ def add_cross_moments(
             num_warps=chosen.warps,
             num_stages=chosen.stages,
         )
-    if parts > 1:
-        add_partial_sums(products.view(sites, d1 * d2), out)
+    if parts:
+        add_partial_sums(products, out, factors)
 
 
 def _flat(values: torch.Tensor) -> torch.Tensor:

@@ -66,6 +66,12 @@ lose at most 16 units of 2^-23 even where every one drops its last bits."""
 STEPS_PER_SPLIT = 8
 """Least steps of a split: fewer, and filling the load pipeline costs more than idle processors."""
 
+STRIDE_UNIT = 8
+"""What strides are counted in that grow with the batch, in kernels that load 16 bytes at once.
+
+Triton compiles a kernel anew where an integer becomes or ceases to be a multiple of 16. Such
+strides are exempt from that, and in this unit the kernel knows that rows stay aligned."""
+
 _WITHOUT_GPU = (90, 132)  # the interpreter plays a Hopper of 132 multiprocessors
 
 
@@ -88,9 +94,24 @@ def tiling(device: torch.device, dim: int, promoted: bool) -> Tiling:
 
 
 def splits(device: torch.device, tiles: int, steps: int) -> int:
-    """Into how many parts the tokens of a chunk are split so that few tiles fill the device."""
+    """Into how many parts the tokens of a chunk are split so that few tiles fill the device.
+
+    0 where the tiles fill it alone: no parts are written down. That is decided by the tiles and not
+    by the tokens, so that a short batch runs the kernel of a long one.
+    """
     _, multiprocessors = _properties(device)
-    return max(1, min(multiprocessors // tiles, steps // STEPS_PER_SPLIT))
+    room = multiprocessors // tiles
+    return max(1, min(room, steps // STEPS_PER_SPLIT)) if room > 1 else 0
+
+
+def stride_unit(values: torch.Tensor, dim: int) -> int:
+    """`STRIDE_UNIT` if the stride along `dim` and that of rows are multiples of it, otherwise 1.
+
+    Rows are the last dimension but one. Where they are aligned, so is what holds whole rows: the
+    answer is that for any number of tokens.
+    """
+    strides = values.stride(dim), values.stride(-2)
+    return STRIDE_UNIT if all(stride % STRIDE_UNIT == 0 for stride in strides) else 1
 
 
 def has_descriptors(device: torch.device) -> bool:

@@ -2,37 +2,145 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 
 _SLICE = 1 << 17  # numbers scaled at once by `finalise`
 
 
-def add_cross_moments(products: torch.Tensor, target: torch.Tensor, source: torch.Tensor) -> None:
+def pilot_tokens(
+    tokens: int, kept: torch.Tensor | None, most: int, device: torch.device
+) -> torch.Tensor:
+    """Which tokens estimate the shift, spread over those that count: int64 [P], P <= most.
+
+    They follow the golden ratio, so that no length of sequence makes them all first tokens; and the
+    host does not wait for the device to learn how many count.
+    """
+    places = torch.arange(min(tokens, most), dtype=torch.float64, device=device)
+    places = places.mul_((5**0.5 - 1) / 2).frac_()  # [P], in [0, 1)
+    if kept is None:
+        return (places * tokens).long()
+    seen = kept.cumsum(0)
+    ranks = (places * seen[-1:]).long() + 1
+    return torch.searchsorted(seen, ranks).clamp_max_(tokens - 1)
+
+
+def pilot_shift(values: torch.Tensor, pilot: torch.Tensor) -> torch.Tensor:
+    """A centre for each channel of a batch: float32, or float64 of float64, [S, D].
+
+    It is the median, which massive activations do not move, and 0 where the median is within three
+    times the spread: such a shift would gain little, and what is not shifted need not be copied.
+    With `pilot_tokens` the twin of `pilot.pilot_shifts`, for one stream; the CPU runs it.
+    """
+    sample = values.index_select(1, pilot)
+    sample = sample.to(torch.promote_types(values.dtype, torch.float32))  # [S, P, D]
+    if len(pilot) == 0:
+        return sample.new_zeros((len(values), values.shape[2]))
+    median = _median(sample)
+    spread = _median((sample - median[:, None]).abs_())
+    return torch.where(median.abs() > 3.0 * spread, median, 0.0).contiguous()
+
+
+def _median(sample: torch.Tensor) -> torch.Tensor:
+    """The lower median along the second dimension: [S, P, D] to [S, D]."""
+    if sample.device.type != "cpu":
+        return sample.median(1).values
+    middle = (sample.shape[1] - 1) // 2  # NumPy takes a third of torch's time
+    return torch.from_numpy(np.partition(sample.numpy(), middle, axis=1)[:, middle])
+
+
+def findings(
+    sums: torch.Tensor, shift: torch.Tensor, mask: torch.Tensor | None, tokens: int
+) -> torch.Tensor:
+    """Twin of `batch_sums.findings`."""
+    largest = sums[:, 1].nan_to_num(torch.inf, torch.inf).amax(1)
+    count = largest.new_tensor([tokens]) if mask is None else mask.sum()[None].double()
+    return torch.cat([largest, shift.any(1).double(), count])
+
+
+def move(
+    mean: torch.Tensor,
+    square: torch.Tensor,
+    centre: torch.Tensor,
+    total: torch.Tensor,
+    added: torch.Tensor,
+    seen: int,
+    count: int,
+) -> torch.Tensor:
+    """Move means, and squares about them, by new tokens, all float64 [S, D], in place.
+
+    Chan, Golub and LeVeque, equation 2.1. For one stream what `batch_sums.move` does for two; the
+    CPU runs it.
+
+    Parameters
+    ----------
+    mean, square
+        Of the `seen` tokens behind.
+    centre, total, added
+        Of the `count` new ones: sums are about the centre, added squares about their mean.
+
+    Returns
+    -------
+    float64 [S, D]
+        How far the new tokens' mean lies from that of the others.
+    """
+    delta = centre + total / count - mean
+    square.add_(added).add_(delta.square(), alpha=seen * count / (seen + count))
+    mean.add_(delta, alpha=count / (seen + count))
+    return delta
+
+
+def add_cross_moments(
+    products: torch.Tensor,
+    target: torch.Tensor,
+    source: torch.Tensor,
+    factors: torch.Tensor | None = None,
+) -> None:
     """Twin of `cross_moments.add_cross_moments`."""
     y, x = target.double(), source.double()
     planes = y.shape[1]
     for i in range(planes):
         for j in range(planes - i):
             products += y[:, i].mT @ x[:, j]
+    if factors is not None:
+        products += _outer_sum(factors, products.shape[1])
 
 
-def add_partial_sums(total: torch.Tensor, partial: torch.Tensor) -> None:
+def add_partial_sums(
+    total: torch.Tensor, partial: torch.Tensor, factors: torch.Tensor | None = None
+) -> None:
     """Twin of `partial_sums.add_partial_sums`."""
     total += partial.sum(1, dtype=torch.float64)
+    if factors is not None:
+        total += _outer_sum(factors, total.shape[1])
+
+
+def _outer_sum(factors: torch.Tensor, d1: int) -> torch.Tensor:
+    """``left^T right`` of factors that hold them side by side: [S, 2, D1 + D2] to [S, D1, D2]."""
+    product: torch.Tensor = factors[..., :d1].mT @ factors[..., d1:]
+    return product
 
 
 def column_sums(
-    values: torch.Tensor,
+    streams: Sequence[torch.Tensor],
     shift: torch.Tensor,
     mask: torch.Tensor | None = None,
     planes: int | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> torch.Tensor:
     """Twin of `centred.column_sums`."""
-    if planes is None:
-        centred = _centred(values, shift, mask)
-    else:
-        centred = split_planes(values, shift, mask, planes).float().sum(1)
-    return centred.double().sum(1), centred.double().square().sum(1)
+    sums: list[torch.Tensor] = []
+    first = 0
+    for values in streams:
+        own = shift[:, first : first + values.shape[2]]
+        first += values.shape[2]
+        if planes is None:
+            centred = _centred(values, own, mask)
+        else:
+            centred = split_planes(values, own, mask, planes).float().sum(1)
+        sums.append(torch.stack([centred.double().sum(1), centred.double().square().sum(1)], 1))
+    return torch.cat(sums, 2)
 
 
 def split_planes(

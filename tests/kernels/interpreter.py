@@ -1,7 +1,8 @@
-"""Triton's interpreter, repaired where it computes bfloat16 wrongly.
+"""Triton's interpreter, repaired where it computes bfloat16 wrongly, or not at all.
 
 Two faults of triton 3.6 and 3.7: `tl.dot` multiplies the bit patterns of bfloat16 operands, and a
-cast from float32 to bfloat16 cuts bits off where every GPU rounds them.
+cast from float32 to bfloat16 cuts bits off where every GPU rounds them. One of triton 3.6: loops
+over a number of steps known at run time fail with NumPy 2.4 and later.
 `test_interpreter.py` fails when a repair is no longer in place.
 """
 
@@ -10,9 +11,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 import triton.language as tl
+from triton.runtime import interpreter
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
 _cast = InterpreterBuilder.cast_impl
+_patch_tensor = interpreter._patch_lang_tensor
 
 
 def _as_float32(handle):
@@ -33,7 +36,13 @@ def _rounding_cast(self, src, dst_type):
     return _cast(self, src, dst_type)
 
 
+def _indexing_patch(tensor, scope):
+    _patch_tensor(tensor, scope)
+    scope.set_attr(tensor, "__index__", lambda self: self.handle.data.item())
+
+
 def repair():
     """Put the repairs in place for this process."""
     InterpreterBuilder.create_dot = _dot
     InterpreterBuilder.cast_impl = _rounding_cast
+    interpreter._patch_lang_tensor = _indexing_patch

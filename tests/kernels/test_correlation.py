@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-
 import numpy as np
 import pytest
 import torch
@@ -182,29 +180,27 @@ def test_sites_share_launches_and_nothing_else(dtype):
         assert (alone.correlation() - reference(y[s], x[s])).abs().max() < 1e-6
 
 
-def test_one_launch_serves_all_sites(monkeypatch):
-    """However many sites there are, a batch takes the same number of launches."""
-    launches = []
-    for module, name in (
-        ("centred", "column_sums"), ("centred", "split_planes"),
-        ("cross_moments", "add_cross_moments"),
-    ):  # fmt: skip
-        where = importlib.import_module(f"bmatch.kernels.{module}")
-        plain = getattr(where, name)
-
-        def counted(*args, plain=plain, name=name):
-            launches.append(name)
-            return plain(*args)
-
-        monkeypatch.setattr(where, name, counted)
+@pytest.mark.parametrize(("dtype", "masked"), [(torch.float32, True), (torch.bfloat16, False)])
+def test_one_launch_serves_all_sites(dtype, masked, launches):
+    """However many sites there are, a batch takes the same few launches, and nothing of torch's."""
     counts = []
     for sites in (1, 4):
-        launches.clear()
-        y, x = torch.randn(2, sites, 64, 8, generator=torch.Generator().manual_seed(0))
-        SiteMoments(range(sites), 8, 8).update(y, x)
-        counts.append(list(launches))
+        y, x = torch.randn(2, sites, 64, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
+        mask = torch.arange(64) % 3 != 0 if masked else None
+        moments = SiteMoments(range(sites), 8, 8)
+        with launches:
+            moments.update(y, x, mask)
+        counts.append(launches.taken())
     assert counts[0] == counts[1]
-    assert len(counts[0]) == 5
+    split = ["split_planes_kernel"] * 2 if dtype == torch.float32 else []
+    assert counts[0] == [
+        *(["cumsum"] if masked else []),
+        "pilot_kernel",
+        "column_sums_kernel", "column_sums_kernel", "partial_sums_kernel",
+        "findings_kernel",
+        "move_kernel",
+        *split, "cross_moments_kernel", "partial_sums_kernel",
+    ]  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")

@@ -33,7 +33,7 @@ def error(products, start, y, x):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("descriptors", [False, True])
 @pytest.mark.parametrize("promoted", [False, True])
-@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("parts", [0, 1, 3])
 def test_every_variant_on_ragged_shapes(dtype, descriptors, promoted, parts):
     y, x, _ = streams("random", 700, 70, 33, dtype)
     y, x = y[None, None], x[None, None]
@@ -44,7 +44,7 @@ def test_every_variant_on_ragged_shapes(dtype, descriptors, promoted, parts):
 
 
 @pytest.mark.parametrize("descriptors", [False, True])
-@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("parts", [0, 3])
 def test_sites_are_products_of_their_own(descriptors, parts):
     """Tokens that do not fill a block, where a load too far would read the next site."""
     y, x = sited("random", 3, 150, 40, 24, torch.bfloat16)
@@ -56,6 +56,24 @@ def test_sites_are_products_of_their_own(descriptors, parts):
         alone, _ = guarded(1, 40, 24, fill=5.0)
         add_cross_moments(alone, y[s : s + 1], x[s : s + 1], descriptors=descriptors, parts=parts)
         assert torch.equal(alone[0], products[s])
+
+
+@pytest.mark.parametrize("descriptors", [False, True])
+@pytest.mark.parametrize("parts", [0, 1, 3])
+def test_outer_products_are_added_in_the_same_pass(descriptors, parts):
+    y, x = sited("random", 2, 150, 72, 40, torch.bfloat16)
+    factors = torch.randn(2, 2, 72 + 40, generator=torch.Generator().manual_seed(1)).double()
+    products, untouched = guarded(2, 72, 40, fill=5.0)
+    expected = products.clone()
+    add_cross_moments(products, y, x, True, factors, descriptors=descriptors, parts=parts)
+    reference.add_cross_moments(expected, y, x, factors)
+    assert (products - expected).abs().max() < 1e-4  # float32 sums of 150 products of size 1
+    assert untouched()
+    # What the factors alone make is exact to float64.
+    bare, _ = guarded(2, 72, 40, fill=5.0)
+    add_cross_moments(bare, y, x, True, descriptors=descriptors, parts=parts)
+    outer = factors[..., :72].mT @ factors[..., 72:]
+    assert (products - bare - outer).abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (64, 64, 64), (65, 130, 3), (300, 5, 129)])
@@ -76,7 +94,7 @@ def test_wide_tiles():
     products, untouched = guarded(1, 257, 258, fill=1.0)
     for promoted in (False, True):
         products.fill_(1.0)
-        add_cross_moments(products, y, x, promoted, parts=1)
+        add_cross_moments(products, y, x, promoted, parts=0)
         assert error(products, 1.0, y, x) < TOLERANCE
     assert untouched()
 
@@ -143,3 +161,5 @@ def test_what_it_takes_beside_its_operands():
     assert few % (4 * 64 * 64) == 0
     assert few > 4 * 64 * 64
     assert partial_bytes(device, 31, 64, 64, 8192, 3, True) == 31 * few
+    # The kernel is that of the width, not of the batch: a short one has a part, too.
+    assert partial_bytes(device, 1, 64, 64, 1, 3, True) == 4 * 64 * 64

@@ -1,4 +1,4 @@
-"""Canaries: the interpreter multiplies and rounds bfloat16 as a GPU does."""
+"""Canaries: the interpreter multiplies and rounds bfloat16 as a GPU does, and loops."""
 
 from __future__ import annotations
 
@@ -18,6 +18,20 @@ def dot_kernel(p_a, p_b, p_out, N: tl.constexpr):
 def round_kernel(p_in, p_out, N: tl.constexpr):
     o = tl.arange(0, N)
     tl.store(p_out + o, tl.load(p_in + o).to(tl.bfloat16))
+
+
+@triton.jit
+def count_kernel(p_out, N):
+    total = 0
+    for i in range(0, N, 2):
+        total += i
+    tl.store(p_out, total)
+
+
+def test_loops_of_a_length_known_at_run_time():
+    out = torch.empty(1, dtype=torch.int32)
+    count_kernel[(1,)](out, 7)
+    assert out.tolist() == [2 + 4 + 6]
 
 
 def test_dot_of_bfloat16():
