@@ -21,7 +21,10 @@ namespace bmatch::cuda {
 struct WordFormat {
   Word rows;  // mask of the row; all ones: nobody
 
-  __device__ explicit WordFormat(int n) : rows(n < 0xffff ? 0xffff : n < 0xfffff ? 0xfffff : 0xffffff) {}
+  __device__ explicit WordFormat(int n)
+      : rows(n < 0xffff    ? 0xffff
+             : n < 0xfffff ? 0xfffff
+                           : 0xffffff) {}
   __device__ double price(Word word) const { return number_of(word & ~rows); }
   __device__ int row(Word word) const {
     return (word & rows) == rows ? kNobody : static_cast<int>(word & rows);
@@ -47,15 +50,16 @@ struct BiddingRules {
   int max_rounds;
 };
 
-// The word with which a row bids and for which column; kNobody if it had better wait for the forest.
+// The word with which a row bids and for which column; kNobody if it had better wait for the
+// forest.
 struct Bid {
   Word word;
   int col;
 };
 
 // `own`: the word of the lane's entry.
-__device__ inline Bid choose_bid(const Look& l, const Entry& e, Word own, int row, WordFormat format,
-                                 const BiddingRules& rules) {
+__device__ inline Bid choose_bid(const Look& l, const Entry& e, Word own, int row,
+                                 WordFormat format, const BiddingRules& rules) {
   if (l.col == kNobody) return {0, kNobody};  // nothing finite
   const double second = l.second < infinity() ? l.second : l.best;
   const bool attains = l.value == l.best;
@@ -96,8 +100,8 @@ __device__ Bidder bidder_of(const Problem<T>& p, const State& s, const int* slot
 // What became of the bid: replays it into the other words; then the row is the one that the slot
 // carries on: the bidder if it lost, the row it displaced, or kNobody.
 template <typename T>
-__device__ void settle(const Problem<T>& p, const State& s, Bidder& b, const Word* words, Word* other,
-                       WordFormat format) {
+__device__ void settle(const Problem<T>& p, const State& s, Bidder& b, const Word* words,
+                       Word* other, WordFormat format) {
   const int col = b.col;
   if (col == kNobody) return;
   // In the trip of the list, which is of use if the bid lost.
@@ -118,7 +122,8 @@ __device__ void settle(const Problem<T>& p, const State& s, Bidder& b, const Wor
 // Free rows bid until at most rules.stop_at are left, nobody can, or the rounds are spent.  Prices
 // in s.v must be ones that a word holds.
 template <typename T>
-__device__ void bidding(const Problem<T>& p, const State& s, Team& team, const BiddingRules& rules) {
+__device__ void bidding(const Problem<T>& p, const State& s, Team& team,
+                        const BiddingRules& rules) {
   Control& control = *s.control;
   const WordFormat format(p.rows);
   const int rank = team.thread(), size = team.threads();

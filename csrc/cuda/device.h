@@ -25,9 +25,7 @@ using Word = unsigned long long;  // what 64-bit atomics take
 constexpr Word kTopBit = Word{1} << 63;
 constexpr Word kUnreached = ~Word{0};  // above the key of any number
 
-__device__ __forceinline__ double infinity() {
-  return __longlong_as_double(0x7ff0000000000000LL);
-}
+__device__ __forceinline__ double infinity() { return __longlong_as_double(0x7ff0000000000000LL); }
 
 // Keys are ordered as the numbers are; NaN is not asked for.
 __device__ __forceinline__ Word key_of(double x) {
@@ -48,7 +46,8 @@ __device__ __forceinline__ void new_trip([[maybe_unused]] const void* to = nullp
 }
 
 // A value that another thread may have written since the kernel began: past the first cache, which
-// does not see what others write.  In the trip of the read before it: nothing is waited for between.
+// does not see what others write.  In the trip of the read before it: nothing is waited for
+// between.
 template <typename T>
 __device__ __forceinline__ T peek_too(const T* p) {
   return *const_cast<const volatile T*>(p);
@@ -78,7 +77,8 @@ __device__ __forceinline__ void add_release(unsigned* count, unsigned x) {
 #if !defined(__CUDACC__)
   host::add_release(count, x);
 #else
-  asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(count)), "r"(x)
+  asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(count)),
+               "r"(x)
                : "memory");
 #endif
 }
@@ -144,12 +144,13 @@ template <typename Number>
 __device__ __forceinline__ Number cost_of(Number x, CostBits<Number> b);
 template <>
 __device__ __forceinline__ float cost_of(float x, CostBits<float> b) {
-  return __int_as_float(static_cast<int>((static_cast<unsigned>(__float_as_int(x)) & b.keep) ^ b.flip));
+  return __int_as_float(
+      static_cast<int>((static_cast<unsigned>(__float_as_int(x)) & b.keep) ^ b.flip));
 }
 template <>
 __device__ __forceinline__ double cost_of(double x, CostBits<double> b) {
-  return __longlong_as_double(
-      static_cast<long long>((static_cast<std::uint64_t>(__double_as_longlong(x)) & b.keep) ^ b.flip));
+  return __longlong_as_double(static_cast<long long>(
+      (static_cast<std::uint64_t>(__double_as_longlong(x)) & b.keep) ^ b.flip));
 }
 
 __device__ __forceinline__ int lane_id() { return static_cast<int>(threadIdx.x % kWarp); }

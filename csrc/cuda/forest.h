@@ -5,8 +5,8 @@
 // v_j += d_j - D where d_j < D, which makes the trees' edges tight, and each tree that holds a free
 // column gives its root one, along paths that share nothing.  Prices only fall, so lists stay
 // true.  D may be any length where all columns may lose price: that of the farthest free column, or
-// less where many are near.  With spare columns, whose price is zero in every optimum, it is that of
-// the nearest.
+// less where many are near.  With spare columns, whose price is zero in every optimum, it is that
+// of the nearest.
 //
 // A list holds a row's columns up to its bound, so labels are final below the fence, the least of
 // label + (bound - u) over the rows of the trees.  Where D lies beyond, the rows with the lowest
@@ -33,7 +33,8 @@ constexpr int kStretch = 512;   // columns of a whole row that one warp relaxes
 
 // Later rounds first, so that the latest fall of a label is the one that counts.
 __device__ inline Word parent_word(int round, int row, int col) {
-  const unsigned hash = (static_cast<unsigned>(row) * 0x9e3779b1u ^ static_cast<unsigned>(col) * 0x85ebca6bu) >> 24;
+  const unsigned hash =
+      (static_cast<unsigned>(row) * 0x9e3779b1u ^ static_cast<unsigned>(col) * 0x85ebca6bu) >> 24;
   return (Word{0xffffffu - static_cast<unsigned>(round)} << 40) | (Word{hash} << 32) |
          static_cast<unsigned>(row);
 }
@@ -50,8 +51,13 @@ template <typename T>
 class Forest {
  public:
   __device__ Forest(const Problem<T>& p, const State& s, Team& team, bool spare_columns)
-      : p_(p), s_(s), team_(team), control_(*s.control), spare_(spare_columns),
-        rank_(team.thread()), size_(team.threads()) {}
+      : p_(p),
+        s_(s),
+        team_(team),
+        control_(*s.control),
+        spare_(spare_columns),
+        rank_(team.thread()),
+        size_(team.threads()) {}
 
   // Gives every row a column.  False if there is none; then entered[i] == phase() marks rows that
   // compete for fewer columns.
@@ -72,7 +78,7 @@ class Forest {
         control_.report.forest_phases += 1;
         control_.report.forest_rounds += round_ - first_round_;
       }
-      ++round_;  // rounds have numbers of their own, so that stamps of one phase say nothing in the next
+      ++round_;  // no two phases share a number, so stamps of one say nothing in the next
       if (length == kUnreached) {
         if (alone || sources_ == 1) return false;
         alone = true;  // one root whose tree is closed is the shortest proof
@@ -128,10 +134,10 @@ class Forest {
 
   // Labels columns until D is known, and returns its key; kUnreached if no free column can be.
   __device__ Word label() {
-    bool whole = false;   // rows with fences up to theta_ are relaxed whole in this round
-    bool recent = false;  // they were in the last one
-    int fell = 0, fell_before = 0;  // columns whose labels did, in the last round and the one before
-    int stops = 0;        // rounds in which nothing fell
+    bool whole = false;             // rows with fences up to theta_ are relaxed whole this time
+    bool recent = false;            // they were in the last round
+    int fell = 0, fell_before = 0;  // columns whose labels did in the last two rounds
+    int stops = 0;                  // rounds in which nothing fell
     for (;; ++round_) {
       known_ = s_.words[round_ % 2];
       lowered_ = s_.words[(round_ + 1) % 2];
@@ -270,7 +276,8 @@ class Forest {
         const double u = __shfl_sync(kAllLanes, my_u, lane);
         const T* const row = p_.row(i);
         const int end = from + kStretch < p_.cols ? from + kStretch : p_.cols;
-        for (int first = from + lane_id() * kBinsOfLane; first < end; first += kWarp * kBinsOfLane) {
+        for (int first = from + lane_id() * kBinsOfLane; first < end;
+             first += kWarp * kBinsOfLane) {
           typename Stored<T>::Number x[kBinsOfLane];
           double price[kBinsOfLane];
           Word label[kBinsOfLane];
@@ -312,10 +319,12 @@ class Forest {
     };
     const bool first = last == first_round_;
     const Word* const queue = s_.queue[last % kQueues];
-    for (int k = team_.warps() - 1 - team_.warp(); k < (first ? sources_ : count); k += team_.warps()) {
+    const int relaxed = first ? sources_ : count;
+    for (int k = team_.warps() - 1 - team_.warp(); k < relaxed; k += team_.warps()) {
       const int i = first ? peek(s_.sources + k) : queued_row(peek(queue + k));
       if (i == kNobody) continue;
-      if (peek(s_.relaxed[last % 2] + i) != last) continue;  // beyond the reach, and perhaps now not
+      // One beyond the reach was not relaxed then and may be now, its list written by another warp.
+      if (peek(s_.relaxed[last % 2] + i) != last) continue;
       const double base = peek(s_.base[last % 2] + i), u = peek_too(s_.u + i);
       const Entry e = entry_too(p_, s_, i);
       const double price = peek(s_.v + e.col);
@@ -468,8 +477,8 @@ class Forest {
   const bool spare_;
   const int rank_, size_;
   int phase_ = 0, round_ = 0, first_round_ = 0, sources_ = 0, free_cols_ = 0;
-  Word theta_ = 0;      // rows of the trees, of the first so many, with fences up to it:
-  int whole_rows_ = 0;  // relaxed whole in the last round in which any were
+  Word theta_ = 0;               // rows of the trees, of the first so many, with fences up to it:
+  int whole_rows_ = 0;           // relaxed whole in the last round in which any were
   const Word* known_ = nullptr;  // labels that the last round completed
   Word* lowered_ = nullptr;      // those of this round
 };

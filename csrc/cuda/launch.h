@@ -92,11 +92,13 @@ unsigned ask_shared_bytes(Kernel kernel, int device) {
 
 // Blocks of a kernel that are resident at once.
 template <typename Kernel>
-unsigned ask_resident_blocks(Kernel kernel, unsigned threads, std::size_t shared_bytes, int device) {
+unsigned ask_resident_blocks(Kernel kernel, unsigned threads, std::size_t shared_bytes,
+                             int device) {
   int processors = 0, each = 0;
   check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device),
         "counting multiprocessors");
-  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, static_cast<int>(threads), shared_bytes),
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, static_cast<int>(threads),
+                                                      shared_bytes),
         "asking how many blocks are resident");
   return static_cast<unsigned>(processors) * static_cast<unsigned>(each);
 }

@@ -30,10 +30,10 @@ constexpr int kQueues = 3;        // of a round: filled, worked on, recorded
 
 // How far a solve has come; all its threads know.
 struct Standing {
-  int outcome;    // if settled
-  bool settled;   // nothing to search for
-  bool least;     // every row has its least cost, and prices are zero
-  double gap;     // what epsilons are measured by; zero: no auction
+  int outcome;   // if settled
+  bool settled;  // nothing to search for
+  bool least;    // every row has its least cost, and prices are zero
+  double gap;    // what epsilons are measured by; zero: no auction
 };
 
 // Counters that a whole team shares.  Those in threes or fours take turns from round to round, so
@@ -59,8 +59,8 @@ __host__ __device__ void take(unsigned char*& from, T*& array, std::size_t count
   from += (count * sizeof(T) + 15) / 16 * 16;
 }
 
-// Arrays over rows [n] and columns [m].  Lists are large; a team within one block has all of this in
-// shared memory, or all but the lists, where there is room.
+// Arrays over rows [n] and columns [m].  Lists are large; a team within one block has all of this
+// in shared memory, or all but the lists, where there is room.
 struct alignas(16) State {
   Control* control;
   // candidate lists: c_ij - v_j >= bound_i for every column j that is not listed
@@ -75,7 +75,7 @@ struct alignas(16) State {
   int* col_of_row;  // [n], kNobody while free
   int* row_of_col;  // [m], kNobody while free
   // bidding: words of price and row; afterwards labels of the forest; two that take turns
-  Word* words[2];  // [m]
+  Word* words[2];    // [m]
   int* slot_row[2];  // [n], kNobody where there is nothing to do
   int* slot_bid;     // [n], column of the bid under way
   // the forest
@@ -96,7 +96,8 @@ struct alignas(16) State {
   int* choice;           // [n], lowest free column of a root's tree
 
   // Lists of m columns and of costs of so many bytes from `from` on; returns their end.
-  __host__ __device__ unsigned char* place_lists(unsigned char* from, int n, int m, int number_bytes) {
+  __host__ __device__ unsigned char* place_lists(unsigned char* from, int n, int m,
+                                                 int number_bytes) {
     const std::size_t entries = static_cast<std::size_t>(n) * kListRoom;
     unsigned char* costs = nullptr;
     take(from, costs, entries * number_bytes);
@@ -114,7 +115,8 @@ struct alignas(16) State {
   __host__ __device__ unsigned char* place_rest(unsigned char* from, int n, int m) {
     const auto rows = static_cast<std::size_t>(n), cols = static_cast<std::size_t>(m);
     take(from, control, 1);
-    for (auto** array : {&bound, &u, &least, &slack, &fence_base, &whole_base, &base[0], &base[1]}) {
+    for (auto** array :
+         {&bound, &u, &least, &slack, &fence_base, &whole_base, &base[0], &base[1]}) {
       take(from, *array, rows);
     }
     take(from, fence, rows);
@@ -124,7 +126,8 @@ struct alignas(16) State {
                          &relaxed[1], &entered, &tree, &sources, &choice}) {
       take(from, *array, rows);
     }
-    for (auto** array : {&row_of_col, &stamp[0], &stamp[1], &free_cols, &root}) take(from, *array, cols);
+    for (auto** array : {&row_of_col, &stamp[0], &stamp[1], &free_cols, &root})
+      take(from, *array, cols);
     for (auto*& array : queue) take(from, array, cols);
     return from;
   }
@@ -134,7 +137,6 @@ struct alignas(16) State {
   static std::size_t rest_bytes(int n, int m) {
     return reinterpret_cast<std::size_t>(State{}.place_rest(nullptr, n, m));
   }
-
 };
 
 }  // namespace bmatch::cuda

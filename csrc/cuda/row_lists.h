@@ -74,7 +74,8 @@ struct RowBest {
 // Reads row i and makes its list at these prices; in `slack`, how far the bound is from the best.
 // What other lanes read of the old list has to lie behind a __syncwarp().
 template <typename T, typename Prices>
-__device__ BMATCH_OUT_OF_LINE RowBest scan_row(const Problem<T>& p, const State& s, int i, Prices prices) {
+__device__ BMATCH_OUT_OF_LINE RowBest scan_row(const Problem<T>& p, const State& s, int i,
+                                               Prices prices) {
   using Number = typename Stored<T>::Number;
   using Value = std::conditional_t<Prices::kNone, Number, double>;
   const T* const row = p.row(i);
@@ -179,8 +180,8 @@ __device__ BMATCH_OUT_OF_LINE RowBest scan_row(const Problem<T>& p, const State&
   for (int step = kWarp / 2; step > 0; step /= 2) {
     const double other = __shfl_xor_sync(kAllLanes, found.best, step);
     const int other_col = __shfl_xor_sync(kAllLanes, found.col, step);
-    if (other < found.best ||
-        (other == found.best && other_col != kNobody && (found.col == kNobody || other_col < found.col))) {
+    if (other < found.best || (other == found.best && other_col != kNobody &&
+                               (found.col == kNobody || other_col < found.col))) {
       found.best = other;
       found.col = other_col;
     }

@@ -3,7 +3,8 @@
 // One read of the matrix finds each row's best column and its candidate list.  Where the best
 // columns differ, that is the answer, with row minima and zero prices as its proof.  Elsewhere an
 // auction with epsilon scaling, stopped at 1% of free rows, leads to good prices (square matrices
-// only); rows that are not tight are let go; row reduction and the forest give every row a column.
+// and wide teams only); rows that are not tight are let go; row reduction and the forest give every
+// row a column.
 // Exactness is that of assignment/solver.h: float64 prices, reduced costs fl(c - v) everywhere.
 //
 // D. P. Bertsekas, "The auction algorithm", Annals of Operations Research 14 (1988); the
@@ -17,10 +18,10 @@
 
 namespace bmatch::cuda {
 
-constexpr int kSampledRows = 1024;     // for the mean gap between best column and bound
-constexpr double kManyFree = 0.15;     // of the rows: fewer are left to row reduction and forest
-constexpr int kFewFree = 100;          // an auction stops at n / 100 rows
-constexpr int kAuctionRounds = 4000;   // of a phase
+constexpr int kSampledRows = 1024;    // for the mean gap between best column and bound
+constexpr double kManyFree = 0.15;    // of the rows: fewer are left to row reduction and forest
+constexpr int kFewFree = 100;         // an auction stops at n / 100 rows
+constexpr int kAuctionRounds = 4000;  // of a phase
 constexpr int kReductionRounds = 64;
 constexpr double kFirstEpsilon = 0.02, kLastEpsilon = 0.002;  // of the mean gap
 
@@ -32,8 +33,14 @@ class Solve {
  public:
   // `prices`: [cols] of a similar problem, or null.
   __device__ Solve(const Problem<T>& p, const State& s, Team& team, const double* prices)
-      : p_(p), s_(s), team_(team), control_(*s.control), prices_(prices), rank_(team.thread()),
-        size_(team.threads()), spare_(p.cols > p.rows) {}
+      : p_(p),
+        s_(s),
+        team_(team),
+        control_(*s.control),
+        prices_(prices),
+        rank_(team.thread()),
+        size_(team.threads()),
+        spare_(p.cols > p.rows) {}
 
   // Returns the outcome, which is known after the finish.
   __device__ int run(Part part) {
@@ -296,8 +303,8 @@ class Solve {
     return dwarfs(number_of(greatest), magnitudes[0], p_.rows);
   }
 
-  // Row duals, exactly min_j (c_ij - v_j); objective and gap; whether the answer stands although its
-  // prices dwarf it.
+  // Row duals, exactly min_j (c_ij - v_j); objective and gap; whether the answer stands although
+  // its prices dwarf it.
   __device__ void certify(bool dwarfed) {
     const double greatest = number_of(peek(&control_.greatest_price));
     double* const costs = s_.base[0];

@@ -18,7 +18,7 @@ constexpr std::size_t kReservedBytes = 1024;  // of shared memory, by each block
 // Where the arrays of a team lie.
 struct Room {
   std::size_t shared_bytes, workspace_bytes;  // of a team
-  bool shared, lists_shared;                  // whether all but the lists, and they, are in shared memory
+  bool shared, lists_shared;  // whether all but the lists, and they, are in shared memory
 };
 
 struct Batch {
@@ -30,7 +30,7 @@ struct Batch {
   Sense sense;
   unsigned char* workspace;
   Room room;
-  const double* prices;     // [cols] or null
+  const double* prices;  // [cols] or null
   Answer answer;
 
   template <typename T>
@@ -54,7 +54,8 @@ __device__ void hand_over(const Batch& batch, int k, const Found& found, int thr
   for (int i = thread; i < batch.rows; i += threads) {
     const bool trapped = found.outcome == kInfeasible && peek(found.trapped + i) == 1;
     batch.answer.col_of_row[k * rows + i] = solved ? peek(found.col_of_row + i) : trapped ? -2 : -1;
-    if (batch.answer.u != nullptr) batch.answer.u[k * rows + i] = solved ? peek(found.u + i) : no_dual;
+    if (batch.answer.u != nullptr)
+      batch.answer.u[k * rows + i] = solved ? peek(found.u + i) : no_dual;
   }
   if (batch.answer.v == nullptr) return;
   for (int j = thread; j < batch.cols; j += threads) {
@@ -153,8 +154,7 @@ Room room_for(const Task& task, TeamKind team) {
   const auto rounded = [](std::size_t bytes) { return (bytes + 255) / 256 * 256; };
   if (team == TeamKind::warp) {
     const std::size_t bytes = PathArrays::bytes(rows, cols);
-    const bool fits =
-        choice_of(team).teams_a_block * bytes <= most_shared_bytes(paths_kernel<T>);
+    const bool fits = choice_of(team).teams_a_block * bytes <= most_shared_bytes(paths_kernel<T>);
     return {fits ? bytes : 0, fits ? 0 : rounded(bytes), fits, false};
   }
   const std::size_t rest = State::rest_bytes(rows, cols);
@@ -181,13 +181,14 @@ unsigned blocks_for(const Task& task, TeamKind team, const Room& room) {
   const std::size_t bytes = shared_bytes(room, team);
   if (team == TeamKind::cluster) {
     const unsigned blocks = cluster_blocks(kernel_of<T>(team), choice.threads, bytes);
-    if (blocks == 0) throw std::runtime_error("solve_kernel: this device has no clusters of 8 blocks");
+    if (blocks == 0)
+      throw std::runtime_error("solve_kernel: this device has no clusters of 8 blocks");
     return blocks;
   }
   const std::int64_t resident = resident_blocks(kernel_of<T>(team), choice.threads, bytes);
   const std::int64_t useful =
       team == TeamKind::grid ? (task.rows + choice.threads / kWarp - 1) / (choice.threads / kWarp)
-                         : (task.problems + choice.teams_a_block - 1) / choice.teams_a_block;
+                             : (task.problems + choice.teams_a_block - 1) / choice.teams_a_block;
   return static_cast<unsigned>(std::max<std::int64_t>(1, std::min(resident, useful)));
 }
 
@@ -225,21 +226,31 @@ void solve(const Task& task, TeamKind team, const Answer& answer, void* workspac
   const auto queue = static_cast<cudaStream_t>(stream);
   with_type(task.type, [&](auto* null) {
     using T = std::remove_cv_t<std::remove_pointer_t<decltype(null)>>;
-    Batch batch{team, Part::whole, task.cost, static_cast<int>(task.problems),
-                static_cast<int>(task.rows), static_cast<int>(task.cols), task.problem_stride,
-                task.row_stride, task.sense, static_cast<unsigned char*>(workspace),
-                room_for<T>(task, team), task.prices, answer};
+    Batch batch{team,
+                Part::whole,
+                task.cost,
+                static_cast<int>(task.problems),
+                static_cast<int>(task.rows),
+                static_cast<int>(task.cols),
+                task.problem_stride,
+                task.row_stride,
+                task.sense,
+                static_cast<unsigned char*>(workspace),
+                room_for<T>(task, team),
+                task.prices,
+                answer};
     const auto run = [&](Part part, TeamKind by) {
       batch.part = part;
       batch.team = by;
       const Choice choice = choice_of(by);
-      launch("solve_kernel", kernel_of<T>(by),
-             Shape{blocks_for<T>(task, by, batch.room), choice.threads, shared_bytes(batch.room, by),
-                   by == TeamKind::grid, by == TeamKind::cluster},
+      launch(by == TeamKind::warp ? "paths_kernel" : "solve_kernel", kernel_of<T>(by),
+             Shape{blocks_for<T>(task, by, batch.room), choice.threads,
+                   shared_bytes(batch.room, by), by == TeamKind::grid, by == TeamKind::cluster},
              queue, batch);
     };
     if (team != TeamKind::cluster) {
-      if (team == TeamKind::grid) clear(workspace, sizeof(Control), queue);  // the barrier's arrivals
+      if (team == TeamKind::grid)
+        clear(workspace, sizeof(Control), queue);  // the barrier's arrivals
       return run(Part::whole, team);
     }
     batch.problems = 1;  // one after the other, all in the same memory

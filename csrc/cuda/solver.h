@@ -13,8 +13,8 @@ namespace bmatch::cuda {
 
 enum class Type : int { float32, float64, float16, bfloat16 };
 
-// kInvalid: a cost is NaN or -infinity.  kDwarfed: an answer, but rounding at the scale of its prices
-// may outweigh it (assignment/solver.h); the host has another way.
+// kInvalid: a cost is NaN or -infinity.  kDwarfed: an answer, but rounding at the scale of its
+// prices may outweigh it (assignment/solver.h); the host has another way.
 enum Outcome : int { kOptimal = 0, kInfeasible = 1, kInvalid = 2, kDwarfed = 3, kBroken = 4 };
 
 // What a solve has to say beside the assignment.
@@ -47,11 +47,11 @@ enum class TeamKind : int { warp, block, cluster, grid };
 
 // What this build and this machine have.
 struct Facts {
-  bool built;             // with a CUDA compiler
-  const char* compiled;   // for which devices, and by which toolkit
-  int driver;             // its CUDA version, 1000 major + 10 minor; 0 without a driver
+  bool built;            // with a CUDA compiler
+  const char* compiled;  // for which devices, and by which toolkit
+  int driver;            // its CUDA version, 1000 major + 10 minor; 0 without a driver
   int devices;
-  std::string trouble;    // why no device can be used, or empty
+  std::string trouble;  // why no device can be used, or empty
 };
 Facts facts();
 

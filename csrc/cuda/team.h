@@ -55,7 +55,8 @@ class Team {
     expected_ += gridDim.x;
     if (threadIdx.x == 0) {  // who came to __syncthreads() before is released and acquires with it
       add_release(arrivals_, 1u);
-      while (load_acquire(arrivals_) < expected_) {}
+      while (load_acquire(arrivals_) < expected_) {
+      }
     }
     __syncthreads();
   }

@@ -2,10 +2,10 @@
 //
 // Where thousands of small problems come at once there is no need to share one out: a warp has no
 // barriers to wait at, its arrays lie in shared memory and the matrix in the first cache.  Rows
-// take their best column, one that is free if several are best; each row that is left then looks for
-// a shortest path to a free column (Dijkstra over reduced costs, as in R. Jonker and A. Volgenant,
-// Computing 38, 1987).  Prices start at zero and only fall, and only those of columns that have a
-// row, so the same code is exact for spare columns.
+// take their best column, one that is free if several are best; each row that is left then looks
+// for a shortest path to a free column (Dijkstra over reduced costs, as in R. Jonker and A.
+// Volgenant, Computing 38, 1987).  Prices start at zero and only fall, and only those of columns
+// that have a row, so the same code is exact for spare columns.
 #pragma once
 
 #include "exactness.h"
@@ -78,7 +78,8 @@ class WarpPaths {
     bool occupied = false;
 
     __device__ void take(Word other_key, int other_col, bool other_occupied) {
-      if (other_key < key || (other_key == key && key != kUnreached && occupied && !other_occupied)) {
+      if (other_key < key ||
+          (other_key == key && key != kUnreached && occupied && !other_occupied)) {
         *this = {other_key, other_col, other_occupied};
       }
     }
@@ -93,7 +94,8 @@ class WarpPaths {
   __device__ void start() {
     double highest = -infinity();
     if (prices_ != nullptr) {
-      for (int j = lane_; j < p_.cols; j += kWarp) highest = prices_[j] > highest ? prices_[j] : highest;
+      for (int j = lane_; j < p_.cols; j += kWarp)
+        highest = prices_[j] > highest ? prices_[j] : highest;
       highest = -least_in_warp(-highest);
     }
     for (int j = lane_; j < p_.cols; j += kWarp) {

@@ -1,5 +1,5 @@
-// The CUDA solver, run on the CPU by fibers, for Python: what bmatch/_core has for devices, and what
-// the solves would wait for on one.
+// The CUDA solver, run on the CPU by fibers, for Python: what bmatch/_core has for devices, and
+// what the solves would wait for on one.
 #include <algorithm>
 #include <cuda_runtime.h>
 #include <iterator>
@@ -17,8 +17,14 @@ struct Arguments {
 };
 
 cuda::Task task_of(const Arguments& a) {
-  return {reinterpret_cast<const void*>(a.cost), static_cast<cuda::Type>(a.type), a.problems, a.rows,
-          a.cols, a.problem_stride, a.row_stride, static_cast<Sense>(a.sense),
+  return {reinterpret_cast<const void*>(a.cost),
+          static_cast<cuda::Type>(a.type),
+          a.problems,
+          a.rows,
+          a.cols,
+          a.problem_stride,
+          a.row_stride,
+          static_cast<Sense>(a.sense),
           reinterpret_cast<const double*>(a.prices)};
 }
 
