@@ -1,7 +1,13 @@
 # make demo   environment, installation, real weights, the main job
 # make test   environment, installation, all tests
+# make solver-test  the solver's tests alone, which need neither torch nor nvcc: in half a minute
+#             for another PYTHON in another VENV
+# make races  races in the CUDA solver's kernels, sought on the CPU: all interleavings of
+#             tests/test_gpu_races.py, and what shows each missing barrier; some ten minutes
 # make lint   style, formatting, types
-# make gpu    on a machine with a GPU: its tests, the sanitizer, the benchmarks
+# make gpu    on a machine with a GPU: its tests, the sanitizer, the benchmarks (benchmarks/gpu.sh)
+# make gpu-bundle  what a machine with a GPU and no network needs: the extension for PYTHON312, wheels
+# make gpu-here    `make gpu` there, with the packages of PYTHON and the bundle's; GPU_ARGS="--quick"
 # make triton36   the kernels' tests on the oldest Triton they are compiled with
 # make stress the solver against SciPy for STRESS_SECONDS
 # make arm    the solver's C++ tests on 64-bit Arm, emulated: needs the Debian packages
@@ -10,6 +16,7 @@
 # All work from a clean clone: Python, a C++17 compiler and make are enough.
 
 PYTHON ?= python3
+PYTHON312 ?= python3.12
 VENV ?= .venv
 BIN = $(VENV)/bin
 # Holds for build environments too, unlike pip's option of the same name.
@@ -21,9 +28,11 @@ ARM_SOURCES = $(filter-out csrc/module.cpp,$(wildcard csrc/*.cpp csrc/assignment
     csrc/correlation/*.cpp))
 ARM_OBJECTS = $(ARM_SOURCES:%.cpp=build/arm/%.o)
 ARM_CHECKS = build/arm/kernels_check build/arm/solver_check build/arm/correlation_check
+SOLVER_TESTS = tests/test_assignment.py tests/test_assignment_fuzz.py \
+    tests/test_assignment_peers.py tests/test_phases.py
 SOURCES = setup.py pyproject.toml constraints.txt $(shell find csrc -type f)
 
-.PHONY: demo test lint stress arm gpu triton36 clean
+.PHONY: demo test solver-test races lint stress arm gpu gpu-bundle gpu-here triton36 clean
 
 demo: $(VENV)/.demo
 	rm -rf bmatch-demo
@@ -33,13 +42,33 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
+# Editable, as everywhere: the package is imported from this folder.
+solver-test:
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	BMATCH_CUDA=0 $(BIN)/python -m pip install --quiet --editable '.[solver-test]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist load $(SOLVER_TESTS)
+
+races: $(VENV)/.test
+	BMATCH_RACES=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto \
+	    tests/test_gpu_races.py
+	$(BIN)/python tests/race_places.py
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 gpu: $(VENV)/.test
-	BIN=$(BIN) benchmarks/gpu.sh
+	PYTHON=$(BIN)/python benchmarks/gpu.sh $(GPU_ARGS)
+
+gpu-bundle:
+	$(PYTHON312) -m benchmarks.bundle make --python $(PYTHON312)
+
+gpu-here:
+	$(PYTHON) -m benchmarks.bundle use >/dev/null
+	$(PYTHON) -c 'import bmatch._core' || \
+	    BMATCH_CUDA=1 PIP_CONSTRAINT= $(PYTHON) setup.py -q build_ext --inplace
+	PYTHON=$(PYTHON) benchmarks/gpu.sh $(GPU_ARGS)
 
 triton36:
 	$(MAKE) VENV=.venv-triton36 .venv-triton36/.test

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 import warnings
 from glob import glob
 from pathlib import Path
@@ -74,10 +75,13 @@ class BuildWithKernels(build_ext):  # type: ignore[misc]
         root, release = toolkit(nvcc)
         compiled = f"{' '.join(ARCHITECTURES)}, CUDA {release}"
         newest = max(os.path.getmtime(path) for path in [*KERNELS, *HEADERS, __file__])
+        # They know nothing of Python, and take minutes: kept for builds of other interpreters.
+        kept = Path(self.get_finalized_command("build").build_base) / f"cuda-{release}"
         for kernel in KERNELS:
-            target = Path(self.build_temp) / f"{kernel}.o"
+            target = kept / f"{kernel}.o"
             target.parent.mkdir(parents=True, exist_ok=True)
             ext.extra_objects.append(str(target))
+            ext.depends.append(str(target))
             if not self.force and target.exists() and target.stat().st_mtime > newest:
                 continue
             command = [nvcc, "-std=c++17", "-O3", "-fmad=false", "--expt-relaxed-constexpr"]
@@ -86,7 +90,10 @@ class BuildWithKernels(build_ext):  # type: ignore[misc]
             command += [
                 f"--generate-code=arch={arch},code={code}" for code, arch in ARCHITECTURES.items()
             ]
-            subprocess.run([*command, "-c", kernel, "-o", str(target)], check=True)
+            partial, begun = target.with_suffix(f".{os.getpid()}.o"), time.time()
+            subprocess.run([*command, "-c", kernel, "-o", str(partial)], check=True)
+            os.utime(partial, (begun, begun))  # older than what is edited meanwhile
+            partial.replace(target)
         for folder in ("lib64", "targets/x86_64-linux/lib", "targets/sbsa-linux/lib"):
             if (root / folder / "libcudart_static.a").exists():
                 ext.extra_link_args.append(f"-L{root / folder}")

@@ -13,9 +13,12 @@ for variable in ("BMATCH_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"
 BENCHMARKS = {
     "assignment": "the assignment solver beside every other one on PyPI",
     "threads": "several threads: one large problem, and batches of small ones",
+    "model": "what the CUDA solver would wait for on a device, counted without one",
     "memory": "the memory that a solve takes beside its matrix, 4.3 GB of it",
     "align": "two models' activations to the gauge, whole, beside the usual pipeline",
     "correlation": "correlation matrices beside torch's, on the CPU or a GPU",
+    "smoke": "what a GPU is, and whether anything works on it",
+    "profile": "where the time of single solves on a GPU goes",
 }
 
 

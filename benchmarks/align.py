@@ -3,39 +3,38 @@
 That pipeline keeps the activations, takes `torch.corrcoef` of both streams, and gives the
 magnitudes of a quarter of it to SciPy on the host. Activations come in batches from a planted gauge
 with noise; making them is not timed. Each run is a process of its own, so that its peak memory can
-be told, and providers take turns. Results go to results/align-<device>.csv, which is replaced.
+be told, and providers take turns. Results go to results/align-<device>.csv, which is replaced, or
+row by row below --out.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
+import importlib.util
 import json
 import resource
 import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.optimize
 import torch
 
 import bmatch
-from benchmarks import provenance
-from benchmarks.correlation import device_name, seconds
+from benchmarks import provenance, rows
+from benchmarks.correlation import seconds
 
 CPU_SHAPES = ((576, 16_384), (1024, 16_384), (2048, 16_384))
 CUDA_SHAPES = ((1024, 65_536), (4096, 65_536), (8192, 65_536))
+QUICK_SHAPES = {"cpu": ((256, 2048),), "cuda": ((1024, 65_536),)}
 BATCH = 512  # tokens
 NOISE = 1.0  # standard deviations of a stream
 FIELDS = (
     "device", "provider", "dim", "tokens", "seconds", "peak_bytes", "bus_bytes", "recovered",
-    "clock", "torch", "commit", "date",
+    "clock", *provenance.OF_DEVICE,
 )  # fmt: skip
 
 
@@ -71,6 +70,8 @@ class Keeping:
 
     def gauge(self) -> bmatch.SignedPermutation:
         """From source to target."""
+        import scipy.optimize
+
         streams = torch.cat([torch.cat(batches) for batches in self.kept], 1)  # [T, 2 D]
         c = torch.corrcoef(streams.T)[: self.dim, self.dim :].cpu().numpy()
         self.bus = 0 if self.device.type == "cpu" else c.nbytes
@@ -79,7 +80,11 @@ class Keeping:
         return bmatch.SignedPermutation(perm, sign)
 
 
-PROVIDERS = {"bmatch": Streaming, "corrcoef and SciPy": Keeping}
+PROVIDERS: dict[str, type[Streaming] | type[Keeping]] = {
+    "bmatch": Streaming,
+    "corrcoef and SciPy": Keeping,
+}
+NEEDS_SCIPY = "corrcoef and SciPy"
 
 
 def batches(
@@ -99,7 +104,8 @@ def run(name: str, dim: int, tokens: int, device: torch.device) -> dict[str, Any
     truth = bmatch.SignedPermutation.random(dim, seed=1)
     PROVIDERS[name](dim, device)  # what is loaded on first use
     bmatch.linear_sum_assignment(np.eye(2))
-    scipy.optimize.linear_sum_assignment(np.eye(2))
+    if name == NEEDS_SCIPY:
+        importlib.import_module("scipy.optimize").linear_sum_assignment(np.eye(2))
     before = memory(device)
     provider = PROVIDERS[name](dim, device)
     taken = 0.0
@@ -115,6 +121,15 @@ def run(name: str, dim: int, tokens: int, device: torch.device) -> dict[str, Any
     }
 
 
+def in_a_process(name: str, dim: int, tokens: int, device: torch.device) -> dict[str, Any]:
+    """The same in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks", "align", "--device", str(device)]
+    command += ["--one", name, str(dim), str(tokens)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
 def memory(device: torch.device) -> int:
     """The most memory that was ever in use: of the process, or of the device."""
     if device.type == "cuda":
@@ -126,9 +141,10 @@ def main(argv: list[str]) -> None:
     """Times both pipelines and writes the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks align", description=__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, help="of each pipeline; default 3, quick 1")
     parser.add_argument("--dims", type=int, nargs="+", help="only these widths")
     parser.add_argument("--one", nargs=3, metavar=("PROVIDER", "D", "T"), help=argparse.SUPPRESS)
+    rows.arguments(parser)
     options = parser.parse_args(argv)
     device = torch.device(options.device)
     if device.type == "cpu":
@@ -138,36 +154,30 @@ def main(argv: list[str]) -> None:
         print(json.dumps(run(name, int(dim), int(tokens), device)))
         return
 
-    shared = {
-        "device": device_name(device),
-        "clock": "wall" if device.type == "cuda" else "processor",
-        "torch": torch.__version__,
-        "commit": provenance.commit(),
-        "date": datetime.now(UTC).date().isoformat(),
-    }
-    rows = []
-    for dim, tokens in CUDA_SHAPES if device.type == "cuda" else CPU_SHAPES:
-        if options.dims and dim not in options.dims:
-            continue
-        found: dict[str, list[dict[str, Any]]] = {name: [] for name in PROVIDERS}
-        for _ in range(options.rounds):
+    shared = provenance.of_device(device)
+    shared["clock"] = "wall" if device.type == "cuda" else "processor"
+    shapes = CUDA_SHAPES if device.type == "cuda" else CPU_SHAPES
+    if options.quick:
+        shapes = QUICK_SHAPES[device.type]
+    providers = list(PROVIDERS)
+    if not importlib.util.find_spec("scipy"):
+        providers.remove(NEEDS_SCIPY)
+        print(f"scipy is not installed: {NEEDS_SCIPY} is not measured")
+    left = rows.until(options.seconds)
+    with rows.growing(f"align-{shared['device']}.csv", FIELDS, options.out) as add:
+        for dim, tokens in shapes:
+            if (options.dims and dim not in options.dims) or not left():
+                continue
+            found: dict[str, list[dict[str, Any]]] = {name: [] for name in providers}
+            for _ in range(options.rounds or (1 if options.quick else 3)):
+                for name, results in found.items():
+                    results.append(in_a_process(name, dim, tokens, device))
             for name, results in found.items():
-                command = [sys.executable, "-m", "benchmarks", "align", "--device", str(device)]
-                command += ["--one", name, str(dim), str(tokens)]
-                done = subprocess.run(command, capture_output=True, text=True, check=True)
-                results.append(json.loads(done.stdout))
-        for name, results in found.items():
-            medians = {key: statistics.median(r[key] for r in results) for key in results[0]}
-            rows.append(shared | {"provider": name, "dim": dim, "tokens": tokens} | medians)
-            print(
-                f"{name:20} D {dim:5} T {tokens:6} {medians['seconds']:8.3f} s, "
-                f"{medians['peak_bytes'] / 2**20:7.0f} MiB, {medians['bus_bytes']:.0f} bytes over "
-                f"the bus, recovered {medians['recovered']:.2%}",
-                flush=True,
-            )
-    out = Path(__file__).parent / "results" / f"align-{shared['device']}.csv"
-    with out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    print(out)
+                medians = {key: statistics.median(r[key] for r in results) for key in results[0]}
+                add(shared | {"provider": name, "dim": dim, "tokens": tokens} | medians)
+                print(
+                    f"{name:20} D {dim:5} T {tokens:6} {medians['seconds']:8.3f} s, "
+                    f"{medians['peak_bytes'] / 2**20:7.0f} MiB, {medians['bus_bytes']:.0f} bytes "
+                    f"over the bus, recovered {medians['recovered']:.2%}",
+                    flush=True,
+                )

@@ -2,19 +2,16 @@
 them there or by way of the host. One process, interleaved, medians of wall time, device and all.
 
 Times are also told as multiples of one full read of the matrix (its row minima by torch), which no
-solver can do without. Results go to results/assignment-<device>.csv, which is replaced.
+solver can do without. Results go to results/assignment-<device>.csv, which is replaced, or row
+by row below --out.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import importlib.metadata
 import importlib.util
 import statistics
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -22,18 +19,20 @@ import numpy as np
 import torch
 
 import bmatch
-from benchmarks import assignment, provenance
+from benchmarks import assignment, provenance, rows
 from benchmarks.assignment import OURS, READ, SLOWEST, exact_peers
-from benchmarks.correlation import device_name, seconds
+from benchmarks.correlation import seconds
 from bmatch import gpu
 from bmatch._core import CudaTeam, Sense
 
 COPY = "one copy"
 SIZES = (512, 1024, 2048, 4096, 8192, 16_384, 32_768)
+QUICK_SIZES = (512, 1024, 2048, 4096)
+QUICK_FAMILIES = ("planted", "uniform", "spatial", "lowrank")
 BATCHES = ((208, 300, 100), (208, 300, 300), (208, 300, 600), (10_000, 64, 64))
 FIELDS = (
     "device", "family", "problems", "rows", "cols", "solver", "version", "seconds", "rounds",
-    "reads", "excess", "peak_bytes", "stats", "torch", "commit", "date",
+    "reads", "excess", "peak_bytes", "stats", *provenance.OF_DEVICE,
 )  # fmt: skip
 
 Costs = torch.Tensor  # float32 [n, m] or [B, n, m] on the device
@@ -97,6 +96,7 @@ class Solver(NamedTuple):
     run: Callable[[Costs], Any]
     batches: bool  # [B, n, m] too
     square_only: bool = False
+    slow: bool = False  # by way of the host, left out of quick runs
 
 
 def by_way_of_the_host(solve: Callable[[Any], Any]) -> Callable[[Costs], Columns]:
@@ -168,12 +168,14 @@ def torchmatch(c: Costs) -> Columns:
 SOLVERS = {
     OURS: Solver("bmatch", on_the_device, True),
     "bmatch by a cluster": Solver("bmatch", by_a_cluster, False),
-    "bmatch without nvcc": Solver("bmatch", without_nvcc, False),
+    "bmatch without nvcc": Solver("bmatch", without_nvcc, False, slow=True),
     "bmatch on the host": Solver("bmatch", on_our_host, True),
     READ: Solver("torch", lambda c: c.amin(-1), True),
     COPY: Solver("torch", torch.clone, True),
-    "scipy": Solver("scipy", by_way_of_the_host(assignment.SOLVERS["scipy"]), True),
-    "laprust": Solver("laprust", by_way_of_the_host(assignment.SOLVERS["laprust"]), True),
+    "scipy": Solver("scipy", by_way_of_the_host(assignment.SOLVERS["scipy"]), True, slow=True),
+    "laprust": Solver(
+        "laprust", by_way_of_the_host(assignment.SOLVERS["laprust"]), True, slow=True
+    ),
     "torch-linear-assignment": Solver("torch-linear-assignment", torch_linear_assignment, True),
     "torch-lap-cuda": Solver("torch-lap-cuda", torch_lap_cuda, True, square_only=True),
     "torchmatch": Solver("torchmatch", torchmatch, False, square_only=True),
@@ -195,16 +197,17 @@ def installed() -> dict[str, Solver]:
 def objective(c: Costs, cols: Columns) -> float:
     """The sum of what is matched, in float64; infinite if that is no matching."""
     c = c if c.ndim == 3 else c[None]
-    cols = torch.as_tensor(cols).to(c.device).reshape(len(c), -1)
-    if cols.shape[1] != c.shape[1] and cols.shape[1] != min(c.shape[1:]):
+    problems, n, m = c.shape
+    cols = torch.as_tensor(cols).to(c.device).reshape(problems, -1).long()
+    if cols.shape[1] != n and cols.shape[1] != min(n, m):
         return torch.inf
-    total = 0.0
-    for matrix, found in zip(c, cols, strict=True):
-        rows = (found >= 0).nonzero()[:, 0]
-        if len(rows) != min(matrix.shape) or len(found[rows].unique()) != len(rows):
-            return torch.inf
-        total += float(matrix[rows, found[rows].long()].double().sum())
-    return total
+    matched = cols >= 0
+    taken = torch.zeros(problems, m + 1, dtype=torch.int64, device=c.device)
+    taken.scatter_add_(1, cols.where(matched, m), torch.ones_like(cols))  # the last is for none
+    if (taken[:, :m] > 1).any() or (matched.sum(1) != min(n, m)).any():
+        return torch.inf
+    costs = c[:, : cols.shape[1]].gather(2, cols.clamp_min(0)[..., None])[..., 0]
+    return float(costs[matched].double().sum())
 
 
 def measure(c: Costs, asked: dict[str, Solver]) -> dict[str, dict[str, Any]]:
@@ -268,23 +271,32 @@ class Case(NamedTuple):
         return torch.rand(self.problems, self.rows, self.cols, generator=g, device=device)
 
 
-def suite(families: list[str], largest: int) -> Iterator[Case]:
-    """Single matrices, sizes ascending, then batches."""
-    for family in families:
-        for n in SIZES:
-            if n <= largest:
-                yield Case(family, 1, n, n)
+def matrices(families: list[str], sizes: list[int]) -> Iterator[Case]:
+    """All families of a size before the next, so that what is cut off is the largest."""
+    for n in sizes:
+        for family in families:
+            yield Case(family, 1, n, n)
+
+
+def batches() -> Iterator[Case]:
+    """Many small problems at once."""
     for problems, n, m in BATCHES:
         yield Case("uniform", problems, n, m)
 
 
 def measure_all(
-    selected: Iterator[Case], seed: int, device: torch.device
+    selected: list[Case],
+    solvers: dict[str, Solver],
+    seed: int,
+    device: torch.device,
+    left: Callable[[], bool],
 ) -> Iterator[dict[str, Any]]:
-    """Rows of the results, a case at a time."""
-    solvers = installed()
+    """Rows of the results, a case at a time, while time is left."""
     last: dict[tuple[str, str], tuple[int, float]] = {}
     for case in selected:
+        if not left():
+            print(f"{case.family} {case.rows} x {case.cols} and what follows: no time left")
+            return
         try:
             c = case.make(seed, device)
         except torch.OutOfMemoryError:
@@ -305,7 +317,7 @@ def measure_all(
         for name, row in found.items():
             if case.problems == 1:
                 last[name, case.family] = (case.rows, float(row["seconds"]))
-            version = importlib.metadata.version(SOLVERS[name].distribution)
+            version = provenance.version(SOLVERS[name].distribution)
             shared = case._asdict() | {"solver": name, "version": version}
             yield shared | row | {"stats": stats if name == OURS else ""}
         ours = found[OURS]
@@ -326,27 +338,27 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks assignment --device cuda", description=__doc__
     )
-    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
+    parser.add_argument("--families", nargs="+", choices=FAMILIES, help="default all, quick four")
     parser.add_argument("--largest", type=int, default=SIZES[-1], help="no matrix above this size")
+    parser.add_argument("--only", choices=("matrices", "batches"), help="default both")
     parser.add_argument("--seed", type=int, default=20261125, help="never use it for tuning")
     parser.add_argument("--device", default="cuda")
+    rows.arguments(parser)
     options = parser.parse_args(arguments)
     device = torch.device(options.device)
-    name = device_name(device)
-    shared = {
-        "device": name,
-        "torch": torch.__version__,
-        "commit": provenance.commit(),
-        "date": datetime.now(UTC).date().isoformat(),
-    }
-    out = Path(__file__).parent / "results" / f"assignment-{name}.csv"
-    unfinished = out.with_suffix(".csv.tmp")
-    with unfinished.open("w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        writer.writeheader()
-        selected = suite(options.families, options.largest)
-        for row in measure_all(selected, options.seed, device):
-            writer.writerow(shared | row)
-            file.flush()
-    unfinished.replace(out)
-    print(out)
+    solvers = installed()
+    families, sizes = list(FAMILIES), list(SIZES)
+    if options.quick:
+        families, sizes = list(QUICK_FAMILIES), list(QUICK_SIZES)
+        solvers = {name: solver for name, solver in solvers.items() if not solver.slow}
+    selected: list[Case] = []
+    if options.only != "batches":
+        sizes = [n for n in sizes if n <= options.largest]
+        selected += matrices(options.families or families, sizes)
+    if options.only != "matrices":
+        selected += batches()
+    shared = provenance.of_device(device)
+    left = rows.until(options.seconds)
+    with rows.growing(f"assignment-{shared['device']}.csv", FIELDS, options.out) as add:
+        for row in measure_all(selected, solvers, options.seed, device, left):
+            add(shared | row)

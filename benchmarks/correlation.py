@@ -7,24 +7,22 @@ the machine disturb least; then two, by the wall. Results go to results/correlat
 which is replaced.
 
 Last come a batch of a model's 31 sites, as `estimate_gauge` reads it: updated in one go, and site
-by site; "matmul" is the batched product.
+by site; "matmul" is the batched product. Results replace results/correlation-<device>.csv, or are
+added row by row below --out.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import statistics
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
 import bmatch
-from benchmarks.provenance import commit, processor
+from benchmarks import provenance, rows
 from bmatch import streams
 from bmatch.moments import SiteMoments
 
@@ -39,12 +37,12 @@ CUDA_SHAPES = (
     (8192, 262_144),
     (16_384, 65_536),
 )
+QUICK_SHAPES = {"cpu": ((512, 2048),), "cuda": ((1024, 262_144), (4096, 65_536))}
 SITES, SITE_DIM, SITE_TOKENS = 31, 576, 512  # SmolLM2-135M, and the default batch of bmatch align
 CHUNK = 8192  # tokens of a product in the chunked baseline
 FIELDS = (
     "device", "provider", "dtype", "dim", "tokens", "p20_s", "p50_s", "p80_s", "tflops",
-    "share_of_matmul", "peak_bytes", "largest_error", "clock", "threads", "torch", "triton",
-    "commit", "date",
+    "share_of_matmul", "peak_bytes", "largest_error", "clock", "threads", *provenance.OF_DEVICE,
 )  # fmt: skip
 
 
@@ -167,15 +165,15 @@ def measure(
         for name, taken in times.items():
             taken.append(seconds(lambda name=name: providers[name](y, x), device))
 
-    rows = []
+    measured = []
     for name in providers:
         row: dict[str, Any] = {"provider": name, "dtype": str(dtype).removeprefix("torch.")}
         row |= {"dim": dim, "tokens": tokens, "peak_bytes": memory[name]}
         if name in times:
             row |= figures(times[name], 2 * tokens * dim**2, times["matmul"])
             row["largest_error"] = errors[name] if errors[name] == "" else f"{errors[name]:.1e}"
-        rows.append(row)
-    return rows
+        measured.append(row)
+    return measured
 
 
 def measure_sites(device: torch.device, repeats: int) -> list[dict[str, Any]]:
@@ -222,69 +220,52 @@ def figures(taken: list[float], work: int, ceiling: list[float]) -> dict[str, st
     }
 
 
-def device_name(device: torch.device) -> str:
-    """What the results file is named after."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device).replace(" ", "-")
-    return processor().replace(" ", "-")
+def clock(device: torch.device) -> dict[str, Any]:
+    """Whose time is told: the processor's where one thread works, else the wall's."""
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    return {"clock": "processor" if alone else "wall", "threads": torch.get_num_threads()}
 
 
-def provenance(device: torch.device) -> dict[str, Any]:
-    """Columns that all rows share."""
-    try:
-        import triton
-
-        version = triton.__version__
-    except ImportError:
-        version = "none"
-    return {
-        "device": device_name(device),
-        "clock": "processor" if device.type == "cpu" and torch.get_num_threads() == 1 else "wall",
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "triton": version,
-        "commit": commit(),
-        "date": datetime.now(UTC).date().isoformat(),
-    }
+def cases(
+    device: torch.device, shapes: list[tuple[int, int]], repeats: int, left: Callable[[], bool]
+) -> Iterator[list[dict[str, Any]]]:
+    """Rows of one case after the other, while time is left."""
+    for threads in (1, 2) if device.type == "cpu" else (torch.get_num_threads(),):
+        torch.set_num_threads(threads)
+        for dim, tokens in shapes:
+            for dtype in (torch.bfloat16, torch.float32):
+                if left():
+                    yield measure(device, dtype, dim, tokens, repeats)
+        if left():
+            yield measure_sites(device, repeats)
 
 
 def main(argv: list[str]) -> None:
     """Time all providers and write the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks correlation", description=__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, help="of each measurement; default 7, quick 3")
     parser.add_argument("--dims", type=int, nargs="+", help="only these widths")
+    rows.arguments(parser)
     options = parser.parse_args(argv)
     device = torch.device(options.device)
     shapes = CUDA_SHAPES if device.type == "cuda" else CPU_SHAPES
-    rows = []
-
-    def show(measured: list[dict[str, Any]]) -> None:
-        shared = provenance(device)
-        for row in measured:
-            rows.append(shared | row)
-            print(
-                f"{'' if device.type == 'cuda' else shared['threads']} {row['provider']:22}"
-                f" {row['dtype']:9} D {row['dim']:6} T {row['tokens']:8}"
-                f" {row.get('p50_s', row['peak_bytes']):>12} s"
-                f" {row.get('tflops', ''):>8} TFLOP/s {row.get('share_of_matmul', ''):>6} of"
-                f" matmul, error {row.get('largest_error', '')}",
-                flush=True,
-            )
-
-    for threads in (1, 2) if device.type == "cpu" else (torch.get_num_threads(),):
-        torch.set_num_threads(threads)
-        for dtype in (torch.bfloat16, torch.float32):
-            for dim, tokens in shapes:
-                if not options.dims or dim in options.dims:
-                    show(measure(device, dtype, dim, tokens, options.repeats))
-        show(measure_sites(device, options.repeats))
+    if options.quick:
+        shapes = QUICK_SHAPES[device.type]
+    chosen = [shape for shape in shapes if not options.dims or shape[0] in options.dims]
+    repeats = options.repeats or (3 if options.quick else 7)
+    shared = provenance.of_device(device)
+    with rows.growing(f"correlation-{shared['device']}.csv", FIELDS, options.out) as add:
+        for measured in cases(device, chosen, repeats, rows.until(options.seconds)):
+            for row in measured:
+                add(shared | clock(device) | row)
+                print(
+                    f"{'' if device.type == 'cuda' else torch.get_num_threads()} "
+                    f"{row['provider']:22} {row['dtype']:9} D {row['dim']:6} T {row['tokens']:8}"
+                    f" {row.get('p50_s', row['peak_bytes']):>12} s"
+                    f" {row.get('tflops', ''):>8} TFLOP/s {row.get('share_of_matmul', ''):>6} of"
+                    f" matmul, error {row.get('largest_error', '')}",
+                    flush=True,
+                )
     if device.type != "cuda":
         print("GPU: not measured yet (run `make gpu` on a machine with one)")
-    out = Path(__file__).parent / "results" / f"correlation-{device_name(device)}.csv"
-    out.parent.mkdir(exist_ok=True)
-    with out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    print(out)

@@ -1,5 +1,6 @@
 """Small models of real architectures, their tokenizer, checkpoints in planted gauges; the CPU
-solver as an archive for C++ checks."""
+solver as an archive for C++ checks. What they need is imported where it is asked for: the tests of
+the solver run without it."""
 
 from __future__ import annotations
 
@@ -11,15 +12,9 @@ import types
 os.environ["TQDM_DISABLE"] = "1"  # transformers' bars would fill the test output
 
 import pytest
-import tokenizers
-import transformers
-from fibers import COMPILER, ROOT
-from models import VOCABULARY, WIDTH, in_gauge, noisy_copy, tiny_model
 from sources import sources
 
 import bmatch
-from bmatch.demo import run_demo
-from bmatch.text import default_text
 
 # In a process of their own, which test_kernels.py starts.
 collect_ignore = ["kernels"]
@@ -28,6 +23,12 @@ collect_ignore = ["kernels"]
 @pytest.fixture(scope="session")
 def tokenizer():
     """A byte-level BPE tokenizer of 300 tokens."""
+    import tokenizers
+    import transformers
+    from models import VOCABULARY
+
+    from bmatch.text import default_text
+
     model = tokenizers.Tokenizer(tokenizers.models.BPE())
     model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     model.decoder = tokenizers.decoders.ByteLevel()
@@ -43,12 +44,16 @@ def tokenizer():
 @pytest.fixture(scope="session")
 def secret():
     """The gauge planted between the source and the target of `pair`."""
+    from models import WIDTH
+
     return bmatch.SignedPermutation.random(WIDTH, seed=7)
 
 
 @pytest.fixture(scope="session")
 def pair(tmp_path_factory, tokenizer, secret):
     """Two checkpoint folders: a tied model in shards, and its noisy image under the secret."""
+    from models import in_gauge, noisy_copy, tiny_model
+
     root = tmp_path_factory.mktemp("pair")
     source = tiny_model("llama", tied=True)
     for name, model in (
@@ -63,6 +68,8 @@ def pair(tmp_path_factory, tokenizer, secret):
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory):
     """The demo, run once on its real weights: its folder and its result."""
+    from bmatch.demo import run_demo
+
     folder = tmp_path_factory.mktemp("demo") / "bmatch-demo"
     return types.SimpleNamespace(folder=folder, result=run_demo(folder))
 
@@ -70,6 +77,8 @@ def demo(tmp_path_factory):
 @pytest.fixture(scope="session")
 def host_solver(tmp_path_factory):
     """The CPU solver, which the answers are held against, as an archive."""
+    from fibers import COMPILER, ROOT
+
     folder = tmp_path_factory.mktemp("host")
     objects = []
     for source in sources("assignment"):

@@ -81,6 +81,12 @@ class Fibers:
         self.seed = self.compiled.seed
         self.compiled.workspace_bytes.restype = ctypes.c_uint64
 
+    def spent(self):
+        """Barriers, far trips, near trips, collectives, bytes of the matrix since the last call."""
+        five = (ctypes.c_uint64 * 5)()
+        self.compiled.spent(five)
+        return tuple(five)
+
     @staticmethod
     def CudaTask(cost, kind, problems, rows, cols, problem_stride, row_stride, sense, prices):
         shape = (problems, rows, cols, problem_stride, row_stride)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-
 import torch
 import transformers
 
@@ -78,11 +76,6 @@ def logits(model, seed=1):
 def load(folder):
     """The model in a folder, as any user of transformers would load it."""
     return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-
-
-def heed_ctrl_c():
-    """For child processes: jobs in the background inherit an ignored SIGINT."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def tensors_of(folder):

@@ -19,7 +19,7 @@ import scipy.optimize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from models import heed_ctrl_c
+from signals import heed_ctrl_c
 
 import bmatch
 from bmatch import _core
@@ -181,7 +181,7 @@ def test_families_of_medium_size(family):
 
 
 def test_torch_tensors_come_back_as_tensors():
-    import torch
+    torch = pytest.importorskip("torch")
 
     cost = torch.rand(30, 40, generator=torch.Generator().manual_seed(0))
     kinds = cost.double(), cost.bfloat16(), cost.half(), cost.T, cost.clone().requires_grad_()
@@ -400,7 +400,7 @@ def test_batches_are_single_solves(shape, dtype):
 
 
 def test_batches_of_tensors_and_bad_batches():
-    import torch
+    torch = pytest.importorskip("torch")
 
     cost = torch.rand(6, 12, 12, generator=torch.Generator().manual_seed(0))
     out = bmatch.batch_linear_sum_assignment(cost)

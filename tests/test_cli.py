@@ -13,7 +13,8 @@ import time
 import numpy as np
 import pytest
 import torch
-from models import WIDTH, heed_ctrl_c, load, logits, noisy_copy, tensors_of, tiny_model
+from models import WIDTH, load, logits, noisy_copy, tensors_of, tiny_model
+from signals import heed_ctrl_c
 
 import bmatch
 from bmatch import SignedPermutation, cli

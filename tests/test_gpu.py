@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import types
@@ -305,3 +306,32 @@ def test_without_a_device_the_reason_is_said():
     assert ("sm_90" in compiled) == built
     assert not gpu.is_usable()
     assert f"cannot be solved there: {trouble}; pass backend='cpu'" in gpu.why_unusable()
+
+
+def test_a_planted_matrix_costs_one_read_and_few_barriers(fibers):
+    """What the solver is for: no row is read twice, and the grid waits for itself four times."""
+    n = 150
+    order = np.random.default_rng(0).permutation(n)
+    cost = torch.from_numpy(np.random.default_rng(1).random((n, n), dtype=np.float32) + 1)
+    cost[torch.arange(n), order] = 0.0
+    fibers.spent()
+    answer = gpu.solve(cost[None], _core.Sense.minimize, duals=True, team=_core.CudaTeam.grid)
+    barriers, _, near, _, read = fibers.spent()
+    assert np.array_equal(answer.col_of_row[0], order)
+    # Lists and the certificate take some entries again, a warp's 32 lanes each.
+    assert n * n * 4 <= read <= n * n * 4 + n * 4 * (32 + 4)
+    assert barriers <= 4
+    assert near == 0  # its arrays are in the second cache
+
+
+def test_a_block_keeps_its_arrays_and_lists_near(fibers):
+    costs = torch.rand(2, 60, 60, generator=torch.Generator().manual_seed(0))
+    fibers.compiled.play(3, 2, ctypes.c_uint64(227 * 1024))
+    try:
+        fibers.spent()
+        answer = gpu.solve(costs, _core.Sense.minimize, duals=True, team=_core.CudaTeam.block)
+        _, far, near, _, _ = fibers.spent()
+    finally:
+        fibers.compiled.play(3, 2, ctypes.c_uint64(16384))
+    assert (answer.reports["forest_phases"] > 0).all()
+    assert 10 * far < near

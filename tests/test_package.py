@@ -16,7 +16,8 @@ ROOT = Path(bmatch.__file__).parent
 FLOORS = [
     {"_core", "arrays", "atomic", "console", "phases", "progress", "kernels"},
     {"costs", "gpu", "streams", "tensor_file", "kernels.dispatch", "kernels.reference"},
-    {"host_solver", "gauge", "kernels.finalise", "kernels.partial_sums", "kernels.row_scan"},
+    {"host_solver", "gauge", "kernels.batch_sums", "kernels.finalise", "kernels.partial_sums"}
+    | {"kernels.pilot", "kernels.row_scan"},
     {"fetching", "kernels.centred", "kernels.cross_moments"},
     {"device_solver"},
     {"assignment"},

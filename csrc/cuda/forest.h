@@ -9,8 +9,8 @@
 // of the nearest.
 //
 // A list holds a row's columns up to its bound, so labels are final below the fence, the least of
-// label + (bound - u) over the rows of the trees.  Where D lies beyond, the rows with the lowest
-// fences are relaxed whole.
+// label + (bound - u) over the rows of the trees.  Where D lies beyond, the rows whose fences do not
+// are relaxed whole.
 //
 // As in bidding.h two arrays of labels take turns: a round reads those that the last one completed
 // and lowers the others, so one barrier a round is enough, and outcomes depend on sets alone.  Who
@@ -28,7 +28,6 @@
 
 namespace bmatch::cuda {
 
-constexpr int kWholeShare = 8;  // of the lengths between fence and D that are relaxed whole at once
 constexpr int kStretch = 512;   // columns of a whole row that one warp relaxes
 
 // Later rounds first, so that the latest fall of a label is the one that counts.
@@ -171,9 +170,7 @@ class Forest {
           spare_ ? Lengths{nearest, 0, kUnreached} : lengths(low);
       if (wanted <= low && wanted != kUnreached) return wanted;
       if (low == kUnreached || (within > 0 && 4 * within >= sources_)) return longest_within;
-      const double from = number_of(low), to = number_of(wanted != kUnreached ? wanted : high);
-      const double share = from + (to - from) / kWholeShare;
-      theta_ = share >= from && share < infinity() ? key_of(share) : low;
+      theta_ = wanted != kUnreached ? wanted : high;
       whole = true;
     }
   }

@@ -112,7 +112,6 @@ __global__ void __launch_bounds__(kWarpThreads, 4) paths_kernel(Batch batch) {
     hand_over(batch, k, {outcome, arrays.col_of_row, arrays.trapped, arrays.u, arrays.v}, lane_id(),
               kWarp);
     if (lane_id() == 0) batch.answer.reports[k] = report;
-    __syncwarp();  // before the next takes the same memory
   }
 }
 
