@@ -166,7 +166,7 @@ void check(const std::vector<Problem>& problems, cuda::TeamKind team) {
   std::vector<double> u(count * first.rows), v(count * first.cols);
   std::vector<cuda::Report> reports(count);
   const auto solve_anew = [&] {
-    std::memset(workspace.get(), 0xff, bytes);
+    std::memset(workspace.get(), host::poison(), bytes);
     std::fill(col_of_row.begin(), col_of_row.end(), 7777);
     cuda::solve(task, team, {col_of_row.data(), u.data(), v.data(), reports.data()}, workspace.get(), 0,
                 nullptr);
