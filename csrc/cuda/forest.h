@@ -9,8 +9,8 @@
 // of the nearest.
 //
 // A list holds a row's columns up to its bound, so labels are final below the fence, the least of
-// label + (bound - u) over the rows of the trees.  Where D lies beyond, the rows whose fences do not
-// are relaxed whole.
+// label + (bound - u) over the rows of the trees.  Where D lies beyond, the rows whose fences do
+// not are relaxed whole.
 //
 // As in bidding.h two arrays of labels take turns: a round reads those that the last one completed
 // and lowers the others, so one barrier a round is enough, and outcomes depend on sets alone.  Who
@@ -28,7 +28,7 @@
 
 namespace bmatch::cuda {
 
-constexpr int kStretch = 512;   // columns of a whole row that one warp relaxes
+constexpr int kStretch = 512;  // columns of a whole row that one warp relaxes
 
 // Later rounds first, so that the latest fall of a label is the one that counts.
 __device__ inline Word parent_word(int round, int row, int col) {
@@ -169,7 +169,7 @@ class Forest {
       const auto [wanted, within, longest_within] =
           spare_ ? Lengths{nearest, 0, kUnreached} : lengths(low);
       if (wanted <= low && wanted != kUnreached) return wanted;
-      if (low == kUnreached || (within > 0 && 4 * within >= sources_)) return longest_within;
+      if (low == kUnreached || (within > 0 && 2 * within >= sources_)) return longest_within;
       theta_ = wanted != kUnreached ? wanted : high;
       whole = true;
     }

@@ -230,11 +230,12 @@ class Solve {
   }
 
   // Mean over some rows, in neighbouring fours, of the distance from the best column to the list's
-  // bound; every warp computes it for itself.
+  // bound; zero where most of them are ties, which no epsilon tells apart.  Every warp computes it
+  // for itself.
   __device__ double mean_gap() const {
     const int apart = (p_.rows + kSampledRows - 1) / kSampledRows;
     double gap = 0.0;
-    int counted = 0;
+    int counted = 0, ties = 0;
     constexpr int kAhead = 16;
     for (int first = lane_id(); first < kSampledRows; first += kAhead * kWarp) {
       double slack[kAhead];
@@ -249,11 +250,13 @@ class Solve {
         if (!(slack[e] < infinity())) continue;
         gap += slack[e];
         ++counted;
+        ties += slack[e] == 0.0;
       }
     }
     gap = sum_in_warp(gap);
     counted = sum_in_warp(counted);
-    return counted > 0 ? gap / counted : 0.0;
+    ties = sum_in_warp(ties);
+    return 2 * ties < counted ? gap / counted : 0.0;
   }
 
   // Lets go of columns that cost a row more than its best by more than epsilon.
