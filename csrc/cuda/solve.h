@@ -22,8 +22,8 @@ constexpr int kSampledRows = 1024;    // for the mean gap between best column an
 constexpr double kManyFree = 0.15;    // of the rows: fewer are left to row reduction and forest
 constexpr int kFewFree = 100;         // an auction stops at n / 100 rows
 constexpr int kAuctionRounds = 4000;  // of a phase
-constexpr int kBlockReductionRounds = 64, kWideReductionRounds = 16;  // barriers are dear there
-constexpr double kFirstEpsilon = 0.02, kLastEpsilon = 0.002;          // of the mean gap
+constexpr int kBlockReductionRounds = 64, kWideReductionRounds = 32;  // barriers are dear there
+constexpr double kFirstEpsilon = 0.05, kLastEpsilon = 0.005;          // of the mean gap
 
 // Start and finish read the whole matrix, the search hardly any of it.
 enum class Part : int { whole, start, search, finish };
