@@ -115,6 +115,7 @@ class WarpPaths {
     Nearest best;
 #pragma unroll 2
     for (int j = lane_; j < p_.cols; j += kWarp) {
+      if (j / kWarp % 2 == 0) new_trip(s_.v);  // as often as the loop is unrolled
       const double cost = p_.at(i, j);
       valid &= cost > -infinity();
       if (!(cost < infinity())) continue;
@@ -135,6 +136,7 @@ class WarpPaths {
       next = {};
 #pragma unroll 2
       for (int j = lane_; j < p_.cols; j += kWarp) {
+        if (j / kWarp % 2 == 0) new_trip(s_.v);
         const double cost = p_.at(i, j);
         if (s_.closed[j] == path_) continue;
         const double length = base + ((cost - s_.v[j]) - u);
@@ -150,7 +152,9 @@ class WarpPaths {
       if (next.key == kUnreached || !next.occupied) break;
       report_.forest_rounds += 1;
       if (next.col % kWarp == lane_) s_.closed[next.col] = path_;
+      new_trip(s_.row_of_col);
       i = s_.row_of_col[next.col];
+      new_trip(s_.v);
       base = number_of(next.key);
       u = p_.at(i, next.col) - s_.v[next.col];  // rows that have a column are tight
     }
