@@ -250,8 +250,9 @@ class Forest {
     }
   }
 
-  // Calls f(i, base, u, j, cost, label) for the finite costs of rows that are relaxed whole, with
-  // the columns' labels: 32 rows of the trees and a stretch of columns at a time.
+  // Calls f(i, j, length, label) for the finite costs of rows that are relaxed whole: over which
+  // length column j is reached, and its label.  32 rows of the trees and a stretch of columns at a
+  // time.
   template <typename F>
   __device__ void for_whole_rows(F f) const {
     const int groups = (whole_rows_ + kWarp - 1) / kWarp;
