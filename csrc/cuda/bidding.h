@@ -39,7 +39,6 @@ struct WordPrices {
   static constexpr bool kNone = false;
   const Word* words;
   WordFormat format;
-  __device__ double operator()(int j) const { return format.price(peek(words + j)); }
   __device__ double too(int j) const { return format.price(peek_too(words + j)); }
 };
 

@@ -15,7 +15,6 @@ constexpr int kBinsOfLane = 4;
 // Prices as a scan reads them.
 struct NoPrices {
   static constexpr bool kNone = true;
-  __device__ double operator()(int) const { return 0.0; }
 };
 struct FlatPrices {
   static constexpr bool kNone = false;
