@@ -3,7 +3,7 @@
 # make solver-test  the solver's tests alone, which need neither torch nor nvcc: in half a minute
 #             for another PYTHON in another VENV
 # make races  races in the CUDA solver's kernels, sought on the CPU: all interleavings of
-#             tests/test_gpu_races.py, and what shows each missing barrier; some ten minutes
+#             tests/native/test_races.py, and what shows each missing barrier; some ten minutes
 # make lint   style, formatting, types
 # make gpu    on a machine with a GPU: its tests, the sanitizer, the benchmarks (benchmarks/gpu.sh)
 # make gpu-bundle  what a machine with a GPU and no network needs: the extension for PYTHON312, wheels
@@ -24,12 +24,12 @@ export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 STRESS_SECONDS ?= 1800
 ARM_CXX ?= aarch64-linux-gnu-g++
 ARM_RUN ?= qemu-aarch64
-ARM_SOURCES = $(filter-out csrc/module.cpp,$(wildcard csrc/*.cpp csrc/assignment/*.cpp \
-    csrc/correlation/*.cpp))
+ARM_SOURCES = $(wildcard csrc/*.cpp csrc/assignment/*.cpp csrc/assignment/*/*.cpp \
+    csrc/correlation/*.cpp)
 ARM_OBJECTS = $(ARM_SOURCES:%.cpp=build/arm/%.o)
 ARM_CHECKS = build/arm/kernels_check build/arm/solver_check build/arm/correlation_check
-SOLVER_TESTS = tests/test_assignment.py tests/test_assignment_fuzz.py \
-    tests/test_assignment_peers.py tests/test_phases.py
+SOLVER_TESTS = tests/assignment/test_solver.py tests/assignment/test_fuzz.py \
+    tests/assignment/test_peers.py tests/jobs/test_phases.py
 SOURCES = setup.py pyproject.toml constraints.txt $(shell find csrc -type f)
 
 .PHONY: demo test solver-test races lint stress arm gpu gpu-bundle gpu-here triton36 clean
@@ -50,8 +50,8 @@ solver-test:
 
 races: $(VENV)/.test
 	BMATCH_RACES=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto \
-	    tests/test_gpu_races.py
-	$(BIN)/python tests/race_places.py
+	    tests/native/test_races.py
+	$(BIN)/python tests/support/race_places.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -76,7 +76,7 @@ triton36:
 	.venv-triton36/bin/python -m pytest --confcutdir=tests/kernels tests/test_kernels.py
 
 stress: $(VENV)/.test
-	$(BIN)/python tests/stress_assignment.py --seconds $(STRESS_SECONDS)
+	$(BIN)/python tests/assignment/stress.py --seconds $(STRESS_SECONDS)
 
 arm: $(ARM_CHECKS)
 	for check in $^; do $(ARM_RUN) $$check || exit 1; done

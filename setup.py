@@ -19,7 +19,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 SOURCES = sorted(
-    glob("csrc/*.cpp") + glob("csrc/assignment/*.cpp") + glob("csrc/correlation/*.cpp")
+    path for path in glob("csrc/**/*.cpp", recursive=True) if not path.startswith("csrc/cuda/")
 )
 KERNELS = sorted(glob("csrc/cuda/*.cu"))
 HEADERS = sorted(glob("csrc/**/*.h", recursive=True))

@@ -22,8 +22,8 @@ import bmatch
 from benchmarks import assignment, provenance, rows
 from benchmarks.assignment import OURS, READ, SLOWEST, exact_peers
 from benchmarks.correlation import seconds
-from bmatch import gpu
 from bmatch._core import CudaTeam, Sense
+from bmatch.assignment import cuda
 
 COPY = "one copy"
 SIZES = (512, 1024, 2048, 4096, 8192, 16_384, 32_768)
@@ -128,7 +128,7 @@ def on_the_device(c: Costs) -> Columns:
 
 def by_a_cluster(c: Costs) -> Columns:
     """Ours, searched by a cluster of blocks in place of the whole device."""
-    return gpu.solve(c[None], Sense.minimize, duals=False, team=CudaTeam.cluster).col_of_row[0]
+    return cuda.solve(c[None], Sense.minimize, duals=False, team=CudaTeam.cluster).col_of_row[0]
 
 
 def on_our_host(c: Costs) -> Columns:
@@ -140,7 +140,7 @@ def on_our_host(c: Costs) -> Columns:
 
 def without_nvcc(c: Costs) -> Columns:
     """Ours, as a build without nvcc has it: scanned on the device, solved on the host."""
-    with mock.patch.object(gpu, "is_usable", return_value=False):
+    with mock.patch.object(cuda, "is_usable", return_value=False):
         return bmatch.linear_sum_assignment(c)[1]
 
 

@@ -5,8 +5,8 @@
 #
 # stage              seconds  --quick
 # smoke                   60       40  loads the extension, solves one matrix, runs one Triton kernel
-# solver                 240       80  tests/test_gpu_device.py, teams apart
-# kernels                300       95  tests/test_kernels_gpu.py
+# solver                 240       80  tests/assignment/test_device.py, teams apart
+# kernels                300       95  tests/correlation/test_kernels_device.py
 # sanitize               205       40  compute-sanitizer on a few of both; racecheck only reports
 # bench-solver           240       50  matrices on the device, beside the host and peers
 # bench-batch             60       25  batches
@@ -141,7 +141,7 @@ smoke() {
 # Teams in processes of their own and at once: one that hangs or loses its context leaves the others.
 solver() {
     has pytest || { skip "pytest is not installed"; return; }
-    local tests=tests/test_gpu_device.py team pids=() workers
+    local tests=tests/assignment/test_device.py team pids=() workers
     workers="$(xdist 12 3)"
     for team in warp block cluster grid; do
         # shellcheck disable=SC2086
@@ -156,7 +156,7 @@ solver() {
 
 kernels() {
     has pytest || { skip "pytest is not installed"; return; }
-    local tests=tests/test_kernels_gpu.py
+    local tests=tests/correlation/test_kernels_device.py
     # shellcheck disable=SC2046
     try small $((hurry ? limit : limit * 7 / 10)) \
         "${pytest[@]}" $(xdist 8 8) "$tests" -k "not million and not memory"
@@ -178,10 +178,10 @@ sanitize() {
         for tests in device kernels; do
             if [[ $tests = device ]]; then
                 try "$name-solver" $((limit * 3 / 10)) "$tool" "${part[@]}" "${pytest[@]}" \
-                    tests/test_gpu_device.py -k "families and $shapes and (uniform or ties or spatial)"
+                    tests/assignment/test_device.py -k "families and $shapes and (uniform or ties or spatial)"
             elif [[ ! $quick ]]; then
                 try "$name-kernels" $((limit * 3 / 10)) "$tool" "${part[@]}" "${pytest[@]}" \
-                    tests/test_kernels_gpu.py -k "1000x70 and random"
+                    tests/correlation/test_kernels_device.py -k "1000x70 and random"
             fi
         done
     done

@@ -9,7 +9,7 @@ import numpy as np
 
 import bmatch
 from benchmarks import cases, provenance
-from bmatch.phases import Phase, phase
+from bmatch.jobs.phases import Phase, phase
 
 TOKENS = 1024  # partners correlate at 0.89, strangers below 0.25
 

@@ -24,7 +24,8 @@ import numpy as np
 
 import bmatch
 from benchmarks import cases, provenance, rows
-from bmatch import _core, gpu
+from bmatch import _core
+from bmatch.assignment import cuda
 
 ROOT = Path(__file__).parents[1]
 MULTIPROCESSORS, CLUSTER_BLOCKS, SHARED_BYTES = 132, 16, 227 * 1024
@@ -125,7 +126,7 @@ def count(fibers: ctypes.CDLL, costs: Any, team: str) -> tuple[Counts, Any]:
     workspace = np.empty(fibers.workspace_bytes(ctypes.byref(task)), np.uint8)
     col_of_row = np.empty((problems, n), np.int64)
     u, v = np.empty((problems, n)), np.empty((problems, m))
-    reports = np.empty(problems, gpu.REPORT)
+    reports = np.empty(problems, cuda.REPORT)
     five = (ctypes.c_uint64 * 5)()
     fibers.spent(five)
     pointers = (
@@ -170,7 +171,7 @@ def main(arguments: list[str]) -> None:
                 continue
             sample = min(problems, SAMPLE.get(n, 1))
             costs = np.stack([cases.make(family, n, n, options.seed + k) for k in range(sample)])
-            team = options.team or gpu.team_for(problems, n, n).name
+            team = options.team or cuda.team_for(problems, n, n).name
             counts, reports = count(fibers, costs, team)
             teams = MULTIPROCESSORS * RESIDENT[team] * (4 if team == "warp" else 1)
             waves = -(-problems // teams) if problems > 1 else 1

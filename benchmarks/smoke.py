@@ -10,7 +10,8 @@ import torch
 
 import bmatch
 from benchmarks import provenance
-from bmatch import _core, gpu
+from bmatch import _core
+from bmatch.assignment import cuda
 
 ROWS = 256
 
@@ -34,7 +35,7 @@ def facts(device: torch.device) -> list[str]:
 
 def solve(device: torch.device) -> str:
     """One matrix solved where it lies, held against the host and SciPy."""
-    if not gpu.is_usable():
+    if not cuda.is_usable():
         raise SystemExit(f"the solver cannot be used: {_core.cuda_facts()[4]}")
     host = np.random.default_rng(0).random((ROWS, ROWS))
     answer = bmatch.solve(torch.from_numpy(host).to(device), backend="cuda")

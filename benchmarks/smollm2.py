@@ -73,7 +73,7 @@ def _make_all(seed: int) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from bmatch.correlation import CrossMoments
-    from bmatch.text import default_text, token_batches
+    from bmatch.models.text import default_text, token_batches
 
     package = importlib.util.find_spec(WEIGHTS)
     assert package is not None

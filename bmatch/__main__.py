@@ -8,13 +8,13 @@ import sys
 def main() -> None:
     """Run the command line."""
     try:
-        from bmatch import cli
+        from bmatch.cli import app
     except ModuleNotFoundError as error:
         sys.exit(
             f"error: the command line needs {error.name}, which is not installed: "
             "pip install 'bmatch[all]' brings what the commands need"
         )
-    cli.main()
+    app.main()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ class Sense(enum.Enum):
     maximize = 1
     maximize_magnitude = 2
 
-class Status(enum.Enum):
+class Outcome(enum.Enum):
     optimal = 0
     infeasible = 1
     invalid = 2
@@ -18,7 +18,7 @@ class Status(enum.Enum):
 
 # status, col_of_row, row_dual, col_dual, objective, gap, trapped, stats
 Solved: TypeAlias = tuple[
-    Status,
+    Outcome,
     npt.NDArray[np.int64],
     npt.NDArray[np.float64],
     npt.NDArray[np.float64],
@@ -61,7 +61,7 @@ def pairs(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None: ...
 def batch(
     costs: npt.NDArray[np.floating], sense: Sense, threads: int
-) -> tuple[Status, int, npt.NDArray[np.int64]]: ...
+) -> tuple[Outcome, int, npt.NDArray[np.int64]]: ...
 def instruction_set() -> str: ...
 def margins(
     cost: npt.NDArray[np.floating],

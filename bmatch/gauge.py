@@ -15,8 +15,8 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
-from bmatch import tensor_file
 from bmatch.arrays import AnyArray, is_tensor
+from bmatch.files import tensor_file
 
 Group: TypeAlias = Literal["signed_permutation", "permutation", "permutation_global_sign"]
 """B_d (RMSNorm), S_d, and S_d x {+1, -1} (LayerNorm)."""

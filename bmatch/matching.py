@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bmatch import device_solver, gpu
 from bmatch.arrays import is_tensor
-from bmatch.assignment import Assignment, as_matrix, rematch_losses, solve
+from bmatch.assignment import cuda, device
+from bmatch.assignment.solver import Assignment, as_matrix, rematch_losses, solve
 from bmatch.gauge import Group, SignedPermutation, require_group
 
 
@@ -89,7 +89,7 @@ def match(correlation: npt.ArrayLike, group: Group = "signed_permutation") -> Ga
     Transformers", arXiv 2606.31963.
     """
     require_group(group)
-    on_host = correlation.cpu() if is_tensor(correlation) else gpu.on_host(correlation)  # type: ignore[union-attr]
+    on_host = correlation.cpu() if is_tensor(correlation) else cuda.on_host(correlation)  # type: ignore[union-attr]
     matrix = as_matrix(on_host)  # [target, source]
     if matrix.shape[0] != matrix.shape[1]:
         raise ValueError(
@@ -104,7 +104,7 @@ def match(correlation: npt.ArrayLike, group: Group = "signed_permutation") -> Ga
             f"source coordinate {col}"
         )
 
-    there = gpu.is_on_device(correlation) and device_solver.can_solve(2)
+    there = cuda.is_on_device(correlation) and device.can_solve(2)
     found, how = _solved(correlation if there else matrix, group)
     assignment = _as_arrays(found)
     perm = assignment.col_of_row
@@ -138,7 +138,7 @@ def match(correlation: npt.ArrayLike, group: Group = "signed_permutation") -> Ga
 def _as_arrays(assignment: Assignment) -> Assignment:
     """The same, as NumPy arrays."""
     on_host: dict[str, Any] = {
-        name: np.asarray(gpu.on_host(value))
+        name: np.asarray(cuda.on_host(value))
         for name, value in vars(assignment).items()
         if hasattr(value, "shape")
     }

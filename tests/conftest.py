@@ -25,9 +25,9 @@ def tokenizer():
     """A byte-level BPE tokenizer of 300 tokens."""
     import tokenizers
     import transformers
-    from models import VOCABULARY
+    from tiny_models import VOCABULARY
 
-    from bmatch.text import default_text
+    from bmatch.models.text import default_text
 
     model = tokenizers.Tokenizer(tokenizers.models.BPE())
     model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -44,7 +44,7 @@ def tokenizer():
 @pytest.fixture(scope="session")
 def secret():
     """The gauge planted between the source and the target of `pair`."""
-    from models import WIDTH
+    from tiny_models import WIDTH
 
     return bmatch.SignedPermutation.random(WIDTH, seed=7)
 
@@ -52,7 +52,7 @@ def secret():
 @pytest.fixture(scope="session")
 def pair(tmp_path_factory, tokenizer, secret):
     """Two checkpoint folders: a tied model in shards, and its noisy image under the secret."""
-    from models import in_gauge, noisy_copy, tiny_model
+    from tiny_models import in_gauge, noisy_copy, tiny_model
 
     root = tmp_path_factory.mktemp("pair")
     source = tiny_model("llama", tied=True)

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import load, tensors_of
 from rich.console import Console
+from tiny_models import load, tensors_of
 
 import bmatch
 from bmatch import SignedPermutation

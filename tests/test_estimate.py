@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from models import WIDTH, in_gauge, load, noisy_copy, tiny_model
+from tiny_models import WIDTH, in_gauge, load, noisy_copy, tiny_model
 
 import bmatch
 from bmatch import SignedPermutation, estimate
 from bmatch.estimate import align_checkpoints, correlate_streams, correlation_bytes
-from bmatch.text import default_text, token_batches
+from bmatch.models.text import default_text, token_batches
 
 
 def random_batches(count=4, seed=0):

@@ -13,27 +13,28 @@ import bmatch
 
 ROOT = Path(bmatch.__file__).parent
 
-FLOORS = [
-    {"_core", "arrays", "atomic", "console", "phases", "progress", "kernels"},
-    {"costs", "gpu", "streams", "tensor_file", "kernels.dispatch", "kernels.reference"},
-    {"host_solver", "gauge", "kernels.batch_sums", "kernels.finalise", "kernels.partial_sums"}
-    | {"kernels.pilot", "kernels.row_scan"},
-    {"fetching", "kernels.centred", "kernels.cross_moments"},
-    {"device_solver"},
-    {"assignment"},
-    {"moments"},
-    {"correlation", "architecture"},
-    {"matching", "activations", "background", "checkpoint", "text"},
-    {"estimate"},
-    {"transport", "transport.weights", "report"},
-    {"demo"},
-    {"cli"},
-    {"__main__"},
-]
-FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
+FLOORS = (
+    ("_core", "_version", "arrays", "files", "kernels"),
+    ("gauge", "jobs"),
+    ("architecture", "assignment", "correlation"),
+    ("matching", "models"),
+    ("estimate", "transport"),
+    ("align",),
+    ("report",),
+    ("demo",),
+    ("cli",),
+    ("__main__",),
+)
+"""Packages and modules of bmatch: each imports only from floors below its own."""
+
+ROOMS = {
+    "files": ("atomic", "tensor_file"),
+}
+"""Modules of a package: each imports only those that stand before it."""
 
 
 def modules():
+    """Names of all modules, without ``bmatch.``; packages by their own."""
     for path in sorted(ROOT.rglob("*.py")):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         if name != "__init__":
@@ -42,29 +43,59 @@ def modules():
 
 def imports_of(path):
     """Modules of bmatch that a file imports, at any depth of its code."""
+    known = {name for name, _ in modules()} | {"_core"}
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.startswith("bmatch."))
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "bmatch":
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-            known = [name for name in names if name.removeprefix("bmatch.") in FLOOR]
-            if known or node.module == "bmatch":
-                yield from known
-            else:
-                yield node.module
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            parts = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [p if p.removeprefix("bmatch.") in known else node.module for p in parts]
+        else:
+            continue
+        for name in names:
+            if name.startswith("bmatch.") and name.removeprefix("bmatch.") in known:
+                yield name.removeprefix("bmatch.")
+
+
+def floor_of(name):
+    room = name.split(".")[0]
+    return next(number for number, names in enumerate(FLOORS) if room in names)
 
 
 @pytest.mark.parametrize(("name", "path"), list(modules()), ids=lambda value: str(value))
 def test_imports_only_go_downwards(name, path):
-    assert name in FLOOR, f"{name} stands on no floor yet"
+    """Inside a package, too; a package's own names are gathered above all of its modules."""
+    room, _, inside = name.partition(".")
     for imported in imports_of(path):
-        below = imported.removeprefix("bmatch.")
-        inside = below.startswith(f"{name}.")  # a package gathers its own modules
-        assert inside or FLOOR[below] < FLOOR[name], f"{name} imports {below}"
+        other, _, below = imported.partition(".")
+        if other != room:
+            assert floor_of(imported) < floor_of(name), f"{name} imports {imported}"
+        elif inside:
+            assert below, f"{name} imports its own package"
+            order = ROOMS[room]
+            assert order.index(below) < order.index(inside), f"{name} imports {imported}"
 
 
-def test_no_floor_is_empty_talk():
-    assert {name for name, _ in modules()} | {"_core"} == set(FLOOR)
+def test_no_floor_and_no_room_is_empty_talk():
+    found = {name for name, _ in modules()} | {"_core"}
+    assert {name.split(".")[0] for name in found} == {n for names in FLOORS for n in names}
+    packages = {name.split(".")[0] for name in found if "." in name}
+    assert packages == set(ROOMS)
+    for room, names in ROOMS.items():
+        inside = {n.removeprefix(f"{room}.") for n in found if n.startswith(f"{room}.")}
+        assert inside == set(names)
+        assert len(names) == len(set(names))
+
+
+MOST_LINES = {"bmatch/**/*.py": 400, "csrc/**/*.*": 500}
+
+
+@pytest.mark.parametrize(("pattern", "most"), MOST_LINES.items())
+def test_no_file_is_too_long_to_be_read_at_once(pattern, most):
+    for path in ROOT.parent.glob(pattern):
+        if path.suffix in (".py", ".h", ".cpp", ".cu"):
+            assert len(path.read_text().splitlines()) <= most, path
 
 
 def run(code):

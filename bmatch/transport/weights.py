@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from bmatch.architecture import residual_axes
-from bmatch.checkpoint import Digest, open_checkpoint, require_finite, rewrite
 from bmatch.gauge import SignedPermutation
-from bmatch.progress import Progress, silent
+from bmatch.jobs.progress import Progress, silent
+from bmatch.models.checkpoint import Digest, open_checkpoint, require_finite, rewrite
 
 
 def state_dict(
@@ -67,7 +67,7 @@ def checkpoint(
     out : path
         A folder that does not exist yet; it appears when it is complete.
     progress : callable, optional
-        How to show how far it has come (see `bmatch.progress`).
+        How to show how far it has come (see `bmatch.jobs.progress`).
 
     Returns
     -------

@@ -54,7 +54,7 @@ void Auction::claim_tight() {
   }
 }
 
-Progress Auction::row_reduction(std::int64_t bids) {
+Step Auction::row_reduction(std::int64_t bids) {
   const auto rows = static_cast<Index>(matching_.col_of_row.size());
   std::vector<Index> stack, later;
   for (Index i = rows - 1; i >= 0; --i) {
@@ -64,12 +64,12 @@ Progress Auction::row_reduction(std::int64_t bids) {
     while (!stack.empty()) {
       const Index i = stack.back();
       stack.pop_back();
-      if (bids-- <= 0) return Progress::budget_spent;
-      if (bids % 1024 == 0 && interrupted_()) return Progress::interrupted;
+      if (bids-- <= 0) return Step::budget_spent;
+      if (bids % 1024 == 0 && interrupted_()) return Step::interrupted;
       ++stats_.bids;
       const auto left = static_cast<std::int64_t>(stack.size());
       const ListBest b = best(i, left, [&](Index k) { return stack[left - 1 - k]; });
-      if (b.col == kNone) return Progress::infeasible;
+      if (b.col == kNone) return Step::infeasible;
       Index j = b.col;
       const double price = matching_.v[j] - drop(b);
       const bool fell = price < matching_.v[j];
@@ -90,10 +90,10 @@ Progress Auction::row_reduction(std::int64_t bids) {
     stack.swap(later);
     later.clear();
   }
-  return Progress::done;
+  return Step::done;
 }
 
-Progress Auction::phase(double epsilon, std::int64_t bids) {
+Step Auction::phase(double epsilon, std::int64_t bids) {
   const auto rows = static_cast<Index>(matching_.col_of_row.size());
   std::vector<Index> queue(rows);  // a ring: never more than `rows` are free
   Index head = 0, length = 0;
@@ -101,15 +101,15 @@ Progress Auction::phase(double epsilon, std::int64_t bids) {
     if (matching_.col_of_row[i] == kNone) queue[length++] = i;
   }
   for (; length > 0; --bids) {
-    if (bids <= 0) return Progress::budget_spent;
-    if (bids % 1024 == 0 && interrupted_()) return Progress::interrupted;
+    if (bids <= 0) return Step::budget_spent;
+    if (bids % 1024 == 0 && interrupted_()) return Step::interrupted;
     ++stats_.bids;
     const Index i = queue[head];
     const ListBest b = best(i, length - 1, [&](Index k) {
       const Index at = head + 1 + k;
       return queue[at >= rows ? at - rows : at];
     });
-    if (b.col == kNone) return Progress::infeasible;
+    if (b.col == kNone) return Step::infeasible;
     lists_.lower_price(b.col, matching_.v[b.col] - (drop(b) + epsilon));
     const Index displaced = matching_.match(i, b.col);
     if (++head == rows) head = 0;
@@ -120,19 +120,19 @@ Progress Auction::phase(double epsilon, std::int64_t bids) {
       queue[end >= rows ? end - rows : end] = displaced;
     }
   }
-  return Progress::done;
+  return Step::done;
 }
 
-Progress Auction::free_unhappy(double epsilon) {
+Step Auction::free_unhappy(double epsilon) {
   const auto rows = static_cast<Index>(matching_.col_of_row.size());
   for (Index i = 0; i < rows; ++i) {
-    if (i % 256 == 0 && interrupted_()) return Progress::interrupted;
+    if (i % 256 == 0 && interrupted_()) return Step::interrupted;
     const Index j = matching_.col_of_row[i];
     if (j == kNone) continue;
     const ListBest b = best(i, rows - i - 1, [&](Index k) { return i + 1 + k; });
     if (lists_.cost(i, j) - matching_.v[j] > b.best + epsilon) matching_.unmatch(i);
   }
-  return Progress::done;
+  return Step::done;
 }
 
 }  // namespace bmatch

@@ -30,13 +30,13 @@ class Auction {
   void claim_tight();
 
   // Bids without epsilon, twice over the free rows.  Every matched edge stays tight.
-  Progress row_reduction(std::int64_t bids);
+  Step row_reduction(std::int64_t bids);
 
   // Bids at epsilon until no row is free (done) or the bids are spent.
-  Progress phase(double epsilon, std::int64_t bids);
+  Step phase(double epsilon, std::int64_t bids);
 
   // Sets free the rows whose matched edge is more than epsilon above their best.
-  Progress free_unhappy(double epsilon);
+  Step free_unhappy(double epsilon);
 
   // A bid lowers a price by no more than `scale` where a row has but one cost below `never` left.
   void set_scale(double scale, double never = std::numeric_limits<double>::infinity()) {

@@ -5,7 +5,7 @@
 #include <mutex>
 #include <vector>
 
-#include "dense_scanner.h"
+#include "assignment/rows/dense_scanner.h"
 #include "threads.h"
 
 namespace bmatch {
@@ -16,7 +16,7 @@ BatchResult solve_batch(const Batch<T>& batch, int threads, std::int64_t* col_of
   std::atomic<std::int64_t> next{0};
   std::atomic<bool> failed{false}, cancelled{false};
   std::mutex guard;
-  BatchResult result{Status::optimal, batch.problems};
+  BatchResult result{Outcome::optimal, batch.problems};
   Options options;
   options.certificate = false;
 
@@ -26,11 +26,11 @@ BatchResult solve_batch(const Batch<T>& batch, int threads, std::int64_t* col_of
                        batch.row_stride, batch.col_stride, batch.sense};
       const bool tall = batch.rows > batch.cols;
       const Solution s = solve(DenseScanner<T>(tall ? view.transposed() : view), options, asked);
-      if (s.status != Status::optimal) {
+      if (s.outcome != Outcome::optimal) {
         const std::lock_guard<std::mutex> lock(guard);
         // Problems are handed out in order and those begun are finished, so the least of those that
         // fail is the first of all.
-        if (b < result.problem) result = {s.status, b};
+        if (b < result.problem) result = {s.outcome, b};
         failed = true;
         return;
       }
@@ -50,7 +50,7 @@ BatchResult solve_batch(const Batch<T>& batch, int threads, std::int64_t* col_of
   };
   const auto most = static_cast<int>(std::min<std::int64_t>(threads, batch.problems));
   Team(std::max(most, 1)).run([&](int k) { work(k == 0 ? asked : told); });
-  if (cancelled) result.status = Status::interrupted;
+  if (cancelled) result.outcome = Outcome::interrupted;
   return result;
 }
 

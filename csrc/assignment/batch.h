@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "cost_view.h"
+#include "assignment/rows/cost_view.h"
 #include "solver.h"
 
 namespace bmatch {
@@ -17,7 +17,7 @@ struct Batch {
 };
 
 struct BatchResult {
-  Status status;         // of the first problem that has no answer, or optimal
+  Outcome outcome;         // of the first problem that has no answer, or optimal
   std::int64_t problem;  // that problem, or the number of problems
 };
 

@@ -83,19 +83,19 @@ double CandidateLists::least_cost(Index i) const {
   return std::min(list.bound, *std::min_element(list.cost, list.cost + list.size));
 }
 
-Progress CandidateLists::list_below(Index i, double bound, std::int64_t& room) {
+Step CandidateLists::list_below(Index i, double bound, std::int64_t& room) {
   ++stats_.row_reads;
   const double* cost = costs_.row(i, scratch_[0].row());
   LongList list;
   for (Index j = 0; j < costs_.cols(); ++j) {
     if (cost[j] >= bound) continue;
-    if (!(cost[j] > -kInfinity)) return Progress::invalid;
-    if (--room < 0) return Progress::budget_spent;
+    if (!(cost[j] > -kInfinity)) return Step::invalid;
+    if (--room < 0) return Step::budget_spent;
     list.cost.push_back(cost[j]);
     list.col.push_back(j);
   }
   set_long(i, std::move(list), bound);
-  return Progress::done;
+  return Step::done;
 }
 
 void CandidateLists::reduce_columns() {

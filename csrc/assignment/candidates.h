@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "matching.h"
-#include "parallel.h"
-#include "row_scanner.h"
+#include "assignment/rows/parallel.h"
+#include "assignment/rows/row_scanner.h"
 #include "stats.h"
 
 namespace bmatch {
@@ -75,7 +75,7 @@ class CandidateLists {
 
   // At price zero, a list of all costs below the bound; budget_spent if there are more of them than
   // `room`, from which they are taken.
-  Progress list_below(Index i, double bound, std::int64_t& room);
+  Step list_below(Index i, double bound, std::int64_t& room);
 
   // Column prices from the lists: v_j = min_i (c_ij - min_k c_ik), shifted so that none is above
   // zero; columns that no list holds take the greatest.

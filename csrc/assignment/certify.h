@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "matching.h"
-#include "parallel.h"
-#include "row_scanner.h"
+#include "assignment/rows/parallel.h"
+#include "assignment/rows/row_scanner.h"
 
 namespace bmatch {
 

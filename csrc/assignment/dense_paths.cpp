@@ -48,12 +48,12 @@ void DensePaths::publish_prices() {
   std::copy_n(price_.begin(), costs_.cols(), matching_.v.begin());
 }
 
-Progress DensePaths::claim_minima() {
+Step DensePaths::claim_minima() {
   auto kept = free_rows_.begin();
   for (const Index i : free_rows_) {
-    if (take_turn()) return Progress::interrupted;
+    if (take_turn()) return Step::interrupted;
     const Claim claim = costs_.claim(i, price_.data(), free_.data(), scratch_);
-    if (!claim.valid) return Progress::invalid;
+    if (!claim.valid) return Step::invalid;
     minimum_[i] = claim.best;
     if (claim.free_col != kNone) {
       match(i, claim.free_col);
@@ -62,20 +62,20 @@ Progress DensePaths::claim_minima() {
     }
   }
   free_rows_.erase(kept, free_rows_.end());
-  return Progress::done;
+  return Step::done;
 }
 
-Progress DensePaths::reduce_columns() {
-  if (free_rows_.empty()) return Progress::done;
+Step DensePaths::reduce_columns() {
+  if (free_rows_.empty()) return Step::done;
   // distance_ serves as min_i (c_ij - u_i) and is infinite again afterwards.
   for (Index i = 0; i < costs_.rows(); ++i) {
-    if (take_turn()) return Progress::interrupted;
+    if (take_turn()) return Step::interrupted;
     const double u = minimum_[i];
     if (u == kInfinity) continue;  // the row has no finite cost: the paths will say so
     costs_.lower(i, u, distance_.data(), scratch_);
   }
   for (Index j = 0; j < costs_.cols(); ++j) {
-    if (distance_[j] == -kInfinity) return Progress::invalid;
+    if (distance_[j] == -kInfinity) return Step::invalid;
     if (matching_.row_of_col[j] == kNone && distance_[j] < kInfinity) price_[j] = distance_[j];
   }
   std::fill(distance_.begin(), distance_.end(), kInfinity);
@@ -83,7 +83,7 @@ Progress DensePaths::reduce_columns() {
   return claim_minima();
 }
 
-Progress DensePaths::reduce_rows(std::int64_t bids) {
+Step DensePaths::reduce_rows(std::int64_t bids) {
   for (int round = 0; round < 2 && !free_rows_.empty(); ++round) {
     std::vector<Index> later;
     std::vector<Index> stack(free_rows_.rbegin(), free_rows_.rend());
@@ -94,7 +94,7 @@ Progress DensePaths::reduce_rows(std::int64_t bids) {
         later.push_back(i);
         continue;
       }
-      if (take_turn()) return Progress::interrupted;
+      if (take_turn()) return Step::interrupted;
       ++stats_.bids;
       const BestTwo b = costs_.best_two(i, price_.data(), free_.data(), scratch_);
       if (b.best_free == b.best) {
@@ -119,36 +119,36 @@ Progress DensePaths::reduce_rows(std::int64_t bids) {
     free_rows_ = std::move(later);
   }
   publish_prices();
-  return Progress::done;
+  return Step::done;
 }
 
-Progress DensePaths::augment_all(std::int64_t sweeps) {
-  Progress progress = Progress::done;
+Step DensePaths::augment_all(std::int64_t sweeps) {
+  Step step = Step::done;
   std::size_t done = 0;
   for (; done < free_rows_.size(); ++done) {
-    progress = augment(free_rows_[done], sweeps);
-    if (progress != Progress::done) break;
+    step = augment(free_rows_[done], sweeps);
+    if (step != Step::done) break;
   }
   free_rows_.erase(free_rows_.begin(), free_rows_.begin() + static_cast<std::ptrdiff_t>(done));
   publish_prices();
-  return progress;
+  return step;
 }
 
-Progress DensePaths::augment(Index free_row, std::int64_t& sweeps) {
+Step DensePaths::augment(Index free_row, std::int64_t& sweeps) {
   start_ = free_row;
   settled_.clear();
   state_.free_distance = kInfinity;
   state_.free_col = kNone;
-  Progress progress = Progress::done;
+  Step step = Step::done;
   Index row = free_row;
   double base = 0.0;
   while (true) {
     if (sweeps-- <= 0) {
-      progress = Progress::budget_spent;
+      step = Step::budget_spent;
       break;
     }
     if (take_turn()) {
-      progress = Progress::interrupted;
+      step = Step::interrupted;
       break;
     }
     costs_.relax(row, base, state_, scratch_);
@@ -161,15 +161,15 @@ Progress DensePaths::augment(Index free_row, std::int64_t& sweeps) {
     price_[j] = -kInfinity;
     distance_[j] = kInfinity;
   }
-  if (progress == Progress::done && state_.free_col == kNone) progress = Progress::infeasible;
+  if (step == Step::done && state_.free_col == kNone) step = Step::infeasible;
 
   const double length = state_.free_distance;
   for (const Settled& s : settled_) {  // rounding can make the path end before what it passed
-    const double fall = progress == Progress::done ? std::min(s.distance - length, 0.0) : 0.0;
+    const double fall = step == Step::done ? std::min(s.distance - length, 0.0) : 0.0;
     price_[s.col] = s.price + fall;
   }
   std::fill(distance_.begin(), distance_.end(), kInfinity);
-  if (progress != Progress::done) return progress;
+  if (step != Step::done) return step;
 
   // Flip the path, from its end back to the row it started at.
   free_[state_.free_col / 8] &= static_cast<std::uint8_t>(~(1 << state_.free_col % 8));
@@ -179,7 +179,7 @@ Progress DensePaths::augment(Index free_row, std::int64_t& sweeps) {
     std::swap(matching_.col_of_row[i], j);
   }
   ++stats_.augmentations;
-  return progress;
+  return step;
 }
 
 std::vector<Index> DensePaths::trapped() const {

@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "matching.h"
-#include "row_scanner.h"
+#include "assignment/rows/row_scanner.h"
 #include "stats.h"
 
 namespace bmatch {
@@ -29,22 +29,22 @@ class DensePaths {
              const Interrupted& interrupted);
 
   // Free rows take a free column among their minima, the lowest one.
-  Progress claim_minima();
+  Step claim_minima();
 
   // Prices of free columns rise until one row finds them a minimum, then free rows claim.  For
   // square matrices at price zero: after claim_minima(), or at the very beginning, where rows
   // count as if their minima were zero.
-  Progress reduce_columns();
+  Step reduce_columns();
 
   // Augmenting row reduction: free rows bid the difference of their two best.
-  Progress reduce_rows(std::int64_t bids);
+  Step reduce_rows(std::int64_t bids);
 
   // Shortest augmenting paths for all free rows; reads at most `sweeps` rows.
-  Progress augment_all(std::int64_t sweeps = std::numeric_limits<std::int64_t>::max());
+  Step augment_all(std::int64_t sweeps = std::numeric_limits<std::int64_t>::max());
 
   std::size_t free_rows() const { return free_rows_.size(); }
 
-  // After Progress::infeasible: rows that together reach fewer columns than they are many, which
+  // After Step::infeasible: rows that together reach fewer columns than they are many, which
   // proves by Hall's theorem that no complete matching exists.  Ascending.
   std::vector<Index> trapped() const;
 
@@ -53,7 +53,7 @@ class DensePaths {
     Index col;
     double price, distance;
   };
-  Progress augment(Index free_row, std::int64_t& sweeps);
+  Step augment(Index free_row, std::int64_t& sweeps);
   void match(Index i, Index j);
   void publish_prices();
   bool take_turn();  // asks now and then whether the user wants to stop

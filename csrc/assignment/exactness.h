@@ -2,7 +2,7 @@
 #pragma once
 
 #include "matching.h"
-#include "row_scanner.h"
+#include "assignment/rows/row_scanner.h"
 
 namespace bmatch {
 

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "matching.h"
-#include "row_scanner.h"
+#include "assignment/rows/row_scanner.h"
 
 namespace bmatch {
 

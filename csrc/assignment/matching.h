@@ -67,6 +67,6 @@ inline bool prices_dwarf(double greatest_price, double magnitudes, Index rows) {
 using Interrupted = std::function<bool()>;
 
 // What a stage reports back.  `invalid`: a cost is NaN or -infinity.
-enum class Progress { done, budget_spent, infeasible, invalid, interrupted };
+enum class Step { done, budget_spent, infeasible, invalid, interrupted };
 
 }  // namespace bmatch

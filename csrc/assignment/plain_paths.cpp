@@ -83,12 +83,12 @@ class PlainPaths {
 
 }  // namespace
 
-Progress plain_paths(const RowScanner& costs, bool transposed, Matching& matching, Stats& stats,
+Step plain_paths(const RowScanner& costs, bool transposed, Matching& matching, Stats& stats,
                      const Interrupted& interrupted) {
   PlainPaths paths(costs, transposed);
   for (Index i = 0; i < costs.rows(); ++i) {
-    if (interrupted()) return Progress::interrupted;
-    if (!paths.augment(i)) return Progress::infeasible;
+    if (interrupted()) return Step::interrupted;
+    if (!paths.augment(i)) return Step::infeasible;
     ++stats.augmentations;
   }
   stats.row_reads += costs.rows();
@@ -99,7 +99,7 @@ Progress plain_paths(const RowScanner& costs, bool transposed, Matching& matchin
   }
   const std::vector<double>& prices = transposed ? paths.u : paths.v;
   std::copy(prices.begin(), prices.end(), matching.v.begin());
-  return Progress::done;
+  return Step::done;
 }
 
 }  // namespace bmatch

@@ -10,14 +10,14 @@
 #pragma once
 
 #include "matching.h"
-#include "row_scanner.h"
+#include "assignment/rows/row_scanner.h"
 #include "stats.h"
 
 namespace bmatch {
 
 // Matches all rows of a matrix that has a complete matching.  `transposed`: square, and the
 // caller's rows are the columns here.
-Progress plain_paths(const RowScanner& costs, bool transposed, Matching& matching, Stats& stats,
+Step plain_paths(const RowScanner& costs, bool transposed, Matching& matching, Stats& stats,
                      const Interrupted& interrupted);
 
 }  // namespace bmatch

@@ -73,16 +73,16 @@ SmallAnswer solve_small(const RowScanner& costs, Matching& matching, Stats& stat
   p.col_of_row = matching.col_of_row.data();
   p.row_of_col = matching.row_of_col.data();
 
-  const Progress progress = costs.solve_small(p);
+  const Step step = costs.solve_small(p);
   stats.row_reads += p.rows;
   stats.bids += p.bids;
   stats.augmentations += p.augmentations;
-  SmallAnswer answer{progress, false, {}};
-  if (progress == Progress::done) {
+  SmallAnswer answer{step, false, {}};
+  if (step == Step::done) {
     std::copy_n(p.price, p.cols, matching.v.begin());
     answer.dwarfed = prices_dwarf_answer(p);
   }
-  if (progress == Progress::infeasible) {
+  if (step == Step::infeasible) {
     answer.trapped.push_back(p.trapped_from);
     for (Index k = 0; k < p.settled_count; ++k) {
       answer.trapped.push_back(p.row_of_col[p.settled[k].col]);

@@ -6,15 +6,15 @@
 #pragma once
 
 #include "matching.h"
-#include "row_scanner.h"
+#include "assignment/rows/row_scanner.h"
 #include "stats.h"
 
 namespace bmatch {
 
 struct SmallAnswer {
-  Progress progress;
+  Step step;
   bool dwarfed;                // by its prices, whose rounding may outweigh it (solver.h)
-  std::vector<Index> trapped;  // after Progress::infeasible
+  std::vector<Index> trapped;  // after Step::infeasible
 };
 
 SmallAnswer solve_small(const RowScanner& costs, Matching& matching, Stats& stats);

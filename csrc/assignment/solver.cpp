@@ -8,12 +8,12 @@
 #include <optional>
 
 #include "auction.h"
-#include "augment.h"
+#include "list_paths.h"
 #include "candidates.h"
 #include "certify.h"
 #include "dense_paths.h"
 #include "exactness.h"
-#include "parallel.h"
+#include "assignment/rows/parallel.h"
 #include "plain_paths.h"
 #include "small.h"
 
@@ -38,7 +38,7 @@ class Solver {
         interrupted_(interrupted),
         rows_(costs.rows()),
         cols_(costs.cols()),
-        solution_{Status::optimal, Matching(rows_, cols_), {}, 0.0, 0.0, {}, {}},
+        solution_{Outcome::optimal, Matching(rows_, cols_), {}, 0.0, 0.0, {}, {}},
         matching_(solution_.matching),
         stats_(solution_.stats) {}
 
@@ -51,7 +51,7 @@ class Solver {
     return *team_;
   }
   bool square() const { return rows_ == cols_; }
-  bool finished(Progress progress);
+  bool finished(Step step);
 
   void solve_small();
   bool solve_warm();
@@ -89,13 +89,13 @@ class Solver {
 };
 
 // True if the solve has ended, well or not; records why.
-bool Solver::finished(Progress progress) {
-  switch (progress) {
-    case Progress::done: return true;
-    case Progress::budget_spent: return false;
-    case Progress::infeasible: solution_.status = Status::infeasible; return true;
-    case Progress::invalid: solution_.status = Status::invalid; return true;
-    case Progress::interrupted: solution_.status = Status::interrupted; return true;
+bool Solver::finished(Step step) {
+  switch (step) {
+    case Step::done: return true;
+    case Step::budget_spent: return false;
+    case Step::infeasible: solution_.outcome = Outcome::infeasible; return true;
+    case Step::invalid: solution_.outcome = Outcome::invalid; return true;
+    case Step::interrupted: solution_.outcome = Outcome::interrupted; return true;
   }
   return true;
 }
@@ -106,7 +106,7 @@ void Solver::solve_small() {
   std::optional<PhaseTimer> timer;  // reading the clock takes a good part of the smallest solves
   if (options_.certificate) timer.emplace(stats_.path_seconds);
   SmallAnswer answer = bmatch::solve_small(costs_, matching_, stats_);
-  finished(answer.progress);
+  finished(answer.step);
   solution_.trapped = std::move(answer.trapped);
   if (answer.dwarfed && !exact_on_a_grid(costs_, matching_)) restart_plain();
 }
@@ -116,7 +116,7 @@ bool Solver::dense_finish(std::int64_t sweeps) {
   PhaseTimer timer(stats_.path_seconds);
   DensePaths paths(costs_, matching_, stats_, interrupted_);
   const bool ended = finished(paths.augment_all(sweeps));
-  if (solution_.status == Status::infeasible) solution_.trapped = paths.trapped();
+  if (solution_.outcome == Outcome::infeasible) solution_.trapped = paths.trapped();
   if (!ended && lists_ != nullptr) lists_->prices_changed(true);
   return ended;
 }
@@ -131,17 +131,17 @@ bool Solver::dense_attempt(bool rows_agree) {
   matching_ = Matching(rows_, cols_);
   DensePaths paths(costs_, matching_, stats_, interrupted_);
   const std::int64_t n = rows_;
-  Progress progress = rows_agree ? Progress::done : paths.claim_minima();
-  if (progress == Progress::done && square()) progress = paths.reduce_columns();
-  if (progress == Progress::done) {
-    progress = paths.reduce_rows(2 * static_cast<std::int64_t>(paths.free_rows()));
+  Step step = rows_agree ? Step::done : paths.claim_minima();
+  if (step == Step::done && square()) step = paths.reduce_columns();
+  if (step == Step::done) {
+    step = paths.reduce_rows(2 * static_cast<std::int64_t>(paths.free_rows()));
   }
   // Sums, differences and blocks of equal rows take n / 22 reads of the matrix, sometimes twice
   // that.
   const std::int64_t reads = std::max(n / 8, std::int64_t{48});
-  if (progress == Progress::done) progress = paths.augment_all(reads * n);
-  if (progress == Progress::infeasible) solution_.trapped = paths.trapped();
-  if (finished(progress)) {
+  if (step == Step::done) step = paths.augment_all(reads * n);
+  if (step == Step::infeasible) solution_.trapped = paths.trapped();
+  if (finished(step)) {
     whole_rows_ = true;
     return true;
   }
@@ -154,7 +154,7 @@ void Solver::restart_dense() {
   PhaseTimer timer(stats_.path_seconds);
   DensePaths paths(costs_, matching_, stats_, interrupted_);
   finished(paths.augment_all());
-  if (solution_.status == Status::infeasible) solution_.trapped = paths.trapped();
+  if (solution_.outcome == Outcome::infeasible) solution_.trapped = paths.trapped();
   whole_rows_ = true;
 }
 
@@ -203,14 +203,14 @@ bool Solver::first_pass() {
       std::max<std::int64_t>(256, (std::int64_t{1} << 28) / cols_));  // about 0.1 s
   // Whether to go on is asked after the same rows for every number of threads.
   for (Index begin = 0; separated && begin < rows_; begin = end) {
-    if (interrupted_()) return !finished(Progress::interrupted);
+    if (interrupted_()) return !finished(Step::interrupted);
     end = begin + std::min(std::clamp(begin, Index{64}, longest), rows_ - begin);
     parallel_rows(costs_, team(), begin, end, [&](Index i, int count, auto& scratch) {
       costs_.minima(i, count, minima_.data() + i, scratch);
     });
     stats_.row_reads += end - begin;
     for (Index i = begin; i < end; ++i) {
-      if (!minima_[i].valid) return !finished(Progress::invalid);
+      if (!minima_[i].valid) return !finished(Step::invalid);
       const Index j = minima_[i].col;
       if (j == kNone || matching_.row_of_col[j] != kNone) ++collisions;
       else matching_.match(i, j);
@@ -237,14 +237,14 @@ bool Solver::list_pass(Index first) {
   const auto step = static_cast<Index>(
       std::max<std::int64_t>(256, (std::int64_t{1} << 27) / cols_));  // about 0.1 s a thread
   for (Index begin = first; begin < rows_; begin += step) {
-    if (interrupted_()) return !finished(Progress::interrupted);
+    if (interrupted_()) return !finished(Step::interrupted);
     const Index end = begin + std::min(step, rows_ - begin);
     parallel_rows(costs_, team(), begin, end, [&](Index i, int count, auto& scratch) {
       if (!lists_->scan(i, count, scratch)) valid.store(false, std::memory_order_relaxed);
     });
     stats_.row_reads += end - begin;
   }
-  if (!valid) solution_.status = Status::invalid;
+  if (!valid) solution_.outcome = Outcome::invalid;
   return valid;
 }
 
@@ -253,7 +253,7 @@ bool Solver::column_start() {
   matching_ = Matching(rows_, cols_);
   std::vector<double> minima(rows_);
   for (Index i = 0; i < rows_; ++i) minima[i] = lists_->best(i).best;
-  if (interrupted_()) return finished(Progress::interrupted);
+  if (interrupted_()) return finished(Step::interrupted);
   const int count = team().threads();
   std::vector<std::vector<double>> parts(count);  // least_j over a part of the rows
   team().run([&](int part) {
@@ -282,9 +282,9 @@ bool Solver::augment_free(ListPaths::Budget& budget) {
   ListPaths paths(costs_, matching_, *lists_, stats_, interrupted_);
   for (Index i = 0; i < rows_; ++i) {
     if (matching_.col_of_row[i] != kNone) continue;
-    const Progress progress = paths.augment(i, budget);
-    if (progress == Progress::infeasible) solution_.trapped = paths.trapped();
-    if (progress != Progress::done) return finished(progress);
+    const Step step = paths.augment(i, budget);
+    if (step == Step::infeasible) solution_.trapped = paths.trapped();
+    if (step != Step::done) return finished(step);
   }
   return true;
 }
@@ -296,8 +296,8 @@ bool Solver::reduce_and_augment(std::int64_t bids, ListPaths::Budget budget, dou
     Auction auction(matching_, *lists_, stats_, interrupted_);
     if (never < kInfinity) auction.set_scale(lists_->mean_spread(), never);
     finished(auction.row_reduction(bids));
-    if (solution_.status == Status::interrupted) return true;
-    solution_.status = Status::optimal;  // a row without finite cost: the paths name it
+    if (solution_.outcome == Outcome::interrupted) return true;
+    solution_.outcome = Outcome::optimal;  // a row without finite cost: the paths name it
   }
   return augment_free(budget);
 }
@@ -328,35 +328,35 @@ bool Solver::auction() {
     const double last = clear ? epsilon : 0.1 * epsilon;
     while (true) {
       const std::int64_t rescans = stats_.rescans, bids = stats_.bids;
-      const Progress progress = auction.phase(epsilon, 4 * n);
-      if (progress == Progress::interrupted) return finished(progress);
-      if (progress != Progress::budget_spent || auction.free_rows() <= n / 64) break;
+      const Step step = auction.phase(epsilon, 4 * n);
+      if (step == Step::interrupted) return finished(step);
+      if (step != Step::budget_spent || auction.free_rows() <= n / 64) break;
       if (hopeless(rescans, bids)) return true;
       epsilon *= 4.0;
     }
     while (true) {
-      Progress progress;
+      Step step;
       for (std::int64_t budget = 48 * n;;) {
         const std::int64_t rescans = stats_.rescans, bids = stats_.bids;
-        progress = auction.phase(epsilon, 8 * n);
-        if (progress == Progress::interrupted) return finished(progress);
-        if (progress != Progress::budget_spent) break;
+        step = auction.phase(epsilon, 8 * n);
+        if (step == Step::interrupted) return finished(step);
+        if (step != Step::budget_spent) break;
         if (hopeless(rescans, bids)) return true;
         // Renewed as long as the bids are cheap.
         budget -= 8 * n;
         const bool cheap = 10 * (stats_.rescans - rescans) < 3 * (stats_.bids - bids);
         if (budget <= 0 && (!cheap || stats_.bids > 400 * n)) break;
       }
-      if (progress != Progress::done || epsilon <= last) break;
+      if (step != Step::done || epsilon <= last) break;
       epsilon = std::max(epsilon / 10.0, last);
-      progress = auction.free_unhappy(epsilon);
-      if (progress == Progress::interrupted) return finished(progress);
+      step = auction.free_unhappy(epsilon);
+      if (step == Step::interrupted) return finished(step);
     }
     finished(auction.free_unhappy(0.0));
-    if (solution_.status == Status::interrupted) return true;
+    if (solution_.outcome == Outcome::interrupted) return true;
     auction.claim_tight();
-    const Progress progress = auction.row_reduction(20 * n);
-    if (progress == Progress::interrupted) return finished(progress);
+    const Step step = auction.row_reduction(20 * n);
+    if (step == Step::interrupted) return finished(step);
   }
   ListPaths::Budget budget{kUnlimited, n <= 2048 ? 64 : kUnlimited};
   return augment_free(budget) || dense_finish(kUnlimited);
@@ -408,10 +408,10 @@ bool Solver::solve_sparse(double never) {
     // So that they take a small part of the matrix's memory.
     std::int64_t room = std::int64_t{rows_} * cols_ / 64 + 64 * std::int64_t{rows_};
     for (Index i = 0; i < rows_; ++i) {
-      if (i % 64 == 0 && interrupted_()) return finished(Progress::interrupted);
-      const Progress progress = lists_->list_below(i, never, room);
-      if (progress == Progress::budget_spent) return false;
-      if (progress != Progress::done) return finished(progress);
+      if (i % 64 == 0 && interrupted_()) return finished(Step::interrupted);
+      const Step step = lists_->list_below(i, never, room);
+      if (step == Step::budget_spent) return false;
+      if (step != Step::done) return finished(step);
     }
     if (square()) lists_->reduce_columns();
   }
@@ -436,11 +436,11 @@ void Solver::solve_large() {
   if (few_values()) {
     PhaseTimer timer(stats_.path_seconds);
     DensePaths paths(costs_, matching_, stats_, interrupted_);
-    Progress progress = paths.claim_minima();
-    if (progress == Progress::done) progress = paths.reduce_rows(3 * n);
-    if (progress == Progress::done) progress = paths.augment_all(8 * n);
-    if (finished(progress)) {
-      if (solution_.status == Status::infeasible) solution_.trapped = paths.trapped();
+    Step step = paths.claim_minima();
+    if (step == Step::done) step = paths.reduce_rows(3 * n);
+    if (step == Step::done) step = paths.augment_all(8 * n);
+    if (finished(step)) {
+      if (solution_.outcome == Outcome::infeasible) solution_.trapped = paths.trapped();
       whole_rows_ = true;
       return;
     }
@@ -537,12 +537,12 @@ Solution Solver::run() {
     solve_small();
   } else {
     solve_large();
-    if (solution_.status == Status::optimal && prices_dwarf_answer() &&
+    if (solution_.outcome == Outcome::optimal && prices_dwarf_answer() &&
         !exact_on_a_grid(costs_, matching_)) {
       restart_plain();
     }
   }
-  if (solution_.status == Status::optimal && options_.certificate) finish_with_certificate();
+  if (solution_.outcome == Outcome::optimal && options_.certificate) finish_with_certificate();
   return std::move(solution_);
 }
 

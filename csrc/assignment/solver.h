@@ -44,12 +44,12 @@
 #include <vector>
 
 #include "matching.h"
-#include "row_scanner.h"
+#include "assignment/rows/row_scanner.h"
 #include "stats.h"
 
 namespace bmatch {
 
-enum class Status { optimal, infeasible, invalid, interrupted };
+enum class Outcome { optimal, infeasible, invalid, interrupted };
 
 // Up to this many entries whole rows, copied to float64, beat lists.
 constexpr std::int64_t kSmall = 384 * 384;
@@ -63,7 +63,7 @@ struct Options {
 };
 
 struct Solution {
-  Status status;
+  Outcome outcome;
   Matching matching;
   std::vector<double> u;              // [rows]
   double objective = 0.0, gap = 0.0;  // of the minimised costs
@@ -71,7 +71,7 @@ struct Solution {
   Stats stats;
 };
 
-// Status::invalid means that a cost is NaN or -infinity.
+// Outcome::invalid means that a cost is NaN or -infinity.
 Solution solve(const RowScanner& costs, const Options& options, const Interrupted& interrupted);
 
 }  // namespace bmatch

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "correlation/wide.h"
+#include "wide.h"
 
 namespace bmatch {
 

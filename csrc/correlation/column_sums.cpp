@@ -1,9 +1,9 @@
-#include "correlation/column_sums.h"
+#include "column_sums.h"
 
 #include <algorithm>
 #include <vector>
 
-#include "correlation/wide.h"
+#include "wide.h"
 
 namespace bmatch {
 

@@ -11,7 +11,7 @@
 
 #include <cstdint>
 
-#include "correlation/bfloat16.h"
+#include "bfloat16.h"
 #include "threads.h"
 
 namespace bmatch {

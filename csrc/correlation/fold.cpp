@@ -1,6 +1,6 @@
-#include "correlation/fold.h"
+#include "fold.h"
 
-#include "correlation/wide.h"
+#include "wide.h"
 
 namespace bmatch {
 

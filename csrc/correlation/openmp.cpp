@@ -1,4 +1,4 @@
-#include "correlation/openmp.h"
+#include "openmp.h"
 
 #include <atomic>
 #include <functional>

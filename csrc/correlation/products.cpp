@@ -1,11 +1,11 @@
-#include "correlation/products.h"
+#include "products.h"
 
 #include <algorithm>
 #include <cstddef>
 #include <new>
 #include <type_traits>
 
-#include "correlation/product_kernels.h"
+#include "product_kernels.h"
 #include "instruction_set.h"
 
 namespace bmatch {

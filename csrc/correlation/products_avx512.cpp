@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "correlation/bfloat16.h"
-#include "correlation/product_kernels.h"
+#include "bfloat16.h"
+#include "product_kernels.h"
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512bf16"))), \

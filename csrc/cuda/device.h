@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <cuda_runtime.h>
 
-#include "assignment/cost_view.h"
+#include "assignment/rows/cost_view.h"
 
 #if defined(__CUDACC__)
 #include <cuda_bf16.h>

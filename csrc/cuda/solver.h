@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <string>
 
-#include "assignment/cost_view.h"
+#include "assignment/rows/cost_view.h"
 
 namespace bmatch::cuda {
 

@@ -7,16 +7,17 @@ import pytest
 import torch
 from data import CASES, streams
 
-from bmatch import CrossMoments, moments
+from bmatch import CrossMoments
+from bmatch.correlation import site_moments
+from bmatch.correlation.site_moments import SiteMoments
 from bmatch.kernels import dispatch
-from bmatch.moments import SiteMoments
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 @pytest.fixture(autouse=True)
 def kernels_on_the_cpu(monkeypatch):
-    monkeypatch.setattr(moments, "runs_kernels", lambda device: True)
+    monkeypatch.setattr(site_moments, "runs_kernels", lambda device: True)
 
 
 def reference(y, x, mask=None):
@@ -78,8 +79,8 @@ def test_sixteen_bit_streams_without_means_are_read_in_place(monkeypatch):
 
 
 def test_chunks_flush_into_the_masters(monkeypatch):
-    monkeypatch.setattr(moments, "_DEVICE_CHUNK", 256)
-    monkeypatch.setattr(moments, "_DEVICE_CHUNK_PROMOTED", 320)
+    monkeypatch.setattr(site_moments, "_DEVICE_CHUNK", 256)
+    monkeypatch.setattr(site_moments, "_DEVICE_CHUNK_PROMOTED", 320)
     for dtype in (torch.float32, torch.bfloat16):
         assert largest_error("random", dtype, "highest") < 1e-6
         assert largest_error("masked", dtype, "highest", batches=1) < 1e-6

@@ -10,11 +10,11 @@ import watched
 from data import streams, surrounded
 from watched import Trespass
 
-from bmatch import moments
+from bmatch.correlation import site_moments
+from bmatch.correlation.site_moments import SiteMoments
 from bmatch.kernels import centred, finalise, partial_sums, row_scan
 from bmatch.kernels.centred import column_sums
 from bmatch.kernels.partial_sums import add_partial_sums
-from bmatch.moments import SiteMoments
 
 
 @triton.jit
@@ -109,7 +109,7 @@ def test_a_launcher_with_one_shift_too_few():
 
 def test_every_order_gives_the_same_bits(monkeypatch):
     """All kernels, their programs in order, in reverse and shuffled."""
-    monkeypatch.setattr(moments, "runs_kernels", lambda device: True)
+    monkeypatch.setattr(site_moments, "runs_kernels", lambda device: True)
     monkeypatch.setattr(centred, "_STEPS", 2)  # 64 tokens a program: more of them
     given = [streams("random", 300, 70, 33, torch.float32, seed=s) for s in range(2)]
     y, x = (torch.stack([pair[k] for pair in given]) for k in (0, 1))

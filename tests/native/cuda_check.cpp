@@ -13,7 +13,7 @@
 #include <tuple>
 #include <vector>
 
-#include "assignment/dense_scanner.h"
+#include "assignment/rows/dense_scanner.h"
 #include "assignment/solver.h"
 #include "cuda/solver.h"
 
@@ -184,7 +184,7 @@ void check(const std::vector<Problem>& problems, cuda::TeamKind team) {
     const DenseScanner<double> costs({values[k].data(), p.rows, p.cols, p.stride, 1, p.sense});
     const Solution expected = solve(costs, Options{}, kNever);
     const std::int64_t* match = &col_of_row[k * p.rows];
-    if (expected.status == Status::infeasible) {
+    if (expected.outcome == Outcome::infeasible) {
       if (reports[k].outcome != cuda::kInfeasible) fail("not found infeasible", p, S::name(), team);
       int trapped = 0, reached = 0;
       for (int i = 0; i < p.rows; ++i) trapped += match[i] == -2;

@@ -1,6 +1,6 @@
 // The scans of rows against plain loops: minima, candidate lists, their bounds and best, grids, for every dtype,
 // width, number of rows at a time, with ties, forbidden and invalid costs.  Built by
-// tests/test_native.py under sanitizers; exits with 1 at the first difference.
+// tests/native/test_native.py under sanitizers; exits with 1 at the first difference.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -9,7 +9,7 @@
 #include <random>
 #include <vector>
 
-#include "assignment/dense_scanner.h"
+#include "assignment/rows/dense_scanner.h"
 
 using namespace bmatch;
 

@@ -1,5 +1,5 @@
 // Solves random problems by every route and checks each answer by its certificate alone.
-// Built by tests/test_native.py under sanitizers; exits with 1 on the first wrong answer.
+// Built by tests/native/test_native.py under sanitizers; exits with 1 on the first wrong answer.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "assignment/batch.h"
-#include "assignment/dense_scanner.h"
-#include "assignment/fetched_scanner.h"
+#include "assignment/rows/dense_scanner.h"
+#include "assignment/rows/fetched_scanner.h"
 #include "assignment/margin.h"
 #include "assignment/solver.h"
 
@@ -59,7 +59,7 @@ void fail(const char* what, int kind, const Problem& p) {
 }
 
 void verify(int kind, const Problem& p, const RowScanner& costs, const Solution& s) {
-  if (s.status == Status::infeasible) {
+  if (s.outcome == Outcome::infeasible) {
     Index reached = 0;
     for (Index j = 0; j < p.cols; ++j) {
       reached += std::any_of(s.trapped.begin(), s.trapped.end(),
@@ -68,7 +68,7 @@ void verify(int kind, const Problem& p, const RowScanner& costs, const Solution&
     if (reached >= static_cast<Index>(s.trapped.size())) fail("no proof of infeasibility", kind, p);
     return;
   }
-  if (s.status != Status::optimal) fail("no answer", kind, p);
+  if (s.outcome != Outcome::optimal) fail("no answer", kind, p);
   double scale = 0.0;
   for (const double c : p.cost) {
     if (std::isfinite(c)) scale = std::max(scale, std::fabs(c));

@@ -1,0 +1,75 @@
+"""Small safetensors files of bmatch's own: a format, a version, tensors, a header of strings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bmatch.files.atomic import new_file
+
+_VERSION = "1"
+
+
+def write(
+    path: str | os.PathLike[str],
+    kind: str,
+    tensors: Mapping[str, npt.NDArray[Any]],
+    header: Mapping[str, str],
+) -> None:
+    """Write ``bmatch.<kind>`` tensors and header to `path`, all or nothing.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; one that was there before is kept.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    full_header = {**header, "format": f"bmatch.{kind}", "format_version": _VERSION}
+    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    with new_file(path) as partial:
+        try:
+            save_file(contiguous, partial, metadata=full_header)
+        except SafetensorError as error:
+            raise OSError(
+                f"{os.fspath(path)} could not be written ({error}): nothing was left behind"
+            ) from None
+
+
+def read(
+    path: str | os.PathLike[str], kind: str, names: Iterable[str]
+) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
+    """Read what `write` wrote: the tensors of these names, and the header.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is damaged, is of another kind, or of a version that is not known.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    name = os.fspath(path)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"there is no {kind} file {name}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = dict(file.metadata() or {})
+            present = set(file.keys())
+            if header.get("format") != f"bmatch.{kind}" or not set(names) <= present:
+                raise ValueError(f"{name} is a safetensors file, but holds no {kind}")
+            if header.get("format_version") != _VERSION:
+                raise ValueError(
+                    f"{name} has format version {header.get('format_version')}, and this bmatch "
+                    f"reads version {_VERSION}: upgrade bmatch"
+                )
+            tensors = {key: file.get_tensor(key) for key in names}
+    except (SafetensorError, TypeError) as error:  # TypeError: a dtype that NumPy has not
+        raise ValueError(f"{name} is not a safetensors file, or is damaged ({error})") from None
+    return tensors, {k: v for k, v in header.items() if k not in ("format", "format_version")}

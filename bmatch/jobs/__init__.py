@@ -1,0 +1,1 @@
+"""How long jobs show how far they are and what they took."""

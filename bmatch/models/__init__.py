@@ -1,0 +1,1 @@
+"""What transformers writes and runs: checkpoints, activations, text."""

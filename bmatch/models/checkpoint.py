@@ -1,0 +1,267 @@
+"""Checkpoints as transformers writes them: a folder of safetensors shards, config, tokenizer.
+
+Read and written one shard at a time. Tied weights stay tied, since a tied tensor is stored once
+and nothing else is added; everything that is not weights is copied along.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from bmatch.files.atomic import new_folder
+from bmatch.jobs.progress import Progress, silent
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+# Other forms of the same weights, and training state in the old coordinates: copied along, they
+# would contradict the new weights.
+_NOT_COPIED = frozenset(
+    (
+        *(".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".npz"),
+        *(".h5", ".msgpack", ".onnx", ".gguf", ".tflite", ".ot"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder with a model in it, checked: every shard is there and whole.
+
+    Attributes
+    ----------
+    folder : Path
+    config : dict
+        Content of ``config.json``.
+    shards : dict of str to tuple of str
+        Names of the tensors in each file, files and names in order.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    shards: dict[str, tuple[str, ...]]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all tensors."""
+        return tuple(name for names in self.shards.values() for name in names)
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the weights on disk."""
+        return sum((self.folder / shard).stat().st_size for shard in self.shards)
+
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Every tensor with its name, on the CPU, one in memory at a time."""
+        for shard in self.shards:
+            with safe_open(self.folder / shard, framework="pt") as file:
+                for name in self.shards[shard]:
+                    yield name, file.get_tensor(name)
+
+
+def open_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
+    """Open a model's folder and check that it is whole, without loading the weights.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder, its config, its weights or one of its shards is missing.
+    ValueError
+        If a file is damaged, the index and the shards disagree, or the weights are quantised.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"there is no folder {folder}: bmatch reads local checkpoints (download one first with "
+            "huggingface-cli or save_pretrained)"
+        )
+    config = _read_json(folder / "config.json")
+    if "quantization_config" in config:
+        raise ValueError(
+            f"{folder} is quantised, and packed weights have no axis to permute: dequantise it"
+        )
+    if (folder / SINGLE).is_file():  # first, as transformers has it
+        shards = {SINGLE: _names_in(folder / SINGLE)}
+    elif (folder / INDEX).is_file():
+        shards = _indexed_shards(folder)
+    else:
+        raise FileNotFoundError(
+            f"{folder} has neither {SINGLE} nor {INDEX}: write safetensors with "
+            "model.save_pretrained(folder) first"
+        )
+    return Checkpoint(folder, config, shards)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path.parent} is no checkpoint: it has no {path.name}") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: it holds no JSON object")
+    return content
+
+
+def _names_in(path: Path) -> tuple[str, ...]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return tuple(file.keys())
+    except SafetensorError as error:
+        raise ValueError(f"{path} is truncated or damaged ({error})") from None
+
+
+def _indexed_shards(folder: Path) -> dict[str, tuple[str, ...]]:
+    weight_map = _read_json(folder / INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ValueError(f"{folder / INDEX} is damaged: it has no weight_map")
+    for file in weight_map.values():  # a path could lead out of the folder
+        if not (
+            isinstance(file, str) and Path(file).name == file and file.endswith(".safetensors")
+        ):
+            raise ValueError(f"{folder / INDEX} is damaged: {file!r} is no name of a shard")
+    files = sorted(set(weight_map.values()))
+    missing = [file for file in files if not (folder / file).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{folder} is incomplete: {len(missing)} of {len(files)} shards named in {INDEX} are "
+            f"missing: {', '.join(missing)}"
+        )
+    shards = {file: _names_in(folder / file) for file in files}
+    for file, names in shards.items():
+        listed = {name for name, home in weight_map.items() if home == file}
+        if listed != set(names):
+            odd = sorted(listed.symmetric_difference(names))
+            raise ValueError(f"{INDEX} and {file} in {folder} disagree on {', '.join(odd[:5])}")
+    return shards
+
+
+class Digest:
+    """SHA-256 of a set of named tensors, whatever their order and their division into shards."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, str] = {}
+
+    def add(self, name: str, tensor: torch.Tensor) -> None:
+        """Take in one tensor."""
+        part = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        part.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        self._parts[name] = part.hexdigest()
+
+    def hexdigest(self) -> str:
+        """The digest of what has been taken in."""
+        listed = "\n".join(f"{name} {self._parts[name]}" for name in sorted(self._parts))
+        return hashlib.sha256(listed.encode()).hexdigest()
+
+
+def require_finite(name: str, tensor: torch.Tensor, folder: Path) -> None:
+    """Refuse weights with NaN or infinity in them.
+
+    Raises
+    ------
+    ValueError
+        Naming the tensor and how many of its entries are not finite.
+    """
+    # The sum of a finite tensor is finite, save for overflow: a cheap test before the exact one.
+    if tensor.is_floating_point() and not tensor.sum(dtype=torch.float64).isfinite():
+        bad = int((~tensor.isfinite()).sum())
+        if bad:
+            raise ValueError(
+                f"{name} in {folder} holds {bad} NaN or infinite weights: the checkpoint is broken"
+            )
+
+
+def _not_copied(checkpoint: Checkpoint) -> Callable[[str, list[str]], set[str]]:
+    """What `shutil.copytree` is to leave out: weights, training state, other checkpoints."""
+
+    def ignored(folder: str, names: list[str]) -> set[str]:
+        return {
+            name
+            for name in names
+            if Path(name).suffix in _NOT_COPIED
+            or name.startswith((".", "checkpoint-"))
+            or name.endswith(".bin.index.json")
+            or (name == INDEX and SINGLE in checkpoint.shards)
+            or (Path(folder, name).is_dir() and not _holds_text_only(Path(folder, name)))
+        }
+
+    return ignored
+
+
+def _holds_text_only(folder: Path) -> bool:
+    """Whether a subfolder is like additional_chat_templates, not like onnx or runs."""
+    return all(path.is_file() and path.suffix not in _NOT_COPIED for path in folder.iterdir())
+
+
+def rewrite(
+    checkpoint: Checkpoint,
+    out: str | os.PathLike[str],
+    transform: Callable[[str, torch.Tensor], torch.Tensor],
+    progress: Progress = silent,
+    description: str = "Writing",
+) -> None:
+    """Write the checkpoint to a new folder with every tensor transformed.
+
+    Files, shards, index, header metadata and dtypes stay as they are; so do config, tokenizer
+    and every other small file. The folder appears when it is complete. One shard is held in
+    memory at a time.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    out : path
+        A folder that does not exist yet.
+    transform : callable
+        Takes a name and a tensor, returns a tensor of the same shape and dtype.
+    progress, description
+        How to show how far the tensors have come.
+
+    Raises
+    ------
+    FileExistsError
+        If `out` exists.
+    OSError
+        If it cannot be written, for want of room for example; nothing is left behind.
+    """
+    with new_folder(out) as partial:
+        free = shutil.disk_usage(partial).free
+        if free < checkpoint.num_bytes:
+            raise OSError(
+                f"{out} needs {checkpoint.num_bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB are free "
+                "there: nothing was written"
+            )
+        steps = iter(progress(checkpoint.names, description))  # tensors, shard by shard
+        for shard, names in checkpoint.shards.items():
+            with safe_open(checkpoint.folder / shard, framework="pt") as file:
+                metadata = file.metadata()
+                tensors = {
+                    name: transform(name, file.get_tensor(name))
+                    for name in islice(steps, len(names))
+                }
+            try:
+                save_file(tensors, partial / shard, metadata=metadata)
+            except SafetensorError as error:
+                raise OSError(
+                    f"{shard} could not be written to {out} ({error}): nothing was left behind"
+                ) from None
+        next(steps, None)  # the bar closes when it is asked for more than there is
+        shutil.copytree(
+            checkpoint.folder,
+            partial,
+            ignore=_not_copied(checkpoint),
+            copy_function=shutil.copyfile,
+            dirs_exist_ok=True,
+        )

@@ -1,0 +1,47 @@
+// The row kernels in AVX-512, compiled for it by pragma: headers of the standard library are read
+// before, so that no function shared with other files is compiled for this machine alone.
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "float_order.h"
+#include "instruction_set.h"
+#include "row_kernels.h"
+#include "tables.h"
+
+#if defined(__clang__)
+#pragma clang attribute push(                                               \
+    __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,bmi,bmi2,popcnt,lzcnt"))), \
+    apply_to = function)
+#else
+#pragma GCC diagnostic ignored "-Wuninitialized"  // immintrin.h of GCC 12 sets both off
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,bmi,bmi2,popcnt,lzcnt")
+#endif
+
+namespace bmatch {
+namespace {
+
+#include "simd_avx512.h"
+//
+#include "row_kernels_inl.h"
+
+}  // namespace
+
+const RowKernels kAvx512Kernels = {"avx512", row_scans<float>(), row_scans<double>(), list_best,
+    nearer, solve_small<float>, solve_small<double>};
+
+}  // namespace bmatch
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+
+#endif

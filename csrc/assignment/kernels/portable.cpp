@@ -1,0 +1,26 @@
+// The row kernels in C++ that every machine can run.
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "float_order.h"
+#include "instruction_set.h"
+#include "row_kernels.h"
+#include "tables.h"
+
+namespace bmatch {
+namespace {
+
+#include "simd_portable.h"
+//
+#include "row_kernels_inl.h"
+
+}  // namespace
+
+const RowKernels kPortableKernels = {"portable", row_scans<float>(), row_scans<double>(), list_best,
+    nearer, solve_small<float>, solve_small<double>};
+
+}  // namespace bmatch

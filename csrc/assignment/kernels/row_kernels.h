@@ -1,0 +1,154 @@
+// The inner loops of the solver, one table of functions for each instruction set.
+//
+// A table is compiled in a file of its own (row_kernels_avx512.cpp, ..._avx2.cpp,
+// ..._portable.cpp) and chosen at run time by row_kernels().  Every table gives the same answers
+// to the last bit: minima do not depend on the order in which they are taken, and ties go to the
+// lowest column.
+//
+// A row is contiguous, [cols].  Prices and path states are float64 arrays padded to a
+// multiple of kPad, so that only the matrix itself needs care at the end of a row.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+
+#include "assignment/rows/cost_view.h"
+#include "assignment/matching.h"
+
+namespace bmatch {
+
+// Rows that are scanned together: that many streams keep the memory busy.
+constexpr int kGroup = 4;
+template <typename T>
+struct RowGroup {
+  int count;
+  const T* row[kGroup];
+  Index index[kGroup];     // in the matrix
+  const T* ahead[kGroup];  // what is likely to be read next, in place of each
+};
+// Doubles that `cells` of a scan must have room for.
+inline std::int64_t cell_room(Index cols) { return cols / 2 + 64; }
+
+// The two smallest costs of a row, prices at zero.  `col` is the lowest column with the smallest.
+struct RowMinima {
+  double best = std::numeric_limits<double>::infinity();
+  double second = std::numeric_limits<double>::infinity();
+  Index col = kNone;
+  bool valid = true;  // no NaN, no -infinity in the row, nor NaN in the rows scanned with it
+};
+
+// The two smallest values of c_j - v_j, and the smallest over free columns alone.
+struct BestTwo {
+  double best = std::numeric_limits<double>::infinity();
+  double second = std::numeric_limits<double>::infinity();
+  double best_free = std::numeric_limits<double>::infinity();
+  Index col = kNone, free_col = kNone;  // lowest columns that attain them
+};
+
+// The smallest value of c_j - v_j, and the lowest free column that attains it, or kNone.
+struct Claim {
+  double best = std::numeric_limits<double>::infinity();
+  Index free_col = kNone;
+  bool valid = true;  // no NaN, no -infinity
+};
+
+// Candidates of a row: its cheapest columns at the prices of the scan, padded with columns 0 at
+// infinite cost to a multiple of 8.  Every column that is not listed has c_j - v_j >= bound.
+constexpr int kListCapacity = 32;
+struct CandidateRow {
+  double* cost;  // [kListCapacity]
+  Index* col;    // [kListCapacity]
+  int size = 0;
+  double bound = -std::numeric_limits<double>::infinity();
+  bool valid = true;  // as in RowMinima; set by scans at price zero
+};
+
+// Column prices as a scan reads them.  Null `v` stands for zero.
+struct PriceView {
+  const double* v = nullptr;      // [padded]
+  const float* rounded = nullptr;  // [padded], v in float32
+  double magnitude = 0.0;         // at least max |v|
+};
+
+// One shortest-path search over all columns.
+struct PathState {
+  double* price;            // [padded]; -infinity on settled columns and on the padding
+  double* distance;         // [padded]; infinity on free and on settled columns
+  Index* predecessor;       // [padded]
+  const std::uint8_t* free;  // [padded / 8], one bit a column
+  double free_distance;     // of the nearest free column reached
+  Index free_col;
+  double open_distance;     // of the nearest column in `distance`
+  Index open_col;
+};
+
+template <typename T>
+struct RowScans {
+  void (*minima)(const RowGroup<T>& rows, Index cols, CostBits<T> bits, double* cells,
+                 RowMinima* out);
+  void (*candidates)(const RowGroup<T>& rows, Index cols, CostBits<T> bits, PriceView prices,
+                     double* cells, CandidateRow* out);
+  BestTwo (*best_two)(const T* row, Index cols, CostBits<T> bits, const double* v,
+                      const std::uint8_t* free);
+  Claim (*claim)(const T* row, Index cols, CostBits<T> bits, const double* v,
+                 const std::uint8_t* free);
+  // Distances through a row: base + (c_j - price_j) where that is less than what is known.
+  void (*relax)(const T* row, Index cols, CostBits<T> bits, Index i, double base, PathState& state);
+  // least_j = min(least_j, c_j - u).
+  void (*lower)(const T* row, Index cols, CostBits<T> bits, double u, double* least);
+  // Whether all finite costs are multiples of `grid`, a power of two.
+  bool (*on_grid)(const T* row, Index cols, CostBits<T> bits, double grid);
+};
+
+// A small matrix and all that is needed to solve it; see small.h.
+struct SmallProblem {
+  struct Settled {
+    Index col;
+    double distance;
+  };
+  Index rows, cols, stride;            // stride: columns filled up to a multiple of 8
+  double* cost;                        // [rows, stride]
+  double* minimum;                     // [rows]
+  double *price, *distance;            // [stride]
+  Settled* settled;                    // [rows]
+  Index *col_of_row, *free_rows;       // [rows]
+  Index *row_of_col, *predecessor;     // [stride]
+  std::uint8_t *free, *settled_bits;   // [stride / 8], a bit a column
+  std::int64_t bids = 0, augmentations = 0;
+  Index trapped_from = kNone, settled_count = 0;  // after Step::infeasible
+};
+
+struct TwoLeast {
+  double first, second;
+};
+
+struct ListBest {
+  double best, second;
+  Index col;
+};
+
+struct RowKernels {
+  const char* name;
+  RowScans<float> f32;
+  RowScans<double> f64;
+  // Best two of cost_k - v[col_k], k < size (a multiple of 8).
+  ListBest (*list_best)(const double* cost, const Index* col, int size, const double* v);
+  // Bits k < size <= 32 where base + (cost_k - v[col_k]) < min(distance[col_k], limit).
+  std::uint32_t (*nearer)(const double* cost, const Index* col, int size, double base,
+                          const double* v, const double* distance, double limit);
+  // Costs are read from the view; the answer is in col_of_row, row_of_col and price.
+  Step (*small_f32)(const CostView<float>& view, SmallProblem& problem);
+  Step (*small_f64)(const CostView<double>& view, SmallProblem& problem);
+
+  template <typename T>
+  const RowScans<T>& scans() const {
+    if constexpr (sizeof(T) == 4) return f32;
+    else return f64;
+  }
+};
+
+// The fastest table that this machine runs; the environment variable BMATCH_ISA (avx512, avx2 or
+// portable) asks for a slower one.  Chosen once.
+const RowKernels& row_kernels();
+
+}  // namespace bmatch

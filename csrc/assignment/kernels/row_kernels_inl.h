@@ -1,0 +1,18 @@
+// The kernels of row_kernels.h over the vectors of one instruction set.  Included, after its
+// simd_*.h, into an unnamed namespace of the file that is compiled for that set.
+#pragma once
+
+#include "rows_inl.h"
+//
+#include "minima_inl.h"
+//
+#include "lists_inl.h"
+//
+#include "sweeps_inl.h"
+//
+#include "small_inl.h"
+
+template <typename T>
+constexpr RowScans<T> row_scans() {
+  return {minima<T>, candidates<T>, best_two<T>, claim<T>, relax<T>, lower<T>, on_grid<T>};
+}

@@ -1,0 +1,288 @@
+// The solver for small matrices: the stages of dense_paths.h in one function, over a float64 copy
+// of the matrix.  Included after row_kernels_impl.h, into the same unnamed namespace.
+//
+// At a few dozen columns a sweep costs less than a call, so nothing here is called: rows are
+// whole blocks, padded with infinite costs, and every sweep is inlined.
+#pragma once
+
+class SmallSolver {
+ public:
+  explicit SmallSolver(SmallProblem& p) : p_(p) {}
+
+  Step run() {
+    for (Index j = 0; j < p_.stride; ++j) {
+      p_.price[j] = j < p_.cols ? 0.0 : -kInf;
+      p_.distance[j] = kInf;
+    }
+    for (Index j = 0; j < p_.stride; j += 8) {
+      const Index left = p_.cols - j;
+      p_.free[j / 8] = static_cast<std::uint8_t>(left >= 8 ? 0xff : (1 << left) - 1);
+    }
+    for (Index j = 0; j < p_.cols; ++j) p_.row_of_col[j] = kNone;
+    claim_minima();
+    if (free_ > 0 && p_.rows == p_.cols) reduce_columns();
+    if (free_ > 0) reduce_rows();
+    for (Index k = 0; k < free_; ++k) {
+      if (!augment(p_.free_rows[k])) return Step::infeasible;
+    }
+    return Step::done;
+  }
+
+ private:
+  const double* row(Index i) const { return p_.cost + std::int64_t{i} * p_.stride; }
+  void match(Index i, Index j) {
+    p_.col_of_row[i] = j;
+    p_.row_of_col[j] = i;
+    p_.free[j / 8] &= static_cast<std::uint8_t>(~(1 << j % 8));
+  }
+
+  // The lowest column of those whose bits holds(j) gives for 8 columns from j on; there is one.
+  template <typename F>
+  Index lowest_column(F holds) const {
+    for (Index start = 0;; start += 64) {
+      std::uint64_t hits = 0;
+      for (Index j = start; j < std::min(start + 64, p_.stride); j += 8) {
+        hits |= std::uint64_t{holds(j)} << (j - start);
+      }
+      if (hits != 0) return start + static_cast<Index>(__builtin_ctzll(hits));
+    }
+  }
+
+  // The lowest free column with c_j - v_j == value, or kNone.
+  Index free_column(const double* c, double value) const {
+    const Doubles wanted = Doubles::all(value);
+    for (Index j = 0; j < p_.stride; j += 8) {
+      if (p_.free[j / 8] == 0) continue;
+      const Doubles x = Doubles::load(c + j) - Doubles::load(p_.price + j);
+      const unsigned hits = (x == wanted).bits() & p_.free[j / 8];
+      if (hits != 0) return j + static_cast<Index>(__builtin_ctz(hits));
+    }
+    return kNone;
+  }
+
+  double minimum(const double* c) const {
+    Doubles best = Doubles::all(kInf);
+    for (Index j = 0; j < p_.stride; j += 8) {
+      best = min(best, Doubles::load(c + j) - Doubles::load(p_.price + j));
+    }
+    return least(best);
+  }
+
+  void claim_minima() {
+    free_ = 0;
+    for (Index i = 0; i < p_.rows; ++i) {
+      const double u = p_.minimum[i];
+      const Index j = u < kInf ? free_column(row(i), u) : kNone;
+      if (j != kNone) {
+        match(i, j);
+      } else {
+        p_.col_of_row[i] = kNone;
+        p_.free_rows[free_++] = i;
+      }
+    }
+  }
+
+  void reduce_columns() {
+    for (Index j = 0; j < p_.stride; j += 8) {
+      if (p_.free[j / 8] == 0) continue;
+      Doubles lowest = Doubles::all(kInf);
+      for (Index i = 0; i < p_.rows; ++i) {
+        // A row without a finite cost gives NaN, which a minimum passes over as its first operand.
+        lowest = min(Doubles::load(row(i) + j) - Doubles::all(p_.minimum[i]), lowest);
+      }
+      const Mask8 changed = Mask8::of(p_.free[j / 8]) & (lowest < Doubles::all(kInf));
+      select(changed, lowest, Doubles::load(p_.price + j)).store(p_.price + j);
+    }
+    Index kept = 0;
+    for (Index k = 0; k < free_; ++k) {
+      const Index i = p_.free_rows[k];
+      const double u = minimum(row(i));
+      const Index j = u < kInf ? free_column(row(i), u) : kNone;
+      if (j != kNone) match(i, j);
+      else p_.free_rows[kept++] = i;
+    }
+    free_ = kept;
+  }
+
+  void reduce_rows() {
+    const Index stride = p_.stride;
+    double* const price_of = p_.price;
+    Index bids = 2 * free_;
+    for (int round = 0; round < 2 && free_ > 0; ++round) {
+      // The list is read from the front and what is left is written behind the reader; a displaced
+      // row bids at once, in the place of the one that displaced it.
+      Index kept = 0;
+      for (Index k = 0; k < free_;) {
+        const Index i = p_.free_rows[k];
+        if (bids-- <= 0) {
+          p_.free_rows[kept++] = i;
+          ++k;
+          continue;
+        }
+        ++p_.bids;
+        const double* c = row(i);
+        Doubles best = Doubles::all(kInf), second = best;
+        for (Index j = 0; j < stride; j += 8) {
+          const Doubles x = Doubles::load(c + j) - Doubles::load(price_of + j);
+          second = min(second, max(best, x));
+          best = min(x, best);
+        }
+        const auto [first, next] = least_two(best, second);
+        if (first == kInf) {
+          p_.free_rows[kept++] = i;
+          ++k;
+          continue;
+        }
+        const Doubles wanted = Doubles::all(first);
+        Index j = lowest_column([&](Index at) {
+          return (Doubles::load(c + at) - Doubles::load(price_of + at) == wanted).bits();
+        });
+        if (next == first) {
+          const Index tied = free_column(c, first);
+          if (tied != kNone) j = tied;
+        }
+        const Index displaced = p_.row_of_col[j];
+        // A row with a single finite cost bids no more than what makes it tight.
+        const double price = price_of[j] - ((next < kInf ? next : first) - first);
+        const bool fell = price < price_of[j];
+        if (displaced != kNone && !fell) {
+          p_.free_rows[kept++] = i;
+          ++k;
+          continue;
+        }
+        if (displaced != kNone || fell) price_of[j] = price;
+        match(i, j);
+        if (displaced != kNone) {
+          p_.col_of_row[displaced] = kNone;
+          p_.free_rows[k] = displaced;
+        } else {
+          ++k;
+        }
+      }
+      free_ = kept;
+    }
+  }
+
+  bool augment(Index free_row) {
+    // Local copies: through vector stores the compiler must suppose that a member changes.
+    const Index stride = p_.stride;
+    double* const price_of = p_.price;
+    double* const distance_of = p_.distance;
+    Index* const predecessor = p_.predecessor;
+    std::uint8_t *const free_bits = p_.free, *const settled_bits = p_.settled_bits;
+    std::fill_n(settled_bits, stride / 8, std::uint8_t{0});
+    Index settled = 0, row_at = free_row, nearest_col = kNone;
+    double base = 0.0, nearest = kInf;
+    while (true) {
+      const double* c = row(row_at);
+      const Doubles from = Doubles::all(base);
+      Doubles limit = Doubles::all(nearest), open = Doubles::all(kInf);
+      for (Index j = 0; j < stride; j += 8) {
+        const Doubles through = from + (Doubles::load(c + j) - Doubles::load(price_of + j));
+        Doubles d = Doubles::load(distance_of + j);
+        Mask8 keep = through < min(d, limit);
+        const std::uint8_t free = free_bits[j / 8];
+        if (free != 0) {
+          unsigned hits = keep.bits() & free;
+          if (hits != 0) {
+            double lanes[8];
+            through.store(lanes);
+            for (; hits != 0; hits &= hits - 1) {
+              const unsigned k = lowest_bit(hits);
+              if (lanes[k] < nearest) {
+                nearest = lanes[k];
+                nearest_col = j + static_cast<Index>(k);
+              }
+            }
+            predecessor[nearest_col] = row_at;
+            limit = Doubles::all(nearest);
+          }
+          keep = keep.without(Mask8::of(free));
+        }
+        const Mask8 closed = Mask8::of(settled_bits[j / 8]);
+        keep = keep.without(closed);
+        d = select(keep, through, d);
+        d.store(distance_of + j);
+        store_where(predecessor + j, keep, row_at);
+        open = min(select(closed, Doubles::all(kInf), d), open);
+      }
+      const double distance = least(open);
+      if (nearest <= distance) break;
+      const Doubles wanted = Doubles::all(distance);
+      const Index j = lowest_column([&](Index at) {
+        return (Doubles::load(distance_of + at) == wanted).bits() & ~unsigned{settled_bits[at / 8]};
+      });
+      p_.settled[settled++] = {j, distance};
+      row_at = p_.row_of_col[j];
+      base = distance - (row(row_at)[j] - price_of[j]);
+      settled_bits[j / 8] |= static_cast<std::uint8_t>(1u << j % 8);
+    }
+    const bool found = nearest_col != kNone;
+    for (Index k = 0; k < settled; ++k) {  // rounding can make the path end before what it passed
+      const SmallProblem::Settled& s = p_.settled[k];
+      const double fall = s.distance - nearest;
+      if (found && fall < 0.0) price_of[s.col] += fall;
+    }
+    if (!found) {
+      p_.trapped_from = free_row;
+      p_.settled_count = settled;
+      return false;
+    }
+    for (Index j = 0; j < stride; j += 8) Doubles::all(kInf).store(distance_of + j);
+    free_bits[nearest_col / 8] &= static_cast<std::uint8_t>(~(1 << nearest_col % 8));
+    for (Index j = nearest_col, i = kNone; i != free_row;) {
+      i = predecessor[j];
+      p_.row_of_col[j] = i;
+      const Index next = p_.col_of_row[i];
+      p_.col_of_row[i] = j;
+      j = next;
+    }
+    ++p_.augmentations;
+    return true;
+  }
+
+  static unsigned lowest_bit(unsigned bits) { return static_cast<unsigned>(__builtin_ctz(bits)); }
+
+  SmallProblem& p_;
+  Index free_ = 0;
+};
+
+// Copies a row in float64 and takes its minimum; false if a cost is NaN or -infinity.
+template <typename T>
+bool load_small(const T* costs, Index cols, std::int64_t col_stride, CostBits<T> bits, double* out,
+                Index stride, double& minimum) {
+  NanFlag nan;
+  Doubles best = Doubles::all(kInf);
+  if (col_stride == 1) {
+    Index j = 0;
+    for (; j + 8 <= cols; j += 8) {
+      const Doubles c = Doubles::load(costs + j, bits);
+      c.store(out + j);
+      best = min(c, best);
+      nan.see(c, c);
+    }
+    for (; j < stride; ++j) out[j] = j < cols ? static_cast<double>(bits(costs[j])) : kInf;
+  } else {
+    for (Index j = 0; j < stride; ++j) {
+      out[j] = j < cols ? static_cast<double>(bits(costs[j * col_stride])) : kInf;
+    }
+  }
+  for (Index j = col_stride == 1 ? cols / 8 * 8 : 0; j < stride; j += 8) {
+    const Doubles c = Doubles::load(out + j);
+    best = min(c, best);
+    nan.see(c, c);
+  }
+  minimum = least(best);
+  return !nan.any() && minimum > -kInf;
+}
+
+template <typename T>
+Step solve_small(const CostView<T>& view, SmallProblem& p) {
+  const CostBits<T> bits(view.sense);
+  bool valid = true;
+  for (Index i = 0; i < p.rows; ++i) {
+    valid &= load_small(view.data + i * view.row_stride, p.cols, view.col_stride, bits,
+                        p.cost + std::int64_t{i} * p.stride, p.stride, p.minimum[i]);
+  }
+  return valid ? SmallSolver(p).run() : Step::invalid;
+}

@@ -1,0 +1,151 @@
+#include "list_paths.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace bmatch {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+}  // namespace
+
+ListPaths::ListPaths(const RowScanner& costs, Matching& matching, CandidateLists& lists,
+                     Stats& stats, const Interrupted& interrupted)
+    : costs_(costs),
+      matching_(matching),
+      lists_(lists),
+      stats_(stats),
+      interrupted_(interrupted),
+      kernels_(row_kernels()),
+      distance_(costs.cols(), kInfinity),
+      predecessor_(costs.cols()),
+      is_settled_(costs.cols(), 0),
+      base_(costs.rows()),
+      is_fresh_(costs.rows(), 0) {}
+
+void ListPaths::push(double distance, Index id) {
+  heap_.push_back({distance, id});
+  std::push_heap(heap_.begin(), heap_.end());
+}
+
+// Distances through row i, and the key at which it has more to offer.
+void ListPaths::offer(Index i, double base) {
+  const CandidateLists::List list = lists_.of(i);
+  const double* v = matching_.v.data();
+  constexpr int kBits = 32;
+  for (int from = 0; from < list.size; from += kBits) {
+    const int size = std::min(list.size - from, kBits);
+    for (std::uint32_t hits = kernels_.nearer(list.cost + from, list.col + from, size, base, v,
+                                              distance_.data(), best_);
+         hits != 0; hits &= hits - 1) {
+      const int k = from + __builtin_ctz(hits);
+      const Index j = list.col[k];
+      const double through = base + (list.cost[k] - v[j]);
+      if (!(through < best_) || is_settled_[j]) continue;
+      if (matching_.row_of_col[j] == kNone) {
+        best_ = through;
+        best_col_ = j;
+        predecessor_[j] = i;
+        continue;
+      }
+      if (distance_[j] == kInfinity) reached_.push_back(j);
+      distance_[j] = through;
+      predecessor_[j] = i;
+      if (through <= at_) level_.push_back(j);
+      else push(through, j);
+    }
+  }
+  const double more = base + list.bound;
+  if (more < best_) push(more, ~i);
+}
+
+Step ListPaths::augment(Index free_row, Budget& budget) {
+  Step step = Step::done;
+  heap_.clear();
+  level_.clear();
+  settled_.clear();
+  reached_.clear();
+  rows_.assign(1, free_row);
+  best_ = kInfinity;
+  best_col_ = kNone;
+  at_ = -kInfinity;
+  base_[free_row] = 0.0;
+  offer(free_row, 0.0);
+
+  while (true) {
+    if (++turns_ % 256 == 0 && interrupted_()) {
+      step = Step::interrupted;
+      break;
+    }
+    Index id;
+    if (!level_.empty()) {
+      if (best_ <= at_) break;
+      id = level_.back();
+      level_.pop_back();
+    } else {
+      if (heap_.empty() || best_ <= heap_.front().distance) break;
+      const Key key = heap_.front();
+      std::pop_heap(heap_.begin(), heap_.end());
+      heap_.pop_back();
+      if (key.id >= 0 && key.distance > distance_[key.id]) continue;  // reached more cheaply since
+      id = key.id;
+      at_ = std::max(at_, key.distance);
+    }
+    if (--budget.pops < 0) {
+      step = Step::budget_spent;
+      break;
+    }
+    if (id < 0) {
+      const Index i = ~id;
+      if (--budget.events < 0) {
+        step = Step::budget_spent;
+        break;
+      }
+      const double bound = lists_.of(i).bound;
+      if (!is_fresh_[i]) {
+        is_fresh_[i] = 1;
+        fresh_.push_back(i);
+        lists_.rescan(i);
+      }
+      if (lists_.of(i).bound <= bound) lists_.lengthen(i);
+      offer(i, base_[i]);
+      continue;
+    }
+    if (is_settled_[id]) continue;
+    is_settled_[id] = 1;
+    settled_.push_back(id);
+    const double d = distance_[id];
+    const Index i = matching_.row_of_col[id];
+    rows_.push_back(i);
+    base_[i] = d - (lists_.cost(i, id) - matching_.v[id]);
+    offer(i, base_[i]);
+  }
+  for (const Index i : fresh_) is_fresh_[i] = 0;
+  fresh_.clear();
+  if (step == Step::done && best_col_ == kNone) step = Step::infeasible;
+
+  if (step == Step::done) {
+    for (const Index j : settled_) {
+      if (distance_[j] < best_) lists_.lower_price(j, matching_.v[j] + (distance_[j] - best_));
+    }
+    // Flip the path, from its end back to the row it started at.
+    for (Index j = best_col_, i = kNone; i != free_row;) {
+      i = predecessor_[j];
+      matching_.row_of_col[j] = i;
+      std::swap(matching_.col_of_row[i], j);
+    }
+    ++stats_.augmentations;
+  }
+  for (const Index j : reached_) distance_[j] = kInfinity;
+  for (const Index j : settled_) is_settled_[j] = 0;
+  return step;
+}
+
+std::vector<Index> ListPaths::trapped() const {
+  std::vector<Index> rows = rows_;
+  std::sort(rows.begin(), rows.end());
+  return rows;
+}
+
+}  // namespace bmatch

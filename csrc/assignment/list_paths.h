@@ -1,0 +1,70 @@
+// Sparse shortest augmenting paths over candidate lists: one free row is matched at a time, along
+// the cheapest alternating path that ends in a free column (Dijkstra on reduced costs).
+//
+//   R. Jonker, A. Volgenant, "A shortest augmenting path algorithm for dense and sparse
+//   linear assignment problems", Computing 38 (1987), section 4.
+//
+// Difference from the paper: the sparse graph is never wrong.  A scanned row i at distance b_i
+// offers its listed columns at once and everything else at b_i + t_i or beyond, t_i the bound of
+// its list.  That key waits in the heap like a column; when it comes up before any free column, the
+// list is made again or lengthened and the row offers more.  Lists grow to whole rows if they
+// must, so a path is found if there is one, and it is a shortest one of the dense graph.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "candidates.h"
+#include "matching.h"
+#include "stats.h"
+
+namespace bmatch {
+
+class ListPaths {
+ public:
+  ListPaths(const RowScanner& costs, Matching& matching, CandidateLists& lists, Stats& stats,
+            const Interrupted& interrupted);
+
+  struct Budget {
+    std::int64_t pops;    // columns and rows taken from the heap
+    std::int64_t events;  // of these: rows whose bound came up
+  };
+
+  // Matches the free row and lowers prices so that every matched edge is tight again.
+  Step augment(Index free_row, Budget& budget);
+
+  // After Step::infeasible: rows that together reach fewer columns than they are many.
+  // Ascending.
+  std::vector<Index> trapped() const;
+
+ private:
+  struct Key {
+    double distance;
+    Index id;  // a column, or ~i for row i's bound
+    friend bool operator<(const Key& a, const Key& b) { return a.distance > b.distance; }
+  };
+  void offer(Index i, double base);
+  void push(double distance, Index id);
+
+  const RowScanner& costs_;
+  Matching& matching_;
+  CandidateLists& lists_;
+  Stats& stats_;
+  const Interrupted& interrupted_;
+  const RowKernels& kernels_;
+  std::vector<double> distance_;    // [cols], infinite between searches
+  std::vector<Index> predecessor_;  // [cols]
+  std::vector<std::uint8_t> is_settled_;  // [cols]
+  std::vector<double> base_;        // [rows], b_i of rows scanned in this search
+  std::vector<Index> reached_, settled_, rows_;
+  std::vector<Index> fresh_;        // rows whose lists were made at present prices
+  std::vector<std::uint8_t> is_fresh_;  // [rows]
+  std::vector<Key> heap_;
+  std::vector<Index> level_;        // columns at the distance of the search
+  double at_ = 0.0;                 // distance of the search
+  double best_ = 0.0;               // of the nearest free column
+  Index best_col_ = kNone;
+  std::int64_t turns_ = 0;
+};
+
+}  // namespace bmatch

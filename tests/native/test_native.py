@@ -1,0 +1,73 @@
+"""The C++ of the CPU under sanitizers, without Python in between."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sources import sources
+
+ROOT = Path(__file__).parents[2]
+COMPILER = os.environ.get("CXX", "g++")
+CHECKS = ("kernels_check", "solver_check", "correlation_check")  # the first: a single thread
+SANITIZERS = {
+    "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+    "thread": ["-fsanitize=thread"],
+}
+
+
+@pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"{COMPILER} is not installed")
+@pytest.mark.parametrize("sanitizer", SANITIZERS)
+def test_clean_under_sanitizers(sanitizer, tmp_path):
+    flags = ["-std=c++17", "-O1", "-g1", "-ffp-contract=off", f"-I{ROOT / 'csrc'}"]
+    flags += SANITIZERS[sanitizer]
+    names = CHECKS if sanitizer == "address" else CHECKS[1:]
+    checks = [ROOT / "tests/native" / f"{name}.cpp" for name in names]
+
+    def build(source):
+        target = tmp_path / f"{source.stem}.o"
+        subprocess.run([COMPILER, *flags, "-c", source, "-o", target], check=True)
+        return target
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(build, sources("assignment", "correlation")))
+        checks = list(pool.map(build, checks))
+    for check in checks:
+        program = tmp_path / check.stem
+        link = [COMPILER, *flags, *objects, check, "-pthread", "-o", program]
+        subprocess.run(link, check=True)
+        for isa in ("avx512", "avx2", "portable"):
+            run = subprocess.run(
+                [program],
+                env={**os.environ, "BMATCH_ISA": isa},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert run.returncode == 0, run.stdout + run.stderr
+
+
+ARM_COMPILER, ARM_EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
+MISSING = [tool for tool in (ARM_COMPILER, ARM_EMULATOR, "make") if shutil.which(tool) is None]
+
+
+@pytest.mark.skipif(bool(MISSING), reason=f"{' and '.join(MISSING)} not installed")
+def test_portable_kernels_on_64_bit_arm():
+    """The target `arm` of the Makefile, whose objects are kept from run to run."""
+    jobs = f"-j{os.cpu_count()}"
+    run = subprocess.run(
+        ["make", "-s", jobs, "arm"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stdout == len(CHECKS) * "all checked\n"
+    units = ("assignment/kernels/avx2", "assignment/kernels/avx512")
+    for name in (*units, "correlation/products_avx512"):
+        unit = ROOT / f"build/arm/csrc/{name}.o"
+        names = subprocess.run(
+            ["aarch64-linux-gnu-nm", unit], capture_output=True, text=True, check=True
+        )
+        assert names.stdout == ""  # nothing of another machine's instruction set

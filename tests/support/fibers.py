@@ -1,0 +1,116 @@
+"""The CUDA solver without a GPU: its kernels compiled by g++, a fiber for each CUDA thread."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bmatch import _core
+from bmatch.assignment import cuda
+
+ROOT = Path(__file__).parents[2]
+KERNELS = ROOT / "csrc/cuda"
+SEEDS = (1, 2, 3, 4, 5)
+COMPILER = os.environ.get("CXX", "g++")
+FLAGS = ["-std=c++17", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Werror"]
+
+needs_fibers = pytest.mark.skipif(
+    shutil.which(COMPILER) is None or os.uname().machine != "x86_64",
+    reason=f"fibers need {COMPILER} and x86-64",
+)
+
+
+def compile_fibers(source, target, *flags, kernels=KERNELS, libraries=()):
+    """Compiles a file with the kernels and the fibers into `target`."""
+    folders = [f"-I{kernels / 'host'}", f"-I{kernels.parent}", f"-I{ROOT / 'csrc'}"]
+    sources = [source, kernels / "host/fibers.cpp", "-x", "c++", kernels / "solver.cu"]
+    command = [COMPILER, *FLAGS, *flags, *folders, *sources, "-x", "none", *libraries]
+    command += ["-o", target]
+    subprocess.run([str(part) for part in command], check=True)
+
+
+def build_check(target, host_solver, flags, kernels=KERNELS):
+    """`native/cuda_check.cpp` with the kernels and the CPU solver."""
+    check = ROOT / "tests/native/cuda_check.cpp"
+    library = [f"-L{host_solver}", "-Wl,--no-as-needed", "-pthread"]
+    compile_fibers(check, target, *flags, *library, kernels=kernels, libraries=["-lhost"])
+    return target
+
+
+def run_check(program, seed, problems, most_rows, **environment):
+    return subprocess.run(
+        [program, *map(str, (seed, problems, most_rows))],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0", **environment},
+    )
+
+
+def caught(program, **environment):
+    """Whether some interleaving goes wrong: wrong answer, deadlock, endless loop or crash."""
+    return any(run_check(program, seed, 48, 100, **environment).returncode != 0 for seed in SEEDS)
+
+
+class Arguments(ctypes.Structure):
+    """A task, as `csrc/cuda/host/library.cpp` takes it."""
+
+    _fields_ = (
+        [(name, ctypes.c_uint64) for name in ("cost", "prices")]
+        + [
+            (name, ctypes.c_int64)
+            for name in ("problems", "rows", "cols", "problem_stride", "row_stride")
+        ]
+        + [(name, ctypes.c_int32) for name in ("type", "sense", "team", "unused")]
+    )
+
+
+class Fibers:
+    """What `bmatch.assignment.cuda` asks of `bmatch._core`, on the CPU."""
+
+    CudaType, CudaTeam = _core.CudaType, _core.CudaTeam
+
+    def __init__(self, path):
+        self.compiled = ctypes.CDLL(str(path))
+        self.seed = self.compiled.seed
+        self.compiled.workspace_bytes.restype = ctypes.c_uint64
+
+    def spent(self):
+        """Barriers, far trips, near trips, collectives, bytes of the matrix since the last call."""
+        five = (ctypes.c_uint64 * 5)()
+        self.compiled.spent(five)
+        return tuple(five)
+
+    @staticmethod
+    def CudaTask(cost, kind, problems, rows, cols, problem_stride, row_stride, sense, prices):
+        shape = (problems, rows, cols, problem_stride, row_stride)
+        return Arguments(cost, prices, *shape, int(kind), int(sense), 0, 0)
+
+    def cuda_workspace(self, task, team, device):
+        assert device == 0
+        task.team = int(team)
+        return self.compiled.workspace_bytes(ctypes.byref(task))
+
+    def cuda_solve(
+        self, task, team, col_of_row, row_dual, col_dual, reports, workspace, device, stream
+    ):
+        assert (int(team), device, stream) == (task.team, 0, 0)
+        pointers = (col_of_row, row_dual, col_dual, reports, workspace)
+        self.compiled.solve(ctypes.byref(task), *map(ctypes.c_void_p, pointers))
+
+
+def play_device(monkeypatch, fibers):
+    """Takes every tensor on the host for one on a device that the fibers are."""
+    monkeypatch.setattr(cuda, "_core", fibers)
+    monkeypatch.setattr(cuda, "_place", lambda tensor: (0, 0))
+    monkeypatch.setattr(cuda, "_wait", lambda tensor: None)
+    monkeypatch.setattr(cuda, "is_on_device", lambda value: isinstance(value, torch.Tensor))
+    monkeypatch.setattr(cuda, "is_usable", lambda: True)
+    monkeypatch.setattr(cuda, "on_host", np.asarray)
