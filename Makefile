@@ -30,6 +30,7 @@ ARM_OBJECTS = $(ARM_SOURCES:%.cpp=build/arm/%.o)
 ARM_CHECKS = build/arm/kernels_check build/arm/solver_check build/arm/correlation_check
 SOLVER_TESTS = tests/assignment/test_solver.py tests/assignment/test_fuzz.py \
     tests/assignment/test_peers.py tests/jobs/test_phases.py
+CXX_FILES = $(shell find csrc tests/native -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 SOURCES = setup.py pyproject.toml constraints.txt $(shell find csrc -type f)
 
 .PHONY: demo test solver-test races lint stress arm gpu gpu-bundle gpu-here triton36 clean
@@ -56,6 +57,7 @@ races: $(VENV)/.test
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
 	$(BIN)/mypy
 
 gpu: $(VENV)/.test

@@ -48,8 +48,7 @@ void Auction::claim_tight() {
     if (matching_.col_of_row[i] != kNone) continue;
     const ListBest b = best(i, rows - i - 1, [&](Index k) { return i + 1 + k; });
     if (b.col == kNone) continue;
-    const Index j =
-        matching_.row_of_col[b.col] == kNone ? b.col : free_tied_column(i, b.best);
+    const Index j = matching_.row_of_col[b.col] == kNone ? b.col : free_tied_column(i, b.best);
     if (j != kNone) matching_.match(i, j);
   }
 }

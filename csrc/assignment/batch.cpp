@@ -22,8 +22,12 @@ BatchResult solve_batch(const Batch<T>& batch, int threads, std::int64_t* col_of
 
   auto work = [&](const Interrupted& asked) {
     for (std::int64_t b; !failed && (b = next++) < batch.problems;) {
-      CostView<T> view{batch.data + b * batch.problem_stride, batch.rows, batch.cols,
-                       batch.row_stride, batch.col_stride, batch.sense};
+      CostView<T> view{batch.data + b * batch.problem_stride,
+                       batch.rows,
+                       batch.cols,
+                       batch.row_stride,
+                       batch.col_stride,
+                       batch.sense};
       const bool tall = batch.rows > batch.cols;
       const Solution s = solve(DenseScanner<T>(tall ? view.transposed() : view), options, asked);
       if (s.outcome != Outcome::optimal) {

@@ -17,7 +17,7 @@ struct Batch {
 };
 
 struct BatchResult {
-  Outcome outcome;         // of the first problem that has no answer, or optimal
+  Outcome outcome;       // of the first problem that has no answer, or optimal
   std::int64_t problem;  // that problem, or the number of problems
 };
 

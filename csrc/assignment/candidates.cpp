@@ -190,7 +190,9 @@ void CandidateLists::lengthen(Index i) {
   struct Entry {
     double value;
     Index col;
-    bool operator<(const Entry& b) const { return value != b.value ? value < b.value : col < b.col; }
+    bool operator<(const Entry& b) const {
+      return value != b.value ? value < b.value : col < b.col;
+    }
   };
   const Index cols = costs_.cols();
   const double* cost = costs_.row(i, scratch_[0].row());

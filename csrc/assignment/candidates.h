@@ -63,8 +63,8 @@ class CandidateLists {
     return costs_.cost(i, j);
   }
 
-  // Makes the lists of up to kChunk rows at present prices, in any thread, for a pass over all rows;
-  // false if a cost is NaN or -infinity.  Counts nothing.
+  // Makes the lists of up to kChunk rows at present prices, in any thread, for a pass over all
+  // rows; false if a cost is NaN or -infinity.  Counts nothing.
   bool scan(Index first, int count, RowScanner::Scratch& scratch);
 
   // The best of a row at price zero as a list of one, bounded by the second best.
@@ -143,13 +143,13 @@ class CandidateLists {
   Matching& matching_;
   Stats& stats_;
   const RowKernels& kernels_;
-  ReusedVector<double> cost_;  // [rows, kListCapacity], touched only where lists are made
-  ReusedVector<Index> col_;    // [rows, kListCapacity]
+  ReusedVector<double> cost_;        // [rows, kListCapacity], touched only where lists are made
+  ReusedVector<Index> col_;          // [rows, kListCapacity]
   std::vector<std::uint8_t> size_;   // [rows]; kLong where the list is in long_
   std::vector<double> bound_;        // [rows]
   std::vector<std::uint8_t> plain_;  // [rows], whether the list was made at price zero
   std::unordered_map<Index, LongList> long_;
-  std::vector<float> rounded_;       // [padded cols], prices in float32
+  std::vector<float> rounded_;  // [padded cols], prices in float32
   double magnitude_ = 0.0;
   Team& team_;
   std::vector<RowScanner::Scratch> scratch_;  // one a thread

@@ -98,8 +98,10 @@ Step DensePaths::reduce_rows(std::int64_t bids) {
       ++stats_.bids;
       const BestTwo b = costs_.best_two(i, price_.data(), free_.data(), scratch_);
       if (b.best_free == b.best) {
-        if (b.best < kInfinity) match(i, b.free_col);
-        else later.push_back(i);
+        if (b.best < kInfinity)
+          match(i, b.free_col);
+        else
+          later.push_back(i);
         continue;
       }
       // A row with a single finite cost bids no more than what makes it tight.

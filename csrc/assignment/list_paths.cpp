@@ -52,8 +52,10 @@ void ListPaths::offer(Index i, double base) {
       if (distance_[j] == kInfinity) reached_.push_back(j);
       distance_[j] = through;
       predecessor_[j] = i;
-      if (through <= at_) level_.push_back(j);
-      else push(through, j);
+      if (through <= at_)
+        level_.push_back(j);
+      else
+        push(through, j);
     }
   }
   const double more = base + list.bound;

@@ -52,17 +52,17 @@ class ListPaths {
   Stats& stats_;
   const Interrupted& interrupted_;
   const RowKernels& kernels_;
-  std::vector<double> distance_;    // [cols], infinite between searches
-  std::vector<Index> predecessor_;  // [cols]
+  std::vector<double> distance_;          // [cols], infinite between searches
+  std::vector<Index> predecessor_;        // [cols]
   std::vector<std::uint8_t> is_settled_;  // [cols]
-  std::vector<double> base_;        // [rows], b_i of rows scanned in this search
+  std::vector<double> base_;              // [rows], b_i of rows scanned in this search
   std::vector<Index> reached_, settled_, rows_;
-  std::vector<Index> fresh_;        // rows whose lists were made at present prices
+  std::vector<Index> fresh_;            // rows whose lists were made at present prices
   std::vector<std::uint8_t> is_fresh_;  // [rows]
   std::vector<Key> heap_;
-  std::vector<Index> level_;        // columns at the distance of the search
-  double at_ = 0.0;                 // distance of the search
-  double best_ = 0.0;               // of the nearest free column
+  std::vector<Index> level_;  // columns at the distance of the search
+  double at_ = 0.0;           // distance of the search
+  double best_ = 0.0;         // of the nearest free column
   Index best_col_ = kNone;
   std::int64_t turns_ = 0;
 };

@@ -17,8 +17,8 @@
 namespace bmatch {
 
 struct Margins {
-  std::vector<double> loss;         // [rows], exact, or a valid lower bound where not exact
-  std::vector<unsigned char> exact; // [rows], 1 where the search was finished
+  std::vector<double> loss;          // [rows], exact, or a valid lower bound where not exact
+  std::vector<unsigned char> exact;  // [rows], 1 where the search was finished
 };
 
 // At most `search_limit` rows are read for one row's margin.  Rows must not outnumber

@@ -17,10 +17,19 @@ class PlainPaths {
   std::vector<Index> col_of_row, row_of_col;
 
   PlainPaths(const RowScanner& costs, bool transposed)
-      : u(costs.rows(), 0.0), v(costs.cols(), 0.0), col_of_row(costs.rows(), kNone),
-        row_of_col(costs.cols(), kNone), costs_(costs), transposed_(transposed),
-        rows_(costs.rows()), cols_(costs.cols()), scratch_(costs.scratch()),
-        gathered_(transposed ? rows_ : 0), open_(cols_), predecessor_(cols_), distance_(cols_) {}
+      : u(costs.rows(), 0.0),
+        v(costs.cols(), 0.0),
+        col_of_row(costs.rows(), kNone),
+        row_of_col(costs.cols(), kNone),
+        costs_(costs),
+        transposed_(transposed),
+        rows_(costs.rows()),
+        cols_(costs.cols()),
+        scratch_(costs.scratch()),
+        gathered_(transposed ? rows_ : 0),
+        open_(cols_),
+        predecessor_(cols_),
+        distance_(cols_) {}
 
   bool augment(Index first) {
     std::iota(open_.rbegin(), open_.rend(), Index{0});
@@ -51,8 +60,10 @@ class PlainPaths {
       const Index j = open_[nearest];
       settled_.push_back(j);
       open_[nearest] = open_[--left];
-      if (row_of_col[j] == kNone) end = j;
-      else i = row_of_col[j];
+      if (row_of_col[j] == kNone)
+        end = j;
+      else
+        i = row_of_col[j];
     }
     u[first] += base;
     for (const Index r : passed_) u[r] += base - distance_[col_of_row[r]];
@@ -84,7 +95,7 @@ class PlainPaths {
 }  // namespace
 
 Step plain_paths(const RowScanner& costs, bool transposed, Matching& matching, Stats& stats,
-                     const Interrupted& interrupted) {
+                 const Interrupted& interrupted) {
   PlainPaths paths(costs, transposed);
   for (Index i = 0; i < costs.rows(); ++i) {
     if (interrupted()) return Step::interrupted;
@@ -94,8 +105,10 @@ Step plain_paths(const RowScanner& costs, bool transposed, Matching& matching, S
   stats.row_reads += costs.rows();
   for (Index i = 0; i < costs.rows(); ++i) {
     const Index j = paths.col_of_row[i];
-    if (transposed) matching.match(j, i);
-    else matching.match(i, j);
+    if (transposed)
+      matching.match(j, i);
+    else
+      matching.match(i, j);
   }
   const std::vector<double>& prices = transposed ? paths.u : paths.v;
   std::copy(prices.begin(), prices.end(), matching.v.begin());

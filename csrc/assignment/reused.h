@@ -25,7 +25,9 @@ struct Reused {
   T* allocate(std::size_t n) { return static_cast<T*>(take_memory(n * sizeof(T))); }
   void deallocate(T* p, std::size_t n) noexcept { give_memory(p, n * sizeof(T)); }
   template <typename U>
-  void construct(U* p) { ::new (static_cast<void*>(p)) U; }  // numbers are not set to zero
+  void construct(U* p) {
+    ::new (static_cast<void*>(p)) U;
+  }  // numbers are not set to zero
   template <typename U, typename... Args>
   void construct(U* p, Args&&... args) {
     ::new (static_cast<void*>(p)) U(std::forward<Args>(args)...);

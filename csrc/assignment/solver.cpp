@@ -32,7 +32,7 @@ class Solver {
   Solver(const RowScanner& costs, const Options& options, const Interrupted& interrupted)
       : costs_(costs),
         options_(options),
-        threads_(options.threads > 0 ? options.threads
+        threads_(options.threads > 0                                      ? options.threads
                  : std::int64_t{costs.rows()} * costs.cols() >= kThreaded ? -options.threads
                                                                           : 1),
         interrupted_(interrupted),
@@ -84,18 +84,26 @@ class Solver {
   std::unique_ptr<Team> team_;
   std::unique_ptr<CandidateLists> lists_;
   ReusedVector<RowMinima> minima_;  // [rows], if they are the answer
-  bool attempted_ = false;   // whole rows were tried
-  bool whole_rows_ = false;  // the answer came from whole rows, from price zero
+  bool attempted_ = false;          // whole rows were tried
+  bool whole_rows_ = false;         // the answer came from whole rows, from price zero
 };
 
 // True if the solve has ended, well or not; records why.
 bool Solver::finished(Step step) {
   switch (step) {
-    case Step::done: return true;
-    case Step::budget_spent: return false;
-    case Step::infeasible: solution_.outcome = Outcome::infeasible; return true;
-    case Step::invalid: solution_.outcome = Outcome::invalid; return true;
-    case Step::interrupted: solution_.outcome = Outcome::interrupted; return true;
+    case Step::done:
+      return true;
+    case Step::budget_spent:
+      return false;
+    case Step::infeasible:
+      solution_.outcome = Outcome::infeasible;
+      return true;
+    case Step::invalid:
+      solution_.outcome = Outcome::invalid;
+      return true;
+    case Step::interrupted:
+      solution_.outcome = Outcome::interrupted;
+      return true;
   }
   return true;
 }
@@ -181,8 +189,8 @@ bool Solver::few_values() const {
   for (Index r = 0; r < kRows; ++r) {
     const Index i = static_cast<Index>(std::int64_t{r} * (rows_ - 1) / (kRows - 1));
     for (Index k = 0; k < kEntries; ++k) {
-      const auto j = static_cast<Index>((std::int64_t{k} * 2 + r) * (cols_ - 1) /
-                                        (2 * kEntries + kRows));
+      const auto j =
+          static_cast<Index>((std::int64_t{k} * 2 + r) * (cols_ - 1) / (2 * kEntries + kRows));
       seen.push_back(costs_.cost(i, j));
     }
   }
@@ -212,8 +220,10 @@ bool Solver::first_pass() {
     for (Index i = begin; i < end; ++i) {
       if (!minima_[i].valid) return !finished(Step::invalid);
       const Index j = minima_[i].col;
-      if (j == kNone || matching_.row_of_col[j] != kNone) ++collisions;
-      else matching_.match(i, j);
+      if (j == kNone || matching_.row_of_col[j] != kNone)
+        ++collisions;
+      else
+        matching_.match(i, j);
     }
     // Most of the first rows want the same few columns.
     if (begin == 0 && square() && 4 * collisions >= 3 * end && dense_attempt(true)) {

@@ -7,12 +7,12 @@
 namespace bmatch {
 
 struct Stats {
-  std::int64_t row_reads = 0;       // rows of the matrix read, for whatever purpose
-  std::int64_t rescans = 0;         // of these: lists made again at later prices
-  std::int64_t bids = 0;            // auction and row reduction
-  std::int64_t augmentations = 0;   // shortest paths found
+  std::int64_t row_reads = 0;      // rows of the matrix read, for whatever purpose
+  std::int64_t rescans = 0;        // of these: lists made again at later prices
+  std::int64_t bids = 0;           // auction and row reduction
+  std::int64_t augmentations = 0;  // shortest paths found
   double first_pass_seconds = 0.0;
-  double auction_seconds = 0.0;     // row reduction included
+  double auction_seconds = 0.0;  // row reduction included
   double path_seconds = 0.0;
   double certificate_seconds = 0.0;
 };

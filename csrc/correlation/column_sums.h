@@ -3,8 +3,8 @@
 // The pass is bound by memory, so it reads once, in order, and keeps its sums near: rows of a page
 // and more are added eight at a time in registers, shorter ones singly, as fetching ahead wants it.
 // 64 rows are summed in the type of the sum, so that one massive row hides little of the others,
-// and everything beyond in double. All instruction sets, and any number of threads, add in one order
-// and give the same bits.
+// and everything beyond in double. All instruction sets, and any number of threads, add in one
+// order and give the same bits.
 //
 // Whatever is not finite shows in `square`: it is NaN or infinite there.
 #pragma once

@@ -10,8 +10,8 @@ namespace bmatch {
 // comoment += products + left^T right, in double.
 template <typename T>
 struct Fold {
-  double* comoment;    // d1 x d2
-  const T* products;   // d1 x d2
+  double* comoment;   // d1 x d2
+  const T* products;  // d1 x d2
   std::int64_t d1, d2;
   const double *left, *right;  // 2 x d1 and 2 x d2
 };

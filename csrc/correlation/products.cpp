@@ -26,7 +26,7 @@ namespace {
 
 // Panels of a piece of the answer: 192 x 256 numbers, whose operands a core's second cache holds.
 constexpr std::int64_t kTallPanels = 16, kWidePanels = 8;
-constexpr std::int64_t kSlice = 16;  // words packed at once
+constexpr std::int64_t kSlice = 16;      // words packed at once
 constexpr std::int64_t kPiecesEach = 4;  // for every thread, if smaller pieces make as many
 
 // Memory for packed panels, aligned to cache lines.
@@ -43,8 +43,10 @@ struct Panels {
 
 template <typename T>
 const ProductKernel& kernel() {
-  if constexpr (std::is_same_v<T, float>) return kFloatKernel;
-  else return kBfloat16Kernel;
+  if constexpr (std::is_same_v<T, float>)
+    return kFloatKernel;
+  else
+    return kBfloat16Kernel;
 }
 
 template <typename T>
@@ -100,8 +102,10 @@ void multiply_blocks(const Products<T>& task, Threads& threads) {
     const std::int64_t products = block < 0 ? 0 : down * across;
     const std::int64_t slices = block + 1 < blocks ? 2 * pieces(words(block + 1), kSlice) : 0;
     share(threads, products + slices, [&](std::int64_t k) {
-      if (k < products) multiply(block, k);
-      else pack(block + 1, k - products);
+      if (k < products)
+        multiply(block, k);
+      else
+        pack(block + 1, k - products);
     });
   }
 }

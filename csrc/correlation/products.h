@@ -21,7 +21,7 @@ struct Products {
   const T *left, *right;  // tokens x d1 and tokens x d2, at least one token
   std::int64_t tokens, d1, d2;
   std::int64_t left_stride, right_stride;  // numbers from token to token
-  float* products;  // d1 x d2, written
+  float* products;                         // d1 x d2, written
 };
 
 // Memory that packing float32 takes.

@@ -27,8 +27,7 @@ constexpr int kLanes = 16;
 struct FloatWords {
   static constexpr int kTokens = 1;
 
-  static __m512i load(const void* values, std::int64_t offset, std::int64_t, bool,
-                      __mmask16 cols) {
+  static __m512i load(const void* values, std::int64_t offset, std::int64_t, bool, __mmask16 cols) {
     return _mm512_maskz_loadu_epi32(cols, static_cast<const float*>(values) + offset);
   }
   static __m512 multiply_add(__m512i a, __m512i b, __m512 sum) {

@@ -125,10 +125,13 @@ struct Choice {
 };
 Choice choice_of(TeamKind team) {
   switch (team) {
-    case TeamKind::warp: return {kWarpThreads, kWarpThreads / kWarp};
-    case TeamKind::block: return {kBlockThreads, 1};
+    case TeamKind::warp:
+      return {kWarpThreads, kWarpThreads / kWarp};
+    case TeamKind::block:
+      return {kBlockThreads, 1};
     case TeamKind::cluster:
-    case TeamKind::grid: break;
+    case TeamKind::grid:
+      break;
   }
   return {kMostThreads, 1};
 }
@@ -137,10 +140,14 @@ Choice choice_of(TeamKind team) {
 template <typename F>
 auto with_type(Type type, F f) {
   switch (type) {
-    case Type::float64: return f(static_cast<const double*>(nullptr));
-    case Type::float16: return f(static_cast<const Half*>(nullptr));
-    case Type::bfloat16: return f(static_cast<const Bfloat16*>(nullptr));
-    case Type::float32: break;
+    case Type::float64:
+      return f(static_cast<const double*>(nullptr));
+    case Type::float16:
+      return f(static_cast<const Half*>(nullptr));
+    case Type::bfloat16:
+      return f(static_cast<const Bfloat16*>(nullptr));
+    case Type::float32:
+      break;
   }
   return f(static_cast<const float*>(nullptr));
 }

@@ -109,8 +109,12 @@ auto with_scanner_of(CostView<T> view, F f) {
 template <typename T>
 CostView<T> view_of(const py::array& cost, Sense sense) {
   const auto item = static_cast<py::ssize_t>(sizeof(T));
-  return {static_cast<const T*>(cost.data()), cost.shape(0), cost.shape(1),
-          cost.strides(0) / item, cost.strides(1) / item, sense};
+  return {static_cast<const T*>(cost.data()),
+          cost.shape(0),
+          cost.shape(1),
+          cost.strides(0) / item,
+          cost.strides(1) / item,
+          sense};
 }
 
 // Calls f with a scanner of the array's own type.
@@ -207,9 +211,10 @@ py::tuple solve_fetched_of(const CostView<T>& copy, const FirstPass& first,
 
 py::tuple solve_fetched(const py::array& copy, Sense sense, int threads, bool certificate,
                         const py::object& prices, bool transposed, const Array<double>& best,
-                        const Array<double>& second, const Array<Index>& col, const Array<bool>& valid,
-                        const Array<double>& list_cost, const Array<Index>& list_col,
-                        const Array<double>& bound, const py::function& fetch) {
+                        const Array<double>& second, const Array<Index>& col,
+                        const Array<bool>& valid, const Array<double>& list_cost,
+                        const Array<Index>& list_col, const Array<double>& bound,
+                        const py::function& fetch) {
   std::vector<RowMinima> minima(copy.shape(0));
   for (std::size_t i = 0; i < minima.size(); ++i) {
     minima[i] = {best.data()[i], second.data()[i], col.data()[i], valid.data()[i]};
@@ -303,9 +308,14 @@ PyMethodDef pairs_method = {
 template <typename T>
 py::tuple batch_of(const py::array& costs, Sense sense, int threads) {
   const auto item = static_cast<py::ssize_t>(sizeof(T));
-  const Batch<T> batch{static_cast<const T*>(costs.data()), costs.shape(0), costs.shape(1),
-                       costs.shape(2), costs.strides(0) / item, costs.strides(1) / item,
-                       costs.strides(2) / item, sense};
+  const Batch<T> batch{static_cast<const T*>(costs.data()),
+                       costs.shape(0),
+                       costs.shape(1),
+                       costs.shape(2),
+                       costs.strides(0) / item,
+                       costs.strides(1) / item,
+                       costs.strides(2) / item,
+                       sense};
   py::array_t<std::int64_t> out({costs.shape(0), costs.shape(1)});
   std::int64_t* const data = out.mutable_data();
   const BatchResult result = [&] {
@@ -347,8 +357,15 @@ py::tuple margins_array(const py::array& cost, Sense sense,
 cuda::Task cuda_task(std::uintptr_t cost, cuda::Type type, std::int64_t problems, std::int64_t rows,
                      std::int64_t cols, std::int64_t problem_stride, std::int64_t row_stride,
                      Sense sense, std::uintptr_t prices) {
-  return {reinterpret_cast<const void*>(cost), type, problems, rows, cols, problem_stride,
-          row_stride, sense, reinterpret_cast<const double*>(prices)};
+  return {reinterpret_cast<const void*>(cost),
+          type,
+          problems,
+          rows,
+          cols,
+          problem_stride,
+          row_stride,
+          sense,
+          reinterpret_cast<const double*>(prices)};
 }
 
 void cuda_solve(const cuda::Task& task, cuda::TeamKind team, std::uintptr_t col_of_row,
@@ -440,13 +457,14 @@ PYBIND11_MODULE(_core, m) {
         "(outcome, col_of_row, row_dual, col_dual, objective, gap, trapped, stats) of the "
         "minimised costs; rows must not outnumber columns. transposed: square, and the caller's "
         "rows are the columns.");
-  m.def("solve_fetched", &solve_fetched, py::arg("copy"), py::arg("sense"), py::arg("threads"),
-        py::arg("certificate"), py::arg("prices"), py::arg("transposed"), py::arg("best"),
-        py::arg("second"), py::arg("col"), py::arg("valid"), py::arg("list_cost"),
-        py::arg("list_col"), py::arg("bound"), py::arg("fetch"),
-        "As solve, from what a device found in its first pass: the two least costs of each row [n], "
-        "candidate lists [n, list_capacity] with their bounds [n]. fetch(rows) puts rows of the "
-        "matrix into copy [n, m].");
+  m.def(
+      "solve_fetched", &solve_fetched, py::arg("copy"), py::arg("sense"), py::arg("threads"),
+      py::arg("certificate"), py::arg("prices"), py::arg("transposed"), py::arg("best"),
+      py::arg("second"), py::arg("col"), py::arg("valid"), py::arg("list_cost"),
+      py::arg("list_col"), py::arg("bound"), py::arg("fetch"),
+      "As solve, from what a device found in its first pass: the two least costs of each row [n], "
+      "candidate lists [n, list_capacity] with their bounds [n]. fetch(rows) puts rows of the "
+      "matrix into copy [n, m].");
   m.attr("list_capacity") = kListCapacity;
   m.attr("pairs") = py::reinterpret_steal<py::object>(PyCFunction_New(&pairs_method, nullptr));
   m.def("batch", &batch_array, py::arg("costs"), py::arg("sense"), py::arg("threads"),
@@ -465,18 +483,22 @@ PYBIND11_MODULE(_core, m) {
       .def(py::init(&cuda_task), py::arg("cost"), py::arg("type"), py::arg("problems"),
            py::arg("rows"), py::arg("cols"), py::arg("problem_stride"), py::arg("row_stride"),
            py::arg("sense"), py::arg("prices"));
-  m.def("cuda_facts", [] {
-    const cuda::Facts f = cuda::facts();
-    return py::make_tuple(f.built, f.compiled, f.driver, f.devices, f.trouble);
-  }, "(built, compiled for, driver, devices, trouble)");
+  m.def(
+      "cuda_facts",
+      [] {
+        const cuda::Facts f = cuda::facts();
+        return py::make_tuple(f.built, f.compiled, f.driver, f.devices, f.trouble);
+      },
+      "(built, compiled for, driver, devices, trouble)");
   m.def("cuda_workspace", &cuda::workspace_bytes, py::arg("task"), py::arg("team"),
         py::arg("device"), "Bytes of device memory that cuda_solve works in.");
   m.def("cuda_solve", &cuda_solve, py::arg("task"), py::arg("team"), py::arg("col_of_row"),
         py::arg("row_dual"), py::arg("col_dual"), py::arg("reports"), py::arg("workspace"),
         py::arg("device"), py::arg("stream"),
         "Puts the solve on a stream; everything is an address on the device, duals may be 0.");
-  m.def("instruction_set", [] { return row_kernels().name; },
-        "Which row kernels are in use: avx512, avx2 or portable.");
+  m.def(
+      "instruction_set", [] { return row_kernels().name; },
+      "Which row kernels are in use: avx512, avx2 or portable.");
   m.def("margins", &margins_array, py::arg("cost"), py::arg("sense"), py::arg("col_of_row"),
         py::arg("row_dual"), py::arg("col_dual"), py::arg("search_limit"),
         "(loss, exact) of every row; duals of the minimised costs.");

@@ -89,8 +89,7 @@ void check_column_sums(std::int64_t rows, std::int64_t cols) {
       Team team(threads);
       std::vector<double> sums(static_cast<std::size_t>(2 * cols), NAN);
       column_sums(ColumnSums<T>{values.memory.data(), rows, cols, values.stride,
-                                shifted ? shift.data() : nullptr, sums.data(),
-                                sums.data() + cols},
+                                shifted ? shift.data() : nullptr, sums.data(), sums.data() + cols},
                   team);
       if (threads == 1) first = sums;
       require(std::memcmp(first.data(), sums.data(), 8 * sums.size()) == 0, "same sums");
@@ -112,7 +111,8 @@ void check_column_sums(std::int64_t rows, std::int64_t cols) {
 template <typename T>
 void check_fold(std::int64_t d1, std::int64_t d2) {
   std::vector<T> products(static_cast<std::size_t>(d1 * d2));
-  std::vector<double> left(static_cast<std::size_t>(2 * d1)), right(static_cast<std::size_t>(2 * d2));
+  std::vector<double> left(static_cast<std::size_t>(2 * d1)),
+      right(static_cast<std::size_t>(2 * d2));
   for (T& value : products) value = draw<T>();
   for (double& value : left) value = draw<double>();
   for (double& value : right) value = draw<double>();

@@ -23,9 +23,9 @@ namespace {
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
 const Interrupted kNever = [] { return false; };
-constexpr const char* kKinds[] = {"uniform", "few values", "|a - b|", "product", "constant", "forbidden",
-                                  "wide range", "equal rows", "equal columns", "a + b", "near diagonal",
-                                  "sparse"};
+constexpr const char* kKinds[] = {"uniform",       "few values", "|a - b|",       "product",
+                                  "constant",      "forbidden",  "wide range",    "equal rows",
+                                  "equal columns", "a + b",      "near diagonal", "sparse"};
 constexpr int kKindCount = sizeof kKinds / sizeof *kKinds, kForbidden = 5, kSparse = 11;
 
 struct Problem {
@@ -39,7 +39,13 @@ struct Problem {
 Problem make(std::mt19937& r, int kind, int rows, int cols) {
   const int gap = static_cast<int>(r() % 3);
   const auto sense = static_cast<Sense>(kind == kForbidden ? r() % 2 : r() % 3);
-  Problem p{kind, rows, cols, cols + gap, sense, {}, kind == 6 || (kind == kSparse && sense != Sense::minimize)};
+  Problem p{kind,
+            rows,
+            cols,
+            cols + gap,
+            sense,
+            {},
+            kind == 6 || (kind == kSparse && sense != Sense::minimize)};
   p.cost.assign(static_cast<std::size_t>(rows) * p.stride, std::nan(""));
   std::uniform_real_distribution<double> uniform(0.0, 1.0);
   std::vector<double> a(rows), b(cols);
@@ -50,18 +56,41 @@ Problem make(std::mt19937& r, int kind, int rows, int cols) {
     for (int j = 0; j < cols; ++j) {
       double c = uniform(r);
       switch (kind) {
-        case 1: c = std::floor(c * (2 + static_cast<int>(density * 20))); break;
-        case 2: c = std::fabs(a[i] - b[j]); break;
-        case 3: c = a[i] * b[j]; break;
-        case 4: c = 1.0; break;
-        case 5: c = c < density ? (sense == Sense::maximize ? -kInf : kInf) : c; break;
-        case 6: c = std::pow(10.0, 60.0 * c - 30.0); break;
-        case 7: c = b[j]; break;
-        case 8: c = a[i]; break;
-        case 9: c = a[i] + b[j]; break;
-        case 10: c = std::abs(i * cols / rows - j) + 0.01 * c; break;
-        case kSparse: c = c < 3.0 / cols || i == j ? std::floor(1000.0 * uniform(r)) : 2147483647.0; break;
-        default: break;
+        case 1:
+          c = std::floor(c * (2 + static_cast<int>(density * 20)));
+          break;
+        case 2:
+          c = std::fabs(a[i] - b[j]);
+          break;
+        case 3:
+          c = a[i] * b[j];
+          break;
+        case 4:
+          c = 1.0;
+          break;
+        case 5:
+          c = c < density ? (sense == Sense::maximize ? -kInf : kInf) : c;
+          break;
+        case 6:
+          c = std::pow(10.0, 60.0 * c - 30.0);
+          break;
+        case 7:
+          c = b[j];
+          break;
+        case 8:
+          c = a[i];
+          break;
+        case 9:
+          c = a[i] + b[j];
+          break;
+        case 10:
+          c = std::abs(i * cols / rows - j) + 0.01 * c;
+          break;
+        case kSparse:
+          c = c < 3.0 / cols || i == j ? std::floor(1000.0 * uniform(r)) : 2147483647.0;
+          break;
+        default:
+          break;
       }
       if (kind != kForbidden && r() % 4 == 0 && sense == Sense::maximize_magnitude) c = -c;
       p.cost[static_cast<std::size_t>(i) * p.stride + j] = c;
@@ -76,8 +105,8 @@ Problem make(std::mt19937& r, int kind, int rows, int cols) {
 }
 
 [[noreturn]] void fail(const char* what, const Problem& p, const char* type, cuda::TeamKind team) {
-  std::printf("%s: %s, %d x %d, %s, sense %d, team %d\n", what, kKinds[p.kind], p.rows, p.cols, type,
-              static_cast<int>(p.sense), static_cast<int>(team));
+  std::printf("%s: %s, %d x %d, %s, sense %d, team %d\n", what, kKinds[p.kind], p.rows, p.cols,
+              type, static_cast<int>(p.sense), static_cast<int>(team));
   std::exit(1);
 }
 
@@ -157,8 +186,9 @@ void check(const std::vector<Problem>& problems, cuda::TeamKind team) {
   }
   stored.resize(stored.size() - (first.stride - first.cols));
   stored.shrink_to_fit();
-  const cuda::Task task{stored.data(), S::type, static_cast<std::int64_t>(problems.size()), first.rows,
-                        first.cols, one, first.stride, first.sense};
+  const cuda::Task task{stored.data(), S::type,    static_cast<std::int64_t>(problems.size()),
+                        first.rows,    first.cols, one,
+                        first.stride,  first.sense};
   const std::size_t bytes = cuda::workspace_bytes(task, team, 0);
   const std::unique_ptr<unsigned char[]> workspace(new unsigned char[bytes]);
   const std::size_t count = problems.size();
@@ -168,8 +198,8 @@ void check(const std::vector<Problem>& problems, cuda::TeamKind team) {
   const auto solve_anew = [&] {
     std::memset(workspace.get(), host::poison(), bytes);
     std::fill(col_of_row.begin(), col_of_row.end(), 7777);
-    cuda::solve(task, team, {col_of_row.data(), u.data(), v.data(), reports.data()}, workspace.get(), 0,
-                nullptr);
+    cuda::solve(task, team, {col_of_row.data(), u.data(), v.data(), reports.data()},
+                workspace.get(), 0, nullptr);
   };
   solve_anew();
   const auto earlier = std::tuple{col_of_row, u, v, outcomes(reports)};
@@ -177,7 +207,8 @@ void check(const std::vector<Problem>& problems, cuda::TeamKind team) {
   const bool all = std::none_of(reports.begin(), reports.end(), [](const cuda::Report& report) {
     return report.outcome == cuda::kInfeasible;  // no duals
   });
-  if (all && earlier != std::tuple{col_of_row, u, v, outcomes(reports)}) fail("another answer the second time", first, S::name(), team);
+  if (all && earlier != std::tuple{col_of_row, u, v, outcomes(reports)})
+    fail("another answer the second time", first, S::name(), team);
 
   for (std::size_t k = 0; k < count; ++k) {
     const Problem& p = problems[k];
@@ -202,7 +233,8 @@ void check(const std::vector<Problem>& problems, cuda::TeamKind team) {
     double magnitudes = 0.0;
     long double sum = 0.0, dual = 0.0;
     for (int i = 0; i < p.rows; ++i) {
-      if (match[i] < 0 || match[i] >= p.cols || taken[match[i]]++ > 0) fail("no matching", p, S::name(), team);
+      if (match[i] < 0 || match[i] >= p.cols || taken[match[i]]++ > 0)
+        fail("no matching", p, S::name(), team);
       const double c = costs.cost(i, static_cast<Index>(match[i]));
       sum += c;
       magnitudes += std::fabs(c);
@@ -225,15 +257,18 @@ void check(const std::vector<Problem>& problems, cuda::TeamKind team) {
       const double price = v[k * p.cols + j];
       dual += price;
       scale = std::max(scale, std::fabs(price));
-      if (p.cols > p.rows && (price > 0.0 || (!taken[j] && price != 0.0))) fail("spare column with a price", p, S::name(), team);
+      if (p.cols > p.rows && (price > 0.0 || (!taken[j] && price != 0.0)))
+        fail("spare column with a price", p, S::name(), team);
     }
     if (least < -1e-12 * scale) fail("duals are not feasible", p, S::name(), team);
     const double ulps = 1e-12 * magnitudes;
     if (!dwarfed && std::fabs(static_cast<double>(sum) - expected.objective) > ulps) {
-      std::printf("objective %.17g, expected %.17g\n", static_cast<double>(sum), expected.objective);
+      std::printf("objective %.17g, expected %.17g\n", static_cast<double>(sum),
+                  expected.objective);
       fail("not optimal", p, S::name(), team);
     }
-    if (std::fabs(reports[k].objective - static_cast<double>(sum)) > 1e-14 * magnitudes) fail("objective misreported", p, S::name(), team);
+    if (std::fabs(reports[k].objective - static_cast<double>(sum)) > 1e-14 * magnitudes)
+      fail("objective misreported", p, S::name(), team);
     if (p.kind != 6 && reports[k].gap > ulps + 1e-14 * scale * p.rows) {
       std::printf("gap %g of %g\n", reports[k].gap, magnitudes);
       fail("gap too large", p, S::name(), team);
@@ -245,13 +280,18 @@ void check_any(std::mt19937& r, int kind, int rows, int cols, cuda::TeamKind tea
   std::vector<Problem> problems{make(r, kind, rows, cols)};
   while (static_cast<int>(problems.size()) < count) {
     Problem p = make(r, r() % 4 == 0 ? kForbidden : kind, rows, cols);
-    if (p.stride == problems[0].stride && p.sense == problems[0].sense) problems.push_back(std::move(p));
+    if (p.stride == problems[0].stride && p.sense == problems[0].sense)
+      problems.push_back(std::move(p));
   }
   switch (r() % 5) {
-    case 0: return check<double>(problems, team);
-    case 1: return kind == 6 ? check<double>(problems, team) : check<Half>(problems, team);
-    case 2: return check<Bfloat16>(problems, team);
-    default: return check<float>(problems, team);
+    case 0:
+      return check<double>(problems, team);
+    case 1:
+      return kind == 6 ? check<double>(problems, team) : check<Half>(problems, team);
+    case 2:
+      return check<Bfloat16>(problems, team);
+    default:
+      return check<float>(problems, team);
   }
 }
 
@@ -269,7 +309,9 @@ int main(int argc, char** argv) {
     const auto team = static_cast<cuda::TeamKind>(k / kKindCount % 4);
     const int rows = 1 + static_cast<int>(r() % (r() % 4 == 0 ? most : 40));
     const int cols = rows + (r() % 3 == 0 ? static_cast<int>(r() % (2 * rows)) : 0);
-    check_any(r, kind, rows, cols, team, team >= cuda::TeamKind::cluster ? 1 + static_cast<int>(r() % 2) : 1 + static_cast<int>(r() % 8));
+    check_any(r, kind, rows, cols, team,
+              team >= cuda::TeamKind::cluster ? 1 + static_cast<int>(r() % 2)
+                                              : 1 + static_cast<int>(r() % 8));
   }
   std::puts("all checked");
 }

@@ -1,5 +1,5 @@
-// The scans of rows against plain loops: minima, candidate lists, their bounds and best, grids, for every dtype,
-// width, number of rows at a time, with ties, forbidden and invalid costs.  Built by
+// The scans of rows against plain loops: minima, candidate lists, their bounds and best, grids, for
+// every dtype, width, number of rows at a time, with ties, forbidden and invalid costs.  Built by
 // tests/native/test_native.py under sanitizers; exits with 1 at the first difference.
 #include <algorithm>
 #include <cmath>
@@ -26,16 +26,26 @@ void require(bool holds, const char* what, int kind, Index cols) {
 double draw(std::mt19937& r, int kind) {
   const double x = std::uniform_real_distribution<double>(0.0, 1.0)(r);
   switch (kind) {
-    case 1: return std::floor(5.0 * x);
-    case 2: return x < 0.9 ? kInf : x;
-    case 3: return x - 0.5;
-    case 4: return std::pow(10.0, 60.0 * x - 30.0);
-    case 5: return 1.0;
-    case 6: return x * 1e-310;
-    case 7: return (x - 0.5) * 1e300;
-    case 8: return 1.0 + std::floor(400.0 * x) * 0x1p-23;  // neighbours in float32
-    case 9: return 1.0 + std::floor(400.0 * x) * 0x1p-50;  // equal in float32
-    default: return x;
+    case 1:
+      return std::floor(5.0 * x);
+    case 2:
+      return x < 0.9 ? kInf : x;
+    case 3:
+      return x - 0.5;
+    case 4:
+      return std::pow(10.0, 60.0 * x - 30.0);
+    case 5:
+      return 1.0;
+    case 6:
+      return x * 1e-310;
+    case 7:
+      return (x - 0.5) * 1e300;
+    case 8:
+      return 1.0 + std::floor(400.0 * x) * 0x1p-23;  // neighbours in float32
+    case 9:
+      return 1.0 + std::floor(400.0 * x) * 0x1p-50;  // equal in float32
+    default:
+      return x;
   }
 }
 
@@ -57,8 +67,10 @@ void check(std::mt19937& r, int kind, Index cols, int count) {
     Index col = kNone;
     for (Index j = 0; j < cols; ++j) {
       const double c = costs.cost(i, j);
-      if (c < best) second = best, best = c, col = j;
-      else second = std::min(second, c);
+      if (c < best)
+        second = best, best = c, col = j;
+      else
+        second = std::min(second, c);
     }
     const RowMinima& m = minima[i];
     require(m.valid && m.best == best && m.col == col, "minimum", kind, cols);
@@ -77,8 +89,7 @@ void check(std::mt19937& r, int kind, Index cols, int count) {
         magnitude = std::max(magnitude, -v[j]);
       }
     }
-    const PriceView prices =
-        priced ? PriceView{v.data(), rounded.data(), magnitude} : PriceView{};
+    const PriceView prices = priced ? PriceView{v.data(), rounded.data(), magnitude} : PriceView{};
     std::vector<Index> rows(kRows);
     for (Index k = 0; k < kRows; ++k) rows[k] = (3 * k + 1) % kRows;  // in no order
     std::vector<double> cost(kRows * kListCapacity);
@@ -159,8 +170,10 @@ void check_lists(std::mt19937& r, int kind, int size) {
   Index at = kNone;
   for (int k = 0; k < size; ++k) {
     const double x = cost[k] - v[col[k]];
-    if (x < best) second = best, best = x, at = col[k];
-    else second = std::min(second, x);
+    if (x < best)
+      second = best, best = x, at = col[k];
+    else
+      second = std::min(second, x);
   }
   const ListBest found = row_kernels().list_best(cost.data(), col.data(), size, v.data());
   require(found.best == best && found.second == second && found.col == at, "list", kind, size);

@@ -60,7 +60,7 @@ struct Region {
     const std::uintptr_t begin = address - from, end = std::min(address + bytes, to) - from;
     for (std::uintptr_t word = begin / 4 * 4; word < end; word += 4) {
       Cell& cell = cells[word / 4];
-      const bool low = begin < word + 2, high = end > word + 2;
+      const bool low = begin<word + 2, high = end> word + 2;
       if (low != high && !cell.halved) {
         upper.resize(cells.size());
         upper[word / 4].write = cell.write;
@@ -80,9 +80,9 @@ struct Place {
 
 struct Thread {
   std::vector<std::uint16_t> stack{0};
-  Place meets;                  // where it waits for others
-  bool fenced = false;          // it has a time of its last fence
-  bool will_acquire = false;    // its next fence learns of something
+  Place meets;                // where it waits for others
+  bool fenced = false;        // it has a time of its last fence
+  bool will_acquire = false;  // its next fence learns of something
 };
 
 const char* name_of(Access kind) {

@@ -73,7 +73,9 @@ constexpr Family kFamilies[] = {
     {"infeasible", 40, 140, cuda::Type::float32, 0.0, true,
      [](int i, int j, double, double, double x) { return i >= 9 || j < 7 ? x : kInf; }},
     {"forbidden", 40, 45, cuda::Type::float64, 0.0, true,
-     [](int i, int j, double, double, double x) { return i == j ? 1.0 : x < 0.1 ? x : kInf; }},
+     [](int i, int j, double, double, double x) { return i == j    ? 1.0
+                                                         : x < 0.1 ? x
+                                                                   : kInf; }},
     {"spare", 30, 150, cuda::Type::bfloat16, 0.0, true,
      [](int, int, double a, double b, double x) { return a * b + 0.02 * x; }},
     {"ties", 132, 132, cuda::Type::float16, 0.0, false,
@@ -186,8 +188,15 @@ struct Batch {
 
   Answers solve(cuda::TeamKind team) const {
     const int n = family.rows, m = family.cols;
-    const cuda::Task task{stored.data(), family.type, count, n, m, std::int64_t{n} * m, m,
-                          Sense::minimize, family.prices != 0.0 ? prices.data() : nullptr};
+    const cuda::Task task{stored.data(),
+                          family.type,
+                          count,
+                          n,
+                          m,
+                          std::int64_t{n} * m,
+                          m,
+                          Sense::minimize,
+                          family.prices != 0.0 ? prices.data() : nullptr};
     const std::size_t bytes = cuda::workspace_bytes(task, team, 0);
     const std::unique_ptr<unsigned char[]> workspace(new unsigned char[bytes]);
     std::memset(workspace.get(), host::poison(), bytes);

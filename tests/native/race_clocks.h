@@ -101,9 +101,9 @@ class Marks {
 
 // Four bytes, or two of them where words are shared by halves.
 struct Cell {
-  Epoch write;                              // the last weak write
+  Epoch write;                               // the last weak write
   Marks reads, strong_reads, strong_writes;  // since then
-  std::uint32_t released = 0;               // the times that an acquire learns of; 0: none
+  std::uint32_t released = 0;                // the times that an acquire learns of; 0: none
   bool halved = false;
   bool written() const { return write.thread != kNobody || !strong_writes.empty(); }
 };

@@ -34,47 +34,45 @@ void __tsan_vptr_read(void**) {}
 
 #define ACCESS(name, kind, bytes) \
   void __tsan_##name##bytes(void* p) { race::access(Access::kind, p, bytes, CALLER); }
-#define ACCESSES(bytes)                                   \
-  ACCESS(read, read, bytes)                               \
-  ACCESS(write, write, bytes)                             \
-  ACCESS(unaligned_read, read, bytes)                     \
-  ACCESS(unaligned_write, write, bytes)                   \
-  ACCESS(volatile_read, strong_read, bytes)               \
-  ACCESS(volatile_write, strong_write, bytes)             \
-  ACCESS(unaligned_volatile_read, strong_read, bytes)     \
+#define ACCESSES(bytes)                               \
+  ACCESS(read, read, bytes)                           \
+  ACCESS(write, write, bytes)                         \
+  ACCESS(unaligned_read, read, bytes)                 \
+  ACCESS(unaligned_write, write, bytes)               \
+  ACCESS(volatile_read, strong_read, bytes)           \
+  ACCESS(volatile_write, strong_write, bytes)         \
+  ACCESS(unaligned_volatile_read, strong_read, bytes) \
   ACCESS(unaligned_volatile_write, strong_write, bytes)
 ACCESSES(1)
 ACCESSES(2)
 ACCESSES(4)
 ACCESSES(8)
 ACCESSES(16)
-void __tsan_read_range(void* p, std::size_t bytes) {
-  race::access(Access::read, p, bytes, CALLER);
-}
+void __tsan_read_range(void* p, std::size_t bytes) { race::access(Access::read, p, bytes, CALLER); }
 void __tsan_write_range(void* p, std::size_t bytes) {
   race::access(Access::write, p, bytes, CALLER);
 }
 
-#define ATOMICS(bits, Word)                                                                 \
-  Word __tsan_atomic##bits##_load(const Word* p, int order) {                               \
-    race::access(Access::strong_read, p, bits / 8, CALLER, order_of_load(order));           \
-    return *p;                                                                              \
-  }                                                                                         \
-  void __tsan_atomic##bits##_store(Word* p, Word x, int order) {                            \
-    race::access(Access::strong_write, p, bits / 8, CALLER, order_of_write(order));         \
-    *p = x;                                                                                 \
-  }                                                                                         \
-  Word __tsan_atomic##bits##_exchange(Word* p, Word x, int order) {                         \
-    race::access(Access::update, p, bits / 8, CALLER, order_of_write(order));               \
-    const Word old = *p;                                                                    \
-    *p = x;                                                                                 \
-    return old;                                                                             \
-  }                                                                                         \
-  Word __tsan_atomic##bits##_fetch_add(Word* p, Word x, int order) {                        \
-    race::access(Access::update, p, bits / 8, CALLER, order_of_write(order));               \
-    const Word old = *p;                                                                    \
-    *p = old + x;                                                                           \
-    return old;                                                                             \
+#define ATOMICS(bits, Word)                                                         \
+  Word __tsan_atomic##bits##_load(const Word* p, int order) {                       \
+    race::access(Access::strong_read, p, bits / 8, CALLER, order_of_load(order));   \
+    return *p;                                                                      \
+  }                                                                                 \
+  void __tsan_atomic##bits##_store(Word* p, Word x, int order) {                    \
+    race::access(Access::strong_write, p, bits / 8, CALLER, order_of_write(order)); \
+    *p = x;                                                                         \
+  }                                                                                 \
+  Word __tsan_atomic##bits##_exchange(Word* p, Word x, int order) {                 \
+    race::access(Access::update, p, bits / 8, CALLER, order_of_write(order));       \
+    const Word old = *p;                                                            \
+    *p = x;                                                                         \
+    return old;                                                                     \
+  }                                                                                 \
+  Word __tsan_atomic##bits##_fetch_add(Word* p, Word x, int order) {                \
+    race::access(Access::update, p, bits / 8, CALLER, order_of_write(order));       \
+    const Word old = *p;                                                            \
+    *p = old + x;                                                                   \
+    return old;                                                                     \
   }
 ATOMICS(32, std::uint32_t)
 ATOMICS(64, std::uint64_t)

@@ -181,7 +181,10 @@ const Kernel kKernels[] = {
        if (is(0, 0)) use(board.word);
        if (is(1, 0)) put(&board.word, 1);
      }},
-    {"the same write of two", [] { if (threadIdx.x == 0) board.word = 1; }},
+    {"the same write of two",
+     [] {
+       if (threadIdx.x == 0) board.word = 1;
+     }},
     {"many readers", [] { use(board.word); }},
     {"many readers, then a writer",
      [] {
@@ -218,10 +221,19 @@ const Kernel kKernels[] = {
          std::memcpy(board.data, &both, sizeof both);
        }
      }},
-    {"shared memory of two blocks", [] { if (threadIdx.x == 0) *shared_memory() = 1; }},
+    {"shared memory of two blocks",
+     [] {
+       if (threadIdx.x == 0) *shared_memory() = 1;
+     }},
     {"unwritten shared memory", [] { use(*shared_memory()); }},
-    {"unwritten", [] { if (is(0, 0)) use(board.unwritten); }},
-    {"written input", [] { if (is(0, 0)) input[1] = 7; }},
+    {"unwritten",
+     [] {
+       if (is(0, 0)) use(board.unwritten);
+     }},
+    {"written input",
+     [] {
+       if (is(0, 0)) input[1] = 7;
+     }},
     {"meeting at two places",
      [] {
        if (threadIdx.x % 32 < 16) {

@@ -38,14 +38,29 @@ Problem make(std::mt19937& r, int kind, Index rows, Index cols) {
     for (Index j = 0; j < cols; ++j) {
       double c = uniform(r);
       switch (kind) {
-        case 1: c = std::floor(c * 3.0); break;
-        case 2: c = std::fabs(a[i] - b[j]); break;
-        case 3: c = a[i] * b[j]; break;
-        case 4: c = 1.0; break;
-        case 5: c = c < 0.6 ? kInf : c; break;
-        case 6: c = std::pow(10.0, 60.0 * c - 30.0); break;
-        case 7: c = b[j]; break;
-        default: break;
+        case 1:
+          c = std::floor(c * 3.0);
+          break;
+        case 2:
+          c = std::fabs(a[i] - b[j]);
+          break;
+        case 3:
+          c = a[i] * b[j];
+          break;
+        case 4:
+          c = 1.0;
+          break;
+        case 5:
+          c = c < 0.6 ? kInf : c;
+          break;
+        case 6:
+          c = std::pow(10.0, 60.0 * c - 30.0);
+          break;
+        case 7:
+          c = b[j];
+          break;
+        default:
+          break;
       }
       p.cost[static_cast<std::size_t>(i) * cols + j] = c;
     }
@@ -108,15 +123,15 @@ Solution solve_fetched(const DenseScanner<T>& costs, const std::vector<T>& store
     bound[i] = list.bound;
   }
   std::vector<T> copy(stored.size(), std::numeric_limits<T>::quiet_NaN());
-  const FetchedScanner<T> fetched(
-      {copy.data(), rows, cols, cols, 1, Sense::minimize},
-      {minima.data(), list_cost.data(), list_col.data(), bound.data()},
-      [&](const std::vector<Index>& wanted) {
-        for (const Index i : wanted) {
-          const auto from = stored.begin() + std::ptrdiff_t{i} * cols;
-          std::copy(from, from + cols, copy.begin() + std::ptrdiff_t{i} * cols);
-        }
-      });
+  const FetchedScanner<T> fetched({copy.data(), rows, cols, cols, 1, Sense::minimize},
+                                  {minima.data(), list_cost.data(), list_col.data(), bound.data()},
+                                  [&](const std::vector<Index>& wanted) {
+                                    for (const Index i : wanted) {
+                                      const auto from = stored.begin() + std::ptrdiff_t{i} * cols;
+                                      std::copy(from, from + cols,
+                                                copy.begin() + std::ptrdiff_t{i} * cols);
+                                    }
+                                  });
   return solve(fetched, options, kNever);
 }
 

@@ -17,9 +17,8 @@
 #include "tables.h"
 
 #if defined(__clang__)
-#pragma clang attribute push(                                               \
-    __attribute__((target("avx2,fma,bmi,bmi2,popcnt,lzcnt"))), \
-    apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,bmi,bmi2,popcnt,lzcnt"))), \
+                             apply_to = function)
 #else
 #pragma GCC target("avx2,fma,bmi,bmi2,popcnt,lzcnt")
 #endif
@@ -34,7 +33,7 @@ namespace {
 }  // namespace
 
 const RowKernels kAvx2Kernels = {"avx2", row_scans<float>(), row_scans<double>(), list_best,
-    nearer, solve_small<float>, solve_small<double>};
+                                 nearer, solve_small<float>, solve_small<double>};
 
 }  // namespace bmatch
 

@@ -17,7 +17,7 @@
 #include "tables.h"
 
 #if defined(__clang__)
-#pragma clang attribute push(                                               \
+#pragma clang attribute push(                                                                     \
     __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,bmi,bmi2,popcnt,lzcnt"))), \
     apply_to = function)
 #else
@@ -36,7 +36,7 @@ namespace {
 }  // namespace
 
 const RowKernels kAvx512Kernels = {"avx512", row_scans<float>(), row_scans<double>(), list_best,
-    nearer, solve_small<float>, solve_small<double>};
+                                   nearer,   solve_small<float>, solve_small<double>};
 
 }  // namespace bmatch
 

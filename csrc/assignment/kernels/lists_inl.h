@@ -45,10 +45,11 @@ struct LowerStandIn {  // float64 values rounded toward minus infinity
   const double* v;
   template <bool direct>
   Doubles half(Index j) const {
-    const Doubles c =
-        direct ? row->template direct<Doubles>(j) : row->template copied<Doubles>(j);
-    if constexpr (priced) return c - Doubles::load(v + j);
-    else return c;
+    const Doubles c = direct ? row->template direct<Doubles>(j) : row->template copied<Doubles>(j);
+    if constexpr (priced)
+      return c - Doubles::load(v + j);
+    else
+      return c;
   }
   template <bool direct>
   Floats block(Index j) const {
@@ -91,8 +92,7 @@ inline Floats cell_at(const LowerStandIn<T, priced>& s, Index j, NanFlag& nan) {
   if constexpr (check) {
     for (int q = 0; q < 8; q += 2) nan.see(x[q], x[q + 1]);
   }
-  return Floats::down(min(min(x[0], x[2]), min(x[4], x[6])),
-                      min(min(x[1], x[3]), min(x[5], x[7])));
+  return Floats::down(min(min(x[0], x[2]), min(x[4], x[6])), min(min(x[1], x[3]), min(x[5], x[7])));
 }
 
 template <typename T, bool priced>
@@ -162,8 +162,8 @@ inline double shrink(double* value, Index* col, int& size) {
 }
 
 template <bool check, int kRows, typename T, typename StandIn>
-inline void fill_cells(const StandIn* s, Index cols, Index whole, const Ahead<T>& ahead, float* cells,
-                       NanFlag& nan) {
+inline void fill_cells(const StandIn* s, Index cols, Index whole, const Ahead<T>& ahead,
+                       float* cells, NanFlag& nan) {
   const Index count = cells_of(cols);
   Index j = 0;
   for (; j + kCellBlock <= cols; j += kCellBlock) {
@@ -250,8 +250,7 @@ inline bool collect(const StandIn& s, const Row<T>& row, const float* cells, dou
     } else {
       for (int q = 0; j + 16 * q < cols; ++q) {
         const Index at = j + 16 * q;
-        const Floats x =
-            at < whole ? s.template block<true>(at) : s.template block<false>(at);
+        const Floats x = at < whole ? s.template block<true>(at) : s.template block<false>(at);
         hits |= static_cast<std::uint64_t>(bits_le(x, t)) << (16 * q);
       }
       if (cols - j < 64) hits &= (std::uint64_t{1} << (cols - j)) - 1;  // padding is infinite
@@ -287,8 +286,8 @@ inline bool collect(const StandIn& s, const Row<T>& row, const float* cells, dou
     }
   }
   if (shrunk) cut();
-  // Filled up with column 0 at infinite cost; to a length that most lists have, so that the end of a
-  // bid's loop over them comes as expected.
+  // Filled up with column 0 at infinite cost; to a length that most lists have, so that the end of
+  // a bid's loop over them comes as expected.
   double cost[kListCapacity];
   out.size = (std::max(size, wanted + wanted / 4) + 7) / 8 * 8;
   for (int k = size; k < out.size; ++k) col[k] = 0;
@@ -342,8 +341,8 @@ void candidates_of(const RowGroup<T>& group, Index cols, CostBits<T> bits, Price
       for (int r = 0; r < kRows; ++r) s[r] = {&row[r], prices.rounded, prices.v};
       fill_cells<false, kRows>(s, cols, whole, ahead(0), cells, nan);
       for (int r = 0; r < kRows; ++r) {
-        done[r] = collect(s[r], row[r], cells + r * count, prices.magnitude, false, start(r), ahead(r),
-                          out[r]);
+        done[r] = collect(s[r], row[r], cells + r * count, prices.magnitude, false, start(r),
+                          ahead(r), out[r]);
       }
     }
   }

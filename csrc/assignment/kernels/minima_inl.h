@@ -1,10 +1,10 @@
 // The two smallest costs of a row at price zero.  Included by row_kernels_impl.h.
 //
-// Four rows are swept side by side, where as many streams keep the memory busy, or one with the next
-// fetched ahead (simd_*.h).
-// Every kDeep vectors of a row their minimum, lane by lane, is written down; such a cell stands
-// for kDeep entries that lie kLanes columns apart.  The cells, 1/16 of the row, are then searched
-// for the smallest, and its entries for the column and the second smallest.
+// Four rows are swept side by side, where as many streams keep the memory busy, or one with the
+// next fetched ahead (simd_*.h). Every kDeep vectors of a row their minimum, lane by lane, is
+// written down; such a cell stands for kDeep entries that lie kLanes columns apart.  The cells,
+// 1/16 of the row, are then searched for the smallest, and its entries for the column and the
+// second smallest.
 #pragma once
 
 template <typename T>

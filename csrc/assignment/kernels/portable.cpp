@@ -21,6 +21,6 @@ namespace {
 }  // namespace
 
 const RowKernels kPortableKernels = {"portable", row_scans<float>(), row_scans<double>(), list_best,
-    nearer, solve_small<float>, solve_small<double>};
+                                     nearer,     solve_small<float>, solve_small<double>};
 
 }  // namespace bmatch

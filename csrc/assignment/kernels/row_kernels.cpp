@@ -8,9 +8,12 @@ namespace bmatch {
 const RowKernels& row_kernels() {
 #if defined(__x86_64__)
   switch (instruction_set()) {
-    case InstructionSet::avx512: return kAvx512Kernels;
-    case InstructionSet::avx2: return kAvx2Kernels;
-    case InstructionSet::portable: break;
+    case InstructionSet::avx512:
+      return kAvx512Kernels;
+    case InstructionSet::avx2:
+      return kAvx2Kernels;
+    case InstructionSet::portable:
+      break;
   }
 #endif
   return kPortableKernels;

@@ -65,20 +65,20 @@ struct CandidateRow {
 
 // Column prices as a scan reads them.  Null `v` stands for zero.
 struct PriceView {
-  const double* v = nullptr;      // [padded]
+  const double* v = nullptr;       // [padded]
   const float* rounded = nullptr;  // [padded], v in float32
-  double magnitude = 0.0;         // at least max |v|
+  double magnitude = 0.0;          // at least max |v|
 };
 
 // One shortest-path search over all columns.
 struct PathState {
-  double* price;            // [padded]; -infinity on settled columns and on the padding
-  double* distance;         // [padded]; infinity on free and on settled columns
-  Index* predecessor;       // [padded]
+  double* price;             // [padded]; -infinity on settled columns and on the padding
+  double* distance;          // [padded]; infinity on free and on settled columns
+  Index* predecessor;        // [padded]
   const std::uint8_t* free;  // [padded / 8], one bit a column
-  double free_distance;     // of the nearest free column reached
+  double free_distance;      // of the nearest free column reached
   Index free_col;
-  double open_distance;     // of the nearest column in `distance`
+  double open_distance;  // of the nearest column in `distance`
   Index open_col;
 };
 
@@ -106,14 +106,14 @@ struct SmallProblem {
     Index col;
     double distance;
   };
-  Index rows, cols, stride;            // stride: columns filled up to a multiple of 8
-  double* cost;                        // [rows, stride]
-  double* minimum;                     // [rows]
-  double *price, *distance;            // [stride]
-  Settled* settled;                    // [rows]
-  Index *col_of_row, *free_rows;       // [rows]
-  Index *row_of_col, *predecessor;     // [stride]
-  std::uint8_t *free, *settled_bits;   // [stride / 8], a bit a column
+  Index rows, cols, stride;           // stride: columns filled up to a multiple of 8
+  double* cost;                       // [rows, stride]
+  double* minimum;                    // [rows]
+  double *price, *distance;           // [stride]
+  Settled* settled;                   // [rows]
+  Index *col_of_row, *free_rows;      // [rows]
+  Index *row_of_col, *predecessor;    // [stride]
+  std::uint8_t *free, *settled_bits;  // [stride / 8], a bit a column
   std::int64_t bids = 0, augmentations = 0;
   Index trapped_from = kNone, settled_count = 0;  // after Step::infeasible
 };
@@ -142,8 +142,10 @@ struct RowKernels {
 
   template <typename T>
   const RowScans<T>& scans() const {
-    if constexpr (sizeof(T) == 4) return f32;
-    else return f64;
+    if constexpr (sizeof(T) == 4)
+      return f32;
+    else
+      return f64;
   }
 };
 

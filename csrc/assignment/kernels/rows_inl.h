@@ -23,11 +23,17 @@ class Row {
   T operator[](Index j) const { return bits_(row_[j]); }
 
   template <typename V>
-  V direct(Index j) const { return V::load(row_ + j, bits_); }
+  V direct(Index j) const {
+    return V::load(row_ + j, bits_);
+  }
   template <typename V>
-  V copied(Index j) const { return V::load(tail_ + (j - whole_), CostBits<T>()); }
+  V copied(Index j) const {
+    return V::load(tail_ + (j - whole_), CostBits<T>());
+  }
   template <typename V>
-  V block(Index j) const { return j < whole_ ? direct<V>(j) : copied<V>(j); }
+  V block(Index j) const {
+    return j < whole_ ? direct<V>(j) : copied<V>(j);
+  }
 
  private:
   const T* row_ = nullptr;
@@ -37,8 +43,9 @@ class Row {
 };
 
 // Fetches what will be read when a sweep has come fetch_distance() bytes further: the rest of the
-// row, then `next`, the row that follows.  Where that is nothing, only the beginning of `next`, while
-// the row is searched for what its sweep has found.  Addresses, as they may lie beyond the matrix.
+// row, then `next`, the row that follows.  Where that is nothing, only the beginning of `next`,
+// while the row is searched for what its sweep has found.  Addresses, as they may lie beyond the
+// matrix.
 template <typename T>
 class Ahead {
  public:
@@ -57,7 +64,9 @@ class Ahead {
   }
   // After a sweep, kBytes of what it has left of `next`.
   template <int kBytes>
-  void fetch_next(int at) const { fetch_bytes<kBytes>(next_ + static_cast<std::uintptr_t>(at)); }
+  void fetch_next(int at) const {
+    fetch_bytes<kBytes>(next_ + static_cast<std::uintptr_t>(at));
+  }
   // The same, where sweeps themselves fetch nothing.
   void begin_next() const {
     if (kFetches && distance_ == 0) fetch_next<1024>(0);
@@ -66,7 +75,8 @@ class Ahead {
  private:
   template <int kBytes>
   static void fetch_bytes(std::uintptr_t from) {
-    for (int b = 0; b < kBytes; b += 64) __builtin_prefetch(reinterpret_cast<const void*>(from + b));
+    for (int b = 0; b < kBytes; b += 64)
+      __builtin_prefetch(reinterpret_cast<const void*>(from + b));
   }
 
   int distance_;

@@ -94,11 +94,13 @@ inline TwoLeast least_two(Doubles a, Doubles b) {
 }
 
 inline void store_where(Index* p, Mask8 m, Index value) {
-  const __m256i even = _mm256_castps_si256(
-      _mm256_shuffle_ps(_mm256_castpd_ps(m.a), _mm256_castpd_ps(m.b), 0x88));
+  const __m256i even =
+      _mm256_castps_si256(_mm256_shuffle_ps(_mm256_castpd_ps(m.a), _mm256_castpd_ps(m.b), 0x88));
   const __m256i lanes = _mm256_permute4x64_epi64(even, 0xd8);
-  __m256i* const at = reinterpret_cast<__m256i*>(p);  // a masked store takes longer on some machines
-  _mm256_storeu_si256(at, _mm256_blendv_epi8(_mm256_loadu_si256(at), _mm256_set1_epi32(value), lanes));
+  __m256i* const at =
+      reinterpret_cast<__m256i*>(p);  // a masked store takes longer on some machines
+  _mm256_storeu_si256(at,
+                      _mm256_blendv_epi8(_mm256_loadu_si256(at), _mm256_set1_epi32(value), lanes));
 }
 
 struct Floats {
@@ -145,12 +147,8 @@ struct Floats {
 inline Floats operator-(Floats l, Floats r) {
   return {_mm256_sub_ps(l.a, r.a), _mm256_sub_ps(l.b, r.b)};
 }
-inline Floats min(Floats l, Floats r) {
-  return {_mm256_min_ps(l.a, r.a), _mm256_min_ps(l.b, r.b)};
-}
-inline Floats max(Floats l, Floats r) {
-  return {_mm256_max_ps(l.a, r.a), _mm256_max_ps(l.b, r.b)};
-}
+inline Floats min(Floats l, Floats r) { return {_mm256_min_ps(l.a, r.a), _mm256_min_ps(l.b, r.b)}; }
+inline Floats max(Floats l, Floats r) { return {_mm256_max_ps(l.a, r.a), _mm256_max_ps(l.b, r.b)}; }
 inline unsigned bits_le(Floats l, Floats r) {
   return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(l.a, r.a, _CMP_LE_OQ)) |
                                _mm256_movemask_ps(_mm256_cmp_ps(l.b, r.b, _CMP_LE_OQ)) << 8);
@@ -177,9 +175,9 @@ struct NanFlag {
                                            _mm256_cmp_ps(l.b, r.b, _CMP_UNORD_Q)));
   }
   void see(Doubles l, Doubles r) {
-    seen = _mm256_or_ps(
-        seen, _mm256_castpd_ps(_mm256_or_pd(_mm256_cmp_pd(l.a, r.a, _CMP_UNORD_Q),
-                                            _mm256_cmp_pd(l.b, r.b, _CMP_UNORD_Q))));
+    seen =
+        _mm256_or_ps(seen, _mm256_castpd_ps(_mm256_or_pd(_mm256_cmp_pd(l.a, r.a, _CMP_UNORD_Q),
+                                                         _mm256_cmp_pd(l.b, r.b, _CMP_UNORD_Q))));
   }
   bool any() const { return _mm256_movemask_ps(seen) != 0; }
 };

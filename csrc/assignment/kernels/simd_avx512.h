@@ -25,15 +25,13 @@ struct Doubles {
   static Doubles all(double a) { return {_mm512_set1_pd(a)}; }
   static Doubles iota() { return {_mm512_setr_pd(0, 1, 2, 3, 4, 5, 6, 7)}; }
   static Doubles load(const double* p) { return {_mm512_loadu_pd(p)}; }
-  static Doubles load(const double* p, CostBits<double> b) {
-    return bits(_mm512_loadu_pd(p), b);
-  }
+  static Doubles load(const double* p, CostBits<double> b) { return bits(_mm512_loadu_pd(p), b); }
   static Doubles load(const float* p, CostBits<float> b) {
     const __m256i raw = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
     const __m256i keep = _mm256_set1_epi32(static_cast<int>(b.keep));
     const __m256i flip = _mm256_set1_epi32(static_cast<int>(b.flip));
-    return {_mm512_cvtps_pd(
-        _mm256_castsi256_ps(_mm256_xor_si256(_mm256_and_si256(raw, keep), flip)))};
+    return {
+        _mm512_cvtps_pd(_mm256_castsi256_ps(_mm256_xor_si256(_mm256_and_si256(raw, keep), flip)))};
   }
   static Doubles gather(const double* p, const Index* at) {  // eight loads beat the instruction
     return {_mm512_setr_pd(p[at[0]], p[at[1]], p[at[2]], p[at[3]], p[at[4]], p[at[5]], p[at[6]],
@@ -45,8 +43,8 @@ struct Doubles {
   static Doubles bits(__m512d raw, CostBits<double> b) {
     const __m512i keep = _mm512_set1_epi64(static_cast<long long>(b.keep));
     const __m512i flip = _mm512_set1_epi64(static_cast<long long>(b.flip));
-    return {_mm512_castsi512_pd(_mm512_ternarylogic_epi64(_mm512_castpd_si512(raw), keep, flip,
-                                                          0x6a))};  // (a & b) ^ c
+    return {_mm512_castsi512_pd(
+        _mm512_ternarylogic_epi64(_mm512_castpd_si512(raw), keep, flip, 0x6a))};  // (a & b) ^ c
   }
 };
 
@@ -54,12 +52,8 @@ inline Doubles operator+(Doubles a, Doubles b) { return {_mm512_add_pd(a.x, b.x)
 inline Doubles operator-(Doubles a, Doubles b) { return {_mm512_sub_pd(a.x, b.x)}; }
 inline Doubles min(Doubles a, Doubles b) { return {_mm512_min_pd(a.x, b.x)}; }
 inline Doubles max(Doubles a, Doubles b) { return {_mm512_max_pd(a.x, b.x)}; }
-inline Mask8 operator<(Doubles a, Doubles b) {
-  return {_mm512_cmp_pd_mask(a.x, b.x, _CMP_LT_OQ)};
-}
-inline Mask8 operator==(Doubles a, Doubles b) {
-  return {_mm512_cmp_pd_mask(a.x, b.x, _CMP_EQ_OQ)};
-}
+inline Mask8 operator<(Doubles a, Doubles b) { return {_mm512_cmp_pd_mask(a.x, b.x, _CMP_LT_OQ)}; }
+inline Mask8 operator==(Doubles a, Doubles b) { return {_mm512_cmp_pd_mask(a.x, b.x, _CMP_EQ_OQ)}; }
 inline Doubles select(Mask8 m, Doubles yes, Doubles no) {
   return {_mm512_mask_blend_pd(m.m, no.x, yes.x)};
 }
@@ -87,8 +81,8 @@ struct Floats {
   static Floats load(const float* p, CostBits<float> b) {
     const __m512i keep = _mm512_set1_epi32(static_cast<int>(b.keep));
     const __m512i flip = _mm512_set1_epi32(static_cast<int>(b.flip));
-    return {_mm512_castsi512_ps(
-        _mm512_ternarylogic_epi32(_mm512_loadu_si512(p), keep, flip, 0x6a))};
+    return {
+        _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_loadu_si512(p), keep, flip, 0x6a))};
   }
   // Rounded toward minus infinity.
   static Floats down(Doubles low, Doubles high) {
@@ -103,9 +97,7 @@ struct Floats {
 inline Floats operator-(Floats a, Floats b) { return {_mm512_sub_ps(a.x, b.x)}; }
 inline Floats min(Floats a, Floats b) { return {_mm512_min_ps(a.x, b.x)}; }
 inline Floats max(Floats a, Floats b) { return {_mm512_max_ps(a.x, b.x)}; }
-inline unsigned bits_le(Floats a, Floats b) {
-  return _mm512_cmp_ps_mask(a.x, b.x, _CMP_LE_OQ);
-}
+inline unsigned bits_le(Floats a, Floats b) { return _mm512_cmp_ps_mask(a.x, b.x, _CMP_LE_OQ); }
 inline int count_le(Floats a, Floats b) { return __builtin_popcount(bits_le(a, b)); }
 inline float least(Floats a) { return _mm512_reduce_min_ps(a.x); }
 inline float greatest(Floats a) { return _mm512_reduce_max_ps(a.x); }

@@ -61,9 +61,7 @@ struct Doubles {
     const Double2 v = {a, a};
     return {{v, v, v, v}};
   }
-  static Doubles iota() {
-    return {{Double2{0, 1}, Double2{2, 3}, Double2{4, 5}, Double2{6, 7}}};
-  }
+  static Doubles iota() { return {{Double2{0, 1}, Double2{2, 3}, Double2{4, 5}, Double2{6, 7}}}; }
   static Doubles load(const double* p) {
     Doubles r;
     for (int k = 0; k < 4; ++k) r.x[k] = load16<Double2>(p + 2 * k);

@@ -98,8 +98,10 @@ class SmallSolver {
       const Index i = p_.free_rows[k];
       const double u = minimum(row(i));
       const Index j = u < kInf ? free_column(row(i), u) : kNone;
-      if (j != kNone) match(i, j);
-      else p_.free_rows[kept++] = i;
+      if (j != kNone)
+        match(i, j);
+      else
+        p_.free_rows[kept++] = i;
     }
     free_ = kept;
   }

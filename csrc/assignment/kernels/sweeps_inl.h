@@ -68,8 +68,8 @@ Claim claim(const T* costs, Index cols, CostBits<T> bits, const double* v,
   const Doubles wanted = Doubles::all(out.best);
   for (j = 0; j < cols; j += 8) {
     if (free[j / 8] == 0) continue;
-    const Doubles c = j < row.whole() ? row.template direct<Doubles>(j)
-                                      : row.template copied<Doubles>(j);
+    const Doubles c =
+        j < row.whole() ? row.template direct<Doubles>(j) : row.template copied<Doubles>(j);
     const unsigned hits = (c - Doubles::load(v + j) == wanted).bits() & free[j / 8];
     if (hits == 0) continue;
     out.free_col = j + static_cast<Index>(__builtin_ctz(hits));

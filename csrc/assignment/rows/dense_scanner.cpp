@@ -24,8 +24,7 @@ RowGroup<T> DenseScanner<T>::group(const Index* rows, int count, Scratch& scratc
     out.row[k] = stored(rows[k], reinterpret_cast<T*>(scratch.row(k)));
     const bool pass = count >= kGroup && rows[kGroup - 1] == rows[0] + kGroup - 1;
     const Index behind = pass ? std::min(rows[k] + kGroup, this->rows() - 1) : rows[k];
-    out.ahead[k] =
-        view_.data + (k + kGroup < count ? rows[k + kGroup] : behind) * view_.row_stride;
+    out.ahead[k] = view_.data + (k + kGroup < count ? rows[k + kGroup] : behind) * view_.row_stride;
   }
   return out;
 }
@@ -44,8 +43,10 @@ const double* DenseScanner<T>::row(Index i, double* scratch) const {
 
 template <typename T>
 Step DenseScanner<T>::solve_small(SmallProblem& problem) const {
-  if constexpr (sizeof(T) == sizeof(double)) return row_kernels().small_f64(view_, problem);
-  else return row_kernels().small_f32(view_, problem);
+  if constexpr (sizeof(T) == sizeof(double))
+    return row_kernels().small_f64(view_, problem);
+  else
+    return row_kernels().small_f32(view_, problem);
 }
 
 template <typename T>
@@ -53,8 +54,8 @@ void DenseScanner<T>::minima(Index first, int count, RowMinima* out, Scratch& sc
   for (int k = 0; k < count; k += kGroup) {
     const Index i = first + k;
     const Index rows[] = {i, i + 1, i + 2, i + 3};
-    scans_.minima(group(rows, std::min(count - k, kGroup), scratch), cols(), bits_,
-                  scratch.cells(), out + k);
+    scans_.minima(group(rows, std::min(count - k, kGroup), scratch), cols(), bits_, scratch.cells(),
+                  out + k);
   }
 }
 

@@ -10,8 +10,8 @@
 
 namespace bmatch {
 
-// Calls f(first, count, scratch) for chunks of up to kChunk rows from begin to end, each in whichever
-// thread is idle.
+// Calls f(first, count, scratch) for chunks of up to kChunk rows from begin to end, each in
+// whichever thread is idle.
 constexpr int kChunk = 16;
 template <typename F>
 void parallel_rows(const RowScanner& costs, Team& team, Index begin, Index end, F f) {

@@ -126,9 +126,9 @@ T from_word(std::uint64_t word) {
 inline float half_to_float(std::uint16_t half) {
   const int exponent = half >> 10 & 0x1f, fraction = half & 0x3ff;
   const float magnitude = exponent == 0x1f ? (fraction == 0 ? __builtin_inff() : __builtin_nanf(""))
-                          : exponent == 0  ? std::ldexp(static_cast<float>(fraction), -24)
-                                           : std::ldexp(static_cast<float>(fraction + 1024),
-                                                        exponent - 25);
+                          : exponent == 0
+                              ? std::ldexp(static_cast<float>(fraction), -24)
+                              : std::ldexp(static_cast<float>(fraction + 1024), exponent - 25);
   return (half & 0x8000) != 0 ? -magnitude : magnitude;
 }
 

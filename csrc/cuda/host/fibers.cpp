@@ -72,7 +72,7 @@ struct Fiber {
   Block* block;
   Warp* warp;
   unsigned exchanges = 0;
-  Costs path;             // since the last barrier of its team
+  Costs path;  // since the last barrier of its team
   std::size_t intervals = 0;
   void* fake_stack = nullptr;
 };
