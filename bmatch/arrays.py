@@ -1,10 +1,16 @@
-"""Arrays and tensors side by side, without importing torch."""
+"""Arrays and tensors: every conversion between them, and where one lies.
+
+torch is imported only where a tensor is there already or is asked for: what takes arrays works
+without it.
+"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
@@ -15,8 +21,104 @@ Array: TypeAlias = "npt.NDArray[Any] | torch.Tensor"
 
 AnyArray = TypeVar("AnyArray", bound="Array")
 
+NOT_MOVED = "nothing is moved between devices unasked"
+"""How every error ends that refuses what lies elsewhere."""
+
 
 def is_tensor(value: object) -> bool:
     """Whether `value` is a torch tensor."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
+
+
+def is_on_device(value: object) -> bool:
+    """Whether `value` is a tensor, or an array of another library, on a CUDA device."""
+    if is_tensor(value):
+        return value.device.type == "cuda"  # type: ignore[attr-defined, no-any-return]
+    return hasattr(value, "__cuda_array_interface__")
+
+
+def as_array(values: Any) -> npt.NDArray[Any]:
+    """Array_like, or a tensor of any device, as a NumPy array on the host.
+
+    Without a copy where it is on the host already. bfloat16, which NumPy has not, becomes float32.
+    """
+    if not is_tensor(values):
+        return np.asarray(values)
+    tensor = values.detach().resolve_neg().cpu()
+    if tensor.dtype == sys.modules["torch"].bfloat16:
+        tensor = tensor.float()
+    array: npt.NDArray[Any] = tensor.numpy()
+    return array
+
+
+def as_tensor(values: Any) -> torch.Tensor:
+    """Array_like, a tensor, or what hands itself over by DLPack, as a tensor where it lies.
+
+    Without a copy where torch can read its memory.
+
+    Raises
+    ------
+    ValueError
+        If torch is not installed.
+    """
+    if is_tensor(values):
+        tensor: torch.Tensor = values.detach().resolve_neg()
+        return tensor
+    try:
+        import torch
+    except ImportError:
+        raise ValueError(
+            f"a {type(values).__name__} on its device is read by torch, which is not installed: "
+            "install torch, or pass a NumPy array"
+        ) from None
+    if is_on_device(values):
+        return torch.utils.dlpack.from_dlpack(values)
+    if isinstance(values, np.ndarray):
+        native = values.astype(values.dtype.newbyteorder("="), copy=False)
+        # torch reads neither negative strides nor, without a warning, read-only arrays.
+        readable = native.flags.writeable and all(stride >= 0 for stride in native.strides)
+        values = native if readable else native.copy()
+    return torch.as_tensor(values)
+
+
+def on_host(value: Any) -> Any:
+    """The same on the host, if it is on a CUDA device: where that was asked for, or costs less."""
+    return as_tensor(value).cpu() if is_on_device(value) else value
+
+
+def to_kind(value: Any, on_device: bool) -> Callable[[Any], Any]:
+    """What makes results, arrays or tensors, things of the kind of `value` where it lies.
+
+    `on_device` is what `is_on_device` says of it.
+    """
+    if is_tensor(value):
+        torch = sys.modules["torch"]
+        device = value.device
+        return lambda result: torch.as_tensor(result, device=device)
+    if not on_device:
+        return lambda result: result
+    device = as_tensor(value).device
+    torch = sys.modules["torch"]
+    library = sys.modules[type(value).__module__.split(".")[0]]
+    return lambda result: library.from_dlpack(torch.as_tensor(result, device=device))
+
+
+def as_int8(flags: Any) -> Any:
+    """Booleans as int8, an array or a tensor as they are one."""
+    return flags.to(sys.modules["torch"].int8) if is_tensor(flags) else flags.astype(np.int8)
+
+
+def arange(count: int, like: Any) -> Any:
+    """0, 1, ... as int64 [count], an array or a tensor where `like` is one."""
+    if is_tensor(like):
+        return sys.modules["torch"].arange(count, device=like.device)
+    return np.arange(count)
+
+
+def full(count: int, value: int, like: Any) -> Any:
+    """One value as int64 [count], an array or a tensor where `like` is one."""
+    if is_tensor(like):
+        torch = sys.modules["torch"]
+        return torch.full((count,), value, dtype=torch.int64, device=like.device)
+    return np.full(count, value, np.int64)

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
-from bmatch.arrays import AnyArray, is_tensor
+from bmatch.arrays import NOT_MOVED, AnyArray, as_array, is_tensor
 from bmatch.files import tensor_file
 
 Group: TypeAlias = Literal["signed_permutation", "permutation", "permutation_global_sign"]
@@ -75,7 +75,7 @@ class SignedPermutation:
         sign: npt.ArrayLike | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        host_perm = _host(perm)
+        host_perm = as_array(perm)
         if host_perm.size == 0:
             host_perm = host_perm.astype(np.int64)
         if host_perm.ndim != 1 or not np.issubdtype(host_perm.dtype, np.integer):
@@ -88,7 +88,7 @@ class SignedPermutation:
             raise ValueError(
                 f"perm is not a permutation of 0..{dim - 1}: {_why_no_permutation(host_perm)}"
             )
-        host_sign = np.ones(dim, np.int8) if sign is None else _host(sign)
+        host_sign = np.ones(dim, np.int8) if sign is None else as_array(sign)
         if host_sign.shape != (dim,):
             raise ValueError(
                 f"sign must have one entry for each of the {dim} entries of perm, got shape "
@@ -148,7 +148,7 @@ class SignedPermutation:
         ValueError
             If there is not exactly one nonzero entry, +1 or -1, in each row and column.
         """
-        host = _host(matrix)
+        host = as_array(matrix)
         if host.ndim != 2 or host.shape[0] != host.shape[1]:
             raise ValueError(f"matrix must be square, got shape {host.shape}")
         nonzero = host != 0
@@ -245,7 +245,7 @@ class SignedPermutation:
         if x.device != here:
             raise ValueError(
                 f"x is on {x.device} and the gauge on {here}: use gauge.to({str(x.device)!r}); "
-                "nothing is moved between devices unasked"
+                f"{NOT_MOVED}"
             )
         y = x.index_select(dim, torch.as_tensor(self._perm.copy(), device=here))
         if sign_shape is None:
@@ -414,16 +414,6 @@ def require_group(group: str) -> None:
     """Refuse what is not the name of a group."""
     if group not in get_args(Group):
         raise ValueError(f"group must be one of {', '.join(get_args(Group))}; got {group!r}")
-
-
-def _host(values: Any) -> npt.NDArray[Any]:
-    if not is_tensor(values):
-        return np.asarray(values)
-    values = values.detach().cpu()
-    if str(values.dtype) == "torch.bfloat16":  # which NumPy has not
-        values = values.float()
-    array: npt.NDArray[Any] = values.numpy()
-    return array
 
 
 def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

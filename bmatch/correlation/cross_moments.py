@@ -9,10 +9,10 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 
+from bmatch.arrays import as_tensor
 from bmatch.correlation.site_moments import SiteMoments
 from bmatch.files import tensor_file
 
@@ -136,7 +136,7 @@ class CrossMoments:
         TypeError
             If the activations are not floating point or the mask is not boolean.
         """
-        y, x = _as_tensor(target)[None], _as_tensor(source)[None]
+        y, x = as_tensor(target)[None], as_tensor(source)[None]
         self._moments.update(y, x, None if mask is None else torch.as_tensor(mask))
 
     def merge(self, other: CrossMoments) -> None:
@@ -235,13 +235,3 @@ class CrossMoments:
             f"CrossMoments(target_dim={self.target_dim}, source_dim={self.source_dim}, "
             f"count={self.count}, device={str(self.device)!r})"
         )
-
-
-def _as_tensor(given: Any) -> torch.Tensor:
-    if isinstance(given, np.ndarray):
-        native = given.astype(given.dtype.newbyteorder("="), copy=False)
-        # torch reads neither negative strides nor, without a warning, read-only arrays.
-        readable = native.flags.writeable and all(stride >= 0 for stride in native.strides)
-        given = native if readable else native.copy()
-    values: torch.Tensor = torch.as_tensor(given)
-    return values
