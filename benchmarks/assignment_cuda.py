@@ -128,7 +128,7 @@ def on_the_device(c: Costs) -> Columns:
 
 def by_a_cluster(c: Costs) -> Columns:
     """Ours, searched by a cluster of blocks in place of the whole device."""
-    return cuda.solve(c[None], Sense.minimize, duals=False, team=CudaTeam.cluster).col_of_row[0]
+    return cuda.launch(c[None], Sense.minimize, duals=False, team=CudaTeam.cluster).col_of_row[0]
 
 
 def on_our_host(c: Costs) -> Columns:

@@ -87,7 +87,7 @@ def on_host(value: Any) -> Any:
     return as_tensor(value).cpu() if is_on_device(value) else value
 
 
-def to_kind(value: Any, on_device: bool) -> Callable[[Any], Any]:
+def kind_of(value: Any, on_device: bool) -> Callable[[Any], Any]:
     """What makes results, arrays or tensors, things of the kind of `value` where it lies.
 
     `on_device` is what `is_on_device` says of it.

@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bmatch.arrays import is_tensor
-from bmatch.assignment import cuda, device
-from bmatch.assignment.solver import Assignment, as_matrix, rematch_losses, solve
+from bmatch.arrays import as_array, is_tensor
+from bmatch.assignment.answer import Assignment
+from bmatch.assignment.costs import Costs, sense_of
+from bmatch.assignment.device import costs_for
+from bmatch.assignment.margins import margins
+from bmatch.assignment.solver import solved
 from bmatch.gauge import Group, SignedPermutation, require_group
 
 
@@ -89,8 +92,44 @@ def match(correlation: npt.ArrayLike, group: Group = "signed_permutation") -> Ga
     Transformers", arXiv 2606.31963.
     """
     require_group(group)
-    on_host = correlation.cpu() if is_tensor(correlation) else cuda.on_host(correlation)  # type: ignore[union-attr]
-    matrix = as_matrix(on_host)  # [target, source]
+    costs = costs_for(correlation, True, group == "signed_permutation", movable=True)
+    on_host = costs.on_host()  # [target, source]
+    matrix = on_host.matrix
+    _require_correlation(on_host)
+
+    found, costs = _best(replace(costs, to_kind=as_array), group)
+    perm = found.col_of_row
+    d = len(perm)
+    matched = matrix[np.arange(d), perm].astype(np.float64)
+    sign = found.sign if found.sign is not None else np.full(d, -costs.flip, np.int8)
+    margin, exact = margins(replace(on_host, sense=costs.sense), found)
+
+    gauge = SignedPermutation(perm, sign)
+    device = correlation.device if is_tensor(correlation) else None  # type: ignore[union-attr]
+    entries_of_target = np.count_nonzero(matrix, axis=1)
+    entries_of_source = np.count_nonzero(matrix, axis=0)
+    magnitude = np.abs(matrix).sum(dtype=np.float64) - np.abs(matched).sum()
+    return GaugeMatch(
+        gauge=gauge.to(device),
+        margin=margin,
+        margin_exact=exact,
+        score=float(np.mean(sign * matched)) if d else 0.0,
+        positive_fraction=float(np.mean(matched > 0)) if d else 0.0,
+        mean_abs_off_diagonal=float(magnitude / (d * (d - 1))) if d > 1 else 0.0,
+        tied=np.flatnonzero(exact & (margin <= _tie(matrix))),
+        no_signal=np.flatnonzero((entries_of_target == 0) | (entries_of_source[perm] == 0)),
+        group=group,
+        assignment=found,
+    )
+
+
+def _require_correlation(costs: Costs) -> None:
+    matrix = costs.matrix
+    if costs.shift:
+        raise ValueError(
+            "the matrix holds integers beyond 2**53, which float64 cannot hold one by one: scale "
+            "them down, or pass floats"
+        )
     if matrix.shape[0] != matrix.shape[1]:
         raise ValueError(
             f"a gauge needs a square correlation matrix, got shape {matrix.shape}: the two streams "
@@ -104,59 +143,16 @@ def match(correlation: npt.ArrayLike, group: Group = "signed_permutation") -> Ga
             f"source coordinate {col}"
         )
 
-    there = cuda.is_on_device(correlation) and device.can_solve(2)
-    found, how = _solved(correlation if there else matrix, group)
-    assignment = _as_arrays(found)
-    perm = assignment.col_of_row
-    d = len(perm)
-    matched = matrix[np.arange(d), perm].astype(np.float64)
-    if group == "signed_permutation":
-        sign = assignment.sign
-    else:
-        sign = np.full(d, 1 if how["maximize"] else -1, np.int8)
-    loss, exact = rematch_losses(matrix, assignment, **how)
 
-    gauge = SignedPermutation(perm, sign)
-    on_device = correlation.device if is_tensor(correlation) else None  # type: ignore[union-attr]
-    entries_of_target = np.count_nonzero(matrix, axis=1)
-    entries_of_source = np.count_nonzero(matrix, axis=0)
-    magnitude = np.abs(matrix).sum(dtype=np.float64) - np.abs(matched).sum()
-    return GaugeMatch(
-        gauge=gauge.to(on_device),
-        margin=loss,
-        margin_exact=exact,
-        score=float(np.mean(sign * matched)) if d else 0.0,
-        positive_fraction=float(np.mean(matched > 0)) if d else 0.0,
-        mean_abs_off_diagonal=float(magnitude / (d * (d - 1))) if d > 1 else 0.0,
-        tied=np.flatnonzero(exact & (loss <= _tie(matrix))),
-        no_signal=np.flatnonzero((entries_of_target == 0) | (entries_of_source[perm] == 0)),
-        group=group,
-        assignment=assignment,
-    )
-
-
-def _as_arrays(assignment: Assignment) -> Assignment:
-    """The same, as NumPy arrays."""
-    on_host: dict[str, Any] = {
-        name: np.asarray(cuda.on_host(value))
-        for name, value in vars(assignment).items()
-        if hasattr(value, "shape")
-    }
-    return replace(assignment, **on_host)
-
-
-def _solved(correlation: npt.ArrayLike, group: Group) -> tuple[Assignment, dict[str, Any]]:
-    """The best assignment for a group, and how the solver read the matrix."""
-    how: dict[str, Any] = {"maximize": True}
-    if group == "signed_permutation":
-        how = {"sign_marginalized": True}
-    best = solve(correlation, **how)
+def _best(costs: Costs, group: Group) -> tuple[Assignment, Costs]:
+    """The best assignment for a group, and the costs in the sense in which it is."""
+    best = solved(costs)
     if group == "permutation_global_sign":
-        negative: dict[str, Any] = {"maximize": False}
-        other = solve(correlation, **negative)
+        negative = replace(costs, sense=sense_of(False, False))
+        other = solved(negative)
         if -other.objective > best.objective:  # on a tie the positive sign
             return other, negative
-    return best, how
+    return best, costs
 
 
 def _tie(matrix: npt.NDArray[Any]) -> float:

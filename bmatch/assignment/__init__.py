@@ -1,13 +1,8 @@
 """The linear assignment problem: exact, with duals that prove it."""
 
-from bmatch.assignment.solver import (
-    Assignment,
-    Certificate,
-    batch_linear_sum_assignment,
-    certify,
-    linear_sum_assignment,
-    solve,
-)
+from bmatch.assignment.answer import Assignment
+from bmatch.assignment.certificate import Certificate, certify
+from bmatch.assignment.solver import batch_linear_sum_assignment, linear_sum_assignment, solve
 
 __all__ = [
     "Assignment",

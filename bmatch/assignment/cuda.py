@@ -1,15 +1,13 @@
 """The assignment solver on a CUDA device: addresses, strides and streams, checked in one place.
 
-Matrices are torch tensors, or anything that hands itself over by DLPack, as CuPy's arrays do. They
-are read where they lie, on the current stream of their device; workspace and answers come from
-torch's allocator. A solve waits for the device once, for its report; Ctrl-C ends the wait.
+Tensors are read where they lie, on the current stream of their device; workspace and answers come
+from torch's allocator. A solve waits for the device once, for its report; Ctrl-C ends the wait.
 """
 
 from __future__ import annotations
 
-import sys
+import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bmatch import _core
-from bmatch.arrays import is_tensor
+from bmatch.arrays import as_array
+from bmatch.assignment.answer import Answer
+from bmatch.assignment.costs import INVALID, Costs
+from bmatch.assignment.host import solve_on_host
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +35,7 @@ REPORT_FIELDS = {
 }
 REPORT = np.dtype(list(REPORT_FIELDS.items()))
 """What the device says of each problem."""
-OPTIMAL, INFEASIBLE, INVALID, DWARFED, _BROKEN = range(5)
+OPTIMAL, INFEASIBLE, INVALID_ENTRIES, DWARFED, BROKEN = range(5)
 
 HOST_ROWS = 128
 """Problems with fewer rows are solved on the host, unless many come at once. Modelled (a launch
@@ -45,8 +46,8 @@ WARP_ROWS, BLOCK_COLUMNS = 64, 1024
 
 
 @dataclass(frozen=True, eq=False)
-class DeviceAnswer:
-    """Answers for problems of one shape, tensors on their device.
+class Launched:
+    """What the kernels wrote for problems of one shape, tensors on their device.
 
     Attributes
     ----------
@@ -65,68 +66,6 @@ class DeviceAnswer:
     reports: npt.NDArray[Any] | None
 
 
-def is_on_device(value: object) -> bool:
-    """Whether `value` is a matrix in the memory of a CUDA device."""
-    if is_tensor(value):
-        return value.device.type == "cuda"  # type: ignore[attr-defined, no-any-return]
-    return hasattr(value, "__cuda_array_interface__")
-
-
-def as_tensor(value: Any) -> tuple[torch.Tensor, Callable[[torch.Tensor], Any]]:
-    """A matrix on a device as a tensor without a copy, and what turns tensors into its kind.
-
-    Raises
-    ------
-    ValueError
-        If it is not a tensor and torch is not installed.
-    """
-    if is_tensor(value):
-        return value.detach().resolve_neg(), lambda tensor: tensor
-    try:
-        import torch
-    except ImportError:
-        raise ValueError(
-            f"solving a {type(value).__name__} on its device needs torch, which is not installed: "
-            "install torch, or pass a NumPy array"
-        ) from None
-    library = sys.modules[type(value).__module__.split(".")[0]]
-    return torch.utils.dlpack.from_dlpack(value), library.from_dlpack
-
-
-def as_costs(tensor: torch.Tensor) -> torch.Tensor:
-    """Entries in a type that the device reads; integers exactly, as float32 or float64.
-
-    Raises
-    ------
-    TypeError
-        If float64 does not hold the type.
-    ValueError
-        If it does not hold the entries.
-    """
-    import torch
-
-    if tensor.dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
-        return tensor
-    if tensor.dtype.is_complex or tensor.dtype.is_floating_point:
-        raise TypeError(
-            f"Cannot cast array data from {tensor.dtype} to dtype('float64') according to the rule "
-            "'safe'"
-        )
-    if tensor.dtype.itemsize == 8 and tensor.numel():
-        low, high = (int(x) for x in tensor.aminmax())
-        if low < -(2**53) or high > 2**53:
-            raise ValueError(
-                f"cost matrix holds integers from {low} to {high}, and float64 does not hold them "
-                "one by one: pass cost.cpu(), or floats"
-            )
-    return tensor.to(torch.float32 if tensor.dtype.itemsize <= 2 else torch.float64)
-
-
-def on_host(value: Any) -> Any:
-    """The same on the host, if it is on a device: where that was asked for, or costs less."""
-    return as_tensor(value)[0].cpu() if is_on_device(value) else value
-
-
 def is_usable() -> bool:
     """Whether this build has kernels for a device of this machine."""
     built, _, _, devices, _ = _core.cuda_facts()
@@ -142,15 +81,89 @@ def why_unusable() -> str:
     )
 
 
-def solve(
+def solve_by_kernels(
+    costs: Costs,
+    *,
+    certificate: bool = True,
+    prices: Any = None,
+    num_threads: int | None = None,
+) -> Answer:
+    """Solve a matrix on its device; parameters and errors as for `solve_on_host`.
+
+    Where prices dwarf the answer, the host finds it.
+    """
+    import torch
+
+    oriented = costs.oriented
+    n, m = oriented.shape
+    if prices is not None and n == m:
+        prices = torch.as_tensor(prices, dtype=torch.float64, device=oriented.device).contiguous()
+    else:
+        prices = None
+    launched = launch(oriented[None], costs.sense, duals=certificate, prices=prices)
+    _require_answers(launched, costs)
+    if launched.reports is None:  # and so no error and no objective
+        report = {}
+    else:
+        report = dict(zip(REPORT_FIELDS, launched.reports[0].tolist(), strict=True))
+    if report.pop("outcome", OPTIMAL) == DWARFED:
+        found = solve_on_host(costs.on_host(), certificate=certificate, num_threads=num_threads)
+        return found.to(oriented.device)
+    u, v = (None if dual is None else dual[0] for dual in (launched.row_dual, launched.col_dual))
+    objective, gap = report.pop("objective", math.nan), report.pop("gap", math.nan)
+    return Answer(launched.col_of_row[0], u, v, objective, max(gap, 0.0), report)
+
+
+def solve_batch_by_kernels(costs: Costs) -> torch.Tensor:
+    """Columns of all rows, int64 [B, n], of a batch on its device; -1 for a row without one.
+
+    Raises
+    ------
+    ValueError
+        For the first problem that holds NaN or -infinity, or has no assignment.
+    """
+    import torch
+
+    oriented = costs.oriented
+    launched = launch(oriented, costs.sense, duals=False)
+    _require_answers(launched, costs, " (problem {} of the batch)")
+    col_of_row = launched.col_of_row
+    if launched.reports is not None:
+        for problem in np.flatnonzero(launched.reports["outcome"] == DWARFED):
+            found = solve_on_host(Costs.of(oriented[problem].cpu(), costs.sense), certificate=False)
+            col_of_row[problem] = torch.as_tensor(found.col_of_row, device=oriented.device)
+    if not costs.transposed:
+        return col_of_row
+    problems, n, m = costs.shape
+    out = torch.full((problems, n), -1, dtype=torch.int64, device=oriented.device)
+    return out.scatter_(1, col_of_row, torch.arange(m, device=out.device).expand_as(col_of_row))
+
+
+def _require_answers(launched: Launched, costs: Costs, where: str = "") -> None:
+    """Raise the error for the first problem without an answer; `where` says which one it is."""
+    if launched.reports is None:
+        return
+    outcomes = launched.reports["outcome"]
+    failed = np.flatnonzero(~np.isin(outcomes, (OPTIMAL, DWARFED)))
+    if len(failed) == 0:
+        return
+    first = int(failed[0])
+    where = where.format(first)
+    if outcomes[first] == INVALID_ENTRIES:
+        raise ValueError(f"{INVALID}{where}")
+    trapped = np.flatnonzero(as_array(launched.col_of_row[first]) == -2)
+    raise ValueError(f"{costs.infeasible(trapped)}{where}")
+
+
+def launch(
     cost: torch.Tensor,
     sense: _core.Sense,
     *,
     duals: bool,
     prices: torch.Tensor | None = None,
     team: _core.CudaTeam | None = None,
-) -> DeviceAnswer:
-    """Solve problems of one shape where they lie.
+) -> Launched:
+    """Run the kernels on problems of one shape where they lie, and wait for their reports.
 
     Parameters
     ----------
@@ -213,14 +226,14 @@ def solve(
     else:
         reports.zero_()
     if _capturing():
-        return DeviceAnswer(col_of_row, u, v, None)
+        return Launched(col_of_row, u, v, None)
     _wait(reports)
-    told = reports.cpu().numpy().view(REPORT)[:, 0]
-    if (told["outcome"] == _BROKEN).any():
+    on_host = reports.cpu().numpy().view(REPORT)[:, 0]
+    if (on_host["outcome"] == BROKEN).any():
         raise RuntimeError(
             "solve_kernel lost its way in a tree of shortest paths: please report the matrix"
         )
-    return DeviceAnswer(col_of_row, u, v, told)
+    return Launched(col_of_row, u, v, on_host)
 
 
 def team_for(problems: int, n: int, m: int) -> _core.CudaTeam:

@@ -9,44 +9,32 @@ that is built with it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from bmatch import _core
-from bmatch.assignment.host import threads
+from bmatch.arrays import as_array, on_host
+from bmatch.assignment.answer import Answer
+from bmatch.assignment.costs import Costs
+from bmatch.assignment.host import answer_of, threads
 from bmatch.kernels import row_scan
-
-if TYPE_CHECKING:
-    import torch
-
-    from bmatch._core import Solved
 
 _BYTES_AT_ONCE = 1 << 26
 _SENSES = {_core.Sense.minimize: 0, _core.Sense.maximize: 1, _core.Sense.maximize_magnitude: 2}
 
 
-def solve(
-    cost: torch.Tensor,
-    sense: _core.Sense,
+def solve_by_fetching(
+    costs: Costs,
     *,
-    certificate: bool,
-    prices: npt.NDArray[np.float64] | None = None,
+    certificate: bool = True,
+    prices: Any = None,
     num_threads: int | None = None,
-    transposed: bool = False,
-) -> Solved:
-    """Solve a matrix where most of it stays.
-
-    Parameters
-    ----------
-    cost : float32, float64, float16 or bfloat16 [n, m], n <= m
-        On a CUDA device; the entries of a row lie side by side.
-    sense, certificate, prices, num_threads, transposed
-        As for `_core.solve`.
-    """
-    import torch
-
+) -> Answer:
+    """Solve a matrix most of which stays on its device; as `solve_on_host` otherwise."""
+    cost = costs.oriented
     n, m = cost.shape
     kind = torch.float64 if cost.dtype == torch.float64 else torch.float32
     # Touched only where rows are put.
@@ -56,18 +44,18 @@ def solve(
     def fetch(rows: npt.NDArray[np.int64]) -> None:
         for first in range(0, len(rows), step):
             some = rows[first : first + step]
-            there = cost.index_select(0, torch.from_numpy(some).to(cost.device))
-            copy[some] = there.to(kind).cpu().numpy()
+            fetched = cost.index_select(0, torch.from_numpy(some).to(cost.device))
+            copy[some] = fetched.to(kind).cpu().numpy()
 
-    scan = row_scan.scan_rows(cost, _SENSES[sense], _core.list_capacity)
+    scan = row_scan.scan_rows(cost, _SENSES[costs.sense], _core.list_capacity)
     best, second, col, valid, list_cost, list_col, bound = (part.cpu().numpy() for part in scan)
-    return _core.solve_fetched(
+    solved = _core.solve_fetched(
         copy,
-        sense,
+        costs.sense,
         threads(num_threads),
         certificate,
-        prices,
-        transposed,
+        None if prices is None else as_array(on_host(prices)),
+        costs.transposed_square,
         best,
         second,
         col,
@@ -77,3 +65,4 @@ def solve(
         bound,
         fetch,
     )
+    return answer_of(solved, costs).to(cost.device)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from test_fuzz import FAMILIES
 
 import bmatch
-from bmatch import _core
+from bmatch import _core, arrays
 from bmatch.assignment import cuda
 
 EXAMPLES = int(os.environ.get("BMATCH_FUZZ_EXAMPLES", "400")) // 4
@@ -248,7 +248,7 @@ def test_wrong_kinds_of_input():
 
 
 def test_small_matrices_go_to_the_host_and_back(monkeypatch):
-    monkeypatch.setattr(cuda, "solve", None)  # must not be asked
+    monkeypatch.setattr(cuda, "launch", None)  # must not be asked
     n = cuda.HOST_ROWS - 1
     cost = torch.rand(n, 2 * n)
     rows, cols = bmatch.linear_sum_assignment(cost)
@@ -259,8 +259,8 @@ def test_small_matrices_go_to_the_host_and_back(monkeypatch):
 
 def test_large_ones_stay(monkeypatch):
     asked = []
-    real = cuda.solve
-    monkeypatch.setattr(cuda, "solve", lambda *a, **k: asked.append(1) or real(*a, **k))
+    real = cuda.launch
+    monkeypatch.setattr(cuda, "launch", lambda *a, **k: asked.append(1) or real(*a, **k))
     cost = torch.rand(cuda.HOST_ROWS, cuda.HOST_ROWS)
     agrees(cost, *bmatch.linear_sum_assignment(cost))
     assert asked == [1]
@@ -283,7 +283,7 @@ def test_arrays_of_other_libraries(monkeypatch):
     library.from_dlpack = Array
     Array.__module__ = "other.core"
     monkeypatch.setitem(sys.modules, "other", library)
-    monkeypatch.setattr(cuda, "is_on_device", lambda v: isinstance(v, (torch.Tensor, Array)))
+    monkeypatch.setattr(arrays, "is_on_device", lambda v: isinstance(v, (torch.Tensor, Array)))
     cost = torch.rand(140, 140)
     rows, cols = bmatch.linear_sum_assignment(Array(cost))
     assert isinstance(rows, Array)
@@ -316,7 +316,7 @@ def test_a_planted_matrix_costs_one_read_and_few_barriers(fibers):
     cost = torch.from_numpy(np.random.default_rng(1).random((n, n), dtype=np.float32) + 1)
     cost[torch.arange(n), order] = 0.0
     fibers.spent()
-    answer = cuda.solve(cost[None], _core.Sense.minimize, duals=True, team=_core.CudaTeam.grid)
+    answer = cuda.launch(cost[None], _core.Sense.minimize, duals=True, team=_core.CudaTeam.grid)
     barriers, _, near, _, read = fibers.spent()
     assert np.array_equal(answer.col_of_row[0], order)
     # Lists and the certificate take some entries again, a warp's 32 lanes each.
@@ -330,7 +330,7 @@ def test_a_block_keeps_its_arrays_and_lists_near(fibers):
     fibers.compiled.play(3, 2, ctypes.c_uint64(227 * 1024))
     try:
         fibers.spent()
-        answer = cuda.solve(costs, _core.Sense.minimize, duals=True, team=_core.CudaTeam.block)
+        answer = cuda.launch(costs, _core.Sense.minimize, duals=True, team=_core.CudaTeam.block)
         _, far, near, _, _ = fibers.spent()
     finally:
         fibers.compiled.play(3, 2, ctypes.c_uint64(16384))

@@ -8,11 +8,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from bmatch import _core
+from bmatch import _core, arrays
 from bmatch.assignment import cuda
 
 ROOT = Path(__file__).parents[2]
@@ -111,6 +110,5 @@ def play_device(monkeypatch, fibers):
     monkeypatch.setattr(cuda, "_core", fibers)
     monkeypatch.setattr(cuda, "_place", lambda tensor: (0, 0))
     monkeypatch.setattr(cuda, "_wait", lambda tensor: None)
-    monkeypatch.setattr(cuda, "is_on_device", lambda value: isinstance(value, torch.Tensor))
+    monkeypatch.setattr(arrays, "is_on_device", lambda value: isinstance(value, torch.Tensor))
     monkeypatch.setattr(cuda, "is_usable", lambda: True)
-    monkeypatch.setattr(cuda, "on_host", np.asarray)

@@ -1,0 +1,149 @@
+"""Answers: what a solver hands back, and the same in terms of the matrix that was given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from bmatch.arrays import Array, arange, as_int8, full
+from bmatch.assignment.costs import Costs
+
+
+@dataclass(frozen=True, eq=False)
+class Assignment:
+    """An optimal assignment of an ``[n, m]`` matrix and the proof that it is one.
+
+    Arrays are NumPy arrays, or tensors on the device of the matrix if that was a tensor.
+
+    Attributes
+    ----------
+    row_ind, col_ind : int64 [min(n, m)]
+        Matched pairs, rows ascending: what `scipy.optimize.linear_sum_assignment` returns.
+    col_of_row : int64 [n]
+        Column of each row, -1 for a row that is left unmatched.
+    row_dual, col_dual : float64 [n], [m]
+        An optimal solution of the dual, in the units of the matrix. When minimising,
+        ``row_dual[i] + col_dual[j] <= cost[i, j]`` for all pairs, with equality on matched
+        ones; when maximising, ``>=``; and where ``|cost|`` is maximised, ``>= |cost[i, j]|``.
+    objective : float
+        Sum of the matched entries (of their magnitudes where those are maximised).
+    gap : float
+        No assignment is better than this one by more than `gap`; 0, or a few roundings.
+    sign : int8 [min(n, m)] or None
+        Sign of each matched entry, where magnitudes were matched; +1 for a zero.
+    """
+
+    row_ind: Array
+    col_ind: Array
+    col_of_row: Array
+    row_dual: Array
+    col_dual: Array
+    objective: float
+    gap: float
+    sign: Array | None = None
+    stats: Mapping[str, float] = field(default_factory=dict)
+
+
+class Answer(NamedTuple):
+    """What every way to solve hands back: arrays, or tensors where the matrix lies.
+
+    It speaks of `Costs.oriented`, whose rows are its short side, and of minimised stored entries.
+
+    Attributes
+    ----------
+    col_of_row : int64 [rows]
+    row_dual, col_dual : float64 [rows], [cols]
+        None, or empty, if no certificate was asked for.
+    objective, gap : float
+    stats : mapping
+    """
+
+    col_of_row: Any
+    row_dual: Any
+    col_dual: Any
+    objective: float
+    gap: float
+    stats: Mapping[str, float]
+
+    def to(self, device: Any) -> Answer:
+        """An answer found on the host as tensors on a device."""
+        import torch
+
+        def moved(array: Any) -> torch.Tensor:
+            return torch.as_tensor(array, device=device)
+
+        return self._replace(
+            col_of_row=moved(self.col_of_row),
+            row_dual=moved(self.row_dual),
+            col_dual=moved(self.col_dual),
+        )
+
+
+class Pairs(NamedTuple):
+    """Matched pairs of a matrix as it was given, as in `Assignment`."""
+
+    row_ind: Any
+    col_ind: Any
+    col_of_row: Any
+
+
+def pairs_of(costs: Costs, answer: Answer) -> Pairs:
+    """The pairs of an answer in terms of the matrix."""
+    col_of_row = answer.col_of_row
+    if costs.transposed:
+        row_of_col = col_of_row
+        n, m = costs.shape
+        col_of_row = full(n, -1, like=row_of_col)
+        col_of_row[row_of_col] = arange(m, like=row_of_col)
+        row_ind = row_of_col[row_of_col.argsort()]
+    else:
+        row_ind = arange(len(col_of_row), like=col_of_row)
+    return Pairs(row_ind, col_of_row[row_ind], col_of_row)
+
+
+def assignment_of(costs: Costs, answer: Answer) -> Assignment:
+    """The whole answer in terms of the matrix: its orientation, units, kind and device."""
+    row_ind, col_ind, col_of_row = pairs_of(costs, answer)
+    u, v = answer.row_dual, answer.col_dual
+    row_dual, col_dual = (v, u) if costs.transposed else (u, v)
+    objective = answer.objective
+    if costs.shift:  # the duals of the side that is matched whole bear it
+        objective = costs.total(costs.minimised(costs.matrix[row_ind, col_ind]))
+        n, m = costs.shape
+        if n <= m:
+            row_dual = row_dual + costs.minimised_shift
+        else:
+            col_dual = col_dual + costs.minimised_shift
+    sign = None
+    if costs.matches_magnitudes:
+        sign = costs.to_kind(1 - 2 * as_int8(costs.negative(row_ind, col_ind)))
+    return Assignment(
+        row_ind=costs.to_kind(row_ind),
+        col_ind=costs.to_kind(col_ind),
+        col_of_row=costs.to_kind(col_of_row),
+        row_dual=costs.to_kind(costs.flip * row_dual + 0.0),
+        col_dual=costs.to_kind(costs.flip * col_dual + 0.0),
+        objective=costs.flip * objective + 0.0,
+        gap=answer.gap,
+        sign=sign,
+        stats=answer.stats,
+    )
+
+
+def start_prices(start: Assignment, costs: Costs) -> Any:
+    """Prices of the solver's columns, where a search starts: duals of a similar problem.
+
+    float64 [cols], an array or a tensor where `start` holds one.
+
+    Raises
+    ------
+    ValueError
+        If `start` is the answer for a matrix of another shape.
+    """
+    shape = len(start.row_dual), len(start.col_dual)
+    if shape != costs.shape:
+        raise ValueError(
+            f"warm_start is the answer for a matrix of shape {shape}, expected {costs.shape}"
+        )
+    return costs.flip * (start.row_dual if costs.transposed else start.col_dual)

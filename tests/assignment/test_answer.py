@@ -1,0 +1,49 @@
+"""Answers in terms of the matrix that was given, and as a start for the next one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from optimality import assert_certified
+
+import bmatch
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (5, 9), (9, 5)])
+@pytest.mark.parametrize("maximize", [False, True])
+def test_constant_matrix_gives_the_identity(shape, maximize):
+    row_ind, col_ind = bmatch.linear_sum_assignment(np.full(shape, 2.5), maximize)
+    assert np.array_equal(row_ind, np.arange(5 if 5 in shape else 8))
+    assert np.array_equal(col_ind, row_ind)
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (0, 4), (4, 0)])
+def test_empty(shape):
+    a = bmatch.solve(np.empty(shape))
+    assert len(a.row_ind) == len(a.col_ind) == 0
+    assert len(a.col_of_row) == shape[0]
+    assert np.all(a.col_of_row == -1)
+    assert a.objective == a.gap == 0.0
+
+
+def test_warm_start_reads_less_and_checks_its_shape():
+    r = np.random.default_rng(2)
+    before = np.linalg.norm(r.random((600, 1, 2)) - r.random((600, 2)), axis=-1)
+    after = before + 1e-4 * r.random((600, 600))
+    a = bmatch.solve(before)
+    cold, warm = bmatch.solve(after), bmatch.solve(after, warm_start=a)
+    assert warm.objective == pytest.approx(cold.objective, rel=1e-13)
+    assert_certified(after, warm)
+    assert warm.stats["bids"] < cold.stats["bids"] / 2
+    flipped = bmatch.solve(-after, maximize=True, warm_start=bmatch.solve(-before, maximize=True))
+    assert flipped.objective == pytest.approx(-cold.objective, rel=1e-13)
+    with pytest.raises(ValueError, match=r"shape \(600, 600\), expected \(5, 5\)"):
+        bmatch.solve(np.eye(5), warm_start=a)
+
+
+def test_stats_count_what_was_done():
+    stats = bmatch.solve(np.random.default_rng(0).random((500, 500))).stats
+    assert stats["passes"] >= 1
+    assert stats["bids"] > 0
+    for phase in ("first_pass", "auction", "path", "certificate"):
+        assert stats[f"{phase}_seconds"] >= 0
