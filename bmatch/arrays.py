@@ -69,8 +69,8 @@ def as_tensor(values: Any) -> torch.Tensor:
         import torch
     except ImportError:
         raise ValueError(
-            f"a {type(values).__name__} on its device is read by torch, which is not installed: "
-            "install torch, or pass a NumPy array"
+            "what lies on a device is read by torch, which is not installed: install torch, or "
+            f"pass a NumPy array in place of the {type(values).__name__}"
         ) from None
     if is_on_device(values):
         return torch.utils.dlpack.from_dlpack(values)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from optimality import assert_certified
 
 import bmatch
+from bmatch import _core
+from bmatch.assignment.answer import Answer, assignment_of
+from bmatch.assignment.costs import Costs
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (5, 9), (9, 5)])
@@ -47,3 +52,29 @@ def test_stats_count_what_was_done():
     assert stats["bids"] > 0
     for phase in ("first_pass", "auction", "path", "certificate"):
         assert stats[f"{phase}_seconds"] >= 0
+
+
+def test_answers_on_a_device_are_turned_back_there():
+    """A tensor on the host plays the device's: what comes back is made of tensors alone."""
+    torch = pytest.importorskip("torch")
+    cost = np.random.default_rng(0).random((7, 4))
+    expected = bmatch.solve(cost, maximize=True)
+    costs = Costs.of_device(torch.from_numpy(cost), _core.Sense.maximize)
+    row_of_col = np.argsort(expected.col_of_row)[-4:]  # after the rows without a column
+    found = Answer(row_of_col, -expected.col_dual, -expected.row_dual, -expected.objective, 0.0, {})
+    a = assignment_of(costs, found.to("cpu"))
+    for name in ("row_ind", "col_ind", "col_of_row", "row_dual", "col_dual"):
+        assert isinstance(getattr(a, name), torch.Tensor)
+        assert np.array_equal(getattr(a, name), getattr(expected, name))
+    assert a.objective == expected.objective
+
+
+def test_answers_pickled_before_there_were_rooms_are_read():
+    """Pickles name a class by its path, which then was bmatch.assignment.Assignment."""
+    written = pickle.dumps(bmatch.solve(np.eye(3), sign_marginalized=True), protocol=0)
+    path = b"cbmatch.assignment.answer\nAssignment\n"
+    assert written.count(path) == 1
+    read = pickle.loads(written.replace(path, b"cbmatch.assignment\nAssignment\n"))
+    assert type(read) is bmatch.Assignment
+    assert read.col_of_row.tolist() == [0, 1, 2]
+    assert read.sign.dtype == np.int8

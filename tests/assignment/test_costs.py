@@ -10,6 +10,7 @@ import scipy.optimize
 from optimality import assert_certified, scipy_objective
 
 import bmatch
+from bmatch import _core, arrays
 from bmatch.assignment.costs import Costs, sense_of
 from bmatch.assignment.margins import margins
 
@@ -171,3 +172,64 @@ def test_wide_integers_in_batches_margins_and_matches():
     assert np.array_equal(margin, expected)
     with pytest.raises(ValueError, match=r"holds integers beyond 2\*\*53"):
         bmatch.match(cost)
+
+
+LAYOUTS = {
+    "rows": (lambda c: c, False),
+    "columns": (lambda c: c.T.copy().T, True),
+    "every other column": (lambda c: np.repeat(c, 2, axis=1)[:, ::2], False),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", [(6, 6), (4, 6), (6, 4)])
+def test_the_short_side_is_the_solvers_rows(layout, shape):
+    torch = pytest.importorskip("torch")
+    arrange, columnwise = LAYOUTS[layout]
+    cost = arrange(np.random.default_rng(0).random(shape))
+    transposed = shape == (6, 4) or (shape == (6, 6) and columnwise)
+    on_host = Costs.of(cost, _core.Sense.minimize)
+    assert on_host.matrix is cost
+    on_device = Costs.of_device(torch.from_numpy(cost), _core.Sense.minimize)
+    assert on_device.oriented.stride(1) == 1
+    for costs in (on_host, on_device, on_device.on_host()):
+        assert costs.transposed == transposed
+        assert costs.transposed_square == (transposed and shape == (6, 6))
+        oriented = cost.T if transposed else cost
+        assert np.array_equal(arrays.as_array(costs.oriented), oriented)
+    assert isinstance(on_device.on_host().matrix, np.ndarray)
+    assert on_host.on_host() is on_host
+
+
+@pytest.mark.parametrize(
+    ("sense", "low", "stored"),
+    [
+        ("minimize", -(2**60), "minimize"),
+        ("maximize", 2**60, "maximize"),
+        ("maximize_magnitude", 2**60, "maximize"),
+        ("maximize_magnitude", -(2**60), "minimize"),
+        ("maximize_magnitude", 5, "maximize_magnitude"),
+    ],
+)
+def test_integers_are_moved_in_every_sense(sense, low, stored):
+    cost = low + np.arange(12).reshape(3, 4)
+    costs = Costs.of(cost, getattr(_core.Sense, sense))
+    assert costs.shift == (low if abs(low) > 2**53 else 0)
+    assert costs.stored_sense == getattr(_core.Sense, stored)
+    whole = cost.astype(object)
+    wanted = {"minimize": whole, "maximize": -whole, "maximize_magnitude": -abs(whole)}[sense]
+    minimised = costs.minimised(costs.matrix)
+    assert np.array_equal(minimised.astype(int).astype(object) + costs.minimised_shift, wanted)
+    assert costs.total(minimised.ravel()) == float(wanted.sum())
+    assert costs.negative(np.arange(3), np.arange(3)).tolist() == 3 * [low < 0]
+
+
+def test_where_a_matrix_lies_is_asked_once(monkeypatch):
+    asked = []
+    is_on_device = arrays.is_on_device
+    monkeypatch.setattr(arrays, "is_on_device", lambda v: asked.append(v) or is_on_device(v))
+    cost = np.random.default_rng(0).random((5, 5))
+    for ask in (bmatch.solve, bmatch.match):
+        asked.clear()
+        ask(cost)
+        assert len(asked) == 1

@@ -38,6 +38,36 @@ def test_a_forked_child_can_solve_with_threads():
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+@pytest.mark.parametrize("number", ["abc", "-2", "0", "1.5", "2 3"])
+def test_a_number_of_threads_that_is_none_is_refused_in_a_sentence(number):
+    done = with_threads(number)
+    assert done.returncode != 0
+    last = done.stderr.splitlines()[-1]
+    assert last == (
+        "ValueError: the environment variable BMATCH_NUM_THREADS must be a whole number of "
+        f"threads, at least 1, got {number!r}: leave it out for all cores"
+    )
+
+
+@pytest.mark.parametrize(("number", "threads"), [("3", 3), (" 12 ", 12)])
+def test_the_number_of_threads_comes_from_the_environment(number, threads):
+    assert int(with_threads(number).stdout) == -threads  # for large matrices alone
+
+
+def test_an_empty_number_of_threads_is_none():
+    assert -os.cpu_count() <= int(with_threads("").stdout) <= -1
+
+
+def with_threads(number):
+    return subprocess.run(
+        [sys.executable, "-c", "from bmatch.assignment import host; print(host.threads())"],
+        env={**os.environ, "BMATCH_NUM_THREADS": number},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def slow_cost():
     x = np.random.default_rng(0).random((3000, 1))
     return x @ x.T  # many alternating paths for each row
