@@ -11,8 +11,11 @@ import shutil
 import subprocess
 import time
 import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 from pybind11.setup_helpers import ParallelCompile, Pybind11Extension
 from setuptools import Extension, setup
@@ -26,7 +29,12 @@ HEADERS = sorted(glob("csrc/**/*.h", recursive=True))
 # Binaries for A100 and H100/H200, and code from which drivers compile for what comes after.
 ARCHITECTURES = {"sm_80": "compute_80", "sm_90": "compute_90", "compute_90": "compute_90"}
 
-ParallelCompile("BMATCH_BUILD_JOBS", default=0).install()
+STAND_IN = "csrc/cuda/unavailable.cpp"
+# Begun first, so that no core waits at the end for one that takes long.
+LONGEST = ("csrc/python/", "csrc/assignment/kernels/")
+
+JOBS = "BMATCH_BUILD_JOBS"
+ParallelCompile(JOBS, default=0).install()
 
 
 def find_nvcc() -> str | None:
@@ -54,50 +62,81 @@ def toolkit(nvcc: str) -> tuple[Path, str]:
     return Path(root[1].strip()), release[1]
 
 
+class Kernels:
+    """Objects of the .cu files, which know nothing of Python: kept for other interpreters."""
+
+    def __init__(self, nvcc: str, build: Path) -> None:
+        self.nvcc = nvcc
+        self.root, self.release = toolkit(nvcc)
+        kept = build / f"cuda-{self.release}"
+        self.objects = {kernel: kept / f"{kernel}.o" for kernel in KERNELS}
+
+    def compile(self, anew: bool) -> None:
+        newest = max(os.path.getmtime(path) for path in [*KERNELS, *HEADERS, __file__])
+        for kernel, target in self.objects.items():
+            if anew or not target.exists() or target.stat().st_mtime <= newest:
+                self.compile_one(kernel, target)
+
+    def compile_one(self, kernel: str, target: Path) -> None:
+        compiled = f"{' '.join(ARCHITECTURES)}, CUDA {self.release}"
+        command = [self.nvcc, "-std=c++17", "-O3", "-fmad=false", "--expt-relaxed-constexpr"]
+        command += ["-Icsrc", f'-DBMATCH_CUDA_COMPILED="{compiled}"']
+        command += ["-Werror=all-warnings", "-Xcompiler=-fPIC,-Wall,-Wextra"]
+        # A thread an architecture, as many as BMATCH_BUILD_JOBS says; 0: a thread a core.
+        command += [f"--threads={os.environ.get(JOBS, '0')}"]
+        command += [
+            f"--generate-code=arch={arch},code={code}" for code, arch in ARCHITECTURES.items()
+        ]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial, begun = target.with_suffix(f".{os.getpid()}.o"), time.time()
+        subprocess.run([*command, "-c", kernel, "-o", str(partial)], check=True)
+        os.utime(partial, (begun, begun))  # older than what is edited meanwhile
+        partial.replace(target)
+
+    def link(self, ext: Extension) -> None:
+        ext.extra_objects += map(str, self.objects.values())
+        for folder in ("lib64", "targets/x86_64-linux/lib", "targets/sbsa-linux/lib"):
+            if (self.root / folder / "libcudart_static.a").exists():
+                ext.extra_link_args.append(f"-L{self.root / folder}")
+        ext.libraries += ["cudart_static", "rt", "pthread", "dl"]
+
+
 class BuildWithKernels(build_ext):  # type: ignore[misc]
-    """Compiles the .cu files first, and without nvcc a stand-in for them."""
+    """Compiles the .cu files beside the others, and without nvcc a stand-in for them."""
 
     def build_extension(self, ext: Extension) -> None:
-        nvcc = find_nvcc()
+        nvcc, kernels = find_nvcc(), None
         try:
-            if nvcc is None:
-                raise FileNotFoundError("no nvcc")
-            self.add_kernels(ext, nvcc)
-        except (OSError, subprocess.CalledProcessError) as error:
-            if os.environ.get("BMATCH_CUDA") == "1":
-                raise
             if nvcc is not None:
-                warnings.warn(f"building without CUDA, since nvcc failed: {error}", stacklevel=1)
-            ext.sources.append("csrc/cuda/unavailable.cpp")
+                build = Path(self.get_finalized_command("build").build_base)
+                kernels = Kernels(nvcc, build)
+                ext.depends += map(str, kernels.objects.values())
+        except (OSError, subprocess.CalledProcessError) as error:
+            self.without_kernels(error)
+        compile_cpp: Callable[..., list[str]] = self.compiler.compile
+
+        def compile_all(sources: list[str], **options: Any) -> list[str]:
+            sources = sorted(sources, key=lambda path: not path.startswith(LONGEST))
+            if kernels is None:
+                return compile_cpp([*sources, STAND_IN], **options)
+            with ThreadPoolExecutor(max_workers=1) as beside:
+                compiled = beside.submit(kernels.compile, bool(self.force))
+                objects = compile_cpp(sources, **options)
+            try:
+                compiled.result()
+            except (OSError, subprocess.CalledProcessError) as error:
+                self.without_kernels(error)
+                return [*objects, *compile_cpp([STAND_IN], **options)]
+            kernels.link(ext)
+            return objects
+
+        self.compiler.compile = compile_all
         super().build_extension(ext)
 
-    def add_kernels(self, ext: Extension, nvcc: str) -> None:
-        root, release = toolkit(nvcc)
-        compiled = f"{' '.join(ARCHITECTURES)}, CUDA {release}"
-        newest = max(os.path.getmtime(path) for path in [*KERNELS, *HEADERS, __file__])
-        # They know nothing of Python, and take minutes: kept for builds of other interpreters.
-        kept = Path(self.get_finalized_command("build").build_base) / f"cuda-{release}"
-        for kernel in KERNELS:
-            target = kept / f"{kernel}.o"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            ext.extra_objects.append(str(target))
-            ext.depends.append(str(target))
-            if not self.force and target.exists() and target.stat().st_mtime > newest:
-                continue
-            command = [nvcc, "-std=c++17", "-O3", "-fmad=false", "--expt-relaxed-constexpr"]
-            command += ["--threads=0", "-Icsrc", f'-DBMATCH_CUDA_COMPILED="{compiled}"']
-            command += ["-Werror=all-warnings", "-Xcompiler=-fPIC,-Wall,-Wextra"]
-            command += [
-                f"--generate-code=arch={arch},code={code}" for code, arch in ARCHITECTURES.items()
-            ]
-            partial, begun = target.with_suffix(f".{os.getpid()}.o"), time.time()
-            subprocess.run([*command, "-c", kernel, "-o", str(partial)], check=True)
-            os.utime(partial, (begun, begun))  # older than what is edited meanwhile
-            partial.replace(target)
-        for folder in ("lib64", "targets/x86_64-linux/lib", "targets/sbsa-linux/lib"):
-            if (root / folder / "libcudart_static.a").exists():
-                ext.extra_link_args.append(f"-L{root / folder}")
-        ext.libraries += ["cudart_static", "rt", "pthread", "dl"]
+    def without_kernels(self, error: Exception) -> None:
+        if os.environ.get("BMATCH_CUDA") == "1":
+            raise error
+        warnings.warn(f"building without CUDA, since nvcc failed: {error}", stacklevel=2)
 
 
 setup(

@@ -66,7 +66,7 @@ def test_without_nvcc_a_stand_in_is_built(tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(ROOT / "csrc", copy / "csrc")
     (copy / "bmatch").mkdir()
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "bmatch/_version.py"):
         shutil.copy(ROOT / name, copy / name)
     for package in ("bmatch", "bmatch/kernels", "bmatch/transport"):
         (copy / package).mkdir(exist_ok=True)
