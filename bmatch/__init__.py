@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from bmatch._version import __version__
+from bmatch._version import __version__ as __version__
 
 _HOME = {
     "Assignment": "assignment",
