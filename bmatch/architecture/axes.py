@@ -1,21 +1,19 @@
-"""Which axes of which tensors carry the residual stream, as a table.
+"""How tensors carry the residual stream: rules by name, and what a gauge does to a tensor.
 
 A gauge acts on every tensor that reads the stream (its last axis) or writes to it (its first),
 and on the gains of the norms, which are permuted and never signed: a gain multiplies a
 coordinate, and a coordinate's sign passes through. Tensors inside a block (heads, rotary
 frequencies, q_norm and k_norm, biases of q, k and v) are left alone.
-
-`verify` proves the table for a model: its logits do not change under a random gauge.
 """
 
 from __future__ import annotations
 
-import copy
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from bmatch.architecture.wrappers import wrapper_in
 from bmatch.arrays import AnyArray
 from bmatch.gauge import Group, SignedPermutation
 
@@ -25,55 +23,62 @@ Role: TypeAlias = Literal["stream", "gain", "inner"]
 
 @dataclass(frozen=True)
 class Rule:
-    """How one kind of tensor carries the stream; ``{layer}`` stands for the block's number."""
+    """The shape of one kind of tensor, and with it how the tensor carries the stream.
+
+    Attributes
+    ----------
+    name : str
+        ``{layer}`` stands for the block's number.
+    shape : str
+        One word an axis: ``D`` is the stream, ``+D`` the stream without signs, a digit itself, and
+        any other word a size of the family, or of any size where the family names none.
+    required : bool
+        Whether a whole model has it.
+    """
 
     name: str
-    role: Role
-    axis: int | None = None
+    shape: str
     required: bool = True
 
+    @property
+    def axis(self) -> int | None:
+        """Which axis carries the stream, None if none does."""
+        words = [word.removeprefix("+") for word in self.shape.split()]
+        return words.index("D") if "D" in words else None
 
-LLAMA = (
-    Rule("model.embed_tokens.weight", "stream", 1),  # [V, D]
-    Rule("model.layers.{layer}.input_layernorm.weight", "gain", 0),  # [D]
-    Rule("model.layers.{layer}.self_attn.q_proj.weight", "stream", 1),  # [H, D]
-    Rule("model.layers.{layer}.self_attn.k_proj.weight", "stream", 1),  # [K, D]
-    Rule("model.layers.{layer}.self_attn.v_proj.weight", "stream", 1),  # [K, D]
-    Rule("model.layers.{layer}.self_attn.o_proj.weight", "stream", 0),  # [D, H]
-    Rule("model.layers.{layer}.post_attention_layernorm.weight", "gain", 0),  # [D]
-    Rule("model.layers.{layer}.mlp.gate_proj.weight", "stream", 1),  # [F, D]
-    Rule("model.layers.{layer}.mlp.up_proj.weight", "stream", 1),  # [F, D]
-    Rule("model.layers.{layer}.mlp.down_proj.weight", "stream", 0),  # [D, F]
-    Rule("model.norm.weight", "gain", 0),  # [D]
-    Rule("lm_head.weight", "stream", 1, required=False),  # [V, D]; absent where tied
-    Rule("model.layers.{layer}.self_attn.q_proj.bias", "inner", required=False),
-    Rule("model.layers.{layer}.self_attn.k_proj.bias", "inner", required=False),
-    Rule("model.layers.{layer}.self_attn.v_proj.bias", "inner", required=False),
-    Rule("model.layers.{layer}.self_attn.o_proj.bias", "stream", 0, required=False),  # [D]
-    Rule("model.layers.{layer}.mlp.gate_proj.bias", "inner", required=False),
-    Rule("model.layers.{layer}.mlp.up_proj.bias", "inner", required=False),
-    Rule("model.layers.{layer}.mlp.down_proj.bias", "stream", 0, required=False),  # [D]
-    Rule("model.layers.{layer}.self_attn.q_norm.weight", "inner", required=False),
-    Rule("model.layers.{layer}.self_attn.k_norm.weight", "inner", required=False),
-    Rule("model.layers.{layer}.self_attn.rotary_emb.inv_freq", "inner", required=False),
-    Rule("model.rotary_emb.inv_freq", "inner", required=False),
-)
+    @property
+    def role(self) -> Role:
+        """What a gauge does to the tensor."""
+        if self.axis is None:
+            return "inner"
+        return "gain" if "+D" in self.shape.split() else "stream"
 
-RMSNORM_TABLES: Mapping[str, tuple[Rule, ...]] = {
-    "llama": LLAMA,  # SmolLM and SmolLM2 are of this type
-    "mistral": LLAMA,
-    "qwen2": LLAMA,
-    "qwen3": LLAMA,
-    "smollm3": LLAMA,
-}
 
-LAYERNORM_TYPES = frozenset(
-    (
-        *("bloom", "codegen", "cohere", "falcon", "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox"),
-        *("gptj", "mpt", "olmo", "opt", "persimmon", "phi", "stablelm", "starcoder2", "xglm"),
-    )
-)
-"""Types known to normalise with LayerNorm: told apart, so that they are refused by name."""
+@dataclass(frozen=True)
+class Family:
+    """What the models of one family have in common.
+
+    Attributes
+    ----------
+    rules : tuple of Rule
+    sizes : callable
+        From a config to the sizes behind the words of `Rule.shape`: ``D`` and ``V`` of stream and
+        vocabulary, ``L`` blocks, and the family's own; without those that the config does not tell.
+    required : mapping of str to str
+        The keys of the config without which there is no model, by the words that they give.
+    blocks : str
+        Where the list of blocks is, below the base model.
+    norm : str
+    group : str
+        The gauge group of the stream: that of the norm.
+    """
+
+    rules: tuple[Rule, ...]
+    sizes: Callable[[Mapping[str, Any]], dict[str, int]]
+    required: Mapping[str, str]
+    blocks: str = "layers"
+    norm: str = "RMSNorm"
+    group: Group = "signed_permutation"
 
 
 @dataclass(frozen=True)
@@ -84,23 +89,43 @@ class ResidualAxes:
     ----------
     model_type : str
         As in the model's config.
-    dim : int
-        Width of the residual stream.
-    num_layers : int
-        Number of blocks.
-    group : str
-        The gauge group of the stream.
-    rules : tuple of Rule
+    family : Family
+        Whose rules the table follows.
+    sizes : mapping of str to int
+        What the words of a rule's shape stand for in this model.
     tied : bool
         Whether the unembedding is the embedding.
     """
 
     model_type: str
-    dim: int
-    num_layers: int
-    group: Group
-    rules: tuple[Rule, ...]
+    family: Family
+    sizes: Mapping[str, int]
     tied: bool
+
+    @property
+    def dim(self) -> int:
+        """Width of the residual stream."""
+        return self.sizes["D"]
+
+    @property
+    def num_layers(self) -> int:
+        """Number of blocks."""
+        return self.sizes["L"]
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids that the model reads."""
+        return self.sizes["V"]
+
+    @property
+    def group(self) -> Group:
+        """The gauge group of the stream."""
+        return self.family.group
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rows of the table."""
+        return self.family.rules
 
     def rule(self, name: str) -> Rule | None:
         """The row of the table for a tensor of this name, None if there is none.
@@ -122,15 +147,17 @@ class ResidualAxes:
         Raises
         ------
         ValueError
-            Listing the tensors that the table does not know, or those that it misses.
+            Listing the tensors that the table does not know, or those that it misses; where their
+            names tell of a wrapper (torch.compile, DDP, FSDP, PEFT), with what to take instead.
         """
         found = set(names)
         unknown = sorted(name for name in found if self.rule(name) is None)
         if unknown:
+            wrapper = wrapper_in(unknown)
             raise ValueError(
                 f"{len(unknown)} tensors are not in the table for {self.model_type} with "
                 f"{self.num_layers} layers, so where they carry the stream is not known: "
-                f"{_listed(unknown)}"
+                f"{_listed(unknown)}" + (f"; {wrapper}" if wrapper else "")
             )
         bare = {name.removeprefix("model.") for name in found}
         missing = [
@@ -140,7 +167,8 @@ class ResidualAxes:
             for name in self._names(rule)
             if name.removeprefix("model.") not in bare
         ]
-        headless = not any(name.startswith("model.") for name in found)
+        # A base model alone has no unembedding, and a classifier has its scores in its place.
+        headless = not any(name.startswith("model.") for name in found) or "score.weight" in found
         if not (self.tied or headless) and "lm_head.weight" not in found:
             missing.append("lm_head.weight")
         if missing:
@@ -154,6 +182,46 @@ class ResidualAxes:
             return [rule.name]
         return [rule.name.format(layer=layer) for layer in range(self.num_layers)]
 
+    def require_shapes(self, shapes: Mapping[str, Sequence[int]]) -> None:
+        """Refuse tensors whose shapes are not those that the table and the config give.
+
+        Parameters
+        ----------
+        shapes : mapping of str to sequence of int
+            By names that `require_names` has accepted.
+
+        Raises
+        ------
+        ValueError
+            Listing tensors without entries, or tensors of other shapes and what was expected.
+        """
+        empty = sorted(name for name, shape in shapes.items() if 0 in shape)
+        if empty:
+            raise ValueError(
+                f"{len(empty)} tensors are empty, placeholders as ZeRO-3 leaves them where weights "
+                f"were not gathered before they were saved: {_listed(empty)}; save the gathered "
+                "weights (zero_to_fp32.py makes them from the shards)"
+            )
+        odd = []
+        for name, shape in sorted(shapes.items()):
+            rule = self.rule(name)
+            assert rule is not None
+            expected = self._shape(rule)
+            if len(shape) != len(expected) or any(
+                size not in (None, there) for size, there in zip(expected, shape, strict=True)
+            ):
+                wanted = ["any" if size is None else str(size) for size in expected]
+                odd.append(f"{name} is {list(shape)} and not [{', '.join(wanted)}]")
+        if odd:
+            raise ValueError(
+                f"{len(odd)} tensors do not have the shapes that the config of this "
+                f"{self.model_type} gives them: {_listed(odd)}"
+            )
+
+    def _shape(self, rule: Rule) -> list[int | None]:
+        words = [word.removeprefix("+") for word in rule.shape.split()]
+        return [int(word) if word.isdigit() else self.sizes.get(word) for word in words]
+
     def transform(self, name: str, tensor: AnyArray, gauge: SignedPermutation) -> AnyArray:
         """The tensor of this name in the coordinates that `gauge` leads to; `tensor` is kept.
 
@@ -165,103 +233,18 @@ class ResidualAxes:
         rule = self.rule(name)
         if rule is None:
             raise ValueError(f"the table for {self.model_type} has no tensor {name}")
-        if rule.axis is None:
+        axis = rule.axis
+        if axis is None:
             return tensor
-        if tensor.shape[rule.axis] != gauge.dim:
+        if axis >= tensor.ndim or tensor.shape[axis] != gauge.dim:
+            carried = f"{tensor.shape[axis]} coordinates" if axis < tensor.ndim else "none"
             raise ValueError(
-                f"{name} has shape {tuple(tensor.shape)}: axis {rule.axis} carries "
-                f"{tensor.shape[rule.axis]} coordinates, and the gauge acts on {gauge.dim}"
+                f"{name} has shape {tuple(tensor.shape)}: axis {axis} carries {carried}, and the "
+                f"gauge acts on {gauge.dim}"
             )
         if rule.role == "gain":
-            return gauge.apply_permutation(tensor, dim=rule.axis)
-        return gauge.apply(tensor, dim=rule.axis)
-
-
-def residual_axes(model_or_config: Any) -> ResidualAxes:
-    """The table of residual axes for a model.
-
-    Parameters
-    ----------
-    model_or_config
-        A transformers model, its config, or the content of a ``config.json``.
-
-    Raises
-    ------
-    ValueError
-        If the architecture is not in the table; LayerNorm architectures are named as such.
-    """
-    config = getattr(model_or_config, "config", model_or_config)
-    if not isinstance(config, Mapping):
-        config = config.to_dict()
-    model_type = config.get("model_type")
-    if model_type in LAYERNORM_TYPES:
-        raise ValueError(
-            f"{model_type} normalises with LayerNorm, under which signs of single coordinates "
-            "change the function: its gauge group is permutation_global_sign, and signed matching "
-            "does not apply to it"
-        )
-    if model_type not in RMSNORM_TABLES:
-        raise ValueError(
-            f"unknown architecture {model_type!r}: bmatch knows the residual axes of "
-            f"{', '.join(sorted(RMSNORM_TABLES))}"
-        )
-    for key in ("hidden_size", "num_hidden_layers", "vocab_size"):
-        if not isinstance(config.get(key), int):
-            raise ValueError(f"the config of this {model_type} is damaged: it has no {key}")
-    return ResidualAxes(
-        model_type=model_type,
-        dim=int(config["hidden_size"]),
-        num_layers=int(config["num_hidden_layers"]),
-        group="signed_permutation",
-        rules=RMSNORM_TABLES[model_type],
-        tied=bool(config.get("tie_word_embeddings", False)),
-    )
-
-
-def verify(model: Any, *, num_tokens: int = 64, seed: int = 0) -> float:
-    """Prove the table for a model: under a random gauge its logits stay what they were.
-
-    Parameters
-    ----------
-    model
-        A transformers causal language model in float32; left as it is.
-    num_tokens : int
-        Length of the random input.
-    seed : int
-        Of the gauge and of the input.
-
-    Returns
-    -------
-    float
-        Largest difference of a logit, relative to the largest logit.
-
-    Raises
-    ------
-    ValueError
-        If the difference exceeds 1e-3, that is, the table is wrong for this model, or the model
-        is not in float32 (lower precision moves logits by more).
-    """
-    import torch
-
-    if model.dtype != torch.float32:
-        raise ValueError(f"verify needs the model in float32, got {model.dtype}: use model.float()")
-    axes = residual_axes(model)
-    gauge = SignedPermutation.random(axes.dim, axes.group, seed=seed).to(model.device)
-    moved = copy.deepcopy(model)
-    with torch.no_grad():
-        for name, parameter in moved.named_parameters():  # a tied parameter comes once
-            parameter.copy_(axes.transform(name, parameter, gauge))
-        generator = torch.Generator().manual_seed(seed)
-        tokens = torch.randint(model.config.vocab_size, (1, num_tokens), generator=generator)
-        before = model(tokens.to(model.device)).logits
-        after = moved(tokens.to(model.device)).logits
-    difference = float((before - after).abs().max() / before.abs().max())
-    if not difference <= 1e-3:
-        raise ValueError(
-            f"the table for {axes.model_type} is wrong for this model: a gauge changes its logits "
-            f"by {difference:.1e} of the largest"
-        )
-    return difference
+            return gauge.apply_permutation(tensor, dim=axis)
+        return gauge.apply(tensor, dim=axis)
 
 
 def _listed(names: list[str]) -> str:

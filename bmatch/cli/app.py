@@ -17,7 +17,7 @@ from bmatch.files.atomic import require_new
 from bmatch.gauge import SignedPermutation, compose
 
 if TYPE_CHECKING:
-    from bmatch.estimate import Alignment
+    from bmatch.align import Alignment
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 bad input or failure (one sentence says which), 2 wrong usage, "
@@ -92,7 +92,7 @@ def align(
     require_new(out)
     with console.working("loading torch and transformers"):
         _quiet_transformers()
-        from bmatch.estimate import align_checkpoints
+        from bmatch.align import align_checkpoints
         from bmatch.report.plots import alignment_table
     alignment = align_checkpoints(
         source,

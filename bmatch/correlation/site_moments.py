@@ -92,8 +92,8 @@ class SiteMoments:
 
     Parameters
     ----------
-    sites : sequence of int
-        By which numbers messages call the sites; S is how many there are.
+    sites : sequence of int or str
+        By which numbers, or names, messages call the sites; S is how many there are.
     target_dim, source_dim : int
         Widths D1 and D2 of the two streams, the same at all sites.
     device : torch device, optional
@@ -115,7 +115,7 @@ class SiteMoments:
 
     def __init__(
         self,
-        sites: Sequence[int],
+        sites: Sequence[int | str],
         target_dim: int,
         source_dim: int,
         device: torch.device | str | None = None,

@@ -8,26 +8,52 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, Literal, NamedTuple
 
 import torch
 
-from bmatch.architecture import residual_axes
+from bmatch.architecture.axes import ResidualAxes
+from bmatch.architecture.table import residual_axes
+from bmatch.architecture.wrappers import unwrapped
 
 Sites = Literal["all"] | Sequence[int]
 
 
-def resolve_sites(model_or_config: Any, sites: Sites) -> tuple[int, ...]:
-    """The sites asked for, ascending: ``"all"`` or numbers, negative ones from the end.
+class SitePair(NamedTuple):
+    """Where the streams of two models are held against each other: after how many blocks."""
+
+    target: int
+    source: int
+
+
+def pair_sites(target_layers: int, source_layers: int, sites: Sites) -> tuple[SitePair, ...]:
+    """The sites asked for in two models of so many blocks, ascending.
+
+    Parameters
+    ----------
+    target_layers, source_layers : int
+    sites : "all" or sequence of int
+        Numbers are taken in each model by themselves: 3 is after three blocks in both, -1 the end
+        of both. ``"all"`` is all sites of models of equal depth; where depths differ, all sites of
+        the shallower model, each with the site of the deeper one that is nearest to the same
+        fraction of its depth: embedding with embedding, end with end.
 
     Raises
     ------
     ValueError
         If a site is out of range or none is left.
     """
-    last = residual_axes(model_or_config).num_layers
+    last = min(target_layers, source_layers)
     if isinstance(sites, str) and sites == "all":
-        return tuple(range(last + 1))
+
+        def nearest(k: int, layers: int) -> int:
+            return (2 * k * layers + last) // (2 * last)  # k / last of them, rounded
+
+        return tuple(
+            SitePair(nearest(k, target_layers), nearest(k, source_layers)) for k in range(last + 1)
+        )
     listed = isinstance(sites, Iterable) and not isinstance(sites, str)
     numbers = list(sites) if listed else []
     if not numbers or not all(-last - 1 <= site <= last for site in numbers):
@@ -35,18 +61,60 @@ def resolve_sites(model_or_config: Any, sites: Sites) -> tuple[int, ...]:
             f"sites must be 'all' or numbers from 0 to {last} (after how many blocks the stream is "
             f"read), got {sites!r}"
         )
-    return tuple(sorted({int(site) % (last + 1) for site in numbers}))
+    pairs = {
+        SitePair(int(site) % (target_layers + 1), int(site) % (source_layers + 1))
+        for site in numbers
+    }
+    return tuple(sorted(pairs))
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """A model whose residual stream is read.
+
+    Attributes
+    ----------
+    model
+        The transformers model, without what wrapped it.
+    axes : ResidualAxes
+        Its table, made once.
+    """
+
+    model: Any
+    axes: ResidualAxes
+
+    @classmethod
+    def of(cls, model: Any) -> Reader:
+        """The reader of a model, wrapped or not; a reader is its own.
+
+        Raises
+        ------
+        ValueError
+            If the architecture is not in the table, or what wraps the model hides it.
+        """
+        if isinstance(model, cls):
+            return model
+        plain = unwrapped(model)
+        return cls(plain, residual_axes(plain))
+
+    @property
+    def blocks(self) -> Sequence[torch.nn.Module]:
+        """The blocks, in order."""
+        blocks: Sequence[torch.nn.Module] = attrgetter(self.axes.family.blocks)(
+            self.model.base_model
+        )
+        return blocks
 
 
 @contextmanager
 def residual_hooks(
-    model: Any, sites: Sequence[int], receive: Callable[[int, torch.Tensor], None]
+    reader: Reader, sites: Iterable[int], receive: Callable[[int, torch.Tensor], None]
 ) -> Iterator[None]:
     """While the block lasts, every forward pass hands ``(site, stream [B, T, D])`` to `receive`.
 
     The stream is the model's own tensor: `receive` must not write to it.
     """
-    blocks = model.base_model.layers
+    blocks = reader.blocks
     wanted = set(sites)
 
     def embedding(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -73,29 +141,29 @@ def residual_hooks(
 
 @torch.inference_mode()
 def run(
-    model: Any,
+    reader: Reader,
     batch: torch.Tensor | Mapping[str, torch.Tensor],
-    sites: Sequence[int],
+    sites: Iterable[int],
     receive: Callable[[int, torch.Tensor], None],
 ) -> None:
     """Run a batch through the blocks, without the unembedding, handing over the stream.
 
     Parameters
     ----------
-    model
-        A transformers model.
+    reader : Reader
     batch : int64 [B, T] or mapping
         Token ids, or a tokenizer's output with ``input_ids`` and ``attention_mask``.
     sites, receive
         As for `residual_hooks`.
     """
     tokens, attention_mask = split_batch(batch)
-    if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < model.config.vocab_size:
+    model, vocab_size = reader.model, reader.axes.vocab_size
+    if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < vocab_size:
         raise ValueError(
-            f"token ids must be from 0 to {model.config.vocab_size - 1}, the model's vocabulary; "
+            f"token ids must be from 0 to {vocab_size - 1}, the model's vocabulary; "
             f"got {int(tokens.min())} to {int(tokens.max())}"
         )
-    with residual_hooks(model, sites, receive):
+    with residual_hooks(reader, sites, receive):
         model.base_model(
             input_ids=tokens.to(model.device, non_blocking=True),
             attention_mask=(

@@ -20,11 +20,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from bmatch.architecture.axes import ResidualAxes
+from bmatch.architecture.defaults import completed
+from bmatch.architecture.table import residual_axes
 from bmatch.files.atomic import new_folder
 from bmatch.jobs.progress import Progress, silent
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+_LFS = b"version https://git-lfs"  # how a pointer in place of a file begins
 
 # Other forms of the same weights, and training state in the old coordinates: copied along, they
 # would contradict the new weights.
@@ -38,19 +42,23 @@ _NOT_COPIED = frozenset(
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder with a model in it, checked: every shard is there and whole.
+    """A folder with a model in it, checked: every shard is there and whole, and tensors have the
+    names and shapes that the table and the config give them.
 
     Attributes
     ----------
     folder : Path
     config : dict
-        Content of ``config.json``.
+        Content of ``config.json``, and transformers' defaults for what it leaves out.
+    axes : ResidualAxes
+        The table of the model.
     shards : dict of str to tuple of str
         Names of the tensors in each file, files and names in order.
     """
 
     folder: Path
     config: dict[str, Any]
+    axes: ResidualAxes
     shards: dict[str, tuple[str, ...]]
 
     @property
@@ -79,7 +87,8 @@ def open_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
     FileNotFoundError
         If the folder, its config, its weights or one of its shards is missing.
     ValueError
-        If a file is damaged, the index and the shards disagree, or the weights are quantised.
+        If a file is damaged, the index and the shards disagree, the weights are quantised, the
+        architecture is unknown, or tensors are not those of the table and the config.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -88,12 +97,12 @@ def open_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
             "huggingface-cli or save_pretrained)"
         )
     config = _read_json(folder / "config.json")
-    if "quantization_config" in config:
+    if config.get("quantization_config"):
         raise ValueError(
             f"{folder} is quantised, and packed weights have no axis to permute: dequantise it"
         )
     if (folder / SINGLE).is_file():  # first, as transformers has it
-        shards = {SINGLE: _names_in(folder / SINGLE)}
+        shards = {SINGLE: _shapes_in(folder / SINGLE)}
     elif (folder / INDEX).is_file():
         shards = _indexed_shards(folder)
     else:
@@ -101,7 +110,15 @@ def open_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
             f"{folder} has neither {SINGLE} nor {INDEX}: write safetensors with "
             "model.save_pretrained(folder) first"
         )
-    return Checkpoint(folder, config, shards)
+    config = completed(config)
+    axes = residual_axes(config)
+    shapes = {name: shape for file in shards.values() for name, shape in file.items()}
+    try:
+        axes.require_names(shapes)
+        axes.require_shapes(shapes)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from None
+    return Checkpoint(folder, config, axes, {file: tuple(names) for file, names in shards.items()})
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -116,15 +133,22 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _names_in(path: Path) -> tuple[str, ...]:
+def _shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of all tensors by name, from the file's header alone."""
     try:
         with safe_open(path, framework="pt") as file:
-            return tuple(file.keys())
+            names = file.keys()
+            return {name: tuple(file.get_slice(name).get_shape()) for name in names}
     except SafetensorError as error:
+        with open(path, "rb") as pointer:
+            if pointer.read(len(_LFS)) == _LFS:
+                raise ValueError(
+                    f"{path} is a pointer of Git LFS and not the weights: git lfs pull brings them"
+                ) from None
         raise ValueError(f"{path} is truncated or damaged ({error})") from None
 
 
-def _indexed_shards(folder: Path) -> dict[str, tuple[str, ...]]:
+def _indexed_shards(folder: Path) -> dict[str, dict[str, tuple[int, ...]]]:
     weight_map = _read_json(folder / INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(f"{folder / INDEX} is damaged: it has no weight_map")
@@ -140,11 +164,11 @@ def _indexed_shards(folder: Path) -> dict[str, tuple[str, ...]]:
             f"{folder} is incomplete: {len(missing)} of {len(files)} shards named in {INDEX} are "
             f"missing: {', '.join(missing)}"
         )
-    shards = {file: _names_in(folder / file) for file in files}
-    for file, names in shards.items():
+    shards = {file: _shapes_in(folder / file) for file in files}
+    for file, shapes in shards.items():
         listed = {name for name, home in weight_map.items() if home == file}
-        if listed != set(names):
-            odd = sorted(listed.symmetric_difference(names))
+        if listed != shapes.keys():
+            odd = sorted(listed.symmetric_difference(shapes))
             raise ValueError(f"{INDEX} and {file} in {folder} disagree on {', '.join(odd[:5])}")
     return shards
 

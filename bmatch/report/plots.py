@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bmatch.estimate import Alignment
+from bmatch.align import Alignment
 from bmatch.files.atomic import new_file
 from bmatch.matching import GaugeMatch
 
 
 def alignment_table(alignment: Alignment, title: str) -> Any:
-    """What `estimate.align_checkpoints` found, as a rich table."""
+    """What `align.align_checkpoints` found, as a rich table."""
     from bmatch.cli.console import figures
 
     m = alignment.match

@@ -72,7 +72,7 @@ def checkpoint(
     Returns
     -------
     str
-        SHA-256 of the weights that were read, as `estimate.align_checkpoints` notes it in gauges.
+        SHA-256 of the weights that were read, as `align.align_checkpoints` notes it in gauges.
 
     Raises
     ------

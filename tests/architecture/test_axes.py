@@ -10,7 +10,8 @@ import transformers
 from tiny_models import CONFIGS, WIDTH, in_gauge, logits, tiny_model
 
 from bmatch import SignedPermutation, architecture
-from bmatch.architecture import axes
+from bmatch.architecture import table
+from bmatch.architecture.families.llama import LLAMA
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -28,22 +29,29 @@ def test_table_is_proved_on_logits(model_type, tied):
 
 
 def test_every_known_type_is_tested():
-    assert set(axes.RMSNORM_TABLES) == set(CONFIGS)
+    assert set(table.RMSNORM_TABLES) == set(CONFIGS)
 
 
 @pytest.mark.parametrize(
     "rule",
-    [rule for rule in axes.LLAMA if rule.role != "inner"],
+    [
+        rule
+        for rule in LLAMA.rules
+        if rule.role != "inner" and rule.name.split(".")[0] in ("model", "lm_head")
+    ],
     ids=lambda rule: rule.name,
 )
 def test_verify_notices_every_wrong_row(rule, monkeypatch):
     """Take any row that acts out of the table's action, and the proof must fail."""
     model = tiny_model("llama", tied=False)
     rules = [
-        dataclasses.replace(other, role="inner", axis=None) if other == rule else other
-        for other in axes.LLAMA
+        dataclasses.replace(other, shape=other.shape.replace("+", "").replace("D", "any"))
+        if other == rule
+        else other
+        for other in LLAMA.rules
     ]
-    monkeypatch.setitem(axes.RMSNORM_TABLES, "llama", tuple(rules))
+    family = dataclasses.replace(LLAMA, rules=tuple(rules))
+    monkeypatch.setitem(table.RMSNORM_TABLES, "llama", family)
     with pytest.raises(ValueError, match="the table for llama is wrong for this model"):
         architecture.verify(model)
 
@@ -93,7 +101,7 @@ def test_other_architectures_are_refused_by_name():
     with pytest.raises(ValueError, match="unknown architecture None"):
         architecture.residual_axes({})
     with pytest.raises(ValueError, match="config of this llama is damaged: it has no hidden_size"):
-        architecture.residual_axes({"model_type": "llama"})
+        architecture.residual_axes({"model_type": "llama", "hidden_size": "wide"})
 
 
 def test_verify_wants_float32():

@@ -7,14 +7,14 @@ import pytest
 import torch
 from tiny_models import tiny_model
 
-from bmatch.models.activations import counted_tokens, resolve_sites, run, split_batch
+from bmatch.models.activations import Reader, counted_tokens, pair_sites, run, split_batch
 
 
 def test_streams_are_the_hidden_states_before_the_final_norm():
     model = tiny_model(num_hidden_layers=3)
     tokens = torch.randint(300, (2, 10), generator=torch.Generator().manual_seed(0))
     seen = {}
-    run(model, tokens, range(4), seen.__setitem__)
+    run(Reader.of(model), tokens, range(4), seen.__setitem__)
     with torch.no_grad():
         hidden = model(tokens, output_hidden_states=True).hidden_states
     for site in range(3):
@@ -31,7 +31,7 @@ def test_hooks_are_gone_afterwards_even_after_an_error():
         raise RuntimeError("enough")
 
     with pytest.raises(RuntimeError, match="enough"):
-        run(model, tokens, [0, 1], fail)
+        run(Reader.of(model), tokens, [0, 1], fail)
     assert not any(block._forward_hooks or block._forward_pre_hooks for block in model.model.layers)
 
 
@@ -43,15 +43,25 @@ def test_padding_and_first_positions_do_not_count():
     assert counted_tokens(batch["input_ids"], 2).tolist() == [[0, 0, 1, 1]] * 2
 
 
-def test_sites():
-    model = tiny_model(num_hidden_layers=3)
-    assert resolve_sites(model, "all") == (0, 1, 2, 3)
-    assert resolve_sites(model, [-1, 0, 3]) == (0, 3)
-    assert resolve_sites(model, np.array([0, 1])) == (0, 1)
-    assert all(type(site) is int for site in resolve_sites(model, np.array([0, 1])))
+def test_sites_of_equal_depths():
+    assert pair_sites(3, 3, "all") == ((0, 0), (1, 1), (2, 2), (3, 3))
+    assert pair_sites(3, 3, [-1, 0, 3]) == ((0, 0), (3, 3))
+    assert pair_sites(3, 3, np.array([0, 1])) == ((0, 0), (1, 1))
+    assert all(type(site) is int for pair in pair_sites(3, 3, np.array([0, 1])) for site in pair)
     for bad in ([4], [-5], [], "last", 3):
         with pytest.raises(ValueError, match="sites must be 'all' or numbers from 0 to 3"):
-            resolve_sites(model, bad)
+            pair_sites(3, 3, bad)
+
+
+def test_sites_of_different_depths():
+    """Equal fractions of depth, ends with ends; numbers are taken in each model by themselves."""
+    assert pair_sites(2, 4, "all") == ((0, 0), (1, 2), (2, 4))
+    assert pair_sites(6, 4, "all") == ((0, 0), (2, 1), (3, 2), (5, 3), (6, 4))
+    assert pair_sites(24, 30, "all")[0] == (0, 0)
+    assert pair_sites(24, 30, "all")[-1] == (24, 30)
+    assert pair_sites(2, 4, [0, 1, -1]) == ((0, 0), (1, 1), (2, 4))
+    with pytest.raises(ValueError, match="numbers from 0 to 2"):
+        pair_sites(2, 4, [3])
 
 
 def test_bad_batches_are_refused():
@@ -60,6 +70,6 @@ def test_bad_batches_are_refused():
     with pytest.raises(TypeError, match="return_tensors='pt', got list"):
         split_batch({"input_ids": [[1, 2]]})
     with pytest.raises(ValueError, match=r"token ids must be from 0 to 299, .* got 0 to 300"):
-        run(tiny_model(), torch.tensor([[0, 300]]), [0], print)
+        run(Reader.of(tiny_model()), torch.tensor([[0, 300]]), [0], print)
     with pytest.raises(ValueError, match=r"\[batch, tokens\], got shape \(3,\)"):
         split_batch(torch.zeros(3, dtype=torch.long))

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import torch
-from tiny_models import load, tensors_of, tiny_model
+from tiny_models import WIDTH, load, tensors_of, tiny_model
 
 from bmatch.files.atomic import new_file, new_folder
 from bmatch.models.checkpoint import INDEX, SINGLE, Digest, open_checkpoint, require_finite, rewrite
@@ -139,9 +139,17 @@ def test_damaged_pieces(copy):
 
 def test_quantised_weights_are_refused(copy):
     config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps({**config, "quantization_config": {}}))
+
+    def write(quantisation):
+        changed = {**config, "quantization_config": quantisation}
+        (copy / "config.json").write_text(json.dumps(changed))
+
+    write({"quant_method": "awq", "bits": 4})
     with pytest.raises(ValueError, match="is quantised"):
         open_checkpoint(copy)
+    for none in (None, {}):  # transformers loads both as plain weights
+        write(none)
+        assert open_checkpoint(copy).axes.dim == WIDTH
 
 
 def test_non_finite_weights_are_named(tmp_path):

@@ -1,0 +1,279 @@
+"""Two checkpoint folders in, the gauge between them out: what ``bmatch align`` does.
+
+Everything that can be refused is refused before weights are loaded. The gauge notes where it
+comes from: both folders, their weights' digests, what was read and how.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import tee
+from typing import Any, Literal
+
+import torch
+
+from bmatch.estimate import (
+    StreamCorrelation,
+    correlate_streams,
+    correlation_bytes,
+    match_streams,
+    require_memory,
+    require_same_width,
+    resolve_group,
+)
+from bmatch.gauge import Group, SignedPermutation
+from bmatch.jobs.progress import Progress, silent
+from bmatch.matching import GaugeMatch
+from bmatch.models.activations import Reader, SitePair, Sites, pair_sites
+from bmatch.models.checkpoint import Checkpoint, Digest, open_checkpoint, require_finite
+from bmatch.models.loading import TOKENIZER_FILES, has_tokenizer, load_model, load_tokenizer
+from bmatch.models.text import (
+    AlignedBatch,
+    aligned_batches,
+    default_text,
+    file_text,
+    token_batches,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """What `align_checkpoints` found.
+
+    Attributes
+    ----------
+    match : GaugeMatch
+        Its gauge maps source to target coordinates and carries the provenance as metadata.
+    streams : StreamCorrelation
+    correlation_bytes : int
+        What the correlation took beside the models, as `correlation_bytes` counts it.
+    """
+
+    match: GaugeMatch
+    streams: StreamCorrelation
+    correlation_bytes: int
+
+    @property
+    def gauge(self) -> SignedPermutation:
+        """The gauge, as NumPy arrays."""
+        return self.match.gauge
+
+
+def align_checkpoints(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    text: Sequence[str | os.PathLike[str]] = (),
+    tokens: int = 4096,
+    sequence_length: int = 256,
+    batch_size: int = 2,
+    sites: Sites = "all",
+    group: Group | Literal["auto"] = "auto",
+    dtype: str = "float32",
+    device: str = "cpu",
+    progress: Progress = silent,
+    tell: Callable[[str], None] | None = None,
+) -> Alignment:
+    """Estimate the gauge between two checkpoint folders: what ``bmatch align`` does.
+
+    The streams must have one width. Types, depths and vocabularies may differ: models of different
+    depths are held against each other at equal fractions of their depths; and where token ids do
+    not mean the same, both read the same text, each in tokens of its own, and those tokens count
+    that end at the same character. The gauge's metadata then say so.
+
+    Parameters
+    ----------
+    source, target : path
+        Folders in the format of transformers, with safetensors weights. The tokenizer is taken
+        from the source, or from the target if the source has none. Code in them is never run.
+    text : sequence of path
+        UTF-8 text files to read. Default: the language reference that ships with Python.
+    tokens : int
+        How many tokens count.
+    sequence_length, batch_size : int
+        Shape of the batches.
+    sites, group
+        As for `estimate_gauge`.
+    dtype : str
+        Precision of the forward passes: float32, bfloat16 or float16.
+    device : str
+        Where the models run, ``cpu`` or a CUDA device: both must fit.
+    progress : callable, optional
+        How to show how far it has come (see `bmatch.jobs.progress`).
+    tell : callable, optional
+        Is given a line about the memory that the correlation will take, before models are loaded;
+        and lines about what is held against what, where the models differ in depth or vocabulary.
+
+    Returns
+    -------
+    Alignment
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If a checkpoint is incomplete, damaged or holds NaN, the two do not fit together, the text
+        is too short, or a CUDA device has too little memory left. Nothing is loaded before this is
+        known.
+    """
+    _require_precision_and_device(dtype, device)
+    checkpoints = {"source": open_checkpoint(source), "target": open_checkpoint(target)}
+    axes = {role: checkpoint.axes for role, checkpoint in checkpoints.items()}
+    require_same_width(axes["target"], axes["source"])
+    chosen_group = resolve_group(axes["target"], group)
+    pairs = pair_sites(axes["target"].num_layers, axes["source"].num_layers, sites)
+
+    words = file_text(text) if text else default_text()
+    batches = _batches(checkpoints, words, tokens, sequence_length, batch_size)
+    _require_in_vocabulary(batches, checkpoints)
+    aligned = isinstance(batches[0], AlignedBatch)
+
+    largest = max(
+        len(batch.target_at) if isinstance(batch, AlignedBatch) else batch.numel()
+        for batch in batches
+    )
+    needed = correlation_bytes(len(pairs), axes["target"].dim, largest, torch.device(device))
+    require_memory(needed, torch.device(device))
+
+    digests = {
+        role: _checked_digest(checkpoint, progress, f"Checking {role}")
+        for role, checkpoint in checkpoints.items()
+    }
+    for line in (
+        f"moments of {len(pairs)} sites and streams of {largest} tokens a batch will take "
+        f"{needed / 1e6:,.1f} MB on {device} beside the models",
+        *_what_is_paired(pairs, axes, aligned),
+    ):
+        if tell is not None:
+            tell(line)
+    readers = {
+        role: Reader(load_model(checkpoints[role], dtype, device), axes[role])
+        for role in progress(list(checkpoints), "Loading models")
+    }
+    streams = correlate_streams(
+        readers["target"],
+        readers["source"],
+        progress(batches, "Correlating"),
+        sites,
+        largest_batch=largest,
+    )
+    result = match_streams(streams, chosen_group)
+    result.gauge.metadata.update(
+        source=checkpoints["source"].folder.resolve().name,
+        target=checkpoints["target"].folder.resolve().name,
+        source_sha256=digests["source"],
+        target_sha256=digests["target"],
+        model_type=axes["source"].model_type,
+        text=", ".join(os.path.basename(path) for path in text) or "Python language reference",
+        sequence_length=str(sequence_length),
+        dtype=dtype,
+    )
+    if axes["target"].model_type != axes["source"].model_type:
+        result.gauge.metadata["target_model_type"] = axes["target"].model_type
+    if aligned:
+        result.gauge.metadata["tokens_paired_by"] = "the character at which they end"
+    return Alignment(replace(result, gauge=result.gauge.to(None)), streams, needed)
+
+
+def _what_is_paired(
+    pairs: Sequence[SitePair], axes: Mapping[str, Any], aligned: bool
+) -> Iterable[str]:
+    """What has to be told of models that differ in depth or vocabulary."""
+    depths = axes["source"].num_layers, axes["target"].num_layers
+    if depths[0] != depths[1]:
+        listed = ", ".join(f"{pair.source} and {pair.target}" for pair in pairs)
+        yield (
+            f"the source has {depths[0]} blocks and the target {depths[1]}: sites of source and "
+            f"target that are held against each other: {listed}"
+        )
+    if aligned:
+        yield (
+            "the tokenizers differ: both models read the same text, and those tokens count that "
+            "end at the same character"
+        )
+
+
+def _checked_digest(checkpoint: Checkpoint, progress: Progress, description: str) -> str:
+    """SHA-256 of the weights, which are found finite on the way."""
+    digest = Digest()
+    stream = checkpoint.tensors()
+    for _ in progress(checkpoint.names, description):
+        name, tensor = next(stream)
+        require_finite(name, tensor, checkpoint.folder)
+        digest.add(name, tensor)
+    return digest.hexdigest()
+
+
+def _batches(
+    checkpoints: Mapping[str, Checkpoint],
+    text: Iterable[str],
+    tokens: int,
+    sequence_length: int,
+    batch_size: int,
+) -> Sequence[torch.Tensor] | Sequence[AlignedBatch]:
+    """The text in ids that mean the same to both models, or else in tokens of each."""
+    tokenizers = {
+        role: load_tokenizer(checkpoint)
+        for role, checkpoint in checkpoints.items()
+        if has_tokenizer(checkpoint)
+    }
+    if not tokenizers:
+        raise FileNotFoundError(
+            f"neither {checkpoints['source'].folder} nor {checkpoints['target'].folder} has a "
+            f"tokenizer: copy one of its files ({', '.join(TOKENIZER_FILES)}) into the source"
+        )
+    first, *others = tokenizers.values()
+    text, again = tee(text)  # what comes from a pipe can be read once
+    batches = token_batches(first, text, tokens, sequence_length, batch_size)
+    if all(_mean_the_same(batches, first, other) for other in others):
+        return batches
+    for role, tokenizer in tokenizers.items():
+        if not tokenizer.is_fast:
+            raise ValueError(
+                "the tokenizers differ, and that of "
+                f"{checkpoints[role].folder} cannot tell where in the text its tokens end: save it "
+                "as tokenizer.json"
+            )
+    return aligned_batches(
+        tokenizers["target"], tokenizers["source"], again, tokens, sequence_length, batch_size
+    )
+
+
+def _mean_the_same(batches: Sequence[torch.Tensor], one: Any, other: Any) -> bool:
+    """Whether the ids in the batches are the same tokens in both vocabularies."""
+    ids = sorted({number for batch in batches for number in batch.flatten().tolist()})
+    vocabulary = other.get_vocab()
+    return all(
+        vocabulary.get(token) == number
+        for token, number in zip(one.convert_ids_to_tokens(ids), ids, strict=True)
+    )
+
+
+def _require_precision_and_device(dtype: str, device: str) -> None:
+    """Before anything is read."""
+    if dtype not in ("float32", "bfloat16", "float16"):
+        raise ValueError(f"dtype must be float32, bfloat16 or float16, got {dtype!r}")
+    try:
+        kind = torch.empty(1, device=device).device.type
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {device!r} cannot be used here: {reason}") from None
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f"device must be cpu or a CUDA device such as cuda:0, got {device!r}")
+
+
+def _require_in_vocabulary(
+    batches: Sequence[torch.Tensor] | Sequence[AlignedBatch], checkpoints: Mapping[str, Checkpoint]
+) -> None:
+    for role, checkpoint in checkpoints.items():
+        size = checkpoint.axes.vocab_size
+        largest = max(
+            int((getattr(batch, role) if isinstance(batch, AlignedBatch) else batch).max())
+            for batch in batches
+        )
+        if largest >= size:
+            raise ValueError(
+                f"the tokenizer gives token {largest}, and the vocabulary of the model in "
+                f"{checkpoint.folder} has {size}: it belongs to another model"
+            )

@@ -1,0 +1,67 @@
+"""From the type of a model to its table of residual axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bmatch.architecture.axes import Family, ResidualAxes
+from bmatch.architecture.defaults import completed
+from bmatch.architecture.families.llama import LLAMA
+from bmatch.architecture.wrappers import unwrapped
+
+RMSNORM_TABLES: Mapping[str, Family] = {
+    "llama": LLAMA,  # SmolLM and SmolLM2 are of this type
+    "mistral": LLAMA,
+    "qwen2": LLAMA,
+    "qwen3": LLAMA,
+    "smollm3": LLAMA,
+}
+
+LAYERNORM_TYPES = frozenset(
+    (
+        *("bloom", "codegen", "cohere", "falcon", "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox"),
+        *("gptj", "mpt", "olmo", "opt", "persimmon", "phi", "stablelm", "starcoder2", "xglm"),
+    )
+)
+"""Types known to normalise with LayerNorm: told apart, so that they are refused by name."""
+
+
+def residual_axes(model_or_config: Any) -> ResidualAxes:
+    """The table of residual axes for a model.
+
+    Parameters
+    ----------
+    model_or_config
+        A transformers model, its config, or the content of a ``config.json``; what that leaves out
+        is as transformers' config class has it.
+
+    Raises
+    ------
+    ValueError
+        If the architecture is not in the table (LayerNorm architectures are named as such), the
+        config is damaged, or the model is wrapped in something that hides its weights.
+    """
+    model = unwrapped(model_or_config)
+    config = getattr(model, "config", model)
+    if not isinstance(config, Mapping):
+        config = config.to_dict()
+    model_type = config.get("model_type")
+    if model_type in LAYERNORM_TYPES:
+        raise ValueError(
+            f"{model_type} normalises with LayerNorm, under which signs of single coordinates "
+            "change the function: its gauge group is permutation_global_sign, and signed matching "
+            "does not apply to it"
+        )
+    if model_type not in RMSNORM_TABLES:
+        raise ValueError(
+            f"unknown architecture {model_type!r}: bmatch knows the residual axes of "
+            f"{', '.join(sorted(RMSNORM_TABLES))}"
+        )
+    family = RMSNORM_TABLES[model_type]
+    config = completed(config)
+    sizes = family.sizes(config)
+    for word, key in family.required.items():
+        if word not in sizes:
+            raise ValueError(f"the config of this {model_type} is damaged: it has no {key}")
+    return ResidualAxes(model_type, family, sizes, bool(config.get("tie_word_embeddings", False)))

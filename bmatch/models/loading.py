@@ -1,0 +1,106 @@
+"""Models and tokenizers from checkpoint folders, by transformers; code in them is never run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bmatch.models.checkpoint import Checkpoint
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+"""Any of these makes a folder one with a tokenizer."""
+
+
+def load_model(checkpoint: Checkpoint, dtype: str, device: str) -> Any:
+    """The causal language model of a checkpoint, in eval mode.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    dtype : str
+        float32, bfloat16 or float16.
+    device : str
+
+    Raises
+    ------
+    ValueError
+        If transformers cannot read the weights.
+    MemoryError
+        If they do not fit.
+    """
+    from transformers import AutoModelForCausalLM
+
+    with _reading(checkpoint, "weights"):
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            checkpoint.folder,
+            dtype=getattr(torch, dtype),
+            local_files_only=True,
+            trust_remote_code=False,
+        )
+        model = model.to(device).eval()
+    if getattr(model, "_hf_peft_config_loaded", False):
+        model.disable_adapters()  # one lay beside the weights: it is not among what was checked
+    return model
+
+
+def has_tokenizer(checkpoint: Checkpoint) -> bool:
+    """Whether a tokenizer lies in the folder."""
+    return any((checkpoint.folder / name).is_file() for name in TOKENIZER_FILES)
+
+
+def load_tokenizer(checkpoint: Checkpoint) -> Any:
+    """The tokenizer of a checkpoint.
+
+    One that is code of its own is read from its ``tokenizer.json``, which says the same as data.
+
+    Raises
+    ------
+    ValueError
+        If transformers cannot read it, or it is code without a ``tokenizer.json``.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    folder = checkpoint.folder
+    with _reading(checkpoint, "tokenizer"):
+        try:
+            return AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+        except ValueError:
+            if not _is_code(folder):
+                raise
+    if not (folder / "tokenizer.json").is_file():
+        raise ValueError(
+            f"the tokenizer in {folder} is code of its own, and bmatch runs no code from "
+            "checkpoints: save it as tokenizer.json, or put another model's tokenizer in its place"
+        )
+    with _reading(checkpoint, "tokenizer"):
+        fast: Any = PreTrainedTokenizerFast
+        return fast(tokenizer_file=str(folder / "tokenizer.json"))
+
+
+def _is_code(folder: Path) -> bool:
+    """Whether the tokenizer's config names a class in the folder."""
+    file = folder / "tokenizer_config.json"
+    return file.is_file() and "auto_map" in json.loads(file.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def _reading(checkpoint: Checkpoint, what: str) -> Iterator[None]:
+    """Says in one sentence which folder transformers could not read, and why."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # the libraries below raise bare Exception too
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in reason:
+            raise MemoryError(reason) from error
+        raise ValueError(
+            f"transformers cannot read the {what} in {checkpoint.folder}: {reason}"
+        ) from error
