@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +19,6 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 from rich.text import Text
 
 out = Console()
@@ -54,16 +54,6 @@ def working(description: str) -> Iterator[None]:
         yield
 
 
-def figures(title: str, rows: Iterable[tuple[str, str]]) -> Table:
-    """A table of names and values."""
-    table = Table(title=Text(title), title_justify="left", title_style="bold", show_header=False)
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
-    for name, value in rows:
-        table.add_row(name, Text(value))
-    return table
-
-
 def say(message: str) -> None:
     """A line of plain text on standard output."""
     out.print(message, highlight=False, markup=False, soft_wrap=True)
@@ -85,3 +75,12 @@ def fail(message: str) -> None:
     while _bars:  # a bar still up would overwrite the sentence
         _bars.pop().stop()
     err.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+
+
+def quiet_transformers() -> None:
+    """Its bars and advice would run through ours. To be called before it is imported."""
+    os.environ["TQDM_DISABLE"] = "1"  # read once, when tqdm is imported
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]

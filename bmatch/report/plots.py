@@ -1,4 +1,4 @@
-"""Tables and pictures of what a match looks like."""
+"""Pictures of what a match looks like."""
 
 from __future__ import annotations
 
@@ -8,32 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bmatch.align import Alignment
 from bmatch.files.atomic import new_file
 from bmatch.matching import GaugeMatch
-
-
-def alignment_table(alignment: Alignment, title: str) -> Any:
-    """What `align.align_checkpoints` found, as a rich table."""
-    from bmatch.cli.console import figures
-
-    m = alignment.match
-    bounded = int(np.count_nonzero(~m.margin_exact))
-    bounds = f"; lower bounds for {bounded}" if bounded else ""
-    weakest = np.argsort(m.margin)[:3]
-    return figures(
-        title,
-        [
-            ("coordinates", f"{m.gauge.dim} ({m.group})"),
-            ("read", f"{alignment.streams.tokens} tokens at {len(alignment.streams.sites)} sites"),
-            ("score", f"{m.score:.3f} mean matched correlation"),
-            ("margin", f"least {m.margin.min():.3f}, median {np.median(m.margin):.3f}{bounds}"),
-            ("weakest", ", ".join(f"{i} ({m.margin[i]:.3f})" for i in weakest)),
-            ("tied, no signal", f"{len(m.tied)}, {len(m.no_signal)}"),
-            ("off-diagonal", f"{m.mean_abs_off_diagonal:.3f} mean |correlation|"),
-            ("positive signs", f"{m.positive_fraction:.1%}: the most matching without signs gets"),
-        ],
-    )
 
 
 def plot_alignment(

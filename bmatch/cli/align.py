@@ -1,0 +1,129 @@
+"""``bmatch align``: two checkpoints in, the gauge between them out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import typer
+
+from bmatch.cli import console
+from bmatch.cli.options import AsJson, GroupName, OutFile, examples
+from bmatch.files.atomic import require_new
+
+if TYPE_CHECKING:
+    from bmatch.align import Alignment
+
+EXAMPLES = examples(
+    "bmatch align base/ finetuned/ --out gauge.safetensors",
+    "bmatch align base/ finetuned/ --text notes.txt --tokens 16384 --out gauge.safetensors",
+)
+
+
+def align(
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="Checkpoint folder (config, safetensors).")
+    ],
+    target: Annotated[
+        Path, typer.Argument(metavar="TARGET", help="Checkpoint folder of the same architecture.")
+    ],
+    out: OutFile,
+    text: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--text", help="UTF-8 text to read; repeatable. Default: Python's language reference."
+        ),
+    ] = None,
+    tokens: Annotated[int, typer.Option(help="Tokens to count.")] = 4096,
+    sequence_length: Annotated[int, typer.Option(help="Tokens a sequence.")] = 256,
+    batch_size: Annotated[int, typer.Option(help="Sequences a batch.")] = 2,
+    sites: Annotated[
+        str, typer.Option(help="'all', or after how many blocks to read, as 0,8,-1.")
+    ] = "all",
+    group: Annotated[
+        GroupName, typer.Option(help="Gauge group; 'auto': that of the architecture.")
+    ] = "auto",
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"], typer.Option(help="Of the forward passes.")
+    ] = "float32",
+    device: Annotated[str, typer.Option(help="Where the models run: cpu, cuda, cuda:1.")] = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Estimate the gauge from SOURCE to TARGET coordinates and write it to a file."""
+    require_new(out)
+    with console.working("loading torch and transformers"):
+        console.quiet_transformers()
+        from bmatch.align import align_checkpoints
+        from bmatch.report.tables import alignment_table
+    alignment = align_checkpoints(
+        source,
+        target,
+        text=text or (),
+        tokens=tokens,
+        sequence_length=sequence_length,
+        batch_size=batch_size,
+        sites=_sites(sites),
+        group=group,
+        dtype=dtype,
+        device=device,
+        progress=console.track,
+        tell=None if as_json else console.say,
+    )
+    alignment.gauge.save(out)
+    if as_json:
+        console.print_json({"out": str(out), **_alignment_figures(alignment)})
+    else:
+        console.out.print(alignment_table(alignment, f"{source} -> {target}"))
+        console.say(f"gauge written to {out}")
+        _warn(alignment)
+
+
+def _sites(text: str) -> Literal["all"] | list[int]:
+    if text == "all":
+        return "all"
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--sites must be 'all' or numbers like 0,8,-1; got {text!r}") from None
+
+
+def _alignment_figures(alignment: Alignment) -> dict[str, Any]:
+    m = alignment.match
+    return {
+        "dim": m.gauge.dim,
+        "group": m.group,
+        "tokens": alignment.streams.tokens,
+        "sites": list(alignment.streams.sites),
+        "correlation_bytes": alignment.correlation_bytes,
+        "score": m.score,
+        "margin_least": float(m.margin.min()),
+        "margins_exact": int(m.margin_exact.sum()),
+        "margin_median": float(np.median(m.margin)),
+        "positive_fraction": m.positive_fraction,
+        "mean_abs_off_diagonal": m.mean_abs_off_diagonal,
+        "tied": m.tied.tolist(),
+        "no_signal": m.no_signal.tolist(),
+        "gap": m.assignment.gap,
+        "metadata": m.gauge.metadata,
+    }
+
+
+def _warn(alignment: Alignment) -> None:
+    m = alignment.match
+    if len(m.no_signal):
+        console.note(
+            f"{len(m.no_signal)} coordinates carry no signal (target {_few(m.no_signal)}): where "
+            "they go is arbitrary"
+        )
+    unclear = np.setdiff1d(np.flatnonzero(m.margin < 0.01), m.no_signal)
+    if len(unclear):
+        console.note(
+            f"{len(unclear)} coordinates have margins below 0.01 (target {_few(unclear)}): more "
+            "tokens, or checkpoints closer to each other, would settle them"
+        )
+
+
+def _few(indices: Any) -> str:
+    shown = ", ".join(map(str, indices[:6]))
+    return shown if len(indices) <= 6 else f"{shown}, ..."

@@ -1,0 +1,84 @@
+"""``bmatch apply`` and ``bmatch compose``: gauges at work on a checkpoint, and on each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import bmatch
+from bmatch.cli import console
+from bmatch.cli.options import AsJson, OutFile, examples
+from bmatch.files.atomic import require_new
+from bmatch.gauge import SignedPermutation
+
+APPLY_EXAMPLES = examples(
+    "bmatch apply gauge.safetensors base/ --out base_in_target_coordinates/",
+    "bmatch apply gauge.safetensors finetuned/ --inverse --out realigned/",
+)
+COMPOSE_EXAMPLES = examples(
+    "bmatch compose b_to_c.safetensors a_to_b.safetensors --out a_to_c.safetensors"
+)
+
+
+def apply(
+    gauge: Annotated[Path, typer.Argument(metavar="GAUGE", help="Gauge file.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Checkpoint folder.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder.")],
+    inverse: Annotated[
+        bool, typer.Option("--inverse", help="Go from target to source coordinates instead.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write MODEL in the coordinates that GAUGE leads to; it computes the same function."""
+    require_new(out)
+    with console.working("loading torch"):
+        from bmatch.transport import checkpoint
+    g = SignedPermutation.load(gauge)
+    digest = checkpoint(model, g.inverse() if inverse else g, out, console.track)
+    role = "target" if inverse else "source"
+    expected = g.metadata.get(f"{role}_sha256")
+    known = None if expected is None else expected == digest
+    if as_json:
+        console.print_json({"out": str(out), "model_sha256": digest, f"is_{role}": known})
+        return
+    console.say(f"{model} written to {out}, in other coordinates")
+    if known is False:
+        console.note(
+            f"{model} is not the {role} that the gauge was estimated from: the result means "
+            f"something only if it lives in the same coordinates as that {role}"
+        )
+
+
+def compose(
+    gauges: Annotated[
+        list[Path],
+        typer.Argument(metavar="G3 G2 G1", help="Gauge files G3 G2 G1: the last acts first."),
+    ],
+    out: OutFile,
+    as_json: AsJson = False,
+) -> None:
+    """Write the product G3 @ G2 @ G1 of gauges: the last one named acts first."""
+    require_new(out)
+    chain = [SignedPermutation.load(path) for path in gauges]
+    _require_chain(gauges, chain)
+    product = bmatch.compose(chain)
+    product.save(out, {"hops": str(len(chain)), "bmatch_version": bmatch.__version__})
+    if as_json:
+        console.print_json({"out": str(out), "dim": product.dim, "hops": len(chain)})
+    else:
+        console.say(f"{len(chain)} gauges of {product.dim} coordinates composed into {out}")
+
+
+def _require_chain(paths: list[Path], chain: list[SignedPermutation]) -> None:
+    """Each gauge must start where the one after it on the command line ends, if they tell."""
+    for k in range(len(chain) - 1):
+        later, earlier = chain[k].metadata, chain[k + 1].metadata
+        starts, ends = later.get("source_sha256"), earlier.get("target_sha256")
+        if starts and ends and starts != ends:
+            raise ValueError(
+                f"{paths[k]} starts at the checkpoint {later.get('source')!r} and {paths[k + 1]} "
+                f"ends at {earlier.get('target')!r}, which has other weights: the last gauge named "
+                "acts first"
+            )

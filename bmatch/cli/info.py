@@ -1,0 +1,119 @@
+"""``bmatch info``: what a gauge, a checkpoint or a CUDA device is."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from bmatch.cli import console
+from bmatch.cli.options import AsJson, examples
+from bmatch.gauge import SignedPermutation
+from bmatch.report.tables import figures
+
+EXAMPLES = examples(
+    "bmatch info gauge.safetensors", "bmatch info checkpoint/ --json", "bmatch info --gpu"
+)
+
+
+def info(
+    path: Annotated[
+        Path | None, typer.Argument(metavar="[GAUGE|MODEL]", help="Gauge file or checkpoint.")
+    ] = None,
+    gpu: Annotated[
+        bool, typer.Option("--gpu", help="What was built for CUDA devices, and what is here.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what a gauge or a checkpoint is, or what CUDA devices can be used for."""
+    if gpu == (path is not None):
+        raise typer.BadParameter("give a gauge file, a checkpoint folder, or --gpu")
+    if path is None:
+        title, values = _gpu_info()
+    elif not path.exists():
+        raise FileNotFoundError(f"there is no file or folder {path}")
+    else:
+        title, values = _model_info(path) if path.is_dir() else _gauge_info(path)
+    if as_json:
+        console.print_json(values)
+    else:
+        rows = ((name.replace("_", " "), str(value)) for name, value in values.items())
+        console.out.print(figures(title, rows))
+
+
+def _gauge_info(path: Path) -> tuple[str, dict[str, Any]]:
+    g = SignedPermutation.load(path)
+    values = {
+        "kind": "gauge",
+        "coordinates": g.dim,
+        "group": g.group,
+        "moved": int(np.count_nonzero(g.perm != np.arange(g.dim))),
+        "flipped": int(np.count_nonzero(g.sign == -1)),
+        **{key: g.metadata[key] for key in sorted(g.metadata)},
+    }
+    return str(path), values
+
+
+def _gpu_info() -> tuple[str, dict[str, Any]]:
+    from bmatch import _core
+    from bmatch.assignment.cuda import HOST_ROWS
+
+    built, compiled, driver, devices, trouble = _core.cuda_facts()
+    if devices > 0:
+        there = f"solved there from {HOST_ROWS} rows on, on the host below"
+    elif built:
+        there = "there is no device"
+    elif find_spec("triton") is not None:
+        there = "scanned there by Triton, solved on the host, rows fetched as they are read"
+    else:
+        there = "solved on the host where backend='cpu' is asked for"
+    return "CUDA devices", {
+        "solver_built_for": compiled if built else "none: no nvcc was found when bmatch was built",
+        "driver": f"CUDA {driver // 1000}.{driver % 1000 // 10}" if driver else "none",
+        "devices": devices,
+        "trouble": trouble or "none",
+        "matrices_on_a_device": there,
+        "matrices_on_the_host": f"solved on the host ({_core.instruction_set()})",
+        "moments": _moments_backend(),
+    }
+
+
+def _moments_backend() -> str:
+    with console.working("loading torch"):
+        if find_spec("torch") is None:
+            return "torch is not installed"
+        import torch
+    if not torch.cuda.is_available():
+        return f"torch {torch.__version__} sees no CUDA device: moments are taken on the CPU"
+    names = {torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())}
+    triton = "Triton kernels" if find_spec("triton") is not None else "torch: no triton"
+    return f"{triton} on {', '.join(sorted(names))}"
+
+
+def _model_info(folder: Path) -> tuple[str, dict[str, Any]]:
+    with console.working("loading torch"):
+        from bmatch.architecture import residual_axes
+        from bmatch.models.checkpoint import open_checkpoint
+    model = open_checkpoint(folder)
+    axes = residual_axes(model.config)
+    axes.require_names(model.names)
+    roles = [rule.role for name in model.names if (rule := axes.rule(name))]
+    return str(folder), {
+        "kind": "checkpoint",
+        "architecture": axes.model_type,
+        "norm": "RMSNorm",
+        "gauge_group": axes.group,
+        "coordinates": axes.dim,
+        "blocks": axes.num_layers,
+        "vocabulary": model.config["vocab_size"],
+        "tied_embeddings": axes.tied,
+        "tensors": len(model.names),
+        "tensors_on_the_stream": roles.count("stream"),
+        "gains_permuted_never_signed": roles.count("gain"),
+        "tensors_left_alone": roles.count("inner"),
+        "shards": len(model.shards),
+        "bytes": model.num_bytes,
+    }

@@ -1,0 +1,22 @@
+"""What the commands have in common: options, and how their examples are shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 bad input or failure (one sentence says which), 2 wrong usage, "
+    "130 interrupted. Nothing half-written is ever left behind."
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+OutFile = Annotated[Path, typer.Option("--out", "-o", help="File to write.", dir_okay=False)]
+GroupName = Literal["auto", "signed_permutation", "permutation", "permutation_global_sign"]
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help."""
+    return "Examples:\n\n" + "\n\n".join(f"  $ {line}" for line in lines)

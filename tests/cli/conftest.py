@@ -1,0 +1,73 @@
+"""A command line run in this process, and folders that do not fit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+
+import pytest
+import torch
+import transformers
+from tiny_models import noisy_copy, tiny_model
+
+from bmatch.cli import app
+
+
+@pytest.fixture
+def bmatch_(monkeypatch, capsys):
+    """Runs a command line; returns exit code, standard output, standard error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["bmatch", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            app.main()
+        captured = capsys.readouterr()
+        return exit_.value.code, captured.out, " ".join(captured.err.split())
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _restore_environment(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+
+
+@pytest.fixture(scope="session")
+def misfits(pair, tokenizer, tmp_path_factory):
+    """Folders that do not fit the source of `pair`, each in its own way."""
+    root = tmp_path_factory.mktemp("misfits")
+
+    def save(name, model):
+        model.save_pretrained(root / name, max_shard_size="20KB")
+        tokenizer.save_pretrained(root / name)
+
+    save("narrow", tiny_model(hidden_size=16))
+    save("mistral", tiny_model("mistral"))
+    save("vocabulary", tiny_model(vocab_size=310))
+    save(
+        "gpt2",
+        transformers.GPT2LMHeadModel(transformers.GPT2Config(n_embd=32, n_layer=1, n_head=2)),
+    )
+    nan = noisy_copy(tiny_model(), 0.1, 0)
+    with torch.no_grad():
+        nan.model.layers[0].self_attn.q_proj.weight[0, 0] = float("nan")
+    save("nan", nan)
+    for name in ("unknown", "extra", "truncated", "missing", "silent", "renamed"):
+        shutil.copytree(pair[0], root / name)
+    config = json.loads((root / "unknown" / "config.json").read_text())
+    (root / "unknown" / "config.json").write_text(json.dumps({**config, "model_type": "mamba"}))
+    (root / "extra" / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
+    shards = sorted(path.name for path in pair[0].glob("*.safetensors"))
+    cut = root / "truncated" / shards[0]
+    cut.write_bytes(cut.read_bytes()[:-100])
+    (root / "missing" / shards[1]).unlink()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (root / "silent" / name).unlink()
+    other = json.loads((root / "renamed" / "tokenizer.json").read_text())
+    vocabulary = other["model"]["vocab"]
+    a, b = list(vocabulary)[:2]
+    vocabulary[a], vocabulary[b] = vocabulary[b], vocabulary[a]
+    (root / "renamed" / "tokenizer.json").write_text(json.dumps(other))
+    return root

@@ -1,0 +1,78 @@
+"""``bmatch align``, every refusal by its sentence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from bmatch import SignedPermutation
+
+
+def test_align_json_and_own_text(bmatch_, pair, secret, tmp_path):
+    (tmp_path / "text.txt").write_text("the quick brown fox jumps over the lazy dog " * 400)
+    code, out, _ = bmatch_(
+        *("align", *pair, "--text", tmp_path / "text.txt", "--tokens", 300, "--json"),
+        *("--sites", "0,-1", "--out", tmp_path / "g"),
+    )
+    assert code == 0
+    figures = json.loads(out)
+    assert figures["tokens"] == 300
+    assert figures["sites"] == [0, 2]
+    assert figures["correlation_bytes"] > 2 * 8 * figures["dim"] ** 2
+    assert figures["metadata"]["text"] == "text.txt"
+    assert SignedPermutation.load(tmp_path / "g") == secret
+
+
+@pytest.mark.parametrize(
+    ("target", "sentence"),
+    [
+        (
+            "narrow",
+            "different widths of the residual stream: 32 in the source and 16 in the target",
+        ),
+        ("mistral", "different architectures: llama in the source and mistral in the target"),
+        ("vocabulary", "different vocabulary sizes: 300 in the source and 310 in the target"),
+        ("gpt2", "gpt2 normalises with LayerNorm"),
+        ("nan", "model.layers.0.self_attn.q_proj.weight in"),
+        ("unknown", "unknown architecture 'mamba'"),
+        ("extra", "different numbers of blocks: 2 in the source and 1 in the target"),
+        ("truncated", "is truncated or damaged"),
+        ("missing", "1 of 5 shards named in model.safetensors.index.json are missing"),
+        ("renamed", "have different vocabularies, so the two models cannot read the same tokens"),
+        ("nowhere", "there is no folder"),
+    ],
+)
+def test_align_refuses_in_one_sentence(bmatch_, pair, misfits, tmp_path, target, sentence):
+    code, out, err = bmatch_("align", pair[0], misfits / target, "--out", tmp_path / "g")
+    assert code == 1
+    assert out == ""
+    assert err.startswith("error: ")
+    assert sentence in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_layernorm_model_is_refused_even_with_itself(bmatch_, misfits, tmp_path):
+    gpt2 = misfits / "gpt2"
+    code, _, err = bmatch_(
+        "align", gpt2, gpt2, "--group", "signed_permutation", "--out", tmp_path / "g"
+    )
+    assert code == 1
+    assert "signed matching does not apply to it" in err
+
+
+def test_a_model_without_a_tokenizer_takes_that_of_the_other(bmatch_, pair, misfits, tmp_path):
+    silent = misfits / "silent"
+    assert bmatch_("align", silent, pair[1], "--tokens", 100, "--out", tmp_path / "g")[0] == 0
+    code, _, err = bmatch_("align", silent, silent, "--tokens", 100, "--out", tmp_path / "h")
+    assert code == 1
+    assert "has a tokenizer" in err
+
+
+def test_a_broken_tokenizer_names_its_folder(bmatch_, pair, tmp_path):
+    broken = shutil.copytree(pair[0], tmp_path / "broken")
+    (broken / "tokenizer.json").write_text("{")
+    code, _, err = bmatch_("align", broken, pair[1], "--out", tmp_path / "g")
+    assert code == 1
+    assert f"transformers cannot read the tokenizer in {broken}" in err
