@@ -25,8 +25,9 @@ from bmatch.gauge import SignedPermutation, compose
 from bmatch.jobs.phases import Phase, phase
 from bmatch.jobs.progress import Progress, silent
 from bmatch.matching import match
-from bmatch.models.checkpoint import open_checkpoint, rewrite
+from bmatch.models.checkpoint import open_checkpoint
 from bmatch.models.loading import load_model, load_tokenizer
+from bmatch.models.rewrite import rewrite
 from bmatch.models.smollm2 import NAME, with_noise, write_smollm2
 from bmatch.models.text import default_text, token_batches
 from bmatch.report.plots import plot_alignment

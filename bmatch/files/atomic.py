@@ -1,13 +1,20 @@
-"""Outputs that are either whole or not there: written to a temporary name, then renamed."""
+"""Outputs that are either whole or not there: written to a temporary name, then renamed.
+
+What appears has the permissions that the system gives to any new file or folder there, whichever
+library wrote it (safetensors makes files that only their owner can read).
+"""
 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
-import tempfile
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_SHOWN = 64  # bytes of the final name in the temporary one, whose length is then within any limit
 
 
 @contextmanager
@@ -21,17 +28,19 @@ def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     ------
     FileExistsError
         If `path` is something other than a file.
+    OSError
+        If it cannot be written.
     """
     final = Path(os.path.realpath(path))
+    _require_place(final)
     if final.exists() and not final.is_file():
         raise FileExistsError(f"{final} exists and is no ordinary file: name another output")
-    _require_writable_parent(final)
-    handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".partial", dir=final.parent)
-    os.close(handle)
-    partial = Path(name)
+    partial = _beside(final)
+    partial.touch(exist_ok=False)
+    mode = _mode(partial)
     try:
         yield partial
-        partial.chmod(0o666 & ~_umask())
+        _set_mode(partial, mode)
         partial.replace(final)
     except BaseException:
         partial.unlink(missing_ok=True)
@@ -46,13 +55,18 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     ------
     FileExistsError
         If `path` exists already: nothing is overwritten.
+    OSError
+        If it cannot be written.
     """
     final = Path(path)
     require_new(final)
-    partial = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".partial", dir=final.parent))
+    partial = _beside(final)
+    partial.mkdir()
+    mode = _mode(partial)
     try:
         yield partial
-        partial.chmod(0o777 & ~_umask())
+        for inside in partial.rglob("*"):
+            _set_mode(inside, mode if inside.is_dir() else mode & 0o666)
         partial.rename(final)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -65,22 +79,42 @@ def require_new(final: Path) -> None:
     Raises
     ------
     FileExistsError, FileNotFoundError, PermissionError
+    OSError
+        If the file system does not take the name: it is too long, for example.
     """
+    _require_place(final)
     if os.path.lexists(final):
         raise FileExistsError(f"{final} exists already: name another output, or remove it first")
-    _require_writable_parent(final)
 
 
-def _require_writable_parent(final: Path) -> None:
+def _require_place(final: Path) -> None:
     if not final.parent.is_dir():
         raise FileNotFoundError(
             f"{final} cannot be written: the folder {final.parent} does not exist"
         )
-    if not os.access(final.parent, os.W_OK):
+    if not os.access(final.parent, os.W_OK | os.X_OK):
         raise PermissionError(f"{final} cannot be written: no permission to write {final.parent}")
+    try:
+        final.lstat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise OSError(
+            f"{final} cannot be written ({error.strerror}): name another output"
+        ) from None
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _beside(final: Path) -> Path:
+    """A name in the same folder that nothing has."""
+    shown = os.fsencode(final.name)[:_SHOWN].decode(errors="ignore")
+    return final.with_name(f".{shown}.{secrets.token_hex(8)}.partial")
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def _set_mode(path: Path, mode: int) -> None:
+    # Some file systems have no modes to set, and some links lead elsewhere.
+    if not path.is_symlink() and _mode(path) != mode:
+        path.chmod(mode)

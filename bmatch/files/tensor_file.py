@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bmatch.files.atomic import new_file
+from bmatch.files.pointers import require_content
 
 _VERSION = "1"
 
@@ -31,10 +32,14 @@ def write(
     from safetensors.numpy import save_file
 
     full_header = {**header, "format": f"bmatch.{kind}", "format_version": _VERSION}
+    # Names of files need not be UTF-8, and a header is.
+    encodable = {
+        key: value.encode(errors="backslashreplace").decode() for key, value in full_header.items()
+    }
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     with new_file(path) as partial:
         try:
-            save_file(contiguous, partial, metadata=full_header)
+            save_file(contiguous, partial, metadata=encodable)
         except SafetensorError as error:
             raise OSError(
                 f"{os.fspath(path)} could not be written ({error}): nothing was left behind"
@@ -51,13 +56,15 @@ def read(
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is damaged, is of another kind, or of a version that is not known.
+        If the file is damaged, is a Git-LFS pointer, is of another kind, or of a version that is
+        not known.
     """
     from safetensors import SafetensorError, safe_open
 
     name = os.fspath(path)
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no {kind} file {name}")
+    require_content(path)
     try:
         with safe_open(path, framework="numpy") as file:
             header = dict(file.metadata() or {})

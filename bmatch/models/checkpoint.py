@@ -1,43 +1,25 @@
-"""Checkpoints as transformers writes them: a folder of safetensors shards, config, tokenizer.
-
-Read and written one shard at a time. Tied weights stay tied, since a tied tensor is stored once
-and nothing else is added; everything that is not weights is copied along.
-"""
+"""Checkpoints as transformers writes them: a folder of safetensors shards, config, tokenizer."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from bmatch.architecture.axes import ResidualAxes
 from bmatch.architecture.defaults import completed
 from bmatch.architecture.table import residual_axes
-from bmatch.files.atomic import new_folder
-from bmatch.jobs.progress import Progress, silent
+from bmatch.files.pointers import require_content
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-_LFS = b"version https://git-lfs"  # how a pointer in place of a file begins
-
-# Other forms of the same weights, and training state in the old coordinates: copied along, they
-# would contradict the new weights.
-_NOT_COPIED = frozenset(
-    (
-        *(".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".npz"),
-        *(".h5", ".msgpack", ".onnx", ".gguf", ".tflite", ".ot"),
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -127,6 +109,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise FileNotFoundError(f"{path.parent} is no checkpoint: it has no {path.name}") from None
     except ValueError as error:
+        require_content(path)
         raise ValueError(f"{path} is damaged: {error}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} is damaged: it holds no JSON object")
@@ -140,11 +123,7 @@ def _shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
             names = file.keys()
             return {name: tuple(file.get_slice(name).get_shape()) for name in names}
     except SafetensorError as error:
-        with open(path, "rb") as pointer:
-            if pointer.read(len(_LFS)) == _LFS:
-                raise ValueError(
-                    f"{path} is a pointer of Git LFS and not the weights: git lfs pull brings them"
-                ) from None
+        require_content(path)
         raise ValueError(f"{path} is truncated or damaged ({error})") from None
 
 
@@ -206,86 +185,3 @@ def require_finite(name: str, tensor: torch.Tensor, folder: Path) -> None:
             raise ValueError(
                 f"{name} in {folder} holds {bad} NaN or infinite weights: the checkpoint is broken"
             )
-
-
-def _not_copied(checkpoint: Checkpoint) -> Callable[[str, list[str]], set[str]]:
-    """What `shutil.copytree` is to leave out: weights, training state, other checkpoints."""
-
-    def ignored(folder: str, names: list[str]) -> set[str]:
-        return {
-            name
-            for name in names
-            if Path(name).suffix in _NOT_COPIED
-            or name.startswith((".", "checkpoint-"))
-            or name.endswith(".bin.index.json")
-            or (name == INDEX and SINGLE in checkpoint.shards)
-            or (Path(folder, name).is_dir() and not _holds_text_only(Path(folder, name)))
-        }
-
-    return ignored
-
-
-def _holds_text_only(folder: Path) -> bool:
-    """Whether a subfolder is like additional_chat_templates, not like onnx or runs."""
-    return all(path.is_file() and path.suffix not in _NOT_COPIED for path in folder.iterdir())
-
-
-def rewrite(
-    checkpoint: Checkpoint,
-    out: str | os.PathLike[str],
-    transform: Callable[[str, torch.Tensor], torch.Tensor],
-    progress: Progress = silent,
-    description: str = "Writing",
-) -> None:
-    """Write the checkpoint to a new folder with every tensor transformed.
-
-    Files, shards, index, header metadata and dtypes stay as they are; so do config, tokenizer
-    and every other small file. The folder appears when it is complete. One shard is held in
-    memory at a time.
-
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-    out : path
-        A folder that does not exist yet.
-    transform : callable
-        Takes a name and a tensor, returns a tensor of the same shape and dtype.
-    progress, description
-        How to show how far the tensors have come.
-
-    Raises
-    ------
-    FileExistsError
-        If `out` exists.
-    OSError
-        If it cannot be written, for want of room for example; nothing is left behind.
-    """
-    with new_folder(out) as partial:
-        free = shutil.disk_usage(partial).free
-        if free < checkpoint.num_bytes:
-            raise OSError(
-                f"{out} needs {checkpoint.num_bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB are free "
-                "there: nothing was written"
-            )
-        steps = iter(progress(checkpoint.names, description))  # tensors, shard by shard
-        for shard, names in checkpoint.shards.items():
-            with safe_open(checkpoint.folder / shard, framework="pt") as file:
-                metadata = file.metadata()
-                tensors = {
-                    name: transform(name, file.get_tensor(name))
-                    for name in islice(steps, len(names))
-                }
-            try:
-                save_file(tensors, partial / shard, metadata=metadata)
-            except SafetensorError as error:
-                raise OSError(
-                    f"{shard} could not be written to {out} ({error}): nothing was left behind"
-                ) from None
-        next(steps, None)  # the bar closes when it is asked for more than there is
-        shutil.copytree(
-            checkpoint.folder,
-            partial,
-            ignore=_not_copied(checkpoint),
-            copy_function=shutil.copyfile,
-            dirs_exist_ok=True,
-        )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from bmatch.architecture import residual_axes
 from bmatch.gauge import SignedPermutation
 from bmatch.jobs.progress import Progress, silent
-from bmatch.models.checkpoint import Digest, open_checkpoint, require_finite, rewrite
+from bmatch.models.checkpoint import Digest, open_checkpoint, require_finite
+from bmatch.models.rewrite import rewrite
 
 
 def state_dict(
@@ -22,7 +24,8 @@ def state_dict(
     Parameters
     ----------
     weights : mapping of str to tensor
-        As ``model.state_dict()`` gives them; left as they are.
+        As ``model.state_dict()`` gives them; left as they are. The tensors may be made when they
+        are asked for (accelerate's ``OffloadedWeightsLoader``, a view that casts), one at a time.
     gauge : SignedPermutation
         From the coordinates of the weights to those wanted, on the device of the weights.
     model_or_config
@@ -36,17 +39,29 @@ def state_dict(
     Raises
     ------
     ValueError
-        If the architecture or a tensor is unknown, a tensor is missing, or widths differ.
+        If the architecture or a tensor is unknown, a tensor is missing or on the meta device, or
+        widths differ.
     """
     axes = residual_axes(model_or_config)
     axes.require_names(weights)
+    # A mapping may make its tensors when asked, and drop them at once. An address would then soon
+    # be that of another tensor; a weak reference stays that of one storage, and keeps no weights.
     carried: dict[tuple[Any, ...], torch.Tensor] = {}
     result = {}
     for name, tensor in weights.items():
-        storage = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
-        if storage not in carried or not tensor.numel():
-            carried[storage] = axes.transform(name, tensor, gauge)
-        result[name] = carried[storage]
+        if tensor.is_meta:
+            raise ValueError(
+                f"{name} is on the meta device, where tensors have no entries: load the model "
+                "without offloading it, or give the weights that were offloaded"
+            )
+        moved = axes.transform(name, tensor, gauge)
+        if moved is tensor:
+            moved = tensor.clone()
+        storage = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+        place = (storage, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
+        twin = carried.setdefault(place, moved)
+        # One buffer that is filled anew for each tensor is one storage, too.
+        result[name] = twin if twin is moved or torch.equal(twin, moved) else moved
     return result
 
 
@@ -55,6 +70,7 @@ def checkpoint(
     gauge: SignedPermutation,
     out: str | os.PathLike[str],
     progress: Progress = silent,
+    report: Callable[[str], None] | None = None,
 ) -> str:
     """Carry a checkpoint folder to other coordinates: what ``bmatch apply`` does.
 
@@ -68,6 +84,8 @@ def checkpoint(
         A folder that does not exist yet; it appears when it is complete.
     progress : callable, optional
         How to show how far it has come (see `bmatch.jobs.progress`).
+    report : callable, optional
+        Is given a line about files that are not copied along, if there are any.
 
     Returns
     -------
@@ -79,7 +97,8 @@ def checkpoint(
     FileExistsError
         If `out` exists.
     FileNotFoundError, ValueError
-        If the checkpoint is incomplete, damaged, unknown or of another width, or holds NaN.
+        If the checkpoint is incomplete, damaged, unknown or of another width, or holds NaN or
+        Git-LFS pointers.
     OSError
         If `out` cannot be written. Nothing is left behind in any of these cases.
     """
@@ -99,5 +118,5 @@ def checkpoint(
         carried: torch.Tensor = axes.transform(name, tensor, gauge)
         return carried
 
-    rewrite(model, out, carry, progress, "Applying gauge")
+    rewrite(model, out, carry, progress, "Applying gauge", report)
     return digest.hexdigest()

@@ -1,0 +1,144 @@
+"""A checkpoint written anew: its tensors transformed, everything that is not weights copied along.
+
+Written one shard at a time. Tied weights stay tied, since a tied tensor is stored once and nothing
+else is added. What is copied is decided before anything is written, so that every file of the new
+folder can be read and fits the new weights.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from bmatch.files.atomic import new_folder
+from bmatch.files.pointers import require_content
+from bmatch.jobs.progress import Progress, silent
+from bmatch.models.checkpoint import INDEX, SINGLE, Checkpoint
+
+_WEIGHTS = frozenset(
+    (
+        *(".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".npz"),
+        *(".h5", ".msgpack", ".onnx", ".gguf", ".tflite", ".ot"),
+    )
+)
+"""Other forms of the same weights, and training state, all in the old coordinates."""
+
+
+def rewrite(
+    checkpoint: Checkpoint,
+    out: str | os.PathLike[str],
+    transform: Callable[[str, torch.Tensor], torch.Tensor],
+    progress: Progress = silent,
+    description: str = "Writing",
+    report: Callable[[str], None] | None = None,
+) -> None:
+    """Write the checkpoint to a new folder with every tensor transformed.
+
+    Files, shards, index, header metadata and dtypes stay as they are; so do config, tokenizer
+    and every other small file, links as what they lead to. The folder appears when it is complete.
+    One shard is held in memory at a time.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    out : path
+        A folder that does not exist yet.
+    transform : callable
+        Takes a name and a tensor, returns a tensor of the same shape and dtype.
+    progress, description
+        How to show how far the tensors have come.
+    report : callable, optional
+        Is given a line about what is not copied, if there is any, before anything is written.
+
+    Raises
+    ------
+    FileExistsError
+        If `out` exists.
+    ValueError
+        If a file to be copied is a Git-LFS pointer.
+    OSError
+        If a file cannot be read, or `out` cannot be written, for want of room for example; nothing
+        is left behind.
+    """
+    copied, left_out = _companions(checkpoint)
+    if left_out and report is not None:
+        report(
+            "not copied along: "
+            + "; ".join(f"{', '.join(names)} ({reason})" for reason, names in left_out.items())
+        )
+    with new_folder(out) as partial:
+        free = shutil.disk_usage(partial).free
+        if free < checkpoint.num_bytes:
+            raise OSError(
+                f"{out} needs {checkpoint.num_bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB are free "
+                "there: nothing was written"
+            )
+        steps = iter(progress(checkpoint.names, description))  # tensors, shard by shard
+        for shard, names in checkpoint.shards.items():
+            with safe_open(checkpoint.folder / shard, framework="pt") as file:
+                metadata = file.metadata()
+                tensors = {
+                    name: transform(name, file.get_tensor(name))
+                    for name in islice(steps, len(names))
+                }
+            try:
+                save_file(tensors, partial / shard, metadata=metadata)
+            except SafetensorError as error:
+                raise OSError(
+                    f"{shard} could not be written to {out} ({error}): nothing was left behind"
+                ) from None
+        next(steps, None)  # the bar closes when it is asked for more than there is
+        for path in copied:
+            place = partial / path.relative_to(checkpoint.folder)
+            place.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, place)
+
+
+def _companions(checkpoint: Checkpoint) -> tuple[list[Path], dict[str, list[str]]]:
+    """The files to be copied along, and the names of all others by the reason why they are not."""
+    copied: list[Path] = []
+    left_out: dict[str, list[str]] = defaultdict(list)
+    for path in _visible(checkpoint.folder):
+        if path.name in checkpoint.shards:
+            continue
+        files = _visible(path) if path.is_dir() else [path]
+        reason = next(filter(None, (_misfit(file, checkpoint) for file in (path, *files))), None)
+        if reason is None:
+            copied += files
+        else:
+            left_out[reason].append(path.name + "/" * path.is_dir())
+    for path in copied:
+        require_content(path)
+    return copied, left_out
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _misfit(path: Path, checkpoint: Checkpoint) -> str | None:
+    """Why something cannot be copied or would not fit the new weights; None if it can and does."""
+    if path.name.startswith("checkpoint-"):
+        return "another checkpoint"
+    if path.name == "adapter_config.json":
+        return "its adapter is in the old coordinates"
+    if not path.exists():
+        return "a link that leads nowhere"
+    if path.is_dir():
+        # Like additional_chat_templates, not like onnx or runs: files, which are judged one by one.
+        return "folders in a folder" if any(map(Path.is_dir, _visible(path))) else None
+    if not path.is_file():
+        return "no ordinary file"
+    of_weights = {path.suffix, path.resolve().suffix} & _WEIGHTS  # what a link leads to may tell
+    is_index = ".index." in path.name and path.suffix == ".json"
+    if of_weights or (is_index and (path.name != INDEX or SINGLE in checkpoint.shards)):
+        return "other weights, or training state"
+    return None
