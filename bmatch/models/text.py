@@ -7,13 +7,16 @@ character: there both have read the same.
 
 from __future__ import annotations
 
+import itertools
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
+
+from bmatch.files.pointers import require_content
 
 _BLOCK = 1 << 16  # characters tokenised at once
 
@@ -26,8 +29,11 @@ def default_text() -> Iterator[str]:
         yield topics[name]
 
 
-def file_text(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
-    """The content of text files, in blocks.
+def file_text(paths: Iterable[str | os.PathLike[str]]) -> Iterable[str]:
+    """The content of text files, in blocks that can be gone through again.
+
+    A file is opened when its first block is asked for, and read once: it may be a pipe (as
+    ``/dev/stdin``, or a process substitution), and ``-`` is standard input.
 
     Raises
     ------
@@ -36,15 +42,48 @@ def file_text(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
     ValueError
         If a file is not UTF-8 text.
     """
-    for path in paths:
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"there is no text file {os.fspath(path)}")
-        try:
-            with open(path, encoding="utf-8") as file:
-                while block := file.read(_BLOCK):
-                    yield block
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{os.fspath(path)} is not UTF-8 text ({error})") from None
+    return _ReadOnce(block for path in paths for block in _blocks(path))
+
+
+class _ReadOnce(Iterable[str]):
+    """Keeps what has been read, for those who go through it again."""
+
+    def __init__(self, blocks: Iterator[str]) -> None:
+        self._unread = blocks
+        self._read: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        for number in itertools.count():
+            if number == len(self._read):
+                block = next(self._unread, None)
+                if block is None:
+                    return
+                self._read.append(block)
+            yield self._read[number]
+
+
+def _blocks(path: str | os.PathLike[str]) -> Iterator[str]:
+    name = os.fspath(path)
+    try:
+        with _opened(name) as file:
+            while block := file.read(_BLOCK):
+                yield block
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is not UTF-8 text ({error})") from None
+
+
+def _opened(name: str) -> TextIO:
+    if name == "-":
+        if sys.stdin is None:
+            raise ValueError("the text is to come from standard input (-), which is closed")
+        return open(sys.stdin.fileno(), encoding="utf-8", closefd=False)
+    if os.path.isdir(name):
+        raise IsADirectoryError(f"{name} is a folder: give text files")
+    if not os.path.exists(name):
+        raise FileNotFoundError(f"there is no text file {name}")
+    if os.path.isfile(name):
+        require_content(name)
+    return open(name, encoding="utf-8")
 
 
 def token_batches(
