@@ -32,7 +32,9 @@ def align(
     text: Annotated[
         list[Path] | None,
         typer.Option(
-            "--text", help="UTF-8 text to read; repeatable. Default: Python's language reference."
+            "--text",
+            help="UTF-8 text to read, - for standard input; repeatable. Default: Python's language "
+            "reference.",
         ),
     ] = None,
     tokens: Annotated[int, typer.Option(help="Tokens to count.")] = 4096,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 from typing import Annotated
@@ -39,8 +40,22 @@ def _version(
         raise typer.Exit
 
 
+_LESS_MEMORY = {
+    "align": "a smaller --batch-size or --sequence-length, fewer --sites, or --dtype bfloat16",
+    "apply": "smaller shards (one is held at a time): save_pretrained(..., max_shard_size='1GB')",
+    "demo": "a smaller --model",
+    "solve": "a matrix of smaller numbers, as float32 in place of float64",
+}
+_NO_MEMORY = (
+    *("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory"),
+    *("memoryerror", "failed to map segment", "bad_alloc", "alloc_failed"),
+)
+"""How Python, torch, CUDA, safetensors and the loader of shared libraries say it."""
+
+
 def main() -> None:
     """Run the command line; errors become one sentence and exit code 1."""
+    console.prepare()
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, _end)
     try:
@@ -49,24 +64,15 @@ def main() -> None:
         code = 130
     except typer.Exit as exit_:
         code = exit_.exit_code
-    except (ValueError, TypeError, OSError, MemoryError) as error:
-        console.fail(_sentence(error))
-        code = 1
-    except ImportError as error:
-        console.fail(
-            f"{error.name or error} is not installed: pip install 'bmatch[all]' brings what the "
-            "commands need"
-        )
-        code = 1
-    except Exception as error:
-        usage = getattr(error, "show", None)  # click's own errors, whichever copy typer carries
-        if usage is None:
+    except SystemExit as ending:
+        if not isinstance(ending.__context__, BrokenPipeError):
             raise
-        usage()
-        code = getattr(error, "exit_code", 2)
+        code = 0  # nobody reads what typer prints
+    except Exception as error:
+        code = _fail(error)
     if code == 130:  # typer turns Ctrl-C into this exit code
         console.fail("interrupted; nothing was left half-written")
-    sys.exit(code)
+    sys.exit(console.finish(code))
 
 
 def _end(number: int, _frame: object) -> None:
@@ -74,10 +80,42 @@ def _end(number: int, _frame: object) -> None:
     raise SystemExit(128 + number)
 
 
+def _fail(error: Exception) -> int:
+    """Say what went wrong, and give the exit code; what is no one's fault but ours is raised."""
+    if _is_out_of_memory(error):
+        advice = [_LESS_MEMORY[word] for word in sys.argv[1:2] if word in _LESS_MEMORY]
+        console.fail(": try ".join(["there is not enough memory for this", *advice]))
+    elif isinstance(error, ValueError | TypeError | OSError):
+        console.fail(_sentence(error))
+    elif isinstance(error, ImportError):
+        console.fail(
+            f"{error.name or error} is not installed: pip install 'bmatch[all]' brings what the "
+            "commands need"
+        )
+    elif usage := getattr(error, "show", None):  # click's own, whichever copy typer carries
+        usage()
+        return int(getattr(error, "exit_code", 2))
+    else:
+        raise error
+    return 1
+
+
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory is what was missing, here or where the error comes from."""
+    if error is None:
+        return False
+    if isinstance(error, ValueError | TypeError):
+        told = False
+    elif isinstance(error, OSError) and error.errno is not None:
+        told = error.errno == errno.ENOMEM
+    else:
+        text = f"{type(error).__name__} {error}".lower()
+        told = any(words in text for words in _NO_MEMORY)
+    return told or _is_out_of_memory(error.__cause__ or error.__context__)
+
+
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""
         return f"{error.strerror}{where}; nothing was left half-written"
-    if isinstance(error, MemoryError):
-        return "there is not enough memory for this"
     return str(error) or type(error).__name__

@@ -36,7 +36,7 @@ def apply(
     with console.working("loading torch"):
         from bmatch.transport import checkpoint
     g = SignedPermutation.load(gauge)
-    digest = checkpoint(model, g.inverse() if inverse else g, out, console.track)
+    digest = checkpoint(model, g.inverse() if inverse else g, out, console.track, console.note)
     role = "target" if inverse else "source"
     expected = g.metadata.get(f"{role}_sha256")
     known = None if expected is None else expected == digest

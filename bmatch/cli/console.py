@@ -1,13 +1,19 @@
-"""How the command line talks: progress on standard error, results on standard output."""
+"""How the command line talks: progress on standard error, results on standard output.
+
+Nobody need be listening: where a reader goes away, the job still runs to its end.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import io
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -21,16 +27,57 @@ from rich.progress import (
 )
 from rich.text import Text
 
-out = Console()
-err = Console(stderr=True)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        _discard(sys.stderr if self.stderr else sys.stdout)
+
+
+out = _Console()
+err = _Console(stderr=True)
 
 _bars: list[Progress] = []  # those that are up
+_json: list[str] = []  # what is to be printed when the command ends
+
+
+def prepare() -> None:
+    """Make sure of the standard streams, before any file is opened."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # closed: the next file would take its place, and what is printed with it
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names may have letters that a terminal has not
+            stream.reconfigure(errors="backslashreplace")
+
+
+def finish(code: int) -> int:
+    """Write out what is left for standard output; the exit code, in view of how that went."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard(sys.stdout)
+    except OSError as error:
+        _discard(sys.stdout)
+        if code == 0:
+            fail(f"standard output could not be written: {error.strerror}")
+            return 1
+    return code
+
+
+def _discard(stream: TextIO) -> None:
+    """From now on, let what is written to the stream go nowhere."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def track(items: Sequence[Any], description: str) -> Iterator[Any]:
     """The items, under a bar with the time left; the bar goes when it is done."""
     with Progress(
-        SpinnerColumn(),
+        SpinnerColumn(_spinner()),
         TextColumn("{task.description:<18}"),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
@@ -50,8 +97,12 @@ def track(items: Sequence[Any], description: str) -> Iterator[Any]:
 @contextmanager
 def working(description: str) -> Iterator[None]:
     """A spinner while something takes its time that cannot be divided."""
-    with err.status(description):
+    with err.status(description, spinner=_spinner()):
         yield
+
+
+def _spinner() -> str:
+    return "dots" if err.encoding.startswith("utf") else "line"
 
 
 def say(message: str) -> None:
@@ -59,10 +110,38 @@ def say(message: str) -> None:
     out.print(message, highlight=False, markup=False, soft_wrap=True)
 
 
+@contextmanager
+def only_json() -> Iterator[None]:
+    """While it lasts, what anything writes to standard output goes to standard error.
+
+    That holds for libraries in Python and in C, and for processes that they start. What
+    `print_json` was given is printed at the end.
+    """
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        ctypes.CDLL(None).fflush(None)  # what C code has in hand goes the same way
+        os.dup2(stdout, 1)
+        os.close(stdout)
+    while _json:
+        sys.stdout.write(_json.pop(0))
+
+
 def print_json(values: Mapping[str, Any]) -> None:
-    """One JSON object on standard output, and nothing else."""
-    json.dump(values, sys.stdout, indent=2, allow_nan=False)
-    sys.stdout.write("\n")
+    """One JSON object on standard output, with null for what is not finite; see `only_json`."""
+    _json.append(json.dumps(_finite(values), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def note(message: str) -> None:

@@ -7,12 +7,24 @@ from typing import Annotated, Literal
 
 import typer
 
+from bmatch.cli import console
+
 EXIT_CODES = (
     "Exit codes: 0 done, 1 bad input or failure (one sentence says which), 2 wrong usage, "
     "130 interrupted. Nothing half-written is ever left behind."
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+
+def _only_json(context: typer.Context, wanted: bool) -> bool:
+    if wanted:
+        context.with_resource(console.only_json())
+    return wanted
+
+
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object instead of a table.", callback=_only_json),
+]
 OutFile = Annotated[Path, typer.Option("--out", "-o", help="File to write.", dir_okay=False)]
 GroupName = Literal["auto", "signed_permutation", "permutation", "permutation_global_sign"]
 

@@ -13,6 +13,7 @@ import bmatch
 from bmatch.cli import console
 from bmatch.cli.options import AsJson, examples
 from bmatch.files.atomic import new_file, require_new
+from bmatch.files.pointers import require_content
 from bmatch.report.tables import figures
 
 EXAMPLES = examples(
@@ -74,6 +75,7 @@ def solve(
 def _read_matrix(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
+    require_content(path)
     try:
         cost = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError):
