@@ -23,7 +23,8 @@ from bmatch.estimate import (
     require_same_width,
     resolve_group,
 )
-from bmatch.gauge import Group, SignedPermutation
+from bmatch.gauge import SignedPermutation
+from bmatch.groups import Group
 from bmatch.jobs.progress import Progress, silent
 from bmatch.matching import GaugeMatch
 from bmatch.models.activations import Reader, SitePair, Sites, pair_sites

@@ -24,7 +24,7 @@ from bmatch._version import __version__
 from bmatch.architecture.axes import ResidualAxes
 from bmatch.correlation.background import BATCHES_HELD, BackgroundUpdates
 from bmatch.correlation.site_moments import SiteMoments, moments_bytes
-from bmatch.gauge import Group, require_group
+from bmatch.groups import Group, require_group
 from bmatch.matching import GaugeMatch, match
 from bmatch.models.activations import (
     Reader,

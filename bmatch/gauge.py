@@ -10,16 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from functools import partial, reduce
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bmatch.arrays import NOT_MOVED, AnyArray, as_array, is_tensor
 from bmatch.files import tensor_file
-
-Group: TypeAlias = Literal["signed_permutation", "permutation", "permutation_global_sign"]
-"""B_d (RMSNorm), S_d, and S_d x {+1, -1} (LayerNorm)."""
+from bmatch.groups import Group, as_permutation, as_signs, require_group
 
 _DIRECTION = (
     "apply(x)[..., i] = sign[i] * x[..., perm[i]]; x in source, result in target coordinates"
@@ -75,32 +73,9 @@ class SignedPermutation:
         sign: npt.ArrayLike | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        host_perm = as_array(perm)
-        if host_perm.size == 0:
-            host_perm = host_perm.astype(np.int64)
-        if host_perm.ndim != 1 or not np.issubdtype(host_perm.dtype, np.integer):
-            raise ValueError(
-                f"perm must be a 1-D array of integers, got {host_perm.dtype} of shape "
-                f"{host_perm.shape}"
-            )
-        dim = len(host_perm)
-        if not np.array_equal(np.sort(host_perm), np.arange(dim)):
-            raise ValueError(
-                f"perm is not a permutation of 0..{dim - 1}: {_why_no_permutation(host_perm)}"
-            )
-        host_sign = np.ones(dim, np.int8) if sign is None else as_array(sign)
-        if host_sign.shape != (dim,):
-            raise ValueError(
-                f"sign must have one entry for each of the {dim} entries of perm, got shape "
-                f"{host_sign.shape}"
-            )
-        if host_sign.dtype.kind not in "iuf":
-            raise ValueError(f"sign must be +1 or -1, got values of type {host_sign.dtype}")
-        if not np.all(np.abs(host_sign) == 1):
-            bad = int(np.flatnonzero(np.abs(host_sign) != 1)[0])
-            raise ValueError(f"sign must be +1 or -1, got {host_sign[bad]} at coordinate {bad}")
-        self._perm = _frozen(host_perm.astype(np.int64))
-        self._sign = _frozen(host_sign.astype(np.int8))
+        self._perm = as_permutation(perm)
+        dim = len(self._perm)
+        self._sign = as_signs(np.ones(dim, np.int8) if sign is None else sign, dim)
         self.metadata: dict[str, str] = dict(metadata or {})
         for key, value in self.metadata.items():
             if not (isinstance(key, str) and isinstance(value, str)):
@@ -408,24 +383,3 @@ def _end(metadata: Mapping[str, str], role: str, new_role: str | None = None) ->
         for suffix in ("", "_sha256")
         if f"{role}{suffix}" in metadata
     }
-
-
-def require_group(group: str) -> None:
-    """Refuse what is not the name of a group."""
-    if group not in get_args(Group):
-        raise ValueError(f"group must be one of {', '.join(get_args(Group))}; got {group!r}")
-
-
-def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    array = np.array(array)
-    array.flags.writeable = False
-    return array
-
-
-def _why_no_permutation(perm: npt.NDArray[Any]) -> str:
-    dim = len(perm)
-    outside = np.flatnonzero((perm < 0) | (perm >= dim))
-    if len(outside):
-        return f"entry {perm[outside[0]]} at position {outside[0]} is out of range"
-    doubled = int(np.flatnonzero(np.bincount(perm) > 1)[0])
-    return f"{doubled} occurs more than once"

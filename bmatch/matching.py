@@ -14,7 +14,8 @@ from bmatch.assignment.costs import Costs, sense_of
 from bmatch.assignment.device import costs_for
 from bmatch.assignment.margins import margins
 from bmatch.assignment.solver import solved
-from bmatch.gauge import Group, SignedPermutation, require_group
+from bmatch.gauge import SignedPermutation
+from bmatch.groups import Group, require_group
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,8 @@ from typing import Any, Literal, TypeAlias
 
 from bmatch.architecture.wrappers import wrapper_in
 from bmatch.arrays import AnyArray
-from bmatch.gauge import Group, SignedPermutation
+from bmatch.gauge import SignedPermutation
+from bmatch.groups import Group
 
 Role: TypeAlias = Literal["stream", "gain", "inner"]
 """stream: permuted and signed; gain: permuted only; inner: no axis carries the stream."""

@@ -1,0 +1,77 @@
+"""The gauge groups by name, and what their elements consist of."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from bmatch.arrays import as_array
+
+Group: TypeAlias = Literal["signed_permutation", "permutation", "permutation_global_sign"]
+"""B_d (RMSNorm), S_d, and S_d x {+1, -1} (LayerNorm)."""
+
+
+def require_group(group: str) -> None:
+    """Refuse what is not the name of a group."""
+    if group not in get_args(Group):
+        raise ValueError(f"group must be one of {', '.join(get_args(Group))}; got {group!r}")
+
+
+def as_permutation(perm: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """A permutation of 0..d-1 as a new, read-only int64 [d].
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    array = as_array(perm)
+    if array.size == 0:
+        array = array.astype(np.int64)
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(
+            f"perm must be a 1-D array of integers, got {array.dtype} of shape {array.shape}"
+        )
+    dim = len(array)
+    if not np.array_equal(np.sort(array), np.arange(dim)):
+        raise ValueError(f"perm is not a permutation of 0..{dim - 1}: {_why_no_permutation(array)}")
+    return _frozen(array.astype(np.int64))
+
+
+def as_signs(sign: npt.ArrayLike, dim: int) -> npt.NDArray[np.int8]:
+    """One sign for each of `dim` coordinates as a new, read-only int8 [d].
+
+    Raises
+    ------
+    ValueError
+        If there are more or fewer, or others than +1 and -1.
+    """
+    array = as_array(sign)
+    if array.shape != (dim,):
+        raise ValueError(
+            f"sign must have one entry for each of the {dim} entries of perm, got shape "
+            f"{array.shape}"
+        )
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"sign must be +1 or -1, got values of type {array.dtype}")
+    if not np.all(np.abs(array) == 1):
+        bad = int(np.flatnonzero(np.abs(array) != 1)[0])
+        raise ValueError(f"sign must be +1 or -1, got {array[bad]} at coordinate {bad}")
+    return _frozen(array.astype(np.int8))
+
+
+def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    array = np.array(array)
+    array.flags.writeable = False
+    return array
+
+
+def _why_no_permutation(perm: npt.NDArray[Any]) -> str:
+    dim = len(perm)
+    outside = np.flatnonzero((perm < 0) | (perm >= dim))
+    if len(outside):
+        return f"entry {perm[outside[0]]} at position {outside[0]} is out of range"
+    doubled = int(np.flatnonzero(np.bincount(perm) > 1)[0])
+    return f"{doubled} occurs more than once"
