@@ -11,14 +11,14 @@ constexpr int kLooks = 200000;
 
 }  // namespace
 
-Team::Team(int threads) {
+ThreadTeam::ThreadTeam(int threads) {
   try {
     for (int k = 1; k < threads; ++k) helpers_.emplace_back([this, k] { help(k); });
   } catch (const std::system_error&) {  // the system gives no more threads: these must do
   }
 }
 
-Team::~Team() {
+ThreadTeam::~ThreadTeam() {
   {
     const std::lock_guard<std::mutex> lock(guard_);
     over_ = true;
@@ -28,7 +28,7 @@ Team::~Team() {
   for (std::thread& helper : helpers_) helper.join();
 }
 
-void Team::run(const std::function<void(int)>& work) {
+void ThreadTeam::run(const std::function<void(int)>& work) {
   if (helpers_.empty()) {
     work(0);
     return;
@@ -48,7 +48,7 @@ void Team::run(const std::function<void(int)>& work) {
   }
 }
 
-void Team::help(int k) {
+void ThreadTeam::help(int k) {
   for (int seen = 0;; ++seen) {
     for (int look = 0; round_ == seen; ++look) {
       if (look < kLooks) continue;

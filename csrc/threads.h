@@ -24,12 +24,12 @@ class Threads {
 
 // Threads of its own.  A team lives as long as one solve: nothing of it survives a fork, nothing
 // clashes with the pools of other libraries.
-class Team final : public Threads {
+class ThreadTeam final : public Threads {
  public:
-  explicit Team(int threads);
-  ~Team() override;
-  Team(const Team&) = delete;
-  Team& operator=(const Team&) = delete;
+  explicit ThreadTeam(int threads);
+  ~ThreadTeam() override;
+  ThreadTeam(const ThreadTeam&) = delete;
+  ThreadTeam& operator=(const ThreadTeam&) = delete;
 
   int threads() const override { return static_cast<int>(helpers_.size()) + 1; }
 

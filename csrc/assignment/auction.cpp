@@ -1,14 +1,11 @@
 #include "auction.h"
 
 #include <algorithm>
+#include <vector>
+
+#include "policy.h"
 
 namespace bmatch {
-namespace {
-
-// How many rows are looked at when one has to be read again.
-constexpr Index kLookAhead = 64;
-
-}  // namespace
 
 // The best of row i.  If it has to be read again, so are those of the next rows, row_after(0), ...,
 // that will have to be, too: together they are read in less time, and their bounds stay true while
@@ -59,12 +56,12 @@ Step Auction::row_reduction(std::int64_t bids) {
   for (Index i = rows - 1; i >= 0; --i) {
     if (matching_.col_of_row[i] == kNone) stack.push_back(i);
   }
-  for (int round = 0; round < 2; ++round) {
+  for (int round = 0; round < kReductionRounds; ++round) {
     while (!stack.empty()) {
       const Index i = stack.back();
       stack.pop_back();
       if (bids-- <= 0) return Step::budget_spent;
-      if (bids % 1024 == 0 && interrupted_()) return Step::interrupted;
+      if (bids % kBidsATurn == 0 && interrupted_()) return Step::interrupted;
       ++stats_.bids;
       const auto left = static_cast<std::int64_t>(stack.size());
       const ListBest b = best(i, left, [&](Index k) { return stack[left - 1 - k]; });
@@ -101,7 +98,7 @@ Step Auction::phase(double epsilon, std::int64_t bids) {
   }
   for (; length > 0; --bids) {
     if (bids <= 0) return Step::budget_spent;
-    if (bids % 1024 == 0 && interrupted_()) return Step::interrupted;
+    if (bids % kBidsATurn == 0 && interrupted_()) return Step::interrupted;
     ++stats_.bids;
     const Index i = queue[head];
     const ListBest b = best(i, length - 1, [&](Index k) {
@@ -125,7 +122,7 @@ Step Auction::phase(double epsilon, std::int64_t bids) {
 Step Auction::free_unhappy(double epsilon) {
   const auto rows = static_cast<Index>(matching_.col_of_row.size());
   for (Index i = 0; i < rows; ++i) {
-    if (i % 256 == 0 && interrupted_()) return Step::interrupted;
+    if (i % kReadsATurn == 0 && interrupted_()) return Step::interrupted;
     const Index j = matching_.col_of_row[i];
     if (j == kNone) continue;
     const ListBest b = best(i, rows - i - 1, [&](Index k) { return i + 1 + k; });

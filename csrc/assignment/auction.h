@@ -8,23 +8,24 @@
 // Deviations: bids read lists, so that a bid costs some 20 columns and not all of them; between
 // two values of epsilon only the rows that break the new epsilon-complementary slackness are
 // set free; every phase has a budget and may give up with some rows free, because what follows
-// (augment.h) is exact from any prices.
+// (list_paths.h) is exact from any prices.
 #pragma once
 
 #include <cstdint>
-#include <limits>
 #include <vector>
 
 #include "candidates.h"
-#include "matching.h"
-#include "stats.h"
+#include "context.h"
 
 namespace bmatch {
 
 class Auction {
  public:
-  Auction(Matching& matching, CandidateLists& lists, Stats& stats, const Interrupted& interrupted)
-      : matching_(matching), lists_(lists), stats_(stats), interrupted_(interrupted) {}
+  Auction(const Context& context, CandidateLists& lists)
+      : matching_(context.matching),
+        lists_(lists),
+        stats_(context.stats),
+        interrupted_(context.interrupted) {}
 
   // Free rows take a free column that is tight.
   void claim_tight();
@@ -38,10 +39,11 @@ class Auction {
   // Sets free the rows whose matched edge is more than epsilon above their best.
   Step free_unhappy(double epsilon);
 
-  // A bid lowers a price by no more than `scale` where a row has but one cost below `never` left.
-  void set_scale(double scale, double never = std::numeric_limits<double>::infinity()) {
+  // A bid lowers a price by no more than `scale` where a row has but one cost below `forbidding`,
+  // a stand-in for a forbidden pair, left.
+  void set_scale(double scale, double forbidding = kInfinity) {
     scale_ = scale;
-    never_ = never;
+    forbidding_ = forbidding;
   }
 
   std::int64_t free_rows() const;
@@ -52,14 +54,14 @@ class Auction {
   Index free_tied_column(Index i, double best) const;
   double drop(const ListBest& b) const {
     const double most = b.second - b.best;
-    return b.second < never_ || most < scale_ ? most : scale_;
+    return b.second < forbidding_ || most < scale_ ? most : scale_;
   }
 
   Matching& matching_;
   CandidateLists& lists_;
   Stats& stats_;
   const Interrupted& interrupted_;
-  double scale_ = 1.0, never_ = std::numeric_limits<double>::infinity();
+  double scale_ = 1.0, forbidding_ = kInfinity;
 };
 
 }  // namespace bmatch

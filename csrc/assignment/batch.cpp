@@ -53,7 +53,7 @@ BatchResult solve_batch(const Batch<T>& batch, int threads, std::int64_t* col_of
     return told();
   };
   const auto most = static_cast<int>(std::min<std::int64_t>(threads, batch.problems));
-  Team(std::max(most, 1)).run([&](int k) { work(k == 0 ? asked : told); });
+  ThreadTeam(std::max(most, 1)).run([&](int k) { work(k == 0 ? asked : told); });
   if (cancelled) result.outcome = Outcome::interrupted;
   return result;
 }

@@ -8,25 +8,23 @@
 namespace bmatch {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr std::uint8_t kLong = 255;  // in size_: the list has outgrown its slot
 
 }  // namespace
 
-CandidateLists::CandidateLists(const RowScanner& costs, Matching& matching, Stats& stats,
-                               Team& team)
-    : costs_(costs),
-      matching_(matching),
-      stats_(stats),
+CandidateLists::CandidateLists(const Context& context, ThreadTeam& team)
+    : costs_(context.costs),
+      matching_(context.matching),
+      stats_(context.stats),
       kernels_(row_kernels()),
-      cost_(static_cast<std::size_t>(costs.rows()) * kListCapacity),
-      col_(static_cast<std::size_t>(costs.rows()) * kListCapacity),
-      size_(costs.rows(), 0),
-      bound_(costs.rows(), -kInfinity),
-      plain_(costs.rows(), 0),
-      rounded_(padded(costs.cols()), 0.0f),
+      cost_(static_cast<std::size_t>(costs_.rows()) * kListCapacity),
+      col_(static_cast<std::size_t>(costs_.rows()) * kListCapacity),
+      size_(costs_.rows(), 0),
+      bound_(costs_.rows(), -kInfinity),
+      plain_(costs_.rows(), 0),
+      rounded_(padded(costs_.cols()), 0.0f),
       team_(team) {
-  for (int k = 0; k < team.threads(); ++k) scratch_.push_back(costs.scratch());
+  for (int k = 0; k < team.threads(); ++k) scratch_.push_back(costs_.scratch());
   prices_changed(true);
 }
 
@@ -78,19 +76,19 @@ void CandidateLists::adopt(Index i, const RowMinima& minima) {
 }
 
 double CandidateLists::least_cost(Index i) const {
-  if (!plain_[i] || size_[i] == kLong) return std::numeric_limits<double>::quiet_NaN();
+  if (!plain_[i] || size_[i] == kLong) return kNan;
   const List list = of(i);
   return std::min(list.bound, *std::min_element(list.cost, list.cost + list.size));
 }
 
-Step CandidateLists::list_below(Index i, double bound, std::int64_t& room) {
+Step CandidateLists::list_below(Index i, double bound, std::int64_t& entries) {
   ++stats_.row_reads;
-  const double* cost = costs_.row(i, scratch_[0].row());
+  const double* cost = costs_.row_costs(i, scratch_[0]);
   LongList list;
   for (Index j = 0; j < costs_.cols(); ++j) {
     if (cost[j] >= bound) continue;
     if (!(cost[j] > -kInfinity)) return Step::invalid;
-    if (--room < 0) return Step::budget_spent;
+    if (--entries < 0) return Step::budget_spent;
     list.cost.push_back(cost[j]);
     list.col.push_back(j);
   }
@@ -160,7 +158,7 @@ double CandidateLists::mean_spread() const {
 }
 
 void CandidateLists::sample() {
-  for (Index i = 0; i < costs_.rows(); i += 4 * sample_step()) {
+  for (Index i = 0; i < costs_.rows(); i += kSampledAnew * sample_step()) {
     if (adopted(i)) rescan(i);
   }
 }
@@ -195,10 +193,10 @@ void CandidateLists::lengthen(Index i) {
     }
   };
   const Index cols = costs_.cols();
-  const double* cost = costs_.row(i, scratch_[0].row());
+  const double* cost = costs_.row_costs(i, scratch_[0]);
   const double* v = matching_.v.data();
-  Index wanted = 2 * std::max<Index>(of(i).size, kListCapacity);
-  if (wanted >= cols / 4) wanted = cols;
+  Index wanted = kLengthen * std::max<Index>(of(i).size, kListCapacity);
+  if (wanted >= cols / kWholeRow) wanted = cols;
   // As many stretches of the row as columns are wanted: the greatest of their minima has at least
   // so many columns at or below it, and as a rule a few times as many.
   double threshold = kInfinity;

@@ -10,15 +10,12 @@
 #pragma once
 
 #include <cstdint>
-#include <limits>
-#include <memory>
 #include <unordered_map>
 #include <vector>
 
-#include "matching.h"
 #include "assignment/rows/parallel.h"
-#include "assignment/rows/row_scanner.h"
-#include "stats.h"
+#include "context.h"
+#include "policy.h"
 
 namespace bmatch {
 
@@ -31,7 +28,7 @@ class CandidateLists {
     double bound;
   };
 
-  CandidateLists(const RowScanner& costs, Matching& matching, Stats& stats, Team& team);
+  CandidateLists(const Context& context, ThreadTeam& team);
 
   List of(Index i) const;
 
@@ -56,9 +53,7 @@ class CandidateLists {
   double cost(Index i, Index j) const {
     const List list = of(i);
     for (int k = 0; k < list.size; ++k) {
-      if (list.col[k] == j && list.cost[k] < std::numeric_limits<double>::infinity()) {
-        return list.cost[k];
-      }
+      if (list.col[k] == j && list.cost[k] < kInfinity) return list.cost[k];
     }
     return costs_.cost(i, j);
   }
@@ -74,8 +69,8 @@ class CandidateLists {
   double least_cost(Index i) const;
 
   // At price zero, a list of all costs below the bound; budget_spent if there are more of them than
-  // `room`, from which they are taken.
-  Step list_below(Index i, double bound, std::int64_t& room);
+  // `entries`, from which they are taken.
+  Step list_below(Index i, double bound, std::int64_t& entries);
 
   // Column prices from the lists: v_j = min_i (c_ij - min_k c_ik), shifted so that none is above
   // zero; columns that no list holds take the greatest.
@@ -98,9 +93,9 @@ class CandidateLists {
   // Call after prices changed by other hands: `fell` if none of them rose.
   void prices_changed(bool fell);
 
-  // Means over some 256 rows all over the matrix, those of them that have a list of more than one:
-  // from the best to the bound, from the best to the second best, of the best's magnitude, and how
-  // many have two best columns.  NaN if there is no such row.
+  // Means over some rows all over the matrix (kSampledRows), those of them that have a list of more
+  // than one: from the best to the bound, from the best to the second best, of the best's
+  // magnitude, and how many have two best columns.  NaN if there is no such row.
   struct Gap {
     double gap, lead, magnitude, ties;
   };
@@ -112,7 +107,8 @@ class CandidateLists {
   // Mean over the rows of the greatest finite cost of a list less the least.
   double mean_spread() const;
 
-  // Sees to it that a quarter of the rows of mean_gap have lists of more than one.
+  // Sees to it that every fourth (kSampledAnew) of the rows of mean_gap has a list of more than
+  // one.
   void sample();
 
  private:
@@ -121,7 +117,7 @@ class CandidateLists {
     std::vector<Index> col;
   };
 
-  Index sample_step() const { return std::max(costs_.rows() / 256, Index{1}); }
+  Index sample_step() const { return std::max(costs_.rows() / kSampledRows, Index{1}); }
   bool remake(const Index* rows, int count, PriceView prices, RowScanner::Scratch& scratch);
 
   // Fills the list up to a multiple of 8.
@@ -131,9 +127,7 @@ class CandidateLists {
     const std::int64_t at = std::int64_t{kListCapacity} * i;
     return {cost_.data() + at, col_.data() + at};
   }
-  bool adopted(Index i) const {
-    return size_[i] == 8 && bound_[i] < std::numeric_limits<double>::infinity();
-  }
+  bool adopted(Index i) const { return size_[i] == 8 && bound_[i] < kInfinity; }
   void keep(Index i, const CandidateRow& made) {
     size_[i] = static_cast<std::uint8_t>((made.size + 7) / 8 * 8);
     bound_[i] = made.bound;
@@ -151,7 +145,7 @@ class CandidateLists {
   std::unordered_map<Index, LongList> long_;
   std::vector<float> rounded_;  // [padded cols], prices in float32
   double magnitude_ = 0.0;
-  Team& team_;
+  ThreadTeam& team_;
   std::vector<RowScanner::Scratch> scratch_;  // one a thread
 };
 

@@ -1,16 +1,10 @@
 #include "certify.h"
 
-#include <cmath>
+#include "sum.h"
 
 namespace bmatch {
 
-void Sum::add(double x) {
-  const double total = total_ + x;
-  carry_ += std::fabs(total_) >= std::fabs(x) ? (total_ - total) + x : (x - total) + total_;
-  total_ = total;
-}
-
-Certificate certify(const RowScanner& costs, const Matching& matching, Team& team) {
+Certificate certify(const RowScanner& costs, const Matching& matching, ThreadTeam& team) {
   std::vector<double> u(costs.rows());
   const std::vector<std::uint8_t> none_free(padded(costs.cols()) / 8, 0);
   parallel_rows(costs, team, 0, costs.rows(), [&](Index i, int count, auto& scratch) {

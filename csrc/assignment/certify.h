@@ -14,17 +14,6 @@
 
 namespace bmatch {
 
-// Neumaier's compensated sum: n float64 terms to one rounding.
-class Sum {
- public:
-  void add(double x);
-  // An intermediate overflow leaves no carry to speak of.
-  double value() const { return carry_ == carry_ ? total_ + carry_ : total_; }
-
- private:
-  double total_ = 0.0, carry_ = 0.0;
-};
-
 struct Certificate {
   std::vector<double> u;  // [rows], exactly min_j (c_ij - v_j)
   double objective;       // sum of the matched costs
@@ -32,7 +21,7 @@ struct Certificate {
 };
 
 // Reads the matrix once, in a team's threads.  Every row must be matched.
-Certificate certify(const RowScanner& costs, const Matching& matching, Team& team);
+Certificate certify(const RowScanner& costs, const Matching& matching, ThreadTeam& team);
 
 // The same from row duals that are known already.
 Certificate certificate_of(const RowScanner& costs, const Matching& matching,

@@ -1,32 +1,28 @@
 #include "dense_paths.h"
 
 #include <algorithm>
-#include <cmath>
+
+#include "policy.h"
 
 namespace bmatch {
 
-namespace {
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-}
-
-DensePaths::DensePaths(const RowScanner& costs, Matching& matching, Stats& stats,
-                       const Interrupted& interrupted)
-    : costs_(costs),
-      matching_(matching),
-      stats_(stats),
-      interrupted_(interrupted),
-      price_(padded(costs.cols()), -kInfinity),
-      distance_(padded(costs.cols()), kInfinity),
-      predecessor_(padded(costs.cols()), kNone),
-      free_(padded(costs.cols()) / 8, 0),
-      minimum_(costs.rows(), 0.0),
-      scratch_(costs.scratch()) {
-  for (Index j = 0; j < costs.cols(); ++j) {
-    price_[j] = matching.v[j];
-    if (matching.row_of_col[j] == kNone) free_[j / 8] |= static_cast<std::uint8_t>(1 << j % 8);
+DensePaths::DensePaths(const Context& context)
+    : costs_(context.costs),
+      matching_(context.matching),
+      stats_(context.stats),
+      interrupted_(context.interrupted),
+      price_(padded(costs_.cols()), -kInfinity),
+      distance_(padded(costs_.cols()), kInfinity),
+      predecessor_(padded(costs_.cols()), kNone),
+      free_(padded(costs_.cols()) / 8, 0),
+      minimum_(costs_.rows(), 0.0),
+      scratch_(costs_.scratch()) {
+  for (Index j = 0; j < costs_.cols(); ++j) {
+    price_[j] = matching_.v[j];
+    if (matching_.row_of_col[j] == kNone) free_[j / 8] |= static_cast<std::uint8_t>(1 << j % 8);
   }
-  for (Index i = 0; i < costs.rows(); ++i) {
-    if (matching.col_of_row[i] == kNone) free_rows_.push_back(i);
+  for (Index i = 0; i < costs_.rows(); ++i) {
+    if (matching_.col_of_row[i] == kNone) free_rows_.push_back(i);
   }
   state_.price = price_.data();
   state_.distance = distance_.data();
@@ -36,7 +32,7 @@ DensePaths::DensePaths(const RowScanner& costs, Matching& matching, Stats& stats
 
 bool DensePaths::take_turn() {
   ++stats_.row_reads;
-  return ++turns_ % 256 == 0 && interrupted_();
+  return ++turns_ % kReadsATurn == 0 && interrupted_();
 }
 
 void DensePaths::match(Index i, Index j) {
@@ -84,7 +80,7 @@ Step DensePaths::reduce_columns() {
 }
 
 Step DensePaths::reduce_rows(std::int64_t bids) {
-  for (int round = 0; round < 2 && !free_rows_.empty(); ++round) {
+  for (int round = 0; round < kReductionRounds && !free_rows_.empty(); ++round) {
     std::vector<Index> later;
     std::vector<Index> stack(free_rows_.rbegin(), free_rows_.rend());
     while (!stack.empty()) {

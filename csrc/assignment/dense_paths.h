@@ -13,20 +13,16 @@
 #pragma once
 
 #include <cstdint>
-#include <limits>
 #include <vector>
 
-#include "matching.h"
-#include "assignment/rows/row_scanner.h"
-#include "stats.h"
+#include "context.h"
 
 namespace bmatch {
 
 class DensePaths {
  public:
   // Takes over the matching; its prices are current again after every public method.
-  DensePaths(const RowScanner& costs, Matching& matching, Stats& stats,
-             const Interrupted& interrupted);
+  explicit DensePaths(const Context& context);
 
   // Free rows take a free column among their minima, the lowest one.
   Step claim_minima();
@@ -40,7 +36,7 @@ class DensePaths {
   Step reduce_rows(std::int64_t bids);
 
   // Shortest augmenting paths for all free rows; reads at most `sweeps` rows.
-  Step augment_all(std::int64_t sweeps = std::numeric_limits<std::int64_t>::max());
+  Step augment_all(std::int64_t sweeps);
 
   std::size_t free_rows() const { return free_rows_.size(); }
 

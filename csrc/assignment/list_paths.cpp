@@ -1,28 +1,22 @@
 #include "list_paths.h"
 
 #include <algorithm>
-#include <limits>
+
+#include "policy.h"
 
 namespace bmatch {
-namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-}  // namespace
-
-ListPaths::ListPaths(const RowScanner& costs, Matching& matching, CandidateLists& lists,
-                     Stats& stats, const Interrupted& interrupted)
-    : costs_(costs),
-      matching_(matching),
+ListPaths::ListPaths(const Context& context, CandidateLists& lists)
+    : matching_(context.matching),
       lists_(lists),
-      stats_(stats),
-      interrupted_(interrupted),
+      stats_(context.stats),
+      interrupted_(context.interrupted),
       kernels_(row_kernels()),
-      distance_(costs.cols(), kInfinity),
-      predecessor_(costs.cols()),
-      is_settled_(costs.cols(), 0),
-      base_(costs.rows()),
-      is_fresh_(costs.rows(), 0) {}
+      distance_(context.costs.cols(), kInfinity),
+      predecessor_(context.costs.cols()),
+      is_settled_(context.costs.cols(), 0),
+      base_(context.costs.rows()),
+      is_fresh_(context.costs.rows(), 0) {}
 
 void ListPaths::push(double distance, Index id) {
   heap_.push_back({distance, id});
@@ -76,7 +70,7 @@ Step ListPaths::augment(Index free_row, Budget& budget) {
   offer(free_row, 0.0);
 
   while (true) {
-    if (++turns_ % 256 == 0 && interrupted_()) {
+    if (++turns_ % kPopsATurn == 0 && interrupted_()) {
       step = Step::interrupted;
       break;
     }

@@ -15,15 +15,13 @@
 #include <vector>
 
 #include "candidates.h"
-#include "matching.h"
-#include "stats.h"
+#include "context.h"
 
 namespace bmatch {
 
 class ListPaths {
  public:
-  ListPaths(const RowScanner& costs, Matching& matching, CandidateLists& lists, Stats& stats,
-            const Interrupted& interrupted);
+  ListPaths(const Context& context, CandidateLists& lists);
 
   struct Budget {
     std::int64_t pops;    // columns and rows taken from the heap
@@ -46,7 +44,6 @@ class ListPaths {
   void offer(Index i, double base);
   void push(double distance, Index id);
 
-  const RowScanner& costs_;
   Matching& matching_;
   CandidateLists& lists_;
   Stats& stats_;

@@ -1,20 +1,18 @@
 #include "margin.h"
 
 #include <algorithm>
-#include <limits>
 
 namespace bmatch {
 namespace {
-
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // For each matched column, the cheapest way to fill or to spare it without its own row.
 std::vector<double> cheapest_entry(const RowScanner& costs, const Matching& m,
                                    const std::vector<double>& u) {
   const Index rows = costs.rows(), cols = costs.cols();
-  std::vector<double> entry(cols, kInfinity), scratch(cols);
+  std::vector<double> entry(cols, kInfinity);
+  RowScanner::Scratch scratch = costs.scratch();
   for (Index i = 0; i < rows; ++i) {
-    const double* cost = costs.row(i, scratch.data());
+    const double* cost = costs.row_costs(i, scratch);
     const Index own = m.col_of_row[i];
     const double kept = entry[own];
     for (Index j = 0; j < cols; ++j) {
@@ -36,7 +34,8 @@ Margins margins(const RowScanner& costs, const Matching& m, const std::vector<do
   const Index rows = costs.rows(), cols = costs.cols();
   const std::vector<double> entry = cheapest_entry(costs, m, u);
   Margins result{std::vector<double>(rows), std::vector<unsigned char>(rows)};
-  std::vector<double> distance(cols), scratch(cols);
+  std::vector<double> distance(cols);
+  RowScanner::Scratch scratch = costs.scratch();
   std::vector<unsigned char> settled(cols);
 
   for (Index i = 0; i < rows; ++i) {
@@ -56,7 +55,7 @@ Margins margins(const RowScanner& costs, const Matching& m, const std::vector<do
           if (!settled[j]) distance[j] = std::min(distance[j], at - m.v[j]);
         }
       } else {
-        const double* cost = costs.row(row, scratch.data());
+        const double* cost = costs.row_costs(row, scratch);
         for (Index j = 0; j < cols; ++j) {
           const double step = std::max((cost[j] - m.v[j]) - u[row], 0.0);
           if (!settled[j]) distance[j] = std::min(distance[j], at + step);

@@ -14,6 +14,9 @@ using Index = std::int32_t;
 
 constexpr Index kNone = -1;
 
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
 // Arrays over columns are filled up to a multiple of this, so that scans need no special end.
 constexpr Index kPad = 16;
 inline Index padded(Index n) { return (n + kPad - 1) / kPad * kPad; }
@@ -46,21 +49,14 @@ struct Matching {
 // Prices v_j = least_j, the least of column j's reduced costs, shifted so that none is above zero.
 // A column without any keeps price zero.
 inline void set_column_prices(Matching& matching, const std::vector<double>& least) {
-  constexpr double kNever = std::numeric_limits<double>::infinity();
   const auto cols = static_cast<Index>(matching.row_of_col.size());
-  double greatest = -kNever;
+  double greatest = -kInfinity;
   for (Index j = 0; j < cols; ++j) {
-    if (least[j] < kNever) greatest = std::max(greatest, least[j]);
+    if (least[j] < kInfinity) greatest = std::max(greatest, least[j]);
   }
   for (Index j = 0; j < cols; ++j) {
-    matching.v[j] = least[j] < kNever ? least[j] - greatest : 0.0;
+    matching.v[j] = least[j] < kInfinity ? least[j] - greatest : 0.0;
   }
-}
-
-// Whether rounding at the scale of the greatest |v_j| may outweigh an answer (solver.h) whose
-// matched costs have this sum of magnitudes.
-inline bool prices_dwarf(double greatest_price, double magnitudes, Index rows) {
-  return !(greatest_price * 0x1p-50 <= 1e-10 * magnitudes / rows);
 }
 
 // Asked now and then by long loops; true means: give up at once.

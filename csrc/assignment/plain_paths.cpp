@@ -1,15 +1,12 @@
 #include "plain_paths.h"
 
 #include <algorithm>
-#include <limits>
 #include <numeric>
 #include <utility>
 #include <vector>
 
 namespace bmatch {
 namespace {
-
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 class PlainPaths {
  public:
@@ -78,7 +75,7 @@ class PlainPaths {
 
  private:
   const double* row(Index i) {
-    if (!transposed_) return costs_.row(i, scratch_.row());
+    if (!transposed_) return costs_.row_costs(i, scratch_);
     for (Index j = 0; j < rows_; ++j) gathered_[j] = costs_.cost(j, i);
     return gathered_.data();
   }
@@ -94,24 +91,25 @@ class PlainPaths {
 
 }  // namespace
 
-Step plain_paths(const RowScanner& costs, bool transposed, Matching& matching, Stats& stats,
-                 const Interrupted& interrupted) {
-  PlainPaths paths(costs, transposed);
-  for (Index i = 0; i < costs.rows(); ++i) {
-    if (interrupted()) return Step::interrupted;
+Step plain_paths(const Context& context, bool transposed) {
+  const Index rows = context.costs.rows();
+  PlainPaths paths(context.costs, transposed);
+  for (Index i = 0; i < rows; ++i) {
+    if (context.interrupted()) return Step::interrupted;
     if (!paths.augment(i)) return Step::infeasible;
-    ++stats.augmentations;
+    ++context.stats.augmentations;
   }
-  stats.row_reads += costs.rows();
-  for (Index i = 0; i < costs.rows(); ++i) {
+  context.stats.row_reads += rows;
+  for (Index i = 0; i < rows; ++i) {
     const Index j = paths.col_of_row[i];
-    if (transposed)
-      matching.match(j, i);
-    else
-      matching.match(i, j);
+    if (transposed) {
+      context.matching.match(j, i);
+    } else {
+      context.matching.match(i, j);
+    }
   }
   const std::vector<double>& prices = transposed ? paths.u : paths.v;
-  std::copy(prices.begin(), prices.end(), matching.v.begin());
+  std::copy(prices.begin(), prices.end(), context.matching.v.begin());
   return Step::done;
 }
 

@@ -9,15 +9,12 @@
 // Aerospace and Electronic Systems 52 (2016).
 #pragma once
 
-#include "matching.h"
-#include "assignment/rows/row_scanner.h"
-#include "stats.h"
+#include "context.h"
 
 namespace bmatch {
 
 // Matches all rows of a matrix that has a complete matching.  `transposed`: square, and the
 // caller's rows are the columns here.
-Step plain_paths(const RowScanner& costs, bool transposed, Matching& matching, Stats& stats,
-                 const Interrupted& interrupted);
+Step plain_paths(const Context& context, bool transposed);
 
 }  // namespace bmatch

@@ -4,6 +4,10 @@
 #include <cmath>
 #include <cstddef>
 #include <memory>
+#include <variant>
+#include <vector>
+
+#include "exactness_rule.h"
 
 namespace bmatch {
 namespace {
@@ -73,7 +77,12 @@ SmallAnswer solve_small(const RowScanner& costs, Matching& matching, Stats& stat
   p.col_of_row = matching.col_of_row.data();
   p.row_of_col = matching.row_of_col.data();
 
-  const Step step = costs.solve_small(p);
+  const RowKernels& kernels = row_kernels();
+  std::vector<double> room;
+  const AnyCostView whole = costs.whole(room);
+  const auto* const single = std::get_if<CostView<float>>(&whole);
+  const Step step = single != nullptr ? kernels.small_f32(*single, p)
+                                      : kernels.small_f64(std::get<CostView<double>>(whole), p);
   stats.row_reads += p.rows;
   stats.bids += p.bids;
   stats.augmentations += p.augmentations;

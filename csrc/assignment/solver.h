@@ -13,21 +13,22 @@
 // list with a bound on all others (candidates.h).  Prices only fall, so the bound stays true, and a
 // row is read again only when its bound is reached.  Over the lists run
 //   1. a greedy start on the row minima; on well separated matrices it is already optimal;
-//   2. row reduction, or an auction with epsilon scaling where many rows are free (auction.h);
-//   3. shortest augmenting paths for the rows still free, exact from any prices (augment.h).
-// Each stage has a budget; what does not yield to one is handed to the next, in the end to
-// shortest paths over whole rows (dense_paths.h).  Those are also the start on matrices where lists
-// cannot help: small ones, and ones with few distinct values or with equal rows.  Where most
-// entries are one large number, "never", a list holds all others, and row reduction and paths run
-// over those.
+//   2. row reduction, or auctions with epsilon scaling where many rows are free (auction.h,
+//      scaling.h);
+//   3. shortest augmenting paths for the rows still free, exact from any prices (list_paths.h).
+// Each stage has a budget (policy.h); what does not yield to one is handed to the next, in the end
+// to shortest paths over whole rows (dense_paths.h).  Those are also the start on matrices where
+// lists cannot help: small ones, and ones with few distinct values or with equal rows (samples.h,
+// first_pass.h).  Where most entries are one large number, a stand-in for a forbidden pair, a list
+// holds all others, and row reduction and paths run over those.
 //
 // Exactness.  Prices are float64 whatever the costs are; reduced costs are fl(c_ij - v_j), the same
 // expression everywhere, so "tight" and "below the bound" are exact comparisons.  Prices of an
 // auction can grow far above the objective where costs span many orders of magnitude, and then
 // rounding at the scale of a price outweighs the answer; if max |v| 2^-50 exceeds 1e-10 of the mean
-// |c_ij| of matched pairs, and nothing proves the answer all the same (exactness.h), the problem is
-// solved again by plain_paths.h.  certify.h recomputes the duals from the answer and bounds its
-// error.
+// |c_ij| of matched pairs, and nothing proves the answer all the same (exactness_rule.h), the
+// problem is solved again by plain_paths.h.  certify.h recomputes the duals from the answer and
+// bounds its error.
 //
 // Rectangular.  In row reduction and shortest paths from zero prices a matched column stays
 // matched, so unmatched columns keep price zero and no padding is needed.  Epsilon scaling
@@ -45,16 +46,14 @@
 #include <cstdint>
 #include <vector>
 
-#include "matching.h"
 #include "assignment/rows/row_scanner.h"
+#include "matching.h"
+#include "policy.h"
 #include "stats.h"
 
 namespace bmatch {
 
 enum class Outcome { optimal, infeasible, invalid, interrupted };
-
-// Up to this many entries whole rows, copied to float64, beat lists.
-constexpr std::int64_t kSmall = 384 * 384;
 
 struct Options {
   int threads = 1;                              // negative: as many for large matrices only

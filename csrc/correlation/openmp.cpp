@@ -48,7 +48,7 @@ Parallel find() {
 
 std::unique_ptr<Threads> threads_beside_torch(int threads) {
   const Parallel parallel = threads > 1 ? find() : nullptr;
-  if (parallel == nullptr) return std::make_unique<Team>(threads);
+  if (parallel == nullptr) return std::make_unique<ThreadTeam>(threads);
   return std::make_unique<OpenMp>(parallel, threads);
 }
 

@@ -305,7 +305,7 @@ class Solve {
     }
     double magnitudes[1];
     totals(team_, p_.rows, {s_.fence_base}, s_.whole_base, magnitudes);
-    return dwarfs(number_of(greatest), magnitudes[0], p_.rows);
+    return prices_dwarf(number_of(greatest), magnitudes[0], p_.rows);
   }
 
   // Row duals, exactly min_j (c_ij - v_j); objective and gap; whether the answer stands although

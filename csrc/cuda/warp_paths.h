@@ -214,7 +214,7 @@ class WarpPaths {
     }
     magnitudes = sum_in_warp(magnitudes);
     objective.join();
-    bool dwarfed = greatest > 0.0 && dwarfs(greatest, magnitudes, p_.rows);
+    bool dwarfed = greatest > 0.0 && prices_dwarf(greatest, magnitudes, p_.rows);
     if (dwarfed && all_least()) {  // that proves it, and prices are zero
       for (int j = lane_; j < p_.cols; j += kWarp) s_.v[j] = 0.0;
       dwarfed = false;

@@ -1,7 +1,7 @@
-// Candidate lists.  Included by row_kernels_impl.h.
+// Candidate lists.  Included by row_kernels_inl.h.
 //
 // Sweep 1 writes down the minima of 4 entries that lie 16 columns apart, 16 such cells for a block
-// of 64 columns, in rows side by side (minima_impl.h says why).  Four by four the cells give
+// of 64 columns, in rows side by side (minima_inl.h says why).  Four by four the cells give
 // minima in 64 lanes; tau is a value with at least 16 of them at or below it, hardly more.
 // Sweep 2 looks into the blocks that have a cell at or below tau and collects what is at or below
 // it, about 18 columns.  If more than the capacity come, the 16 cheapest are kept.  Where rows are
@@ -107,7 +107,11 @@ inline std::uint64_t hits_at(const LowerStandIn<T, priced>& s, Index j, float t)
 }
 
 // How many of the 64 lanes should be at or below tau at least.
-inline int wanted_lanes(Index cols) { return cols < 2048 ? 11 : cols < 8192 ? 13 : 16; }
+inline int wanted_lanes(Index cols) {
+  return cols < kShortListColumns    ? kShortList
+         : cols < kMiddleListColumns ? kMiddleList
+                                     : kLongList;
+}
 
 // A float with at least `wanted` of the 64 lanes at or below it, and few more unless they tie.
 inline float at_or_above(const Floats (&lane)[4], int wanted) {

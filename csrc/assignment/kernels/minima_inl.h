@@ -1,4 +1,4 @@
-// The two smallest costs of a row at price zero.  Included by row_kernels_impl.h.
+// The two smallest costs of a row at price zero.  Included by row_kernels_inl.h.
 //
 // Four rows are swept side by side, where as many streams keep the memory busy, or one with the
 // next fetched ahead (simd_*.h). Every kDeep vectors of a row their minimum, lane by lane, is

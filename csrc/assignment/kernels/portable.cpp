@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "assignment/policy.h"
 #include "float_order.h"
 #include "instruction_set.h"
 #include "row_kernels.h"

@@ -1,4 +1,4 @@
-// Rows of a matrix as the kernels read them.  Included by row_kernels_impl.h.
+// Rows of a matrix as the kernels read them.  Included by row_kernels_inl.h.
 #pragma once
 
 constexpr double kInf = std::numeric_limits<double>::infinity();

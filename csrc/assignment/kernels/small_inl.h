@@ -1,5 +1,5 @@
 // The solver for small matrices: the stages of dense_paths.h in one function, over a float64 copy
-// of the matrix.  Included after row_kernels_impl.h, into the same unnamed namespace.
+// of the matrix.  Included after row_kernels_inl.h, into the same unnamed namespace.
 //
 // At a few dozen columns a sweep costs less than a call, so nothing here is called: rows are
 // whole blocks, padded with infinite costs, and every sweep is inlined.
@@ -109,8 +109,8 @@ class SmallSolver {
   void reduce_rows() {
     const Index stride = p_.stride;
     double* const price_of = p_.price;
-    Index bids = 2 * free_;
-    for (int round = 0; round < 2 && free_ > 0; ++round) {
+    Index bids = kSmallBids * free_;
+    for (int round = 0; round < kReductionRounds && free_ > 0; ++round) {
       // The list is read from the front and what is left is written behind the reader; a displaced
       // row bids at once, in the place of the one that displaced it.
       Index kept = 0;

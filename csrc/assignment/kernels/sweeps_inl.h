@@ -1,4 +1,4 @@
-// Sweeps over whole rows in float64, against prices.  Included by row_kernels_impl.h.
+// Sweeps over whole rows in float64, against prices.  Included by row_kernels_inl.h.
 //
 // Rows that are claimed, lowered or examined follow one another, as a rule, and the next is fetched
 // ahead; where bids and paths go next is not known.

@@ -3,17 +3,13 @@
 #include <algorithm>
 #include <numeric>
 
+#include "assignment/policy.h"
+
 namespace bmatch {
-namespace {
-
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-constexpr Index kAllAfter = 8;  // an eighth of the rows: moving the others costs little more
-
-}  // namespace
 
 template <typename T>
 FetchedScanner<T>::FetchedScanner(const CostView<T>& copy, const FirstPass& first, Fetch fetch)
-    : copy_(copy),
+    : DenseScanner<T>(copy),
       first_(first),
       fetch_(std::move(fetch)),
       here_(new std::atomic<bool>[static_cast<std::size_t>(copy.rows)]()) {}
@@ -27,7 +23,7 @@ void FetchedScanner<T>::require(const Index* rows, int count) const {
   std::vector<Index> wanted;
   std::copy_if(rows, rows + count, std::back_inserter(wanted), missing);
   if (wanted.empty()) return;
-  if (kAllAfter * (fetched_ + static_cast<Index>(wanted.size())) > this->rows()) {
+  if (kFetchAllAfter * (fetched_ + static_cast<Index>(wanted.size())) > this->rows()) {
     wanted.clear();
     for (Index i = 0; i < this->rows(); ++i) {
       if (missing(i)) wanted.push_back(i);
@@ -39,8 +35,9 @@ void FetchedScanner<T>::require(const Index* rows, int count) const {
 }
 
 template <typename T>
-const double* FetchedScanner<T>::row(Index i, double* scratch) const {
-  return with(i).row(i, scratch);
+StoredRow FetchedScanner<T>::row(Index i, double* room) const {
+  require(&i, 1);
+  return DenseScanner<T>::row(i, room);
 }
 
 template <typename T>
@@ -49,15 +46,16 @@ double FetchedScanner<T>::cost(Index i, Index j) const {
   for (std::int64_t k = at; k < at + kListCapacity && first_.list_cost[k] < kInfinity; ++k) {
     if (first_.list_col[k] == j) return first_.list_cost[k];
   }
-  return with(i).cost(i, j);
+  require(&i, 1);
+  return DenseScanner<T>::cost(i, j);
 }
 
 template <typename T>
-Step FetchedScanner<T>::solve_small(SmallProblem& problem) const {
-  std::vector<Index> all(rows());
+AnyCostView FetchedScanner<T>::whole(std::vector<double>& room) const {
+  std::vector<Index> all(this->rows());
   std::iota(all.begin(), all.end(), 0);
-  require(all.data(), rows());
-  return copy_.solve_small(problem);
+  require(all.data(), this->rows());
+  return DenseScanner<T>::whole(room);
 }
 
 template <typename T>
@@ -100,35 +98,8 @@ void FetchedScanner<T>::candidates(const Index* rows, int count, PriceView price
   require(unlisted.data(), left);
   std::vector<CandidateRow> made;
   for (const int k : places) made.push_back(out[k]);
-  copy_.candidates(unlisted.data(), left, prices, made.data(), scratch);
+  RowScanner::candidates(unlisted.data(), left, prices, made.data(), scratch);
   for (int k = 0; k < left; ++k) out[places[k]] = made[k];
-}
-
-template <typename T>
-BestTwo FetchedScanner<T>::best_two(Index i, const double* v, const std::uint8_t* free,
-                                    Scratch& scratch) const {
-  return with(i).best_two(i, v, free, scratch);
-}
-
-template <typename T>
-Claim FetchedScanner<T>::claim(Index i, const double* v, const std::uint8_t* free,
-                               Scratch& scratch) const {
-  return with(i).claim(i, v, free, scratch);
-}
-
-template <typename T>
-void FetchedScanner<T>::relax(Index i, double base, PathState& state, Scratch& scratch) const {
-  with(i).relax(i, base, state, scratch);
-}
-
-template <typename T>
-void FetchedScanner<T>::lower(Index i, double u, double* least, Scratch& scratch) const {
-  with(i).lower(i, u, least, scratch);
-}
-
-template <typename T>
-bool FetchedScanner<T>::on_grid(Index i, double grid, Scratch& scratch) const {
-  return with(i).on_grid(i, grid, scratch);
 }
 
 template class FetchedScanner<float>;

@@ -31,36 +31,26 @@ struct FirstPass {
 using Fetch = std::function<void(const std::vector<Index>& rows)>;
 
 template <typename T>
-class FetchedScanner final : public RowScanner {
+class FetchedScanner final : public DenseScanner<T> {
  public:
+  using Scratch = RowScanner::Scratch;
+
   // `copy` is where `fetch` puts rows.
   FetchedScanner(const CostView<T>& copy, const FirstPass& first, Fetch fetch);
 
-  Index rows() const override { return copy_.rows(); }
-  Index cols() const override { return copy_.cols(); }
-  const double* row(Index i, double* scratch) const override;
+  StoredRow row(Index i, double* room) const override;
   double cost(Index i, Index j) const override;
+  AnyCostView whole(std::vector<double>& room) const override;
 
-  Step solve_small(SmallProblem& problem) const override;
+  // From the device's first pass, as far as it tells.
   void minima(Index first, int count, RowMinima* out, Scratch& scratch) const override;
   void candidates(const Index* rows, int count, PriceView prices, CandidateRow* out,
                   Scratch& scratch) const override;
-  BestTwo best_two(Index i, const double* v, const std::uint8_t* free,
-                   Scratch& scratch) const override;
-  Claim claim(Index i, const double* v, const std::uint8_t* free, Scratch& scratch) const override;
-  void relax(Index i, double base, PathState& state, Scratch& scratch) const override;
-  void lower(Index i, double u, double* least, Scratch& scratch) const override;
-  bool on_grid(Index i, double grid, Scratch& scratch) const override;
 
  private:
   void require(const Index* rows, int count) const;
-  const DenseScanner<T>& with(Index i) const {  // once row i is here
-    require(&i, 1);
-    return copy_;
-  }
   bool listed(Index i, PriceView prices, CandidateRow& out) const;
 
-  DenseScanner<T> copy_;
   FirstPass first_;
   Fetch fetch_;
   mutable std::mutex guard_;

@@ -14,7 +14,7 @@ namespace bmatch {
 // whichever thread is idle.
 constexpr int kChunk = 16;
 template <typename F>
-void parallel_rows(const RowScanner& costs, Team& team, Index begin, Index end, F f) {
+void parallel_rows(const RowScanner& costs, ThreadTeam& team, Index begin, Index end, F f) {
   std::atomic<std::int64_t> next{begin};
   team.run([&](int) {
     RowScanner::Scratch scratch = costs.scratch();

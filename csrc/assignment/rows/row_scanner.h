@@ -1,19 +1,32 @@
-// The one thing a cost matrix must be able to do for the solver: have its rows scanned
-// against prices.
+// The one thing a cost matrix must be able to do for the solver: hand out a row.
 //
 // Everything above this interface (lists, auction, paths, certificate, margins) is independent of
-// where the rows come from: memory, a device, or factors from which they are recomputed.  A
-// new kind of matrix need only give exact float64 rows; it overrides the scans it can do better.
+// where the rows come from: memory, a device, or factors from which they are recomputed.  A row
+// comes as it is stored; what is done with one, the scans of row_kernels.h, stands here once.  A
+// new kind of matrix gives rows and single costs, and overrides the two scans of many rows where it
+// knows a quicker way than to read them.
 //
 // All methods are const and may run in several threads at once, each with a scratch of its own.
 #pragma once
 
 #include <cstdint>
+#include <variant>
+#include <vector>
 
-#include "assignment/reused.h"
+#include "cost_view.h"
 #include "assignment/kernels/row_kernels.h"
+#include "assignment/reused.h"
 
 namespace bmatch {
+
+// A matrix in memory, of any type that is read as it is stored.
+using AnyCostView = std::variant<CostView<float>, CostView<double>>;
+
+// A row as it is stored: its entries side by side, [cols], and what counts as a cost.
+struct StoredRow {
+  std::variant<const float*, const double*> entries;
+  Sense sense;
+};
 
 class RowScanner {
  public:
@@ -35,26 +48,45 @@ class RowScanner {
 
   virtual Index rows() const = 0;
   virtual Index cols() const = 0;
-  Scratch scratch() const { return Scratch(cols()); }
 
-  // The costs of row i, exact in float64, contiguous, [cols].  Either a pointer into the
-  // matrix itself or `scratch` (at least [cols]) filled; valid until scratch is reused.
-  virtual const double* row(Index i, double* scratch) const = 0;
+  // Row i, in the same type for every row: where it lies, or in `room`, large enough for [cols] of
+  // float64; valid until `room` is used again.
+  virtual StoredRow row(Index i, double* room) const = 0;
+
+  // c_ij in float64, exact.
   virtual double cost(Index i, Index j) const = 0;
 
-  // Solves the whole problem by the small solver (small.h).
-  virtual Step solve_small(SmallProblem& problem) const;
+  // The whole matrix, for the small solver: where it lies, or in `room`, filled.
+  virtual AnyCostView whole(std::vector<double>& room) const = 0;
 
-  // The scans of row_kernels.h, on rows first, first + 1, ..., on any rows, or on row i.
+  // The scans of row_kernels.h on many rows: on first, first + 1, ..., or on any.
   virtual void minima(Index first, int count, RowMinima* out, Scratch& scratch) const;
   virtual void candidates(const Index* rows, int count, PriceView prices, CandidateRow* out,
                           Scratch& scratch) const;
-  virtual BestTwo best_two(Index i, const double* v, const std::uint8_t* free,
-                           Scratch& scratch) const;
-  virtual Claim claim(Index i, const double* v, const std::uint8_t* free, Scratch& scratch) const;
-  virtual void relax(Index i, double base, PathState& state, Scratch& scratch) const;
-  virtual void lower(Index i, double u, double* least, Scratch& scratch) const;
-  virtual bool on_grid(Index i, double grid, Scratch& scratch) const;
+
+  // The same on row i.
+  BestTwo best_two(Index i, const double* v, const std::uint8_t* free, Scratch& scratch) const;
+  Claim claim(Index i, const double* v, const std::uint8_t* free, Scratch& scratch) const;
+  void relax(Index i, double base, PathState& state, Scratch& scratch) const;
+  void lower(Index i, double u, double* least, Scratch& scratch) const;
+  bool on_grid(Index i, double grid, Scratch& scratch) const;
+
+  // The costs of row i in float64, [cols]; valid until the scratch is used again.
+  const double* row_costs(Index i, Scratch& scratch) const;
+
+  Scratch scratch() const { return Scratch(cols()); }
+
+ protected:
+  // Where row i lies in memory, for rows to be fetched ahead of their scan; null if they are made.
+  virtual const void* address(Index) const { return nullptr; }
+
+ private:
+  template <typename F>
+  auto scan(Index i, Scratch& scratch, F f) const;
+  template <typename F>
+  void scan_group(const Index* rows, int count, Scratch& scratch, F f) const;
+
+  const RowKernels& kernels_ = row_kernels();
 };
 
 }  // namespace bmatch
