@@ -20,7 +20,7 @@ BatchResult solve_batch(const Batch<T>& batch, int threads, std::int64_t* col_of
   Options options;
   options.certificate = false;
 
-  auto work = [&](const Interrupted& asked) {
+  auto work = [&](const Interrupted& stop) {
     for (std::int64_t b; !failed && (b = next++) < batch.problems;) {
       CostView<T> view{batch.data + b * batch.problem_stride,
                        batch.rows,
@@ -29,7 +29,7 @@ BatchResult solve_batch(const Batch<T>& batch, int threads, std::int64_t* col_of
                        batch.col_stride,
                        batch.sense};
       const bool tall = batch.rows > batch.cols;
-      const Solution s = solve(DenseScanner<T>(tall ? view.transposed() : view), options, asked);
+      const Solution s = solve(DenseScanner<T>(tall ? view.transposed() : view), options, stop);
       if (s.outcome != Outcome::optimal) {
         const std::lock_guard<std::mutex> lock(guard);
         // Problems are handed out in order and those begun are finished, so the least of those that
@@ -47,13 +47,13 @@ BatchResult solve_batch(const Batch<T>& batch, int threads, std::int64_t* col_of
     }
   };
   // Only the calling thread may ask Python whether the user wants to stop.
-  const Interrupted told = [&] { return cancelled.load(std::memory_order_relaxed); };
-  const Interrupted asked = [&] {
+  const Interrupted is_cancelled = [&] { return cancelled.load(std::memory_order_relaxed); };
+  const Interrupted ask = [&] {
     if (interrupted()) cancelled = true;
-    return told();
+    return is_cancelled();
   };
   const auto most = static_cast<int>(std::min<std::int64_t>(threads, batch.problems));
-  ThreadTeam(std::max(most, 1)).run([&](int k) { work(k == 0 ? asked : told); });
+  ThreadTeam(std::max(most, 1)).run([&](int k) { work(k == 0 ? ask : is_cancelled); });
   if (cancelled) result.outcome = Outcome::interrupted;
   return result;
 }

@@ -1,9 +1,10 @@
-// When the solver for host matrices does what: every threshold and budget, and what it rests on.
+// Which way a matrix goes through the solver, and when: every threshold and budget, and what it
+// rests on.
 //
-// Figures are of benchmarks/README.md ("What helped", "What did not") or of the prototypes that the
-// solver was drawn from; "not measured on its own" says that only the whole was measured.  Times
-// are milliseconds before -> after.  What the solver for devices goes by stands in cuda/solve.h,
-// under the same names where it is the same.
+// Figures are of benchmarks/README.md ("What helped", "What did not"), or of the prototypes from
+// which the solver was drawn, where that is said.  "Not measured on its own": only the solver as a
+// whole was.  Times are before -> after; "a row" is for each row of the matrix.  What the solver
+// for devices goes by stands in cuda/solve.h, under the same names where it is the same.
 #pragma once
 
 #include <cstdint>
@@ -24,147 +25,170 @@ constexpr bool is_below(std::int64_t a, std::int64_t of, Share s) {
 
 constexpr std::int64_t kUnlimited = std::numeric_limits<std::int64_t>::max();
 
-// ---- Which way a matrix goes ---------------------------------------------------------------
+// ---- Before the matrix is read -------------------------------------------------------------
 
-// Up to so many entries whole rows, copied to float64, beat lists.  In prototypes the lists won
-// above n = 256 to 512.
+// Entries up to which whole rows, copied to float64, beat lists.  In prototypes lists won from
+// n = 256 or 512 on.
 constexpr std::int64_t kSmall = 384 * 384;
 
-// From so many entries on, starting threads pays.  Below, they do not when the other core is busy.
+// Entries from which on starting threads pays.  Below, it does not when the other core is busy.
 constexpr std::int64_t kThreaded = std::int64_t{1} << 24;
 
-// Few distinct values in so many entries of so many rows: rows tie in more columns than lists hold,
-// and whole rows are tried first.  With it binary, equal and constant matrices of n = 1024 beat the
-// best peer 1.4 to 4.5 times.
-constexpr int kValueRows = 4, kValueColumns = 64, kFewValues = 64;
-// Bids and reads, a row, of that try.  Not measured on their own.
-constexpr std::int64_t kFewValuesBids = 3, kFewValuesReads = 8;
+// A matrix has few values if a sample of it has: its rows tie in more columns than lists hold, and
+// whole rows are tried first.  In prototypes binary and constant matrices of n = 1024 so came to
+// beat the best peer 1.4 to 4.5 times.
+constexpr int kValueRows = 4;      // of the sample
+constexpr int kValueColumns = 64;  // of each of these rows
+constexpr int kFewValues = 64;     // distinct ones, at most
+// What that try may take.  Not measured on its own.
+constexpr std::int64_t kFewValuesBids = 3;   // of row reduction, a row
+constexpr std::int64_t kFewValuesReads = 8;  // of rows by paths, a row
 
-// So large a part of the sampled entries is their greatest, and more than so many values are left:
-// it stands in for forbidden pairs, and lists hold all others.  sparse, n = 4000: 1160 -> 140 ms.
-constexpr Share kMostForbidden{3, 4};
-constexpr int kForbiddenSample = 64, kAllowedValues = 4;
-// The lists of all others hold at most this part of the matrix and so many entries a row, and their
-// paths may end at their bounds so many times a row.  Not measured on their own.
-constexpr std::int64_t kAllowedShare = 64, kAllowedEntries = 64, kAllowedEvents = 4;
+// Where most entries are their greatest, that is a stand-in for a forbidden pair, and lists hold
+// all others.  sparse, n = 4000: 1160 -> 140 ms.
+constexpr Share kMostForbidden{3, 4};  // of the sampled entries
+constexpr int kForbiddenSample = 64;   // entries of the first row, before two rows are sampled
+constexpr int kAllowedValues = 4;      // distinct ones that are not enough
+// What those lists and their paths may take.  Not measured on its own.
+constexpr std::int64_t kAllowedShare = 64;    // entries: 1 of so many of the matrix,
+constexpr std::int64_t kAllowedEntries = 64;  // and so many a row
+constexpr std::int64_t kAllowedEvents = 4;    // lists whose end is reached, a row
 
 // ---- First pass ----------------------------------------------------------------------------
 
-// How many rows are read before it is first asked whether to go on; then twice as many each time.
+// Rows read before it is first asked whether minima alone will do; then as many again as were read.
 // Not measured on its own.
 constexpr int kFirstRows = 64;
 
-// Minima alone are read while so few rows want a column that is taken; then lists.  With 1/24 or
-// 1/10 in place of 1/64 noisy 4096 takes 1.1, uniform 1024 1.2 times as long.
+// Rows whose best column is taken, up to which minima alone will do: so many, or this part of the
+// rows read.  Lists from 1/24 or 1/10 on only: noisy 4096 1.1, uniform 1024 1.2 times slower.
 constexpr int kFewCollisions = 3;
 constexpr Share kCollisions{1, 64};
 
-// From so many collisions among the first rows on, rows agree on what they want: column minima
-// come first, over whole rows.  a + b 1024 23 -> 12 ms, equal rows 0.93 -> 0.58 ms.
+// The same among the first rows, from which on rows agree on what they want, and column minima come
+// first, over whole rows.  a + b 1024 23 -> 12 ms, equal rows 1024 0.93 -> 0.58 ms.
 constexpr Share kRowsAgree{3, 4};
 
-// More free rows than this after the greedy start: prices from the columns' own minima, and a new
-// start from there.  It rescues degenerate matrices; not measured on its own.
+// Free rows after the greedy start, above which there is a new start from the columns' own minima.
+// It rescues degenerate matrices; not measured on its own.
 constexpr Share kColumnStart{1, 2};
 
 // ---- Lists ---------------------------------------------------------------------------------
 
-// A list has at least so many columns, by the number of columns of the matrix.  In place of 16
-// everywhere: int100 1024 17%, noisy 1024 5 to 13%, noisy and int100 4096 5 to 7% less, spatial
-// 1024 4 to 8% more.  11 at n = 4096: rows are read again five times as often.
-constexpr int kShortList = 11, kMiddleList = 13, kLongList = 16;
-constexpr int kShortListColumns = 2048, kMiddleListColumns = 8192;
+// Columns that a list has at least, by the columns of the matrix.  16 everywhere before: int100
+// 1024 17%, noisy 1024 5 to 13%, noisy and int100 4096 5 to 7% less, uniform 4096 7%, lowrank 4096
+// 5 to 10%, spatial 1024 4 to 8% more.  11 at n = 4096: rows are read again five times as often.
+constexpr int kShortList = 11, kShortListColumns = 2048;    // below so many columns
+constexpr int kMiddleList = 13, kMiddleListColumns = 8192;  // likewise
+constexpr int kLongList = 16;
 
-// A list that is lengthened gets so many times as long; one that would hold this part of the row
-// holds all of it.  Not measured on their own.
-constexpr int kLengthen = 2, kWholeRow = 4;
+// How a list is lengthened.  Not measured on its own.
+constexpr int kLengthen = 2;  // times as long as it was
+constexpr int kWholeRow = 4;  // the whole row, if it were to hold 1 of so many columns
 
-// How many rows that bid next are looked at when one has to be read again.  Together with reading
-// four side by side: lowrank 2048 18.7 -> 15.5 ms, 4096 76 -> 63 ms.
+// Rows that bid next, among which more are sought when one has to be read again.  With the reading
+// of four rows side by side: lowrank 2048 18.7 -> 15.5 ms, 4096 76 -> 63 ms.
 constexpr int kLookAhead = 64;
 
-// The mean gap is that of so many rows; a part of them are read for it if they have no list yet.
-// Measured together with the shorter lists above.
-constexpr int kSampledRows = 256, kSampledAnew = 4;
+// Rows whose mean gap between best column and bound is taken for all rows'.  All rows before:
+// measured together with the shorter lists.
+constexpr int kSampledRows = 256;
+constexpr int kSampledAnew = 4;  // 1 of so many of these is read if it has no list yet
 
-// ---- Row reduction and paths over lists -------------------------------------------------------
+// ---- Row reduction and paths over lists ----------------------------------------------------
 
-// Up to this part of the rows free: no auction.  Up to 0.45: uniform 1024 1.2 -> 4.0 ms, spatial
-// 2048 16 -> 41 ms; an auction where 0.06 are free: noisy 4096 9.5 -> 10.7 ms.
+// Free rows, of all, up to which there is no auction.  Up to 0.45: uniform 1024 1.2 -> 4.0 ms,
+// spatial 2048 16 -> 41 ms.  An auction where 0.06 are free: noisy 4096 9.5 -> 10.7 ms.
 constexpr double kManyFree = 0.15;
-// The same up to so many rows if more than this part of them has several best columns: integers
-// 0..99, n = 450, 1.9 -> 1.2 ms.
-constexpr double kManyFreeTied = 0.3, kMostTied = 0.8;
-constexpr int kTiedRows = 512;
+// The same where rows are few and most have several best columns.  Integers 0..99, n = 450:
+// 1.9 -> 1.2 ms.
+constexpr double kManyFreeTied = 0.3;
+constexpr double kMostTied = 0.8;  // of the rows
+constexpr int kTiedRows = 512;     // of the matrix, at most
 
-// Bids of row reduction and steps of paths, a row.  Not measured on their own.
-constexpr std::int64_t kReductionBids = 12, kListPops = 20;
+// What they may take before the next stage.  Not measured on their own.
+constexpr std::int64_t kReductionBids = 12;  // a row
+constexpr std::int64_t kListPops = 20;       // columns and bounds that paths come by, a row
 
-// Where every list ends in a tie, paths may come to the end of so many; then whole rows, so many
-// reads a row.  In prototypes a + b and |a - b| 1024 beat the best peer by 1.2 and 1.4.
-constexpr std::int64_t kTiedEvents = 16, kTiedReads = 8;
+// The same where every list ends in a tie.  In prototypes a + b and |a - b| of n = 1024 so came to
+// beat the best peer by 1.2 and 1.4 times.
+constexpr std::int64_t kTiedEvents = 16;  // lists whose end is reached; then whole rows:
+constexpr std::int64_t kTiedReads = 8;    // of rows, a row
 
 // ---- Auction -------------------------------------------------------------------------------
 
-// A gap below this part of the mean magnitude of the rows' best costs is none: bids would crawl.
-// Not measured on its own.
+// A mean gap up to this part of the best costs' mean magnitude is none: bids would crawl.  Not
+// measured on its own.
 constexpr double kNoGap = 1e-6;
 
-// Epsilons, of the mean gap: the first, and the last, of the first.  First ones of 0.01 to 0.1,
-// last ones of 0.001 to 0.02 of the gap and steps of 4 are all within the noise.
-constexpr double kFirstEpsilon = 0.02, kLastOfFirst = 0.1, kEpsilonStep = 10.0;
-// One epsilon in their place where the best of a list leads the second by this part of the gap:
-// noisy8 1024 0.65 -> 0.54, noisy 2048 1.75 -> 1.47 ms; where it does not, uniform 1024
-// 0.77 -> 0.96 ms.
-constexpr double kOnlyEpsilon = 0.004, kClearLead = 0.2;
+// Epsilon, by the mean gap.  First ones of 0.01 to 0.1, last ones of 0.001 to 0.02 of the gap and
+// steps of 4: all within the noise.
+constexpr double kFirstEpsilon = 0.02;
+constexpr double kLastOfFirst = 0.1;   // the last, by the first
+constexpr double kEpsilonStep = 10.0;  // between them, downwards
 
-// Up: so many bids a row, and epsilon grows until at most this part of the rows is free.  2 to 8
-// bids and 1/32 to 1/256 of the rows are within the noise.
-constexpr std::int64_t kUpBids = 4;
-constexpr Share kFewFree{1, 64};
+// A single epsilon instead, where the best of a list leads the second by this part of the gap.
+// noisy8 1024 0.65 -> 0.54, noisy 2048 1.75 -> 1.47 ms; where the lead is smaller, uniform 1024
+// 0.77 -> 0.96 ms.
+constexpr double kOnlyEpsilon = 0.004;
+constexpr double kClearLead = 0.2;
+
+// Up: epsilon grows until an auction of so many bids leaves few rows free.  2 to 8 bids and 1/32 to
+// 1/256 of the rows: all within the noise.
+constexpr std::int64_t kUpBids = 4;  // a row
+constexpr Share kFewFree{1, 64};     // of the rows
 constexpr double kEpsilonGrowth = 4.0;
 
-// Down: so many bids a row for each epsilon, in steps of so many, and beyond as long as this part
-// of the bids at most reads a row again, up to so many in all.  spatial 8192 1700 -> 1100 ms.
-constexpr std::int64_t kDownBids = 48, kStepBids = 8, kMostBids = 400;
-constexpr Share kCheapBids{3, 10};
+// Down: bids at an epsilon, and more as long as they are cheap.  Without more, spatial 8192:
+// 1.1 -> 1.7 s, in prototypes.
+constexpr std::int64_t kDownBids = 48;   // a row
+constexpr std::int64_t kStepBids = 8;    // at a time, a row
+constexpr std::int64_t kMostBids = 400;  // of the whole solve, a row
+constexpr Share kCheapBids{3, 10};       // of the bids read a row again, at most
 
-// An auction is hopeless if more than this part of a phase's bids reads a row again, and so many
-// reads a row were made in all; then whole rows are tried.  The first alone: spatial 2048
-// 29 -> 190 ms.  Fewer reads for few rows: not measured on its own.
+// An auction is hopeless, and whole rows are tried, if this part of its bids read a row again, and
+// the whole solve has done so often.  The first alone: spatial 2048 29 -> 190 ms.
 constexpr Share kHopelessBids{2, 5};
-constexpr std::int64_t kHopelessRescans = 16, kHopelessRescansOfFew = 4;
+constexpr std::int64_t kHopelessRescans = 16;  // a row
+// The same for few rows.  Not measured on its own.
+constexpr std::int64_t kHopelessRescansOfFew = 4;
 constexpr int kHopelessFewRows = 768;
 
-// After the auction: bids of row reduction, a row, and how many lists the paths may come to the end
-// of, up to so many rows; then whole rows.  Above n = 2048 that limit makes spatial slower.
-constexpr std::int64_t kFinishBids = 20, kFinishEvents = 64;
-constexpr int kFinishRows = 2048;
+// After the auction: bids, and lists whose end paths reach before whole rows take over.  In
+// prototypes the latter made spatial slower above n = 2048.
+constexpr std::int64_t kFinishBids = 20;    // a row
+constexpr std::int64_t kFinishEvents = 64;  // of all lists
+constexpr int kFinishRows = 2048;           // of the matrix, at most
 
 // ---- Whole rows ----------------------------------------------------------------------------
 
-// A try from price zero: bids a free row, and reads a row, at least and for each row of so many.
-// Sums, differences and blocks of equal rows take n / 22 reads of the matrix, sometimes twice that.
-constexpr std::int64_t kTryBids = 2, kTryReads = 48, kTryReadsOf = 8;
+// A try from price zero: bids, and reads of rows by its paths.  Sums, differences and blocks of
+// equal rows take n / 22 reads of the matrix, sometimes twice that.
+constexpr std::int64_t kTryBids = 2;     // a free row
+constexpr std::int64_t kTryReads = 48;   // of the matrix, at least,
+constexpr std::int64_t kTryReadsOf = 8;  // and one for so many rows
 
-// Small matrices: bids a free row before the paths.  In place of three for every row: spatial 16
+// Bids before the paths of small matrices, a free row.  Three for every row before: spatial 16
 // 2.8 -> 2.1 us, spatial 32 7.2 -> 5.4 us; 8 for every row: spatial 32 7.2 -> 10.5 us.
 constexpr int kSmallBids = 2;
 
-// Rounds of row reduction: rows that tie wait for the second.  After Jonker and Volgenant.
+// Rounds of row reduction; rows that tie wait for the next.  Two in Jonker and Volgenant's paper;
+// not measured on their own.
 constexpr int kReductionRounds = 2;
 
 // ---- Others --------------------------------------------------------------------------------
 
-// Once this part of a device's rows was fetched, all others follow: moving them costs little more.
-// Not measured on its own.
+// Once 1 of so many rows was fetched from a device, all others follow: moving them costs little
+// more.  Not measured on its own.
 constexpr int kFetchAllAfter = 8;
 
-// How often it is asked whether the user wants to stop: after so many bids, reads of whole rows,
-// steps of paths, rows listed, and, in a pass, entries a thread, which take about 0.1 s, but so
-// many rows at least.
-constexpr std::int64_t kBidsATurn = 1024, kReadsATurn = 256, kPopsATurn = 256;
-constexpr std::int64_t kRowsListedATurn = 64, kRowsATurn = 256;
+// How much is done between two questions whether the user wants to stop.  A pass of so many entries
+// takes a thread about 0.1 s; the others were not measured on their own.
+constexpr std::int64_t kBidsATurn = 1024;
+constexpr std::int64_t kPopsATurn = 256;       // of paths over lists
+constexpr std::int64_t kReadsATurn = 256;      // of rows, by other stages than a pass
+constexpr std::int64_t kRowsListedATurn = 64;  // whole
 constexpr std::int64_t kEntriesATurn = std::int64_t{1} << 27;
+constexpr std::int64_t kRowsATurn = 256;  // of a pass, at least
 
 }  // namespace bmatch

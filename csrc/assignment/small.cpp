@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <memory>
 #include <variant>
-#include <vector>
 
 #include "exactness_rule.h"
 
@@ -78,8 +77,7 @@ SmallAnswer solve_small(const RowScanner& costs, Matching& matching, Stats& stat
   p.row_of_col = matching.row_of_col.data();
 
   const RowKernels& kernels = row_kernels();
-  std::vector<double> room;
-  const AnyCostView whole = costs.whole(room);
+  const AnyCostView whole = costs.whole();
   const auto* const single = std::get_if<CostView<float>>(&whole);
   const Step step = single != nullptr ? kernels.small_f32(*single, p)
                                       : kernels.small_f64(std::get<CostView<double>>(whole), p);

@@ -1,12 +1,12 @@
 // The exact finish: shortest augmenting paths from all free rows at once.
 //
-// Every free row is the root of a tree.  Labels d_j, the length of a shortest path from any root to
-// column j over reduced costs, are corrected in rounds until nothing below D changes.  Then
-// v_j += d_j - D where d_j < D, which makes the trees' edges tight, and each tree that holds a free
-// column gives its root one, along paths that share nothing.  Prices only fall, so lists stay
-// true.  D may be any length where all columns may lose price: that of the farthest free column, or
-// less where many are near.  With spare columns, whose price is zero in every optimum, it is that
-// of the nearest.
+// Every free row is the root of a tree, and trees grow to a length D.  That may be any length where
+// all columns may lose price: that of the farthest free column, or less where many are near.  With
+// spare columns, whose price is zero in every optimum, it is that of the nearest.  Labels d_j, the
+// length of a shortest path from any root to column j over reduced costs, are corrected in rounds
+// until nothing below D changes.  Then v_j += d_j - D where d_j < D, which makes the trees' edges
+// tight, and each tree that holds a free column gives its root one, along paths that share nothing.
+// Prices only fall, so lists stay true.
 //
 // A list holds a row's columns up to its bound, so labels are final below the fence, the least of
 // label + (bound - u) over the rows of the trees.  Where D lies beyond, the rows whose fences do

@@ -1,15 +1,12 @@
 // The kernels of row_kernels.h over the vectors of one instruction set.  Included, after its
-// simd_*.h, into an unnamed namespace of the file that is compiled for that set.
+// simd_*.h, into an unnamed namespace of the file that is compiled for that set.  The order
+// matters: each of these files uses what stands in those before it.
 #pragma once
 
 #include "rows_inl.h"
-//
 #include "minima_inl.h"
-//
 #include "lists_inl.h"
-//
 #include "sweeps_inl.h"
-//
 #include "small_inl.h"
 
 template <typename T>

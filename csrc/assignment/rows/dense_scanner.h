@@ -3,8 +3,6 @@
 // Rows whose entries lie side by side are scanned in place; others are gathered first.
 #pragma once
 
-#include <vector>
-
 #include "row_scanner.h"
 
 namespace bmatch {
@@ -20,7 +18,7 @@ class DenseScanner : public RowScanner {
   double cost(Index i, Index j) const override {
     return static_cast<double>(bits_(view_.data[i * view_.row_stride + j * view_.col_stride]));
   }
-  AnyCostView whole(std::vector<double>&) const override { return view_; }
+  AnyCostView whole() const override { return view_; }
 
  protected:
   const void* address(Index i) const final { return view_.data + i * view_.row_stride; }

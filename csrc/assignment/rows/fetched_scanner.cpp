@@ -51,11 +51,11 @@ double FetchedScanner<T>::cost(Index i, Index j) const {
 }
 
 template <typename T>
-AnyCostView FetchedScanner<T>::whole(std::vector<double>& room) const {
+AnyCostView FetchedScanner<T>::whole() const {
   std::vector<Index> all(this->rows());
   std::iota(all.begin(), all.end(), 0);
   require(all.data(), this->rows());
-  return DenseScanner<T>::whole(room);
+  return DenseScanner<T>::whole();
 }
 
 template <typename T>

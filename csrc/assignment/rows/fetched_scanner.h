@@ -40,7 +40,7 @@ class FetchedScanner final : public DenseScanner<T> {
 
   StoredRow row(Index i, double* room) const override;
   double cost(Index i, Index j) const override;
-  AnyCostView whole(std::vector<double>& room) const override;
+  AnyCostView whole() const override;
 
   // From the device's first pass, as far as it tells.
   void minima(Index first, int count, RowMinima* out, Scratch& scratch) const override;

@@ -11,7 +11,6 @@
 
 #include <cstdint>
 #include <variant>
-#include <vector>
 
 #include "cost_view.h"
 #include "assignment/kernels/row_kernels.h"
@@ -56,8 +55,8 @@ class RowScanner {
   // c_ij in float64, exact.
   virtual double cost(Index i, Index j) const = 0;
 
-  // The whole matrix, for the small solver: where it lies, or in `room`, filled.
-  virtual AnyCostView whole(std::vector<double>& room) const = 0;
+  // The whole matrix in memory, for the small solver.
+  virtual AnyCostView whole() const = 0;
 
   // The scans of row_kernels.h on many rows: on first, first + 1, ..., or on any.
   virtual void minima(Index first, int count, RowMinima* out, Scratch& scratch) const;
