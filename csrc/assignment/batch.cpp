@@ -11,7 +11,7 @@
 namespace bmatch {
 
 template <typename T>
-BatchResult solve_batch(const Batch<T>& batch, int threads, std::int64_t* col_of_row,
+BatchResult solve_batch(const BatchView<T>& batch, int threads, std::int64_t* col_of_row,
                         const Interrupted& interrupted) {
   std::atomic<std::int64_t> next{0};
   std::atomic<bool> failed{false}, cancelled{false};
@@ -58,7 +58,7 @@ BatchResult solve_batch(const Batch<T>& batch, int threads, std::int64_t* col_of
   return result;
 }
 
-template BatchResult solve_batch(const Batch<float>&, int, std::int64_t*, const Interrupted&);
-template BatchResult solve_batch(const Batch<double>&, int, std::int64_t*, const Interrupted&);
+template BatchResult solve_batch(const BatchView<float>&, int, std::int64_t*, const Interrupted&);
+template BatchResult solve_batch(const BatchView<double>&, int, std::int64_t*, const Interrupted&);
 
 }  // namespace bmatch

@@ -9,7 +9,7 @@
 namespace bmatch {
 
 template <typename T>
-struct Batch {
+struct BatchView {
   const T* data;
   std::int64_t problems, rows, cols;
   std::int64_t problem_stride, row_stride, col_stride;
@@ -24,12 +24,12 @@ struct BatchResult {
 // Writes the column of each row, kNone where unmatched, to col_of_row [problems, rows].  Rows may
 // outnumber columns.  After an interruption or a problem without answer the rest is left undone.
 template <typename T>
-BatchResult solve_batch(const Batch<T>& batch, int threads, std::int64_t* col_of_row,
+BatchResult solve_batch(const BatchView<T>& batch, int threads, std::int64_t* col_of_row,
                         const Interrupted& interrupted);
 
-extern template BatchResult solve_batch(const Batch<float>&, int, std::int64_t*,
+extern template BatchResult solve_batch(const BatchView<float>&, int, std::int64_t*,
                                         const Interrupted&);
-extern template BatchResult solve_batch(const Batch<double>&, int, std::int64_t*,
+extern template BatchResult solve_batch(const BatchView<double>&, int, std::int64_t*,
                                         const Interrupted&);
 
 }  // namespace bmatch

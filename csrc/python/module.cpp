@@ -308,14 +308,14 @@ PyMethodDef pairs_method = {
 template <typename T>
 py::tuple batch_of(const py::array& costs, Sense sense, int threads) {
   const auto item = static_cast<py::ssize_t>(sizeof(T));
-  const Batch<T> batch{static_cast<const T*>(costs.data()),
-                       costs.shape(0),
-                       costs.shape(1),
-                       costs.shape(2),
-                       costs.strides(0) / item,
-                       costs.strides(1) / item,
-                       costs.strides(2) / item,
-                       sense};
+  const BatchView<T> batch{static_cast<const T*>(costs.data()),
+                           costs.shape(0),
+                           costs.shape(1),
+                           costs.shape(2),
+                           costs.strides(0) / item,
+                           costs.strides(1) / item,
+                           costs.strides(2) / item,
+                           sense};
   py::array_t<std::int64_t> out({costs.shape(0), costs.shape(1)});
   std::int64_t* const data = out.mutable_data();
   const BatchResult result = [&] {

@@ -58,7 +58,7 @@ void check_products(std::int64_t tokens, std::int64_t d1, std::int64_t d2) {
   const Block<T> left(tokens, d1), right(tokens, d2);
   std::vector<float> first;
   for (const int threads : {1, 3}) {
-    Team team(threads);
+    ThreadTeam team(threads);
     std::vector<float> products(static_cast<std::size_t>(d1 * d2), NAN);
     multiply(Products<T>{left.memory.data(), right.memory.data(), tokens, d1, d2, left.stride,
                          right.stride, products.data()},
@@ -86,7 +86,7 @@ void check_column_sums(std::int64_t rows, std::int64_t cols) {
   for (const bool shifted : {false, true}) {
     std::vector<double> first;
     for (const int threads : {1, 3}) {
-      Team team(threads);
+      ThreadTeam team(threads);
       std::vector<double> sums(static_cast<std::size_t>(2 * cols), NAN);
       column_sums(ColumnSums<T>{values.memory.data(), rows, cols, values.stride,
                                 shifted ? shift.data() : nullptr, sums.data(), sums.data() + cols},
@@ -117,7 +117,7 @@ void check_fold(std::int64_t d1, std::int64_t d2) {
   for (double& value : left) value = draw<double>();
   for (double& value : right) value = draw<double>();
   std::vector<double> comoment(products.size(), 1.0);
-  Team team(3);
+  ThreadTeam team(3);
   fold(Fold<T>{comoment.data(), products.data(), d1, d2, left.data(), right.data()}, team);
   for (std::int64_t i = 0; i < d1; ++i) {
     for (std::int64_t j = 0; j < d2; ++j) {

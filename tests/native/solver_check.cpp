@@ -178,7 +178,7 @@ int main() {
   std::vector<std::vector<std::int64_t>> answers(3, std::vector<std::int64_t>(40 * 20));
   for (auto& answer : answers) {
     callers.emplace_back([&] {
-      const Batch<double> batch{many.cost.data(), 40, 20, 30, 20 * 30, 30, 1, Sense::minimize};
+      const BatchView<double> batch{many.cost.data(), 40, 20, 30, 20 * 30, 30, 1, Sense::minimize};
       solve_batch(batch, 3, answer.data(), kNever);
     });
   }
