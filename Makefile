@@ -25,7 +25,7 @@ STRESS_SECONDS ?= 1800
 ARM_CXX ?= aarch64-linux-gnu-g++
 ARM_RUN ?= qemu-aarch64
 ARM_SOURCES = $(wildcard csrc/*.cpp csrc/assignment/*.cpp csrc/assignment/*/*.cpp \
-    csrc/correlation/*.cpp)
+    csrc/correlation/*.cpp csrc/correlation/*/*.cpp)
 ARM_OBJECTS = $(ARM_SOURCES:%.cpp=build/arm/%.o)
 ARM_CHECKS = build/arm/kernels_check build/arm/solver_check build/arm/correlation_check
 SOLVER_TESTS = tests/assignment/test_solver.py tests/assignment/test_fuzz.py \

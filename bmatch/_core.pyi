@@ -5,6 +5,13 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+# Names, best first; the one in use; another one from now on.
+def instruction_sets() -> list[str]: ...
+def instruction_set() -> str: ...
+def use(name: str) -> None: ...
+
+_Floats: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
 class Sense(enum.Enum):
     minimize = 0
     maximize = 1
@@ -16,61 +23,72 @@ class Outcome(enum.Enum):
     invalid = 2
     interrupted = 3
 
-# status, col_of_row, row_dual, col_dual, objective, gap, trapped, stats
-Solved: TypeAlias = tuple[
-    Outcome,
-    npt.NDArray[np.int64],
-    npt.NDArray[np.float64],
-    npt.NDArray[np.float64],
-    float,
-    float,
-    npt.NDArray[np.int64],
-    dict[str, float],
-]
+class Solution:
+    @property
+    def outcome(self) -> Outcome: ...
+    @property
+    def col_of_row(self) -> npt.NDArray[np.int64]: ...  # [n]
+    @property
+    def row_dual(self) -> npt.NDArray[np.float64]: ...  # [n], or [0] without a certificate
+    @property
+    def col_dual(self) -> npt.NDArray[np.float64]: ...  # [m]
+    @property
+    def objective(self) -> float: ...
+    @property
+    def gap(self) -> float: ...
+    @property
+    def trapped(self) -> npt.NDArray[np.int64]: ...  # rows, if infeasible
+    @property
+    def stats(self) -> dict[str, float]: ...
+
+class BatchSolution:
+    @property
+    def outcome(self) -> Outcome: ...
+    @property
+    def problem(self) -> int: ...  # the first without an answer, or B
+    @property
+    def col_of_row(self) -> npt.NDArray[np.int64]: ...  # [B, n]
 
 def solve(
-    cost: npt.NDArray[np.floating],
+    cost: _Floats,  # [n, m], n <= m
     sense: Sense,
     threads: int,
     certificate: bool,
-    prices: npt.NDArray[np.float64] | None,
+    prices: npt.NDArray[np.float64] | None,  # [m]
     transposed: bool = ...,
     small: int = ...,
-) -> Solved: ...
+) -> Solution: ...
 def solve_fetched(
-    copy: npt.NDArray[np.floating],
+    copy: _Floats,  # [n, m], n <= m
     sense: Sense,
     threads: int,
     certificate: bool,
-    prices: npt.NDArray[np.float64] | None,
+    prices: npt.NDArray[np.float64] | None,  # [m]
     transposed: bool,
-    best: npt.NDArray[np.float64],
-    second: npt.NDArray[np.float64],
-    col: npt.NDArray[np.int32],
-    valid: npt.NDArray[np.bool_],
-    list_cost: npt.NDArray[np.float64],
-    list_col: npt.NDArray[np.int32],
-    bound: npt.NDArray[np.float64],
+    best: npt.NDArray[np.float64],  # [n]
+    second: npt.NDArray[np.float64],  # [n]
+    col: npt.NDArray[np.int32],  # [n]
+    valid: npt.NDArray[np.bool_],  # [n]
+    list_cost: npt.NDArray[np.float64],  # [n, list_capacity]
+    list_col: npt.NDArray[np.int32],  # [n, list_capacity]
+    bound: npt.NDArray[np.float64],  # [n]
     fetch: Callable[[npt.NDArray[np.int64]], None],
-) -> Solved: ...
+) -> Solution: ...
 
 list_capacity: int
 
 def pairs(
     cost: object, maximize: bool, threads: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None: ...
-def batch(
-    costs: npt.NDArray[np.floating], sense: Sense, threads: int
-) -> tuple[Outcome, int, npt.NDArray[np.int64]]: ...
-def instruction_set() -> str: ...
+def batch(costs: _Floats, sense: Sense, threads: int) -> BatchSolution: ...  # [B, n, m]
 def margins(
-    cost: npt.NDArray[np.floating],
+    cost: _Floats,  # [n, m], n <= m
     sense: Sense,
-    col_of_row: npt.NDArray[np.int64],
-    row_dual: npt.NDArray[np.float64],
-    col_dual: npt.NDArray[np.float64],
+    col_of_row: npt.NDArray[np.int64],  # [n]
+    row_dual: npt.NDArray[np.float64],  # [n]
+    col_dual: npt.NDArray[np.float64],  # [m]
     search_limit: int,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]]: ...
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]: ...  # [n], [n]
 
 class CudaType(enum.Enum):
     float32 = 0
@@ -83,6 +101,18 @@ class CudaTeam(enum.Enum):
     block = 1
     cluster = 2
     grid = 3
+
+class CudaOutcome(enum.IntEnum):
+    optimal = 0
+    infeasible = 1
+    invalid = 2
+    dwarfed = 3
+    broken = 4
+
+# Of one problem: int32 outcome, bidding_rounds, forest_phases, forest_rounds, rescans and
+# whole_rows; float64 objective and gap.
+CudaReport: np.dtype[np.void]
+cuda_trapped: int
 
 class CudaTask:
     def __init__(
@@ -98,7 +128,19 @@ class CudaTask:
         prices: int,
     ) -> None: ...
 
-def cuda_facts() -> tuple[bool, str, int, int, str]: ...
+class CudaFacts:
+    @property
+    def built(self) -> bool: ...
+    @property
+    def compiled(self) -> str: ...
+    @property
+    def driver(self) -> int: ...
+    @property
+    def devices(self) -> int: ...
+    @property
+    def trouble(self) -> str: ...
+
+def cuda_facts() -> CudaFacts: ...
 def cuda_workspace(task: CudaTask, team: CudaTeam, device: int) -> int: ...
 def cuda_solve(
     task: CudaTask,

@@ -1,32 +1,78 @@
 #include "instruction_set.h"
 
-#include <cstdlib>
-#include <string_view>
+#include <atomic>
+#include <stdexcept>
+#include <string>
 
 namespace bmatch {
 namespace {
 
-InstructionSet choose() {
+bool runs(InstructionSet set) {
 #if defined(__x86_64__)
-  const char* asked = std::getenv("BMATCH_ISA");
-  const std::string_view isa = asked == nullptr ? "" : asked;
-  if (isa == "portable") return InstructionSet::portable;
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                     __builtin_cpu_supports("bmi2");
-  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512vl");
-  if (avx512 && isa != "avx2") return InstructionSet::avx512;
-  if (avx2) return InstructionSet::avx2;
+  switch (set) {
+    case InstructionSet::avx512:
+      return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+    case InstructionSet::avx2:
+      return avx2;
+    case InstructionSet::portable:
+      break;
+  }
 #endif
-  return InstructionSet::portable;
+  return set == InstructionSet::portable;
+}
+
+// Relaxed: whichever set a thread sees, its answers are the same.
+std::atomic<InstructionSet>& in_use() {
+  static std::atomic<InstructionSet> set{instruction_sets().front()};
+  return set;
 }
 
 }  // namespace
 
-InstructionSet instruction_set() {
-  static const InstructionSet chosen = choose();
-  return chosen;
+std::vector<InstructionSet> instruction_sets() {
+  std::vector<InstructionSet> sets;
+  for (const auto set : {InstructionSet::avx512, InstructionSet::avx2, InstructionSet::portable}) {
+    if (runs(set)) sets.push_back(set);
+  }
+  return sets;
+}
+
+const char* name_of(InstructionSet set) {
+  switch (set) {
+    case InstructionSet::avx512:
+      return "avx512";
+    case InstructionSet::avx2:
+      return "avx2";
+    case InstructionSet::portable:
+      break;
+  }
+  return "portable";
+}
+
+InstructionSet instruction_set() { return in_use().load(std::memory_order_relaxed); }
+
+void use(std::string_view name) {
+  std::string names;
+  for (const InstructionSet set : instruction_sets()) {
+    if (name == name_of(set)) {
+      in_use().store(set, std::memory_order_relaxed);
+      return;
+    }
+    names += (names.empty() ? "" : ", ") + std::string(name_of(set));
+  }
+  throw std::invalid_argument("the instruction set must be one that this machine can run (" +
+                              names + "), got '" + std::string(name) + "'");
+}
+
+bool has_bfloat16() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
 }
 
 int fetch_distance() {

@@ -4,8 +4,6 @@
 #include <cstdint>
 #include <cstring>
 
-#include "wide.h"
-
 namespace bmatch {
 
 struct Bfloat16 {
@@ -13,13 +11,13 @@ struct Bfloat16 {
 };
 
 // The same number in the type in which it is summed.
-BMATCH_INLINE float widened(Bfloat16 value) {
+inline float widened(Bfloat16 value) {
   const std::uint32_t bits = static_cast<std::uint32_t>(value.bits) << 16;
   float wide;
   std::memcpy(&wide, &bits, sizeof wide);
   return wide;
 }
-BMATCH_INLINE float widened(float value) { return value; }
-BMATCH_INLINE double widened(double value) { return value; }
+inline float widened(float value) { return value; }
+inline double widened(double value) { return value; }
 
 }  // namespace bmatch

@@ -3,26 +3,14 @@
 #include <algorithm>
 #include <cstddef>
 #include <new>
-#include <type_traits>
+#include <stdexcept>
 
-#include "product_kernels.h"
-#include "instruction_set.h"
+#include "kernels/correlation_kernels.h"
 
 namespace bmatch {
 namespace {
 
 std::int64_t pieces(std::int64_t whole, std::int64_t part) { return (whole + part - 1) / part; }
-
-}  // namespace
-
-std::int64_t packed_bytes(std::int64_t tokens, std::int64_t d1, std::int64_t d2) {
-  const std::int64_t cols = pieces(d1, kTall) * kTall + pieces(d2, kWide) * kWide;
-  return std::min<std::int64_t>(2 * kWords, tokens) * cols * 4;
-}
-
-#if defined(__x86_64__)
-
-namespace {
 
 // Panels of a piece of the answer: 192 x 256 numbers, whose operands a core's second cache holds.
 constexpr std::int64_t kTallPanels = 16, kWidePanels = 8;
@@ -42,16 +30,7 @@ struct Panels {
 };
 
 template <typename T>
-const ProductKernel& kernel() {
-  if constexpr (std::is_same_v<T, float>)
-    return kFloatKernel;
-  else
-    return kBfloat16Kernel;
-}
-
-template <typename T>
-void multiply_blocks(const Products<T>& task, Threads& threads) {
-  const ProductKernel& kernel = bmatch::kernel<T>();
+void multiply_blocks(const Products<T>& task, const ProductKernel& kernel, Threads& threads) {
   const std::int64_t tall = pieces(task.d1, kTall), wide = pieces(task.d2, kWide);
   std::int64_t tall_panels = kTallPanels, wide_panels = kWidePanels, down, across;
   for (;; tall_panels /= 2, wide_panels /= 2) {
@@ -112,36 +91,27 @@ void multiply_blocks(const Products<T>& task, Threads& threads) {
 
 }  // namespace
 
-template <>
-bool multiplies<float>() {
-  return instruction_set() == InstructionSet::avx512;
+std::int64_t packed_bytes(std::int64_t tokens, std::int64_t d1, std::int64_t d2) {
+  const std::int64_t cols = pieces(d1, kTall) * kTall + pieces(d2, kWide) * kWide;
+  return std::min<std::int64_t>(2 * kWords, tokens) * cols * 4;
 }
 
-template <>
-bool multiplies<Bfloat16>() {
-  return multiplies<float>() && __builtin_cpu_supports("avx512bf16");
+template <typename T>
+bool multiplies() {
+  return correlation_kernels().product<T>() != nullptr;
 }
 
 template <typename T>
 void multiply(const Products<T>& task, Threads& threads) {
-  multiply_blocks(task, threads);
-}
-
-#else
-
-template <typename T>
-bool multiplies() {
-  return false;
+  const ProductKernel* const kernel = correlation_kernels().product<T>();
+  if (kernel == nullptr) {
+    throw std::logic_error("the instruction set in use has no kernel for these products");
+  }
+  multiply_blocks(task, *kernel, threads);
 }
 
 template bool multiplies<float>();
 template bool multiplies<Bfloat16>();
-
-template <typename T>
-void multiply(const Products<T>&, Threads&) {}
-
-#endif
-
 template void multiply(const Products<float>& task, Threads& threads);
 template void multiply(const Products<Bfloat16>& task, Threads& threads);
 

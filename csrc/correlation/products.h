@@ -27,11 +27,12 @@ struct Products {
 // Memory that packing float32 takes.
 std::int64_t packed_bytes(std::int64_t tokens, std::int64_t d1, std::int64_t d2);
 
-// Whether this processor has the instructions: AVX-512, and for bfloat16 its own.
+// Whether there is a kernel for it: with AVX-512, and for bfloat16 with its own instructions too.
 template <typename T>
 bool multiplies();
 
-// Where it has.  Each number is a sum in one order, for any number of threads.
+// Each number is a sum in one order, for any number of threads.  Throws std::logic_error where
+// there is no kernel.
 template <typename T>
 void multiply(const Products<T>& task, Threads& threads);
 

@@ -53,7 +53,9 @@ __device__ void hand_over(const Batch& batch, int k, const Found& found, int thr
   const double no_dual = __longlong_as_double(0x7ff8000000000000LL);
   for (int i = thread; i < batch.rows; i += threads) {
     const bool trapped = found.outcome == kInfeasible && peek(found.trapped + i) == 1;
-    batch.answer.col_of_row[k * rows + i] = solved ? peek(found.col_of_row + i) : trapped ? -2 : -1;
+    batch.answer.col_of_row[k * rows + i] = solved    ? peek(found.col_of_row + i)
+                                            : trapped ? kTrapped
+                                                      : -1;
     if (batch.answer.u != nullptr)
       batch.answer.u[k * rows + i] = solved ? peek(found.u + i) : no_dual;
   }

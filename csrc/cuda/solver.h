@@ -58,8 +58,11 @@ Facts facts();
 // Bytes of workspace that `solve` takes for such a task on a device.
 std::size_t workspace_bytes(const Task& task, TeamKind team, int device);
 
-// Puts the solve on a stream.  If a problem is infeasible, its col_of_row holds -2 for rows that
-// compete for fewer columns, else -1.  Throws std::runtime_error with the kernel's name.
+// In col_of_row of an infeasible problem: a row that competes with others for fewer columns.  The
+// other rows have -1.
+constexpr std::int64_t kTrapped = -2;
+
+// Puts the solve on a stream.  Throws std::runtime_error with the kernel's name.
 void solve(const Task& task, TeamKind team, const Answer& answer, void* workspace, int device,
            void* stream);
 

@@ -1,5 +1,6 @@
 // The passes of moments against plain loops in double: by any number of threads the same bits, and
-// nothing is read or written beside the operands (run under sanitizers).
+// nothing is read or written beside the operands, with every instruction set of the machine (run
+// under sanitizers).
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -11,6 +12,7 @@
 #include "correlation/column_sums.h"
 #include "correlation/fold.h"
 #include "correlation/products.h"
+#include "instruction_set.h"
 #include "threads.h"
 
 using namespace bmatch;
@@ -141,9 +143,7 @@ void check_type() {
   check_products<T>(40, 230, 300);  // more than a piece
 }
 
-}  // namespace
-
-int main() {
+void check_all() {
   check_type<float>();
   check_type<Bfloat16>();
   for (const std::int64_t rows : {1, 63, 2100}) {
@@ -155,5 +155,14 @@ int main() {
   }
   check_fold<float>(17, 33);
   check_fold<double>(17, 33);
+}
+
+}  // namespace
+
+int main() {
+  for (const InstructionSet set : instruction_sets()) {
+    use(name_of(set));
+    check_all();
+  }
   std::printf("all checked\n");
 }

@@ -218,10 +218,11 @@ void check(const std::vector<Problem>& problems, cuda::TeamKind team) {
     if (expected.outcome == Outcome::infeasible) {
       if (reports[k].outcome != cuda::kInfeasible) fail("not found infeasible", p, S::name(), team);
       int trapped = 0, reached = 0;
-      for (int i = 0; i < p.rows; ++i) trapped += match[i] == -2;
+      for (int i = 0; i < p.rows; ++i) trapped += match[i] == cuda::kTrapped;
       for (int j = 0; j < p.cols; ++j) {
         bool any = false;
-        for (int i = 0; i < p.rows; ++i) any |= match[i] == -2 && costs.cost(i, j) < kInf;
+        for (int i = 0; i < p.rows; ++i)
+          any |= match[i] == cuda::kTrapped && costs.cost(i, j) < kInf;
         reached += any;
       }
       if (reached != trapped - 1) fail("no proof of infeasibility", p, S::name(), team);

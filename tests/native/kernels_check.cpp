@@ -1,6 +1,7 @@
 // The scans of rows against plain loops: minima, candidate lists, their bounds and best, grids, for
-// every dtype, width, number of rows at a time, with ties, forbidden and invalid costs.  Built by
-// tests/native/test_native.py under sanitizers; exits with 1 at the first difference.
+// every dtype, width, number of rows at a time, with ties, forbidden and invalid costs, by every
+// instruction set of the machine.  Built by tests/native/test_native.py under sanitizers; exits
+// with 1 at the first difference.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "assignment/rows/dense_scanner.h"
+#include "instruction_set.h"
 
 using namespace bmatch;
 
@@ -19,7 +21,7 @@ constexpr double kInf = std::numeric_limits<double>::infinity();
 
 void require(bool holds, const char* what, int kind, Index cols) {
   if (holds) return;
-  std::printf("%s: kind %d, %d columns, %s\n", what, kind, cols, row_kernels().name);
+  std::printf("%s: kind %d, %d columns, %s\n", what, kind, cols, name_of(instruction_set()));
   std::exit(1);
 }
 
@@ -192,9 +194,7 @@ void check_lists(std::mt19937& r, int kind, int size) {
           "nearer", kind, size);
 }
 
-}  // namespace
-
-int main() {
+void check_all() {
   std::mt19937 r(11);
   for (int round = 0; round < 600; ++round) {
     const auto cols = static_cast<Index>(1 + r() % (round % 7 == 0 ? 2100 : 330));
@@ -202,6 +202,15 @@ int main() {
     check<float>(r, kind, cols, count);
     check<double>(r, kind, cols, count);
     for (int size = 0; size <= 96; size += 8) check_lists(r, kind, size);
+  }
+}
+
+}  // namespace
+
+int main() {
+  for (const InstructionSet set : instruction_sets()) {
+    use(name_of(set));
+    check_all();
   }
   std::puts("all checked");
   return 0;

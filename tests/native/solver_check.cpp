@@ -1,4 +1,5 @@
-// Solves random problems by every route and checks each answer by its certificate alone.
+// Solves random problems by every route and every instruction set of the machine, and checks each
+// answer by its certificate alone.
 // Built by tests/native/test_native.py under sanitizers; exits with 1 on the first wrong answer.
 #include <algorithm>
 #include <cmath>
@@ -15,6 +16,7 @@
 #include "assignment/rows/fetched_scanner.h"
 #include "assignment/margin.h"
 #include "assignment/solver.h"
+#include "instruction_set.h"
 
 using namespace bmatch;
 
@@ -143,9 +145,7 @@ void check(int kind, const Problem& p, const Options& options) {
   verify(kind, p, costs, solve_fetched(costs, stored, options));
 }
 
-}  // namespace
-
-int main() {
+void check_all() {
   std::mt19937 r(7);
   std::uniform_int_distribution<int> side(1, 90), spare(0, 40), coin(0, 1);
   for (int round = 0; round < 240; ++round) {
@@ -184,6 +184,15 @@ int main() {
   }
   for (std::thread& caller : callers) caller.join();
   if (answers[0] != answers[1] || answers[0] != answers[2]) fail("batches differ", 1, many);
+}
+
+}  // namespace
+
+int main() {
+  for (const InstructionSet set : instruction_sets()) {
+    use(name_of(set));
+    check_all();
+  }
   std::puts("all checked");
   return 0;
 }

@@ -33,8 +33,8 @@ namespace {
 
 }  // namespace
 
-const RowKernels kAvx2Kernels = {"avx2", row_scans<float>(), row_scans<double>(), list_best,
-                                 nearer, solve_small<float>, solve_small<double>};
+const RowKernels kAvx2Kernels = {row_scans<float>(), row_scans<double>(), list_best, nearer,
+                                 solve_small<float>, solve_small<double>};
 
 }  // namespace bmatch
 

@@ -36,8 +36,8 @@ namespace {
 
 }  // namespace
 
-const RowKernels kAvx512Kernels = {"avx512", row_scans<float>(), row_scans<double>(), list_best,
-                                   nearer,   solve_small<float>, solve_small<double>};
+const RowKernels kAvx512Kernels = {row_scans<float>(), row_scans<double>(), list_best, nearer,
+                                   solve_small<float>, solve_small<double>};
 
 }  // namespace bmatch
 

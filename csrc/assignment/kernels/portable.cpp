@@ -21,7 +21,7 @@ namespace {
 
 }  // namespace
 
-const RowKernels kPortableKernels = {"portable", row_scans<float>(), row_scans<double>(), list_best,
-                                     nearer,     solve_small<float>, solve_small<double>};
+const RowKernels kPortableKernels = {row_scans<float>(), row_scans<double>(), list_best, nearer,
+                                     solve_small<float>, solve_small<double>};
 
 }  // namespace bmatch

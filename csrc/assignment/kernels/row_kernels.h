@@ -1,9 +1,8 @@
 // The inner loops of the solver, one table of functions for each instruction set.
 //
-// A table is compiled in a file of its own (row_kernels_avx512.cpp, ..._avx2.cpp,
-// ..._portable.cpp) and chosen at run time by row_kernels().  Every table gives the same answers
-// to the last bit: minima do not depend on the order in which they are taken, and ties go to the
-// lowest column.
+// A table is compiled in a file of its own (avx512.cpp, avx2.cpp, portable.cpp) and found at run
+// time by row_kernels().  Every table gives the same answers to the last bit: minima do not depend
+// on the order in which they are taken, and ties go to the lowest column.
 //
 // A row is contiguous, [cols].  Prices and path states are float64 arrays padded to a
 // multiple of kPad, so that only the matrix itself needs care at the end of a row.
@@ -128,7 +127,6 @@ struct ListBest {
 };
 
 struct RowKernels {
-  const char* name;
   RowScans<float> f32;
   RowScans<double> f64;
   // Best two of cost_k - v[col_k], k < size (a multiple of 8).
@@ -149,8 +147,7 @@ struct RowKernels {
   }
 };
 
-// The fastest table that this machine runs; the environment variable BMATCH_ISA (avx512, avx2 or
-// portable) asks for a slower one.  Chosen once.
+// The table of the instruction set in use (instruction_set.h).
 const RowKernels& row_kernels();
 
 }  // namespace bmatch

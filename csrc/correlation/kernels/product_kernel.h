@@ -34,7 +34,7 @@ struct ProductKernel {
 };
 
 #if defined(__x86_64__)
-extern const ProductKernel kFloatKernel, kBfloat16Kernel;
+extern const ProductKernel kFloatProduct, kBfloat16Product;  // AVX-512
 #endif
 
 }  // namespace bmatch

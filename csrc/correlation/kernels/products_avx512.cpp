@@ -1,4 +1,5 @@
-// The kernels of products in AVX-512, compiled for it by pragma.
+// The kernels of products in AVX-512 and, for bfloat16, with its instructions for that: compiled
+// for them by pragma.
 #if defined(__x86_64__)
 
 #include <immintrin.h>
@@ -6,8 +7,8 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "bfloat16.h"
-#include "product_kernels.h"
+#include "correlation/bfloat16.h"
+#include "product_kernel.h"
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512bf16"))), \
@@ -129,8 +130,8 @@ constexpr ProductKernel kernel() {
 
 }  // namespace
 
-const ProductKernel kFloatKernel = kernel<FloatWords>();
-const ProductKernel kBfloat16Kernel = kernel<Bfloat16Words>();
+const ProductKernel kFloatProduct = kernel<FloatWords>();
+const ProductKernel kBfloat16Product = kernel<Bfloat16Words>();
 
 }  // namespace bmatch
 

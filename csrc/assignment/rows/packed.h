@@ -1,0 +1,55 @@
+// A matrix as a scanner of its rows, copied first where rows would be slow to gather.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <limits>
+#include <memory>
+#include <stdexcept>
+
+#include "dense_scanner.h"
+
+namespace bmatch {
+
+// A row-major copy of a matrix whose rows lie far apart in memory, made in square blocks.
+template <typename T>
+std::unique_ptr<T[]> packed(const CostView<T>& view) {
+  constexpr std::int64_t kBlock = 32;
+  std::unique_ptr<T[]> copy(new T[static_cast<std::size_t>(view.rows * view.cols)]);
+  for (std::int64_t i0 = 0; i0 < view.rows; i0 += kBlock) {
+    const std::int64_t i1 = std::min(i0 + kBlock, view.rows);
+    for (std::int64_t j0 = 0; j0 < view.cols; j0 += kBlock) {
+      const std::int64_t j1 = std::min(j0 + kBlock, view.cols);
+      for (std::int64_t i = i0; i < i1; ++i) {
+        const T* row = view.data + i * view.row_stride;
+        for (std::int64_t j = j0; j < j1; ++j) copy[i * view.cols + j] = row[j * view.col_stride];
+      }
+    }
+  }
+  return copy;
+}
+
+// Calls f with a scanner of a matrix of any strides.  Throws std::length_error if its rows or
+// columns are more than an Index counts.
+template <typename T, typename F>
+auto with_scanner_of(CostView<T> view, F f) {
+  if (view.rows > std::numeric_limits<Index>::max() - kPad ||
+      view.cols > std::numeric_limits<Index>::max() - kPad) {
+    throw std::length_error("the cost matrix has more than 2**31 rows or columns");
+  }
+  constexpr std::int64_t kLine = 64 / sizeof(T);
+  // Up to this size a gather is as quick as a copy.
+  constexpr std::int64_t kGathered = 64 * 128;
+  // Rows that use a part of each cache line only are cheaper to copy once than to gather often.
+  std::unique_ptr<T[]> copy;
+  if (std::abs(view.col_stride) >= kLine && view.rows * view.cols > kGathered) {
+    copy = packed(view);
+    view.data = copy.get();
+    view.row_stride = view.cols;
+    view.col_stride = 1;
+  }
+  return f(DenseScanner<T>(view));
+}
+
+}  // namespace bmatch

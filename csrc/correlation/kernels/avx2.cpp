@@ -1,0 +1,36 @@
+// The passes over tokens in AVX2, compiled for it by pragma: all other headers are read before, so
+// that no function shared with other files is compiled for this machine alone.
+#if defined(__x86_64__)
+
+#include <algorithm>
+#include <cstdint>
+
+#include "tables.h"
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
+#else
+#pragma GCC target("avx2")
+#endif
+
+namespace bmatch {
+namespace {
+
+#include "column_sums_inl.h"
+#include "fold_inl.h"
+
+}  // namespace
+
+constexpr CorrelationKernels kAvx2CorrelationKernels = {
+    {sum_rows<float>, sum_rows<double>, sum_rows<Bfloat16>},
+    {fold_row<float>, fold_row<double>},
+    nullptr,
+    nullptr};
+
+}  // namespace bmatch
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+
+#endif

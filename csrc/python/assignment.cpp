@@ -1,0 +1,319 @@
+// The assignment solver on the host: arrays in, arrays out.
+#include <pybind11/native_enum.h>
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <numeric>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "arrays.h"
+#include "assignment/batch.h"
+#include "assignment/margin.h"
+#include "assignment/rows/fetched_scanner.h"
+#include "assignment/rows/packed.h"
+#include "assignment/solver.h"
+#include "module.h"
+#include "signal_poll.h"
+
+namespace bmatch::python {
+namespace {
+
+// A Solution as Python reads it.
+struct SolutionArrays {
+  Outcome outcome;
+  py::array_t<std::int64_t> col_of_row;
+  py::array_t<double> row_dual, col_dual;
+  double objective, gap;
+  py::array_t<std::int64_t> trapped;
+  py::dict stats;
+};
+
+py::dict to_dict(const Stats& stats, std::size_t rows) {
+  py::dict d;
+  d["passes"] = rows == 0 ? 0.0 : static_cast<double>(stats.row_reads) / rows;
+  d["bids"] = stats.bids;
+  d["augmentations"] = stats.augmentations;
+  d["rescans"] = stats.rescans;
+  d["first_pass_seconds"] = stats.first_pass_seconds;
+  d["auction_seconds"] = stats.auction_seconds;
+  d["path_seconds"] = stats.path_seconds;
+  d["certificate_seconds"] = stats.certificate_seconds;
+  return d;
+}
+
+SolutionArrays to_arrays(Solution s) {
+  if (s.outcome == Outcome::interrupted) throw py::error_already_set();
+  s.matching.v.resize(s.matching.row_of_col.size());  // without the padding
+  return {s.outcome,
+          to_indexes(s.matching.col_of_row),
+          to_array(s.u),
+          to_array(s.matching.v),
+          s.objective,
+          s.gap,
+          to_indexes(s.trapped),
+          to_dict(s.stats, s.matching.col_of_row.size())};
+}
+
+// Calls f without the GIL, with a scanner of an array's rows.
+template <typename F>
+auto with_scanner(const py::array& cost, Sense sense, F f) {
+  return with_type_of(cost, [&](auto number) {
+    const auto view = view_of<decltype(number)>(cost, sense);
+    const py::gil_scoped_release release;
+    return with_scanner_of(view, f);
+  });
+}
+
+using Prices = std::optional<Array<double>>;
+
+std::optional<std::vector<double>> copied(const Prices& prices) {
+  if (!prices) return std::nullopt;
+  return to_vector(*prices);
+}
+
+Options options_of(int threads, bool certificate, const std::optional<std::vector<double>>& prices,
+                   bool transposed) {
+  Options options;
+  options.threads = threads;
+  options.certificate = certificate;
+  options.prices = prices ? &*prices : nullptr;
+  options.transposed = transposed;
+  return options;
+}
+
+SolutionArrays solve_array(const py::array& cost, Sense sense, int threads, bool certificate,
+                           const Prices& prices, bool transposed, std::int64_t small) {
+  const auto start = copied(prices);
+  Options options = options_of(threads, certificate, start, transposed);
+  options.small = small;
+  return to_arrays(with_scanner(cost, sense, [&](const RowScanner& scanner) {
+    return solve(scanner, options, SignalPoll());
+  }));
+}
+
+// Rows that `fetch(rows)` puts into `copy` when they are wanted.
+template <typename T>
+SolutionArrays solve_fetched_of(const CostView<T>& copy, const FirstPass& first,
+                                const py::function& fetch, const Options& options) {
+  // Threads of the solver must not see an exception: the solve ends as if it were interrupted.
+  std::atomic<bool> failed{false};
+  std::unique_ptr<py::error_already_set> error;
+  const FetchedScanner<T> scanner(copy, first, [&](const std::vector<Index>& rows) {
+    if (failed) return;
+    const py::gil_scoped_acquire gil;
+    try {
+      fetch(to_indexes(rows));
+    } catch (py::error_already_set& raised) {
+      error = std::make_unique<py::error_already_set>(raised);
+      failed = true;
+    }
+  });
+  SignalPoll poll;
+  Solution s = [&] {
+    const py::gil_scoped_release release;
+    return solve(scanner, options, [&] { return failed || poll(); });
+  }();
+  if (error != nullptr) throw py::error_already_set(*error);
+  return to_arrays(std::move(s));
+}
+
+SolutionArrays solve_fetched(const py::array& copy, Sense sense, int threads, bool certificate,
+                             const Prices& prices, bool transposed, const Array<double>& best,
+                             const Array<double>& second, const Array<Index>& col,
+                             const Array<bool>& valid, const Array<double>& list_cost,
+                             const Array<Index>& list_col, const Array<double>& bound,
+                             const py::function& fetch) {
+  std::vector<RowMinima> minima(copy.shape(0));
+  for (std::size_t i = 0; i < minima.size(); ++i) {
+    minima[i] = {best.data()[i], second.data()[i], col.data()[i], valid.data()[i]};
+  }
+  const FirstPass first{minima.data(), list_cost.data(), list_col.data(), bound.data()};
+  const auto start = copied(prices);
+  const Options options = options_of(threads, certificate, start, transposed);
+  return with_type_of(copy, [&](auto number) {
+    return solve_fetched_of(view_of<decltype(number)>(copy, sense), first, fetch, options);
+  });
+}
+
+constexpr std::int64_t kSolvedAtOnce = 1024;  // entries, that take some microseconds
+
+// (row_ind, col_ind) of a matrix that can be scanned where it lies; None where the general way has
+// to be gone: any other kind of input, and every error.
+py::object pairs_of(py::handle cost, bool maximize, int threads) {
+  using Api = py::detail::npy_api;
+  if (!Api::get().PyArray_Check_(cost.ptr())) return py::none();
+  const auto array = py::reinterpret_borrow<py::array>(cost);
+  if (array.ndim() != 2) return py::none();
+  const py::dtype dtype = array.dtype();
+  const bool single = dtype.num() == Api::NPY_FLOAT_;
+  if (!single && dtype.num() != Api::NPY_DOUBLE_) return py::none();
+  const py::ssize_t item = single ? 4 : 8;
+  const bool plain = (array.flags() & Api::NPY_ARRAY_ALIGNED_) != 0 && dtype.byteorder() == '=' &&
+                     array.strides(0) % item == 0 && array.strides(1) == item;
+  if (!plain) return py::none();
+  const Sense sense = maximize ? Sense::maximize : Sense::minimize;
+  const bool tall = array.shape(0) > array.shape(1);
+  Options options;
+  options.threads = threads;
+  options.certificate = false;
+  const auto answer = [&](auto view) -> py::object {
+    const Solution s = [&] {
+      std::optional<py::gil_scoped_release> release;  // which takes as long as a solve of two rows
+      if (array.size() > kSolvedAtOnce) release.emplace();
+      return with_scanner_of(tall ? view.transposed() : view, [&](const RowScanner& scanner) {
+        return solve(scanner, options, SignalPoll());
+      });
+    }();
+    if (s.outcome == Outcome::interrupted) throw py::error_already_set();
+    if (s.outcome != Outcome::optimal) return py::none();
+    const auto count = static_cast<py::ssize_t>(s.matching.col_of_row.size());
+    py::array_t<std::int64_t> rows(count);
+    if (!tall) {
+      std::iota(rows.mutable_data(), rows.mutable_data() + count, std::int64_t{0});
+      return py::make_tuple(std::move(rows), to_indexes(s.matching.col_of_row));
+    }
+    py::array_t<std::int64_t> cols(count);
+    std::int64_t *row = rows.mutable_data(), *col = cols.mutable_data();
+    for (std::size_t i = 0; i < s.matching.row_of_col.size(); ++i) {
+      if (s.matching.row_of_col[i] == kNone) continue;
+      *row++ = static_cast<std::int64_t>(i);
+      *col++ = s.matching.row_of_col[i];
+    }
+    return py::make_tuple(std::move(rows), std::move(cols));
+  };
+  return single ? answer(view_of<float>(array, sense)) : answer(view_of<double>(array, sense));
+}
+
+// As a bare C function: the call itself is a good part of a solve of two rows.
+PyObject* pairs_entry(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
+  if (count != 3) {
+    PyErr_SetString(PyExc_TypeError, "pairs takes cost, maximize and threads");
+    return nullptr;
+  }
+  const int maximize = PyObject_IsTrue(arguments[1]);
+  const long threads = PyLong_AsLong(arguments[2]);
+  if (maximize < 0 || (threads == -1 && PyErr_Occurred() != nullptr)) return nullptr;
+  try {
+    return pairs_of(arguments[0], maximize != 0, static_cast<int>(threads)).release().ptr();
+  } catch (py::error_already_set& error) {
+    error.restore();
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+  }
+  return nullptr;
+}
+
+PyMethodDef pairs_method = {
+    "pairs", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(pairs_entry)),
+    METH_FASTCALL,
+    "pairs(cost, maximize, threads): (row_ind, col_ind) of a plain float matrix, or None for "
+    "anything else and for every error."};
+
+struct BatchArrays {
+  Outcome outcome;       // of `problem`, or optimal
+  std::int64_t problem;  // the first without an answer, or their number
+  py::array_t<std::int64_t> col_of_row;
+};
+
+BatchArrays solve_batch_array(const py::array& costs, Sense sense, int threads) {
+  return with_type_of(costs, [&](auto number) -> BatchArrays {
+    using T = decltype(number);
+    const auto item = static_cast<py::ssize_t>(sizeof(T));
+    const BatchView<T> batch{static_cast<const T*>(costs.data()),
+                             costs.shape(0),
+                             costs.shape(1),
+                             costs.shape(2),
+                             costs.strides(0) / item,
+                             costs.strides(1) / item,
+                             costs.strides(2) / item,
+                             sense};
+    py::array_t<std::int64_t> out({costs.shape(0), costs.shape(1)});
+    std::int64_t* const data = out.mutable_data();
+    const BatchResult result = [&] {
+      const py::gil_scoped_release release;
+      return solve_batch(batch, threads, data, SignalPoll());
+    }();
+    if (result.outcome == Outcome::interrupted) throw py::error_already_set();
+    return {result.outcome, result.problem, std::move(out)};
+  });
+}
+
+py::tuple margins_array(const py::array& cost, Sense sense, const Array<std::int64_t>& col_of_row,
+                        const Array<double>& row_dual, const Array<double>& col_dual,
+                        std::int64_t search_limit) {
+  const std::vector<double> u = to_vector(row_dual);
+  const Margins result = with_scanner(cost, sense, [&](const RowScanner& scanner) {
+    Matching matching(scanner.rows(), scanner.cols());
+    std::copy_n(col_dual.data(), scanner.cols(), matching.v.begin());
+    for (Index i = 0; i < scanner.rows(); ++i) {
+      matching.match(i, static_cast<Index>(col_of_row.at(i)));
+    }
+    return margins(scanner, matching, u, search_limit, SignalPoll());
+  });
+  if (result.loss.empty() && cost.shape(0) > 0) throw py::error_already_set();
+  py::array_t<bool> exact(static_cast<py::ssize_t>(result.exact.size()));
+  std::copy(result.exact.begin(), result.exact.end(), exact.mutable_data());
+  return py::make_tuple(to_array(result.loss), std::move(exact));
+}
+
+}  // namespace
+
+void define_assignment(py::module_& m) {
+  py::native_enum<Sense>(m, "Sense", "enum.Enum", "What the sum of the matched entries is to be.")
+      .value("minimize", Sense::minimize)
+      .value("maximize", Sense::maximize)
+      .value("maximize_magnitude", Sense::maximize_magnitude)
+      .finalize();
+  py::native_enum<Outcome>(m, "Outcome", "enum.Enum", "How a solve ended.")
+      .value("optimal", Outcome::optimal)
+      .value("infeasible", Outcome::infeasible)
+      .value("invalid", Outcome::invalid)
+      .value("interrupted", Outcome::interrupted)
+      .finalize();
+  py::class_<SolutionArrays>(m, "Solution", "An answer, in terms of the minimised costs.")
+      .def_readonly("outcome", &SolutionArrays::outcome)
+      .def_readonly("col_of_row", &SolutionArrays::col_of_row)
+      .def_readonly("row_dual", &SolutionArrays::row_dual)
+      .def_readonly("col_dual", &SolutionArrays::col_dual)
+      .def_readonly("objective", &SolutionArrays::objective)
+      .def_readonly("gap", &SolutionArrays::gap)
+      .def_readonly("trapped", &SolutionArrays::trapped,
+                    "If infeasible: rows that compete for too few columns.")
+      .def_readonly("stats", &SolutionArrays::stats);
+  py::class_<BatchArrays>(m, "BatchSolution", "Answers for problems of one shape.")
+      .def_readonly("outcome", &BatchArrays::outcome, "Of `problem`, or optimal.")
+      .def_readonly("problem", &BatchArrays::problem,
+                    "The first problem without an answer, or their number.")
+      .def_readonly("col_of_row", &BatchArrays::col_of_row);
+  m.def("solve", &solve_array, py::arg("cost"), py::arg("sense"), py::arg("threads"),
+        py::arg("certificate"), py::arg("prices"), py::arg("transposed") = false,
+        py::arg("small") = kSmall,
+        "Solves a matrix whose rows do not outnumber its columns. transposed: square, and the "
+        "caller's rows are the columns.");
+  m.def(
+      "solve_fetched", &solve_fetched, py::arg("copy"), py::arg("sense"), py::arg("threads"),
+      py::arg("certificate"), py::arg("prices"), py::arg("transposed"), py::arg("best"),
+      py::arg("second"), py::arg("col"), py::arg("valid"), py::arg("list_cost"),
+      py::arg("list_col"), py::arg("bound"), py::arg("fetch"),
+      "As solve, from what a device found in its first pass: the two least costs of each row [n], "
+      "candidate lists [n, list_capacity] with their bounds [n]. fetch(rows) puts rows of the "
+      "matrix into copy [n, m].");
+  m.attr("list_capacity") = kListCapacity;
+  m.attr("pairs") = py::reinterpret_steal<py::object>(PyCFunction_New(&pairs_method, nullptr));
+  m.def("batch", &solve_batch_array, py::arg("costs"), py::arg("sense"), py::arg("threads"),
+        "Solves problems [B, n, m] of any shape.");
+  m.def("margins", &margins_array, py::arg("cost"), py::arg("sense"), py::arg("col_of_row"),
+        py::arg("row_dual"), py::arg("col_dual"), py::arg("search_limit"),
+        "(loss, exact) of every row; duals of the minimised costs.");
+}
+
+}  // namespace bmatch::python
