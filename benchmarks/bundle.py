@@ -68,7 +68,7 @@ def make(python: str) -> None:
     if sources() != digest:
         shutil.rmtree(BUNDLE / "bmatch")
         raise SystemExit("sources changed while the extension was built: run it again")
-    told = "from bmatch._core import cuda_facts; print(cuda_facts()[1])"
+    told = "from bmatch._core import cuda_facts; print(cuda_facts().compiled)"
     facts = run(built_for, "-c", f"import sys; sys.path[0] = {str(BUNDLE)!r}; {told}")
 
     wheels = BUNDLE / "wheels"

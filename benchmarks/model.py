@@ -109,7 +109,7 @@ def count(fibers: ctypes.CDLL, costs: Any, team: str) -> tuple[Counts, Any]:
     """Counts and reports of a batch [B, n, m], whose answers are held against the host's."""
     problems, n, m = costs.shape
     fibers.play(RESIDENT[team] * MULTIPROCESSORS, CLUSTER_BLOCKS, ctypes.c_uint64(SHARED_BYTES))
-    kind, number = _core.CudaType.float32, int(getattr(_core.CudaTeam, team))
+    kind, number = _core.CudaType.float32, getattr(_core.CudaTeam, team).value
     task = Arguments(
         costs.ctypes.data,
         0,
@@ -118,15 +118,15 @@ def count(fibers: ctypes.CDLL, costs: Any, team: str) -> tuple[Counts, Any]:
         m,
         n * m,
         m,
-        int(kind),
-        int(_core.Sense.minimize),
+        kind.value,
+        _core.Sense.minimize.value,
         number,
         0,
     )
     workspace = np.empty(fibers.workspace_bytes(ctypes.byref(task)), np.uint8)
     col_of_row = np.empty((problems, n), np.int64)
     u, v = np.empty((problems, n)), np.empty((problems, m))
-    reports = np.empty(problems, cuda.REPORT)
+    reports = np.empty(problems, _core.CudaReport)
     five = (ctypes.c_uint64 * 5)()
     fibers.spent(five)
     pointers = (

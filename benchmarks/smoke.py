@@ -19,7 +19,7 @@ ROWS = 256
 def facts(device: torch.device) -> list[str]:
     """The card, the driver, versions and the commit, and what the extension says of itself."""
     card = torch.cuda.get_device_properties(device)
-    built, compiled, _, devices, trouble = _core.cuda_facts()
+    extension = _core.cuda_facts()
     return [
         f"card: {card.name}, compute capability {card.major}.{card.minor}, "
         f"{card.multi_processor_count} multiprocessors, {card.total_memory / 2**30:.1f} GiB, "
@@ -28,15 +28,15 @@ def facts(device: torch.device) -> list[str]:
         f"Python {platform.python_version()}, "
         + ", ".join(f"{name} {provenance.version(name)}" for name in provenance.PACKAGES),
         f"commit {provenance.commit()}",
-        f"extension: {compiled if built else 'built without CUDA'}; devices: {devices}"
-        + (f"; {trouble}" if trouble else ""),
+        f"extension: {extension.compiled if extension.built else 'built without CUDA'}; "
+        f"devices: {extension.devices}" + (f"; {extension.trouble}" if extension.trouble else ""),
     ]
 
 
 def solve(device: torch.device) -> str:
     """One matrix solved where it lies, held against the host and SciPy."""
     if not cuda.is_usable():
-        raise SystemExit(f"the solver cannot be used: {_core.cuda_facts()[4]}")
+        raise SystemExit(f"the solver cannot be used: {_core.cuda_facts().trouble}")
     host = np.random.default_rng(0).random((ROWS, ROWS))
     answer = bmatch.solve(torch.from_numpy(host).to(device), backend="cuda")
     found = host[answer.row_ind.cpu(), answer.col_ind.cpu()].sum()

@@ -80,16 +80,8 @@ class Answer(NamedTuple):
         )
 
 
-class Pairs(NamedTuple):
-    """Matched pairs of a matrix as it was given, as in `Assignment`."""
-
-    row_ind: Any
-    col_ind: Any
-    col_of_row: Any
-
-
-def pairs_of(costs: Costs, answer: Answer) -> Pairs:
-    """The pairs of an answer in terms of the matrix."""
+def pairs_of(costs: Costs, answer: Answer) -> tuple[Any, Any, Any]:
+    """The pairs of an answer in terms of the matrix: row_ind, col_ind, col_of_row."""
     col_of_row = answer.col_of_row
     if costs.transposed:
         row_of_col = col_of_row
@@ -99,7 +91,7 @@ def pairs_of(costs: Costs, answer: Answer) -> Pairs:
         row_ind = row_of_col[row_of_col.argsort()]
     else:
         row_ind = arange(len(col_of_row), like=col_of_row)
-    return Pairs(row_ind, col_of_row[row_ind], col_of_row)
+    return row_ind, col_of_row[row_ind], col_of_row
 
 
 def assignment_of(costs: Costs, answer: Answer) -> Assignment:

@@ -23,19 +23,7 @@ from bmatch.assignment.host import solve_on_host
 if TYPE_CHECKING:
     import torch
 
-REPORT_FIELDS = {
-    "outcome": np.int32,  # one of the five below
-    "bidding_rounds": np.int32,
-    "forest_phases": np.int32,
-    "forest_rounds": np.int32,
-    "rescans": np.int32,
-    "whole_rows": np.int32,
-    "objective": np.float64,
-    "gap": np.float64,
-}
-REPORT = np.dtype(list(REPORT_FIELDS.items()))
-"""What the device says of each problem."""
-OPTIMAL, INFEASIBLE, INVALID_ENTRIES, DWARFED, BROKEN = range(5)
+_Outcome = _core.CudaOutcome
 
 HOST_ROWS = 128
 """Problems with fewer rows are solved on the host, unless many come at once. Modelled (a launch
@@ -52,12 +40,12 @@ class Launched:
     Attributes
     ----------
     col_of_row : int64 [B, n]
-        -1 for a row without a column; -2 for rows that compete for too few columns, where a problem
-        is infeasible.
+        -1 for a row without a column; `_core.cuda_trapped` for rows that compete for too few
+        columns, where a problem is infeasible.
     row_dual, col_dual : float64 [B, n] and [B, m], or None
         Of the minimised costs.
     reports : structured array [B]
-        `REPORT` on the host; None while a CUDA graph is captured, which cannot wait.
+        `_core.CudaReport` on the host; None while a CUDA graph is captured, which cannot wait.
     """
 
     col_of_row: torch.Tensor
@@ -68,13 +56,13 @@ class Launched:
 
 def is_usable() -> bool:
     """Whether this build has kernels for a device of this machine."""
-    built, _, _, devices, _ = _core.cuda_facts()
-    return built and devices > 0
+    facts = _core.cuda_facts()
+    return facts.built and facts.devices > 0
 
 
 def why_unusable() -> str:
     """The error for a matrix on a device that cannot be solved there."""
-    trouble = _core.cuda_facts()[4]
+    trouble = _core.cuda_facts().trouble
     return (
         f"the cost matrix is on a CUDA device, and it cannot be solved there: {trouble}; pass "
         "backend='cpu' to solve on the host, or cost.cpu()"
@@ -105,8 +93,8 @@ def solve_by_kernels(
     if launched.reports is None:  # and so no error and no objective
         report = {}
     else:
-        report = dict(zip(REPORT_FIELDS, launched.reports[0].tolist(), strict=True))
-    if report.pop("outcome", OPTIMAL) == DWARFED:
+        report = dict(zip(_core.CudaReport.names or (), launched.reports[0].tolist(), strict=True))
+    if report.pop("outcome", _Outcome.optimal) == _Outcome.dwarfed:
         found = solve_on_host(costs.on_host(), certificate=certificate, num_threads=num_threads)
         return found.to(oriented.device)
     u, v = (None if dual is None else dual[0] for dual in (launched.row_dual, launched.col_dual))
@@ -129,7 +117,7 @@ def solve_batch_by_kernels(costs: Costs) -> torch.Tensor:
     _require_answers(launched, costs, " (problem {} of the batch)")
     col_of_row = launched.col_of_row
     if launched.reports is not None:
-        for problem in np.flatnonzero(launched.reports["outcome"] == DWARFED):
+        for problem in np.flatnonzero(launched.reports["outcome"] == _Outcome.dwarfed):
             found = solve_on_host(Costs.of(oriented[problem].cpu(), costs.sense), certificate=False)
             col_of_row[problem] = torch.as_tensor(found.col_of_row, device=oriented.device)
     if not costs.transposed:
@@ -144,14 +132,14 @@ def _require_answers(launched: Launched, costs: Costs, where: str = "") -> None:
     if launched.reports is None:
         return
     outcomes = launched.reports["outcome"]
-    failed = np.flatnonzero(~np.isin(outcomes, (OPTIMAL, DWARFED)))
+    failed = np.flatnonzero(~np.isin(outcomes, (_Outcome.optimal, _Outcome.dwarfed)))
     if len(failed) == 0:
         return
     first = int(failed[0])
     where = where.format(first)
-    if outcomes[first] == INVALID_ENTRIES:
+    if outcomes[first] == _Outcome.invalid:
         raise ValueError(f"{INVALID}{where}")
-    trapped = np.flatnonzero(as_array(launched.col_of_row[first]) == -2)
+    trapped = np.flatnonzero(as_array(launched.col_of_row[first]) == _core.cuda_trapped)
     raise ValueError(f"{costs.infeasible(trapped)}{where}")
 
 
@@ -197,7 +185,7 @@ def launch(
     col_of_row = empty(problems, n, dtype=torch.int64)
     u = empty(problems, n, dtype=torch.float64) if duals else None
     v = empty(problems, m, dtype=torch.float64) if duals else None
-    reports = empty(problems, REPORT.itemsize, dtype=torch.uint8)
+    reports = empty(problems, _core.CudaReport.itemsize, dtype=torch.uint8)
     if problems and n:
         task = _core.CudaTask(
             cost.data_ptr(),
@@ -228,8 +216,8 @@ def launch(
     if _capturing():
         return Launched(col_of_row, u, v, None)
     _wait(reports)
-    on_host = reports.cpu().numpy().view(REPORT)[:, 0]
-    if (on_host["outcome"] == BROKEN).any():
+    on_host = reports.cpu().numpy().view(_core.CudaReport)[:, 0]
+    if (on_host["outcome"] == _Outcome.broken).any():
         raise RuntimeError(
             "solve_kernel lost its way in a tree of shortest paths: please report the matrix"
         )

@@ -23,7 +23,6 @@ from bmatch.assignment.host import answer_of, threads
 from bmatch.kernels import row_scan
 
 _BYTES_AT_ONCE = 1 << 26
-_SENSES = {_core.Sense.minimize: 0, _core.Sense.maximize: 1, _core.Sense.maximize_magnitude: 2}
 
 
 def solve_by_fetching(
@@ -47,7 +46,7 @@ def solve_by_fetching(
             fetched = cost.index_select(0, torch.from_numpy(some).to(cost.device))
             copy[some] = fetched.to(kind).cpu().numpy()
 
-    scan = row_scan.scan_rows(cost, _SENSES[costs.sense], _core.list_capacity)
+    scan = row_scan.scan_rows(cost, costs.sense.value, _core.list_capacity)
     best, second, col, valid, list_cost, list_col, bound = (part.cpu().numpy() for part in scan)
     solved = _core.solve_fetched(
         copy,

@@ -15,7 +15,7 @@ from bmatch.assignment.answer import Answer
 from bmatch.assignment.costs import INVALID, Costs
 
 if TYPE_CHECKING:
-    from bmatch._core import Solved
+    from bmatch._core import Solution
 
 
 def solve_on_host(
@@ -54,14 +54,20 @@ def solve_on_host(
     return answer_of(solved, costs)
 
 
-def answer_of(solved: Solved, costs: Costs) -> Answer:
+def answer_of(solved: Solution, costs: Costs) -> Answer:
     """What the solver on the host found, unless there is no answer: then an error."""
-    outcome, col_of_row, row_dual, col_dual, objective, gap, trapped, stats = solved
-    if outcome == _core.Outcome.invalid:
+    if solved.outcome == _core.Outcome.invalid:
         raise ValueError(INVALID)
-    if outcome == _core.Outcome.infeasible:
-        raise ValueError(costs.infeasible(trapped))
-    return Answer(col_of_row, row_dual, col_dual, objective, gap, stats)
+    if solved.outcome == _core.Outcome.infeasible:
+        raise ValueError(costs.infeasible(solved.trapped))
+    return Answer(
+        solved.col_of_row,
+        solved.row_dual,
+        solved.col_dual,
+        solved.objective,
+        solved.gap,
+        solved.stats,
+    )
 
 
 def solve_batch_on_host(costs: Costs, *, num_threads: int | None = None) -> npt.NDArray[np.int64]:
@@ -72,15 +78,16 @@ def solve_batch_on_host(costs: Costs, *, num_threads: int | None = None) -> npt.
     ValueError
         For the first problem that `solve_on_host` refuses.
     """
-    outcome, problem, col_of_row = _core.batch(costs.matrix, costs.sense, threads(num_threads))
-    if outcome == _core.Outcome.invalid:
-        raise ValueError(f"{INVALID} (problem {problem} of the batch)")
-    if outcome == _core.Outcome.infeasible:
+    solved = _core.batch(costs.matrix, costs.sense, threads(num_threads))
+    where = f"(problem {solved.problem} of the batch)"
+    if solved.outcome == _core.Outcome.invalid:
+        raise ValueError(f"{INVALID} {where}")
+    if solved.outcome == _core.Outcome.infeasible:
         try:
-            solve_on_host(Costs.of(costs.matrix[problem], costs.sense))
+            solve_on_host(Costs.of(costs.matrix[solved.problem], costs.sense))
         except ValueError as error:
-            raise ValueError(f"{error} (problem {problem} of the batch)") from None
-    return col_of_row
+            raise ValueError(f"{error} {where}") from None
+    return solved.col_of_row
 
 
 def threads(asked: int | None = None) -> int:

@@ -64,5 +64,4 @@ def margins(
     v = costs.flip * np.asarray(assignment.col_dual)
     if costs.shift:  # row duals of the entries as they are stored: matched pairs have no slack
         u = costs.minimised(matrix[np.arange(n), col_of_row]) - v[col_of_row]
-    margin, exact = _core.margins(matrix, costs.stored_sense, col_of_row, u, v, search_limit)
-    return margin, exact.astype(bool)
+    return _core.margins(matrix, costs.stored_sense, col_of_row, u, v, search_limit)

@@ -61,8 +61,8 @@ def linear_sum_assignment(
     if pairs is not None:
         return pairs
     costs = costs_for(cost_matrix, maximize)
-    found = pairs_of(costs, _solve(costs, certificate=False))
-    return costs.to_kind(found.row_ind), costs.to_kind(found.col_ind)
+    row_ind, col_ind, _ = pairs_of(costs, _solve(costs, certificate=False))
+    return costs.to_kind(row_ind), costs.to_kind(col_ind)
 
 
 def solve(

@@ -61,20 +61,24 @@ def _gpu_info() -> tuple[str, dict[str, Any]]:
     from bmatch import _core
     from bmatch.assignment.cuda import HOST_ROWS
 
-    built, compiled, driver, devices, trouble = _core.cuda_facts()
-    if devices > 0:
+    facts = _core.cuda_facts()
+    if facts.devices > 0:
         there = f"solved there from {HOST_ROWS} rows on, on the host below"
-    elif built:
+    elif facts.built:
         there = "there is no device"
     elif find_spec("triton") is not None:
         there = "scanned there by Triton, solved on the host, rows fetched as they are read"
     else:
         there = "solved on the host where backend='cpu' is asked for"
     return "CUDA devices", {
-        "solver_built_for": compiled if built else "none: no nvcc was found when bmatch was built",
-        "driver": f"CUDA {driver // 1000}.{driver % 1000 // 10}" if driver else "none",
-        "devices": devices,
-        "trouble": trouble or "none",
+        "solver_built_for": (
+            facts.compiled if facts.built else "none: no nvcc was found when bmatch was built"
+        ),
+        "driver": (
+            f"CUDA {facts.driver // 1000}.{facts.driver % 1000 // 10}" if facts.driver else "none"
+        ),
+        "devices": facts.devices,
+        "trouble": facts.trouble or "none",
         "matrices_on_a_device": there,
         "matrices_on_the_host": f"solved on the host ({_core.instruction_set()})",
         "moments": _moments_backend(),

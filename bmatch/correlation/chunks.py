@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 
@@ -234,9 +233,8 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     )
 
 
-@cache
 def _own_product(dtype: torch.dtype) -> Callable[..., None] | None:
-    """The product of the dtype in C++, if there is one for this processor and it is the fastest."""
+    """The product of the dtype in C++, if the instruction set has one and it is the fastest."""
     if dtype == torch.float32 and _core.multiplies_float32():
         return _core.multiply_float32
     if dtype == torch.bfloat16 and _core.multiplies_bfloat16() and not _bfloat16_by_torch():
@@ -244,7 +242,6 @@ def _own_product(dtype: torch.dtype) -> Callable[..., None] | None:
     return None
 
 
-@cache
 def _bfloat16_by_torch() -> bool:
     """Whether torch has instructions for bfloat16 that bmatch has not: AMX, or those of Arm."""
     has_amx = getattr(torch.cpu, "_is_amx_tile_supported", None)  # from torch 2.5 on

@@ -1,16 +1,15 @@
 """The solver against SciPy for as long as one likes: ``make stress``.
 
 Problems are drawn from a seed: family, shape, dtype, layout, sense, forbidden pairs, threads, and
-the way they are asked. Instruction sets take turns, a process each, since one is chosen when the
-library is loaded. The first wrong answer ends the run with what it takes to draw it again.
+the way they are asked. Instruction sets take turns. The first wrong answer ends the run with what
+it takes to draw it again.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
-import os
-import subprocess
+import itertools
 import sys
 import time
 from pathlib import Path
@@ -25,7 +24,6 @@ from bmatch import _core
 sys.path.insert(0, str(Path(__file__).parent))
 from test_fuzz import FAMILIES
 
-INSTRUCTION_SETS = ("avx512", "avx2", "portable")
 DTYPES = ("float64", "float32", "float16", "int64", "int32", "int8", "uint8", "bool", "wide")
 SLICE = 60.0  # seconds an instruction set
 
@@ -49,12 +47,12 @@ def draw(r):
         offset = int(r.choice([-1, 1])) * 2**60 if dtype == "wide" else 0
         cost = cost.astype("int64" if dtype == "wide" else dtype)
         cost = cost + offset if offset else cost
-    how = str(r.choice(["minimize", "maximize", "sign_marginalized"], p=[0.6, 0.25, 0.15]))
+    goal = str(r.choice(["minimize", "maximize", "sign_marginalized"], p=[0.6, 0.25, 0.15]))
     if cost.dtype.kind in "fi" and dtype not in ("int8", "wide") and r.random() < 0.3:
         cost = cost * r.choice([-1, 1], cost.shape).astype(cost.dtype)
-    forbidding = how != "sign_marginalized" and cost.dtype.kind == "f" and r.random() < 0.25
+    forbidding = goal != "sign_marginalized" and cost.dtype.kind == "f" and r.random() < 0.25
     if forbidding:
-        never = np.array(-np.inf if how == "maximize" else np.inf, cost.dtype)
+        never = np.array(-np.inf if goal == "maximize" else np.inf, cost.dtype)
         cost = np.where(r.random((n, m)) < r.random(), never, cost)
     if r.random() < 0.3:
         cost = cost.T
@@ -69,21 +67,21 @@ def draw(r):
         cost = np.ascontiguousarray(cost[::-1, ::-1])[::-1, ::-1]
     elif layout == 4 and cost.dtype.kind in "fi":
         cost = cost.astype(cost.dtype.newbyteorder())
-    name = f"{family}, {cost.shape[0]} x {cost.shape[1]} {dtype}, layout {layout}, {how}"
-    return name + (", forbidden pairs" if forbidding else ""), cost, how, int(r.integers(1, 4))
+    name = f"{family}, {cost.shape[0]} x {cost.shape[1]} {dtype}, layout {layout}, {goal}"
+    return name + (", forbidden pairs" if forbidding else ""), cost, goal, int(r.integers(1, 4))
 
 
 def check(r, counts):
     """One problem; an AssertionError says what does not hold."""
-    name, cost, how, threads = draw(r)
-    maximize = how != "minimize"
-    options = {} if how == "minimize" else {how: True}
+    name, cost, goal, threads = draw(r)
+    maximize = goal != "minimize"
+    options = {} if goal == "minimize" else {goal: True}
     before = cost.copy()
     low = int(cost.min()) if cost.dtype.kind in "iu" and np.abs(cost).max() > 2**53 else 0
     costs = (cost - low).astype(np.float64)  # what SciPy can hold
-    if how == "sign_marginalized":
+    if goal == "sign_marginalized":
         costs = np.abs(costs) if low == 0 else costs * np.sign(low)
-    counts[how] += 1
+    counts[goal] += 1
     try:
         pairs = scipy.optimize.linear_sum_assignment(costs, maximize)
     except ValueError:
@@ -110,9 +108,9 @@ def check(r, counts):
     assert abs(c.gap) <= limit, (name, c)
     assert 0 <= a.gap <= limit, (name, a.gap)
 
-    if how != "sign_marginalized":
+    if goal != "sign_marginalized":
         agrees(*bmatch.linear_sum_assignment(cost, maximize), "drop-in")
-    if r.random() < 0.2 and how != "sign_marginalized":
+    if r.random() < 0.2 and goal != "sign_marginalized":
         counts["batches"] += 1
         flipped = np.stack([cost, cost[::-1]])
         out = bmatch.batch_linear_sum_assignment(flipped, maximize, num_threads=threads)
@@ -132,16 +130,16 @@ def check(r, counts):
             agrees(warm.row_ind, warm.col_ind, "warm start")
     if r.random() < 0.3 and cost.dtype in (np.float32, np.float64) and cost.dtype.isnative:
         counts["small ones by the large route"] += 1
-        sense = getattr(_core.Sense, how if how != "sign_marginalized" else "maximize_magnitude")
-        lying = cost.T if cost.shape[0] > cost.shape[1] else cost
-        _, col_of_row, *_ = _core.solve(lying, sense, threads, True, None, small=0)
-        found = np.arange(len(lying)), col_of_row
-        agrees(*(found[::-1] if lying is not cost else found), "large route")
+        sense = getattr(_core.Sense, goal if goal != "sign_marginalized" else "maximize_magnitude")
+        oriented = cost.T if cost.shape[0] > cost.shape[1] else cost
+        solved = _core.solve(oriented, sense, threads, True, None, small=0)
+        found = np.arange(len(oriented)), solved.col_of_row
+        agrees(*(found[::-1] if oriented is not cost else found), "large route")
     assert np.array_equal(before, cost), (name, "input written to")
 
 
 def work(seed, first, seconds):
-    """Problems of one instruction set from number `first` on; prints how many there were."""
+    """Problems from number `first` on; returns how many there were."""
     counts = collections.Counter()
     end = time.monotonic() + seconds
     number = first
@@ -154,38 +152,27 @@ def work(seed, first, seconds):
         number += 1
     done = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
     print(f"{number - first} {_core.instruction_set()}: {done}", flush=True)
+    return number - first
 
 
 def main():
     """Slices of the time for the instruction sets in turn, until it is over."""
+    sets = _core.instruction_sets()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=1800.0)
     parser.add_argument("--seed", type=int, default=20261122)
     parser.add_argument("--first", type=int, default=0, help="number of the first problem")
-    parser.add_argument("--isa", choices=INSTRUCTION_SETS, help="this instruction set alone")
+    parser.add_argument("--isa", choices=sets, help="this instruction set alone")
     options = parser.parse_args()
-    if options.isa is not None:
-        if os.environ.get("BMATCH_ISA") != options.isa:
-            parser.error(f"set BMATCH_ISA={options.isa} as well: it is read when bmatch is loaded")
-        work(options.seed, options.first, options.seconds)
-        return
     end = time.monotonic() + options.seconds
-    turn, first, total = 0, options.first, collections.Counter()
-    while (left := end - time.monotonic()) > 0:
-        isa = INSTRUCTION_SETS[turn % len(INSTRUCTION_SETS)]
-        command = [sys.executable, __file__, "--seed", str(options.seed), "--first", str(first)]
-        command += ["--isa", isa, "--seconds", str(min(SLICE, left))]
-        environment = {**os.environ, "BMATCH_ISA": isa}
-        run = subprocess.run(
-            command, env=environment, stdout=subprocess.PIPE, text=True, check=False
-        )
-        print(run.stdout, end="", flush=True)
-        if run.returncode != 0:
-            raise SystemExit(1)
-        count, used = run.stdout.split(":")[0].split()
-        total[used] += int(count)
-        first += int(count)
-        turn += 1
+    first, total = options.first, collections.Counter()
+    for isa in itertools.cycle(sets if options.isa is None else [options.isa]):
+        if (left := end - time.monotonic()) <= 0:
+            break
+        _core.use(isa)
+        count = work(options.seed, first, min(SLICE, left))
+        total[isa] += count
+        first += count
     print(
         f"no wrong answer: {sum(total.values())} problems in {options.seconds:.0f} s, {dict(total)}"
     )

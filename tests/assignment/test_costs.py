@@ -124,21 +124,21 @@ WIDE = [(2**62, "int64"), (-(2**62), "int64"), (-(2**53) - 60, "int64"), (2**64 
 
 @pytest.mark.parametrize(("low", "dtype"), WIDE)
 @pytest.mark.parametrize("shape", [(5, 5), (4, 6), (6, 4)])
-@pytest.mark.parametrize("how", ["minimize", "maximize", "sign_marginalized"])
-def test_wide_integers_in_every_sense(low, dtype, shape, how):
+@pytest.mark.parametrize("goal", ["minimize", "maximize", "sign_marginalized"])
+def test_wide_integers_in_every_sense(low, dtype, shape, goal):
     cost, whole = wide_integers(shape, low, dtype)
-    options = {} if how == "minimize" else {how: True}
-    wanted = abs(whole) if how == "sign_marginalized" else whole
-    best = exact_optimum(wanted, min if how == "minimize" else max)
+    options = {} if goal == "minimize" else {goal: True}
+    wanted = abs(whole) if goal == "sign_marginalized" else whole
+    best = exact_optimum(wanted, min if goal == "minimize" else max)
     for matrix in (cost, np.asfortranarray(cost)):
         a = bmatch.solve(matrix, **options)
         assert sum(wanted[a.row_ind, a.col_ind]) == best
         assert a.objective == float(best)  # to the last bit, however many pairs
         assert a.gap == 0
-        if how == "sign_marginalized":
+        if goal == "sign_marginalized":
             assert np.array_equal(a.sign, np.full(min(shape), 1 if low > 0 else -1))
         slack = wanted.astype(float) - (a.row_dual[:, None] + a.col_dual)
-        slack = slack if how == "minimize" else -slack
+        slack = slack if goal == "minimize" else -slack
         assert slack.min() >= -2 * np.spacing(float(abs(low)))  # duals are float64
         assert bmatch.solve(matrix, **options, warm_start=a).objective == a.objective
         for answer in (a, (a.row_ind, a.col_ind)):

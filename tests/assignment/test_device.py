@@ -138,14 +138,14 @@ def test_two_streams_and_two_threads():
 def test_the_host_waits_once():
     cost = torch.rand(300, 300, device="cuda")
     bmatch.linear_sum_assignment(cost)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")  # setting the mode warns, too: it calls it a prototype
         torch.cuda.set_sync_debug_mode("warn")
         try:
             bmatch.linear_sum_assignment(cost)
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    waits = [w for w in told if "called a synchronizing CUDA operation" in str(w.message)]
+    waits = [w for w in caught if "called a synchronizing CUDA operation" in str(w.message)]
     assert len(waits) == 1
 
 

@@ -196,12 +196,12 @@ def test_match(group):
     truth = bmatch.SignedPermutation.random(n, group, seed=1)
     x = torch.randn(500, n, generator=torch.Generator().manual_seed(1))
     c = torch.corrcoef(torch.cat([truth.to("cpu").apply(x), x], 1).T)[:n, n:]
-    here = bmatch.match(c, group)
-    assert here.gauge.to(None) == truth
-    assert here.assignment.stats["bidding_rounds"] == 0
-    there = bmatch.match(c.numpy(), group)
-    assert isinstance(here.assignment.col_dual, np.ndarray)
-    assert np.allclose(here.margin, there.margin, atol=1e-12)
+    on_device = bmatch.match(c, group)
+    assert on_device.gauge.to(None) == truth
+    assert on_device.assignment.stats["bidding_rounds"] == 0
+    on_host = bmatch.match(c.numpy(), group)
+    assert isinstance(on_device.assignment.col_dual, np.ndarray)
+    assert np.allclose(on_device.margin, on_host.margin, atol=1e-12)
 
 
 def test_empty():
@@ -301,12 +301,12 @@ def test_what_lies_on_the_host_is_not_moved():
 @pytest.mark.host
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a device")
 def test_without_a_device_the_reason_is_said():
-    built, compiled, _, devices, trouble = _core.cuda_facts()
-    assert devices == 0
-    assert trouble
-    assert ("sm_90" in compiled) == built
+    facts = _core.cuda_facts()
+    assert facts.devices == 0
+    assert facts.trouble
+    assert ("sm_90" in facts.compiled) == facts.built
     assert not cuda.is_usable()
-    assert f"cannot be solved there: {trouble}; pass backend='cpu'" in cuda.why_unusable()
+    assert f"cannot be solved there: {facts.trouble}; pass backend='cpu'" in cuda.why_unusable()
 
 
 def test_a_planted_matrix_costs_one_read_and_few_barriers(fibers):

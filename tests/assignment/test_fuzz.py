@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -41,6 +39,14 @@ FAMILIES = {
 }
 
 
+@pytest.fixture(params=_core.instruction_sets(), scope="module", autouse=True)
+def _instruction_set(request):
+    before = _core.instruction_set()
+    _core.use(request.param)
+    yield
+    _core.use(before)
+
+
 @st.composite
 def problems(draw):
     r = np.random.default_rng(draw(st.integers(0, 2**32)))
@@ -72,24 +78,23 @@ def test_objective_and_certificate(cost, maximize, small, threads):
     """`small` 0 sends small problems the way of large ones."""
     stored = -cost if maximize else cost
     sense = _core.Sense.maximize if maximize else _core.Sense.minimize
-    outcome, col_of_row, u, v, objective, gap, trapped, _ = _core.solve(
-        stored, sense, threads, True, None, small=small
-    )
+    solved = _core.solve(stored, sense, threads, True, None, small=small)
     try:
         expected = cost[scipy.optimize.linear_sum_assignment(cost)].astype(np.float64).sum()
     except ValueError:
-        assert outcome == _core.Outcome.infeasible
-        assert np.isfinite(cost[trapped]).any(axis=0).sum() < len(trapped)
+        assert solved.outcome == _core.Outcome.infeasible
+        assert np.isfinite(cost[solved.trapped]).any(axis=0).sum() < len(solved.trapped)
         return
-    assert outcome == _core.Outcome.optimal
+    assert solved.outcome == _core.Outcome.optimal
     n, m = cost.shape
     c = cost.astype(np.float64)
     scale = np.abs(c[np.isfinite(c)]).max()
+    col_of_row, u, v = solved.col_of_row, solved.row_dual, solved.col_dual
     assert sorted(col_of_row) == sorted(set(col_of_row))
-    assert objective == pytest.approx(expected, rel=1e-12, abs=0)
+    assert solved.objective == pytest.approx(expected, rel=1e-12, abs=0)
     assert c[np.arange(n), col_of_row].sum() == pytest.approx(expected, rel=1e-12, abs=0)
     assert (c - u[:, None] - v).min() >= -1e-12 * scale
-    assert 0 <= gap <= 1e-12 * abs(objective) + n * np.spacing(scale)
+    assert 0 <= solved.gap <= 1e-12 * abs(solved.objective) + n * np.spacing(scale)
     if n < m:
         assert np.all(v <= 0)
         assert np.all(np.delete(v, col_of_row) == 0)
@@ -105,25 +110,3 @@ def test_warm_start_is_only_a_start(family, seed, change):
     a = bmatch.solve(after, warm_start=bmatch.solve(before))
     expected = after[scipy.optimize.linear_sum_assignment(after)].sum()
     assert a.objective == pytest.approx(expected, rel=1e-12, abs=0)
-
-
-@pytest.mark.skipif("BMATCH_ISA" in os.environ, reason="runs inside another instruction set")
-@pytest.mark.parametrize("isa", ["avx2", "portable"])
-def test_every_instruction_set(isa):
-    """This module again with slower kernels; the fastest were tested above."""
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__],
-        env={**os.environ, "BMATCH_ISA": isa},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    used = subprocess.run(
-        [sys.executable, "-c", "from bmatch import _core; print(_core.instruction_set())"],
-        env={**os.environ, "BMATCH_ISA": isa},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert used.stdout.strip() in (isa, "portable")

@@ -182,8 +182,8 @@ def test_entries_that_must_not_be_taken_dwarf_the_answer(small):
     gain[2, 2:4] = 2.3715e202, 5.8858e-187
     gain[3, 2:] = 6.0228e87, 4.4548e266, 1.6659e62
     gain[4, [0, 1, 3, 4]] = 5.7279e-245, 4.6181e-129, 1.9375e25, 5.8166e-12
-    _, col_of_row, *_ = _core.solve(gain, _core.Sense.maximize, 1, True, None, small=small)
-    assert list(col_of_row) == [0, 3, 2, 4, 1]
+    solved = _core.solve(gain, _core.Sense.maximize, 1, True, None, small=small)
+    assert list(solved.col_of_row) == [0, 3, 2, 4, 1]
 
 
 @pytest.mark.parametrize("small", [0, 2**16])
@@ -199,8 +199,8 @@ def test_prices_that_dwarf_the_answer_do_no_harm_to_costs_on_a_grid(small, never
         for off in (0.0, 2.0**-40):
             cost[0, 0] += off
             expected = cost[scipy.optimize.linear_sum_assignment(cost)].sum()
-            _, col, *_ = _core.solve(cost, _core.Sense.minimize, 1, True, None, small=small)
-            assert cost[np.arange(n), col].sum() == expected
+            solved = _core.solve(cost, _core.Sense.minimize, 1, True, None, small=small)
+            assert cost[np.arange(n), solved.col_of_row].sum() == expected
 
 
 def test_where_float64_holds_no_sum_of_the_costs_the_answer_is_scipys():
@@ -213,5 +213,5 @@ def test_where_float64_holds_no_sum_of_the_costs_the_answer_is_scipys():
         row_ind, col_ind = scipy.optimize.linear_sum_assignment(cost)
         answer = bmatch.solve(cost)
         assert cost[answer.row_ind, answer.col_ind].sum() == cost[row_ind, col_ind].sum()
-        _, large, *_ = _core.solve(cost, _core.Sense.minimize, 1, True, None, small=0)
+        large = _core.solve(cost, _core.Sense.minimize, 1, True, None, small=0).col_of_row
         assert cost[np.arange(n), large].sum() == cost[row_ind, col_ind].sum()

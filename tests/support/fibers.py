@@ -75,6 +75,7 @@ class Fibers:
     """What `bmatch.assignment.cuda` asks of `bmatch._core`, on the CPU."""
 
     CudaType, CudaTeam = _core.CudaType, _core.CudaTeam
+    CudaReport, cuda_trapped = _core.CudaReport, _core.cuda_trapped
 
     def __init__(self, path):
         self.compiled = ctypes.CDLL(str(path))
@@ -90,17 +91,17 @@ class Fibers:
     @staticmethod
     def CudaTask(cost, kind, problems, rows, cols, problem_stride, row_stride, sense, prices):
         shape = (problems, rows, cols, problem_stride, row_stride)
-        return Arguments(cost, prices, *shape, int(kind), int(sense), 0, 0)
+        return Arguments(cost, prices, *shape, kind.value, sense.value, 0, 0)
 
     def cuda_workspace(self, task, team, device):
         assert device == 0
-        task.team = int(team)
+        task.team = team.value
         return self.compiled.workspace_bytes(ctypes.byref(task))
 
     def cuda_solve(
         self, task, team, col_of_row, row_dual, col_dual, reports, workspace, device, stream
     ):
-        assert (int(team), device, stream) == (task.team, 0, 0)
+        assert (team.value, device, stream) == (task.team, 0, 0)
         pointers = (col_of_row, row_dual, col_dual, reports, workspace)
         self.compiled.solve(ctypes.byref(task), *map(ctypes.c_void_p, pointers))
 
