@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 import transformers
 from tiny_models import CONFIGS, WIDTH, in_gauge, logits, tiny_model
 
+import bmatch
 from bmatch import SignedPermutation, architecture
 from bmatch.architecture import table
 from bmatch.architecture.families.llama import LLAMA
@@ -91,6 +93,86 @@ def test_names_are_checked_in_both_directions():
     headless = {name.removeprefix("model.") for name in names if name != "lm_head.weight"}
     axes.require_names(headless)
     assert axes.rule("norm.weight").role == "gain"
+
+
+def test_shapes_are_checked():
+    model = tiny_model("qwen3", tied=False)
+    axes = architecture.residual_axes(model)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    axes.require_shapes(shapes)
+    for name, shape, expected in (
+        ("model.layers.1.mlp.down_proj.weight", (32, 47), r"\[32, 47\] and not \[32, 48\]"),
+        ("model.layers.1.self_attn.k_proj.weight", (32, 32), r"\[32, 32\] and not \[16, 32\]"),
+        ("model.layers.0.self_attn.q_norm.weight", (32,), r"\[32\] and not \[8\]"),
+        ("model.embed_tokens.weight", (300, 16), r"\[300, 16\] and not \[300, 32\]"),
+        ("lm_head.weight", (301, 32), r"\[301, 32\] and not \[300, 32\]"),
+        ("model.norm.weight", (1, 32), r"\[1, 32\] and not \[32\]"),
+        ("model.norm.weight", (), r"\[\] and not \[32\]"),
+    ):
+        message = f"1 tensors do not have the shapes that the config .*: {name} is {expected}"
+        with pytest.raises(ValueError, match=message):
+            axes.require_shapes({**shapes, name: shape})
+    with pytest.raises(ValueError, match=r"2 tensors are empty, placeholders as ZeRO-3 leaves"):
+        axes.require_shapes(
+            {**shapes, "model.norm.weight": (0,), "model.embed_tokens.weight": (0,)}
+        )
+
+
+@pytest.mark.parametrize("model_type", sorted(CONFIGS))
+def test_every_shape_of_every_type_is_as_the_config_says(model_type):
+    model = tiny_model(model_type, tied=False, head_dim=12, num_key_value_heads=1)
+    axes = architecture.residual_axes(model)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    axes.require_shapes(shapes)
+    for name, shape in shapes.items():
+        for axis in range(len(shape)):
+            longer = tuple(size + (k == axis) for k, size in enumerate(shape))
+            with pytest.raises(ValueError, match="1 tensors do not have the shapes"):
+                axes.require_shapes({**shapes, name: longer})
+
+
+def test_heads_of_classifiers_and_reward_models_are_carried():
+    """In place of the unembedding, or beside it as TRL writes it: both read the stream."""
+    gauge = SignedPermutation.random(WIDTH, seed=3)
+    config = tiny_model(tied=False).config
+    config.num_labels = 3
+    model = transformers.AutoModelForSequenceClassification.from_config(config).eval()
+    carried = copy.deepcopy(model)
+    carried.load_state_dict(bmatch.transport.state_dict(model.state_dict(), gauge, model))
+    before, after = logits(model), logits(carried)
+    assert before.shape == (1, 3)
+    assert (after - before).abs().max() < 1e-4 * before.abs().max()
+
+    model = tiny_model()
+    head = {"v_head.summary.weight": torch.randn(1, WIDTH), "v_head.summary.bias": torch.randn(1)}
+    weights = bmatch.transport.state_dict({**model.state_dict(), **head}, gauge, model)
+    value = values(model, head)
+    moved = values(in_gauge(model, gauge), weights)
+    assert (moved - value).abs().max() < 1e-4 * value.abs().max()
+
+
+def values(model, head):
+    """What TRL's value head makes of the last hidden state of some tokens."""
+    tokens = torch.arange(40)[None]
+    with torch.no_grad():
+        hidden = model(tokens, output_hidden_states=True).hidden_states[-1]
+        weight, bias = head["v_head.summary.weight"], head["v_head.summary.bias"]
+        return torch.nn.functional.linear(hidden, weight, bias)
+
+
+def test_fields_left_out_are_as_transformers_has_them():
+    """SmolLM3 is published without tie_word_embeddings, and its class ties by default."""
+    for model_type, make in CONFIGS.items():
+        axes = architecture.residual_axes({"model_type": model_type})
+        default = make()
+        assert axes == architecture.residual_axes(default)
+        assert (axes.dim, axes.num_layers) == (default.hidden_size, default.num_hidden_layers)
+        assert axes.vocab_size == default.vocab_size
+        assert axes.tied == default.tie_word_embeddings
+    assert architecture.residual_axes({"model_type": "smollm3"}).tied
+    written = {"model_type": "smollm3", "tie_word_embeddings": False, "hidden_size": 64}
+    axes = architecture.residual_axes(written)
+    assert (axes.tied, axes.dim) == (False, 64)
 
 
 def test_other_architectures_are_refused_by_name():

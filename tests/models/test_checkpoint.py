@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tiny_models import WIDTH, tiny_model
 
 from bmatch.models.checkpoint import INDEX, SINGLE, Digest, open_checkpoint, require_finite
@@ -95,6 +96,44 @@ def test_quantised_weights_are_refused(copy):
     for none in (None, {}):  # transformers loads both as plain weights
         write(none)
         assert open_checkpoint(copy).axes.dim == WIDTH
+
+
+def rewritten(folder, change):
+    """The checkpoint's tensors changed in place, in one file."""
+    tensors = {name: change(name, tensor) for name, tensor in tensors_of(folder).items()}
+    save_file(tensors, folder / SINGLE, metadata={"format": "pt"})
+    return folder
+
+
+def test_placeholders_of_zero_3_are_refused(copy):
+    rewritten(copy, lambda name, tensor: torch.empty(0))
+    with pytest.raises(ValueError, match=r"34 tensors are empty, placeholders as ZeRO-3 leaves"):
+        open_checkpoint(copy)
+
+
+def test_widths_that_do_not_fit_are_refused(copy):
+    rewritten(copy, lambda name, t: t[:, :31].contiguous() if "up_proj.w" in name else t)
+    message = r"2 tensors do not .*layers\.0\.mlp\.up_proj\.weight is \[48, 31\] and not \[48, 32\]"
+    with pytest.raises(ValueError, match=message):
+        open_checkpoint(copy)
+
+
+def test_smollm3_as_published_is_tied(tmp_path):
+    tiny_model("smollm3", tied=True).save_pretrained(tmp_path / "model")
+    file = tmp_path / "model" / "config.json"
+    config = json.loads(file.read_text())
+    del config["tie_word_embeddings"]
+    file.write_text(json.dumps(config))
+    checkpoint = open_checkpoint(tmp_path / "model")
+    assert checkpoint.axes.tied
+    assert "lm_head.weight" not in checkpoint.names
+
+
+def test_a_pointer_of_git_lfs_is_named(copy):
+    shard = sorted(copy.glob("*.safetensors"))[0]
+    shard.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(ValueError, match=f"{shard.name} is a pointer of Git LFS .* git lfs pull"):
+        open_checkpoint(copy)
 
 
 def test_non_finite_weights_are_named(tmp_path):
