@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import tokenizers
 import torch
+import transformers
 
 from bmatch.models.activations import counted_tokens
-from bmatch.models.text import default_text, file_text, token_batches
+from bmatch.models.text import aligned_batches, default_text, file_text, token_batches
 
 
 @pytest.mark.parametrize("tokens", [2, 15, 16, 30, 100, 1000])
@@ -54,3 +56,51 @@ def test_files(tmp_path):
     (tmp_path / "d.txt").write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(ValueError, match="is not UTF-8 text"):
         list(file_text([tmp_path / "d.txt"]))
+
+
+def bytes_only(tokenizer):
+    """A tokenizer of single bytes."""
+    single = sorted(token for token in tokenizer.get_vocab() if len(token) == 1)
+    vocabulary = {token: number for number, token in enumerate(single)}
+    model = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, []))
+    model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    model.decoder = tokenizers.decoders.ByteLevel()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=model)
+
+
+def test_tokens_of_two_vocabularies_end_together(tokenizer):
+    """What both have read at a pair of places is the same text, by decoding each on its own."""
+    text = [
+        "Ein Gruß, 名前 and the rest of it.\n  The end of the first block",
+        "and the \u00e9nd",
+    ] * 9
+    other = bytes_only(tokenizer)
+    batches = aligned_batches(other, tokenizer, text, 150, sequence_length=20, batch_size=3)
+    assert sum(len(batch.source_at) for batch in batches) == 150
+    assert [len(batch.source) for batch in batches[:-1]] == [3] * (len(batches) - 1)
+    for batch in batches:
+        assert len(batch.target_at) == len(batch.source_at)
+        assert batch.source.shape[1] <= 20
+        for t, s in zip(batch.target_at.tolist(), batch.source_at.tolist(), strict=True):
+            row, place = divmod(s, batch.source.shape[1])
+            target_row, target_place = divmod(t, batch.target.shape[1])
+            assert row == target_row
+            assert place > 0
+            assert target_place > 0
+            read = tokenizer.decode(batch.source[row, : place + 1])
+            assert other.decode(batch.target[row, : target_place + 1]) == read
+            assert "\ufffd" not in read  # never inside a character
+
+
+def test_equal_vocabularies_end_together_everywhere(tokenizer):
+    (batch,) = aligned_batches(tokenizer, tokenizer, ["plain words " * 50], 38, 20)
+    assert torch.equal(batch.target, batch.source)
+    assert torch.equal(batch.target_at, batch.source_at)
+    assert batch.source_at.tolist() == [*range(1, 20), *range(21, 40)]
+
+
+def test_too_little_text_for_two_tokenizers(tokenizer):
+    with pytest.raises(ValueError, match="50 tokens were asked for, and 2 of it end together"):
+        aligned_batches(tokenizer, tokenizer, ["a b c"], 50)
+    with pytest.raises(ValueError, match="need at least 2 tokens"):
+        aligned_batches(tokenizer, tokenizer, ["a"], 1)
