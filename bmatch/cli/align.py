@@ -76,7 +76,7 @@ def align(
     if as_json:
         console.print_json({"out": str(out), **_alignment_figures(alignment)})
     else:
-        console.out.print(alignment_table(alignment, f"{source} -> {target}"))
+        console.show(alignment_table(alignment, f"{source} -> {target}"))
         console.say(f"gauge written to {out}")
         _warn(alignment)
 

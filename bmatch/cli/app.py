@@ -44,7 +44,6 @@ _LESS_MEMORY = {
     "align": "a smaller --batch-size or --sequence-length, fewer --sites, or --dtype bfloat16",
     "apply": "smaller shards (one is held at a time): save_pretrained(..., max_shard_size='1GB')",
     "demo": "a smaller --model",
-    "solve": "a matrix of smaller numbers, as float32 in place of float64",
 }
 _NO_MEMORY = (
     *("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory"),
@@ -81,7 +80,7 @@ def _end(number: int, _frame: object) -> None:
 
 
 def _fail(error: Exception) -> int:
-    """Say what went wrong, and give the exit code; what is no one's fault but ours is raised."""
+    """Say what went wrong, and give the exit code; an error that none expects is raised."""
     if _is_out_of_memory(error):
         advice = [_LESS_MEMORY[word] for word in sys.argv[1:2] if word in _LESS_MEMORY]
         console.fail(": try ".join(["there is not enough memory for this", *advice]))

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -37,7 +37,7 @@ out = _Console()
 err = _Console(stderr=True)
 
 _bars: list[Progress] = []  # those that are up
-_json: list[str] = []  # what is to be printed when the command ends
+_json: list[str] = []  # what is to be printed when all is over
 
 
 def prepare() -> None:
@@ -57,15 +57,23 @@ def prepare() -> None:
 def finish(code: int) -> int:
     """Write out what is left for standard output; the exit code, in view of how that went."""
     try:
+        if code == 0:
+            sys.stdout.writelines(_json)
         sys.stdout.flush()
     except BrokenPipeError:
         _discard(sys.stdout)
     except OSError as error:
         _discard(sys.stdout)
         if code == 0:
-            fail(f"standard output could not be written: {error.strerror}")
+            fail(str(_unwritten(error)))
             return 1
+    finally:
+        _json.clear()
     return code
+
+
+def _unwritten(error: OSError) -> OSError:
+    return OSError(f"standard output cannot be written: {error.strerror}")
 
 
 def _discard(stream: TextIO) -> None:
@@ -105,17 +113,37 @@ def _spinner() -> str:
     return "dots" if err.encoding.startswith("utf") else "line"
 
 
+def show(content: RenderableType, **options: Any) -> None:
+    """A table, for example, on standard output."""
+    try:
+        out.print(content, **options)
+    except OSError as error:
+        raise _unwritten(error) from None
+
+
 def say(message: str) -> None:
     """A line of plain text on standard output."""
-    out.print(message, highlight=False, markup=False, soft_wrap=True)
+    show(message, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    """One JSON object on standard output when all is over, with null for what is not finite."""
+    _json.append(json.dumps(_finite(values), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager
 def only_json() -> Iterator[None]:
     """While it lasts, what anything writes to standard output goes to standard error.
 
-    That holds for libraries in Python and in C, and for processes that they start. What
-    `print_json` was given is printed at the end.
+    That holds for libraries in Python and in C, and for processes that they start.
     """
     sys.stdout.flush()
     stdout = os.dup(1)
@@ -127,21 +155,6 @@ def only_json() -> Iterator[None]:
         ctypes.CDLL(None).fflush(None)  # what C code has in hand goes the same way
         os.dup2(stdout, 1)
         os.close(stdout)
-    while _json:
-        sys.stdout.write(_json.pop(0))
-
-
-def print_json(values: Mapping[str, Any]) -> None:
-    """One JSON object on standard output, with null for what is not finite; see `only_json`."""
-    _json.append(json.dumps(_finite(values), indent=2, allow_nan=False) + "\n")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def note(message: str) -> None:

@@ -34,6 +34,6 @@ def demo(
     if as_json:
         console.print_json({"out": str(out), **asdict(result)})
     else:
-        console.out.print(demo_table(result))
+        console.show(demo_table(result))
         for what, name in (("picture", "demo.png"), ("gauge", "gauge.safetensors")):
             console.say(f"{what}: {out / name}")

@@ -41,7 +41,7 @@ def info(
         console.print_json(values)
     else:
         rows = ((name.replace("_", " "), str(value)) for name, value in values.items())
-        console.out.print(figures(title, rows))
+        console.show(figures(title, rows))
 
 
 def _gauge_info(path: Path) -> tuple[str, dict[str, Any]]:

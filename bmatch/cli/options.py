@@ -16,8 +16,8 @@ EXIT_CODES = (
 
 
 def _only_json(context: typer.Context, wanted: bool) -> bool:
-    if wanted:
-        context.with_resource(console.only_json())
+    if wanted:  # until all is over, wrong usage of what follows included
+        context.find_root().with_resource(console.only_json())
     return wanted
 
 

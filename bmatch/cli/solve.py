@@ -67,14 +67,16 @@ def solve(
         ("gap", f"{a.gap:.3g} (no assignment is better by more)"),
         ("seconds", f"{seconds:.4f}"),
     ]
-    console.out.print(figures(str(matrix), rows))
+    console.show(figures(str(matrix), rows))
     if out is not None:
         console.say(f"row_ind, col_ind and duals written to {out}")
 
 
 def _read_matrix(path: Path) -> Any:
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
+    if not path.is_file():
+        raise ValueError(f"{path} is no ordinary file, which a matrix is read from")
     require_content(path)
     try:
         cost = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -63,6 +63,8 @@ def read(
 
     name = os.fspath(path)
     if not os.path.isfile(path):
+        if os.path.exists(path):
+            raise ValueError(f"{name} is no ordinary file, and a {kind} is one")
         raise FileNotFoundError(f"there is no {kind} file {name}")
     require_content(path)
     try:

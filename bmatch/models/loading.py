@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from bmatch.files.pointers import require_content
 from bmatch.models.checkpoint import Checkpoint
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -61,11 +62,15 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
     Raises
     ------
     ValueError
-        If transformers cannot read it, or it is code without a ``tokenizer.json``.
+        If transformers cannot read it, it is code without a ``tokenizer.json``, or a file of it is
+        a Git-LFS pointer.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     folder = checkpoint.folder
+    for path in folder.iterdir():
+        if path.suffix in (".json", ".model", ".txt") and path.is_file():
+            require_content(path)  # which could be read as lines of a vocabulary
     with _reading(checkpoint, "tokenizer"):
         try:
             return AutoTokenizer.from_pretrained(

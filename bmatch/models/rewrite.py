@@ -110,11 +110,13 @@ def _companions(checkpoint: Checkpoint) -> tuple[list[Path], dict[str, list[str]
         if path.name in checkpoint.shards:
             continue
         files = _visible(path) if path.is_dir() else [path]
-        reason = next(filter(None, (_misfit(file, checkpoint) for file in (path, *files))), None)
-        if reason is None:
-            copied += files
+        for file in (path, *files):
+            if reason := _misfit(file, checkpoint):
+                name = str(file.relative_to(checkpoint.folder))
+                left_out[reason].append(name if file == path else f"{path.name}/ for {name}")
+                break
         else:
-            left_out[reason].append(path.name + "/" * path.is_dir())
+            copied += files
     for path in copied:
         require_content(path)
     return copied, left_out
@@ -134,7 +136,7 @@ def _misfit(path: Path, checkpoint: Checkpoint) -> str | None:
         return "a link that leads nowhere"
     if path.is_dir():
         # Like additional_chat_templates, not like onnx or runs: files, which are judged one by one.
-        return "folders in a folder" if any(map(Path.is_dir, _visible(path))) else None
+        return "a folder of folders" if any(map(Path.is_dir, _visible(path))) else None
     if not path.is_file():
         return "no ordinary file"
     of_weights = {path.suffix, path.resolve().suffix} & _WEIGHTS  # what a link leads to may tell
