@@ -2,15 +2,126 @@
 
 from __future__ import annotations
 
-from bmatch.files.atomic import new_file, new_folder
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+from privileges import heed_permissions
+
+from bmatch.files.atomic import new_file, new_folder, require_new
+
+LONGEST = ["a" * 255, "名" * 85, "é" * 127 + "a", ".a" + "名" * 84 + "a"]
 
 
-def test_new_file_and_new_folder_have_ordinary_permissions(tmp_path):
+@pytest.fixture(params=[0o022, 0o077, 0o002])
+def umask(request):
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_everything_has_the_modes_of_any_new_file_whoever_wrote_it(tmp_path, umask):
+    def write_privately(path):
+        path.unlink(missing_ok=True)
+        path.touch(mode=0o600)
+        path.write_text("x")
+
     with new_file(tmp_path / "file") as partial:
-        partial.write_text("x")
+        write_privately(partial)
     with new_folder(tmp_path / "folder") as partial:
-        pass
+        (partial / "inside").mkdir(mode=0o700)
+        write_privately(partial / "shard")
+        write_privately(partial / "inside" / "shard")
     (tmp_path / "plain").write_text("x")
     (tmp_path / "plain_folder").mkdir()
-    assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
-    assert (tmp_path / "folder").stat().st_mode == (tmp_path / "plain_folder").stat().st_mode
+    for file in ("file", "folder/shard", "folder/inside/shard"):
+        assert mode(tmp_path / file) == mode(tmp_path / "plain") == 0o666 & ~umask
+    for folder in ("folder", "folder/inside"):
+        assert mode(tmp_path / folder) == mode(tmp_path / "plain_folder") == 0o777 & ~umask
+
+
+def test_a_link_in_a_folder_leaves_what_it_leads_to_alone(tmp_path):
+    (tmp_path / "private").touch(mode=0o600)
+    with new_folder(tmp_path / "folder") as partial:
+        (partial / "link").symlink_to(tmp_path / "private")
+        (partial / "dangling").symlink_to("nowhere")
+    assert mode(tmp_path / "private") == 0o600
+
+
+@pytest.mark.parametrize("name", LONGEST, ids=lambda name: name[:2])
+def test_names_as_long_as_the_file_system_takes(tmp_path, name):
+    assert len(os.fsencode(name)) == 255
+    require_new(tmp_path / name)
+    with new_file(tmp_path / name) as partial:
+        partial.write_text("x")
+        assert len(os.fsencode(partial.name)) < 143  # the limit of some encrypted file systems
+    assert (tmp_path / name).read_text() == "x"
+    (tmp_path / name).unlink()
+    with new_folder(tmp_path / name) as partial:
+        (partial / "x").touch()
+    assert [path.name for path in (tmp_path / name).iterdir()] == ["x"]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["a" * 256, "名" * 86, "é" * 128], ids=lambda name: name[:2])
+def test_longer_names_are_refused_before_the_job(tmp_path, name):
+    with pytest.raises(OSError, match=r"cannot be written \(File name too long\)"):
+        require_new(tmp_path / name)
+    for output in (new_file, new_folder):
+        with pytest.raises(OSError, match="name another output"), output(tmp_path / name):
+            pytest.fail("the job began")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_that_are_not_utf_8(tmp_path):
+    name = os.fsdecode(b"\xe9" * 200)
+    with new_file(tmp_path / name) as partial:
+        partial.write_text("x")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("output", [new_file, new_folder])
+def test_an_error_leaves_nothing(tmp_path, output):
+    with pytest.raises(KeyboardInterrupt), output(tmp_path / "out"):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_replaced_and_nothing_else_is(tmp_path):
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "link").symlink_to("file")
+    with new_file(tmp_path / "link") as partial:
+        partial.write_text("new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == "new"
+    with (
+        pytest.raises(FileExistsError, match="is no ordinary file"),
+        new_file(tmp_path),
+    ):
+        pytest.fail("the job began")
+
+
+def test_a_folder_without_permission_is_refused_before_the_job(tmp_path):
+    (tmp_path / "closed").mkdir(mode=0o555)
+    code = (
+        "from pathlib import Path\n"
+        "from bmatch.files.atomic import require_new\n"
+        "require_new(Path('closed/out'))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=heed_permissions,
+    )
+    assert done.stderr.splitlines()[-1] == (
+        "PermissionError: closed/out cannot be written: no permission to write closed"
+    )

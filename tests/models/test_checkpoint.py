@@ -8,7 +8,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_models import WIDTH, tiny_model
+from tiny_models import WIDTH, tensors_of, tiny_model
 
 from bmatch.models.checkpoint import INDEX, SINGLE, Digest, open_checkpoint, require_finite
 

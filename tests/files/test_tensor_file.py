@@ -1,0 +1,36 @@
+"""bmatch's own files: what is refused when they are read, and headers of any text."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from lfs import POINTER
+
+from bmatch.files import tensor_file
+
+
+def test_a_header_may_hold_names_that_are_not_utf_8(tmp_path):
+    tensor_file.write(tmp_path / "f", "thing", {"a": np.arange(3)}, {"text": os.fsdecode(b"\xe9")})
+    tensors, header = tensor_file.read(tmp_path / "f", "thing", ["a"])
+    assert np.array_equal(tensors["a"], np.arange(3))
+    assert header == {"text": r"\udce9"}
+
+
+def test_what_is_no_file_of_ours(tmp_path):
+    (tmp_path / "pointer").write_text(POINTER)
+    (tmp_path / "text").write_text("x")
+    tensor_file.write(tmp_path / "other", "other", {"a": np.arange(3)}, {})
+    os.mkfifo(tmp_path / "pipe")
+    for name, sentence in (
+        ("pointer", "is a Git-LFS pointer"),
+        ("text", "is not a safetensors file, or is damaged"),
+        ("other", "is a safetensors file, but holds no thing"),
+        ("pipe", "is no ordinary file, and a thing is one"),
+        (".", "is no ordinary file, and a thing is one"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            tensor_file.read(tmp_path / name, "thing", ["a"])
+    with pytest.raises(FileNotFoundError, match="there is no thing file"):
+        tensor_file.read(tmp_path / "nowhere", "thing", ["a"])
