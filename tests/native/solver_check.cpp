@@ -137,6 +137,41 @@ Solution solve_fetched(const DenseScanner<T>& costs, const std::vector<T>& store
   return solve(fetched, options, kNever);
 }
 
+// As if rows were made when they are asked for: none lies in memory.
+class MadeScanner final : public RowScanner {
+ public:
+  explicit MadeScanner(const Problem& p) : p_(p) {}
+
+  Index rows() const override { return p_.rows; }
+  Index cols() const override { return p_.cols; }
+  StoredRow row(Index i, double* room) const override {
+    std::copy_n(p_.cost.begin() + std::ptrdiff_t{i} * p_.cols, p_.cols, room);
+    return {room, Sense::minimize};
+  }
+  double cost(Index i, Index j) const override {
+    return p_.cost[static_cast<std::size_t>(i) * p_.cols + j];
+  }
+  AnyCostView whole() const override {
+    return CostView<double>{p_.cost.data(), p_.rows, p_.cols, p_.cols, 1, Sense::minimize};
+  }
+
+ private:
+  const Problem& p_;
+};
+
+// The same answer from rows that are made as from rows that lie in memory.
+void check_made(int kind, const Problem& p, const Options& options) {
+  const DenseScanner<double> costs({p.cost.data(), p.rows, p.cols, p.cols, 1, Sense::minimize});
+  const Solution expected = solve(costs, options, kNever);
+  const Solution made = solve(MadeScanner(p), options, kNever);
+  if (made.outcome != expected.outcome || made.u != expected.u ||
+      made.trapped != expected.trapped ||
+      made.matching.col_of_row != expected.matching.col_of_row ||
+      made.matching.v != expected.matching.v) {
+    fail("rows that are made", kind, p);
+  }
+}
+
 template <typename T>
 void check(int kind, const Problem& p, const Options& options) {
   const std::vector<T> stored(p.cost.begin(), p.cost.end());
@@ -159,6 +194,7 @@ void check_all() {
       options.threads = 1 + round % 3;
       check<double>(kind, p, options);
       check<float>(kind, p, options);
+      check_made(kind, p, options);
     }
   }
   // Warm starts, threads in the first pass, lists at their real size.

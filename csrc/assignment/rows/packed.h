@@ -8,6 +8,7 @@
 #include <memory>
 #include <stdexcept>
 
+#include "assignment/policy.h"
 #include "dense_scanner.h"
 
 namespace bmatch {
@@ -39,8 +40,6 @@ auto with_scanner_of(CostView<T> view, F f) {
     throw std::length_error("the cost matrix has more than 2**31 rows or columns");
   }
   constexpr std::int64_t kLine = 64 / sizeof(T);
-  // Up to this size a gather is as quick as a copy.
-  constexpr std::int64_t kGathered = 64 * 128;
   // Rows that use a part of each cache line only are cheaper to copy once than to gather often.
   std::unique_ptr<T[]> copy;
   if (std::abs(view.col_stride) >= kLine && view.rows * view.cols > kGathered) {

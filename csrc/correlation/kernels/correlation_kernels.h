@@ -1,8 +1,8 @@
 // The inner loops of the passes over tokens, one table of functions for each instruction set.
 //
-// A table is compiled in a file of its own (avx512.cpp, avx2.cpp, portable.cpp) and found at run
-// time by correlation_kernels().  Sums and folds are the same to the last bit in every table: each
-// column is added in one order.
+// Tables are compiled in avx2.cpp, products_avx512.cpp and portable.cpp, and found at run time by
+// correlation_kernels().  Sums and folds are the same to the last bit in every table: each column
+// is added in one order.
 #pragma once
 
 #include <cstdint>
