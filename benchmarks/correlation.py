@@ -23,7 +23,8 @@ import torch
 
 import bmatch
 from benchmarks import provenance, rows
-from bmatch.correlation import chunks
+from bmatch.correlation.chunks import CHUNK_TOKENS
+from bmatch.correlation.products import multiply, threads_for
 from bmatch.correlation.site_moments import SiteMoments
 
 CPU_SHAPES = ((512, 32_768), (1024, 16_384), (2048, 8192))
@@ -91,11 +92,11 @@ def matmul(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 def product_alone(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """The product of bmatch on the CPU, chunk by chunk, with neither moments nor folding."""
-    threads = chunks.threads_for(y.device, y.numel() * x.shape[1])
+    threads = threads_for(y.device, y.numel() * x.shape[1])
     products = torch.zeros(y.shape[1], x.shape[1])
-    for start in range(0, len(y), chunks.CHUNK_TOKENS):
-        chunk = slice(start, start + chunks.CHUNK_TOKENS)
-        products += chunks.multiply(y[chunk], x[chunk], threads)
+    for start in range(0, len(y), CHUNK_TOKENS):
+        chunk = slice(start, start + CHUNK_TOKENS)
+        products += multiply(y[chunk], x[chunk], threads)
     return products
 
 

@@ -122,7 +122,7 @@ def correlate_streams(
                 require_memory(needed - taken, device)
                 taken = needed
             mask = both.counted.to(device, non_blocking=True)
-            updates.room()
+            updates.wait_for_room()
             y, x = (torch.empty((len(pairs), *mask.shape, width), device=device) for _ in range(2))
             _read_streams(source, both.source, both.source_at, source_sites, x)
             _read_streams(target, both.target, both.target_at, target_sites, y)

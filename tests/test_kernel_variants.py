@@ -17,7 +17,7 @@ from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.runtime import driver  # noqa: E402
 from triton.runtime.jit import JITFunction  # noqa: E402
 
-from bmatch.correlation import site_moments  # noqa: E402
+from bmatch.correlation import by_kernels  # noqa: E402
 from bmatch.correlation.site_moments import SiteMoments  # noqa: E402
 from bmatch.kernels import dispatch  # noqa: E402
 
@@ -48,16 +48,15 @@ def compiled(monkeypatch):
     )
     monkeypatch.setattr(driver, "_active", named)
     monkeypatch.setattr(JITFunction, "_do_compile", compile_nothing)
-    monkeypatch.setattr(site_moments, "runs_kernels", lambda place: True)
+    monkeypatch.setattr(by_kernels, "runs_kernels", lambda place: True)
     return found
 
 
 def add_batch(m, tokens, dtype, masked, shifted, monkeypatch):
     """One update, in which the kernels do nothing and the host is told what it needs to go on."""
     sites, width = len(m.sites), m.target_dim
-    monkeypatch.setattr(
-        site_moments._KernelSums, "read", lambda sums: ([1.0] * sites, [shifted] * sites, tokens)
-    )
+    found = by_kernels.Findings([1.0] * sites, [shifted] * sites, tokens)
+    monkeypatch.setattr(by_kernels.KernelSums, "read", lambda sums: found)
     y, x = (torch.zeros(sites, tokens, width, dtype=dtype) for _ in range(2))
     m.update(y, x, torch.ones(tokens, dtype=torch.bool) if masked else None)
 
@@ -97,7 +96,7 @@ def test_no_length_of_a_batch_and_no_number_of_sites_compiles_again(
 
 def test_a_long_batch_runs_what_short_ones_do(compiled, monkeypatch):
     """Of several chunks only one carries what is added beside products."""
-    monkeypatch.setattr(site_moments, "_DEVICE_CHUNK", 128)
+    monkeypatch.setattr(by_kernels, "_CHUNK_TOKENS", 128)
     m = SiteMoments((0,), 64, 64)
     for tokens in (100, 384, 129):
         add_batch(m, tokens, torch.float32, True, True, monkeypatch)

@@ -1,6 +1,7 @@
 """Cross-checkpoint correlation by streaming: tokens pass by, only D x D statistics stay.
 
-How they are kept is told in `correlation.site_moments`; `CrossMoments` is one site of them, as a file.
+How they are kept is told in `correlation.site_moments`; `CrossMoments` is one site of them, and as
+such a file.
 """
 
 from __future__ import annotations
@@ -188,14 +189,15 @@ class CrossMoments:
 
     def constant_channels(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Indices of the target's and the source's channels that never varied, int64 each."""
-        target_std, source_std = self._moments.deviations(0)
+        target_std, source_std = self._moments.statistics.deviations(0)
         return (target_std == 0).nonzero()[:, 0], (source_std == 0).nonzero()[:, 0]
 
     # -- files ----------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the statistics as a safetensors file, all or nothing, so that a job can resume."""
-        tensors = {name: getattr(self._moments, name)[0].cpu().numpy() for name in _STATE}
+        statistics = self._moments.statistics
+        tensors = {name: getattr(statistics, name)[0].cpu().numpy() for name in _STATE}
         header = {
             "count": str(self.count),
             "batches": str(self._moments.batches),
@@ -224,9 +226,10 @@ class CrossMoments:
         ):
             raise ValueError(f"{os.fspath(path)} is damaged: its moments do not fit together")
         moments = cls(d1, d2, device, precision=header["precision"])
+        statistics = moments._moments.statistics
         for name in _STATE:
-            getattr(moments._moments, name)[0].copy_(torch.from_numpy(tensors[name]))
-        moments._moments.count = int(header["count"])
+            getattr(statistics, name)[0].copy_(torch.from_numpy(tensors[name]))
+        statistics.count = int(header["count"])
         moments._moments.batches = int(header["batches"])
         return moments
 

@@ -100,8 +100,8 @@ def splits(device: torch.device, tiles: int, steps: int) -> int:
     by the tokens, so that a short batch runs the kernel of a long one.
     """
     _, multiprocessors = _properties(device)
-    room = multiprocessors // tiles
-    return max(1, min(room, steps // STEPS_PER_SPLIT)) if room > 1 else 0
+    most = multiprocessors // tiles
+    return max(1, min(most, steps // STEPS_PER_SPLIT)) if most > 1 else 0
 
 
 def stride_unit(values: torch.Tensor, dim: int) -> int:

@@ -60,38 +60,6 @@ def findings(
     return torch.cat([largest, shift.any(1).double(), count])
 
 
-def move(
-    mean: torch.Tensor,
-    square: torch.Tensor,
-    centre: torch.Tensor,
-    total: torch.Tensor,
-    added: torch.Tensor,
-    seen: int,
-    count: int,
-) -> torch.Tensor:
-    """Move means, and squares about them, by new tokens, all float64 [S, D], in place.
-
-    Chan, Golub and LeVeque, equation 2.1. For one stream what `batch_sums.move` does for two; the
-    CPU runs it.
-
-    Parameters
-    ----------
-    mean, square
-        Of the `seen` tokens behind.
-    centre, total, added
-        Of the `count` new ones: sums are about the centre, added squares about their mean.
-
-    Returns
-    -------
-    float64 [S, D]
-        How far the new tokens' mean lies from that of the others.
-    """
-    delta = centre + total / count - mean
-    square.add_(added).add_(delta.square(), alpha=seen * count / (seen + count))
-    mean.add_(delta, alpha=count / (seen + count))
-    return delta
-
-
 def add_cross_moments(
     products: torch.Tensor,
     target: torch.Tensor,
@@ -190,17 +158,17 @@ def strongest(
     return source, value, second
 
 
-def scan_rows(cost: torch.Tensor, sense: int, room: int) -> tuple[torch.Tensor, ...]:
+def scan_rows(cost: torch.Tensor, sense: int, length: int) -> tuple[torch.Tensor, ...]:
     """Twin of `row_scan.scan_rows`; its lists hold the least of all, its bounds are the next."""
     costs = cost.double()
     costs = (costs, -costs, -costs.abs())[sense]
     valid = (costs > -torch.inf).all(1)
     costs = torch.where(costs.isnan(), torch.inf, costs)
-    padded = torch.cat([costs, costs.new_full((len(costs), room + 1), torch.inf)], 1)
+    padded = torch.cat([costs, costs.new_full((len(costs), length + 1), torch.inf)], 1)
     least, order = padded.sort(dim=1, stable=True)
     col = torch.where(least < torch.inf, order, -1).int()
-    bound = least[:, room]
-    return least[:, 0], least[:, 1], col[:, 0], valid, least[:, :room], col[:, :room], bound
+    bound = least[:, length]
+    return least[:, 0], least[:, 1], col[:, 0], valid, least[:, :length], col[:, :length], bound
 
 
 def _centred(values: torch.Tensor, shift: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

@@ -29,9 +29,9 @@ class RowScan(NamedTuple):
         The lowest column that attains it; -1 if nothing in the row is finite.
     valid : bool [n]
         No NaN and no -infinity.
-    list_cost : float64 [n, room]
+    list_cost : float64 [n, length]
         Least costs first, infinite where unused.
-    list_col : int32 [n, room]
+    list_col : int32 [n, length]
     bound : float64 [n]
         No column that is not listed costs less.
     """
@@ -90,7 +90,7 @@ def scan_kernel(
     tl.store(p_valid + o_i, tl.min(b_valid, 1).to(tl.int8), mask=o_i < N)
 
 
-def scan_rows(cost: torch.Tensor, sense: int, room: int) -> RowScan:
+def scan_rows(cost: torch.Tensor, sense: int, length: int) -> RowScan:
     """Scan every row of a matrix where it lies.
 
     Parameters
@@ -99,7 +99,7 @@ def scan_rows(cost: torch.Tensor, sense: int, room: int) -> RowScan:
         On a CUDA device; the entries of a row lie side by side.
     sense : int
         0: costs; 1: gains, costs are their negatives; 2: costs are minus the magnitudes.
-    room : int
+    length : int
         Length of the lists, less than `BINS`.
     """
     n, m = cost.shape
@@ -113,11 +113,11 @@ def scan_rows(cost: torch.Tensor, sense: int, room: int) -> RowScan:
             cost, least, col, rest, valid, n, m, cost.stride(0),
             SENSE=sense, BLOCK_ROWS=_BLOCK_ROWS, BINS=BINS, num_warps=_WARPS,
         )  # fmt: skip
-    listed, order = least.topk(room + 1, largest=False)  # sorted
-    bound = torch.minimum(rest, listed[:, room])
+    listed, order = least.topk(length + 1, largest=False)  # sorted
+    bound = torch.minimum(rest, listed[:, length])
     ties = torch.where((least == listed[:, :1]) & (col >= 0), col, torch.iinfo(torch.int32).max)
     lowest = ties.amin(1)
-    listed, order = listed[:, :room], order[:, :room]
+    listed, order = listed[:, :length], order[:, :length]
     return RowScan(
         best=listed[:, 0].double(),
         second=torch.minimum(rest, listed[:, 1]).double(),

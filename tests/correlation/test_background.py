@@ -10,8 +10,9 @@ import types
 import asynchronous
 import pytest
 import torch
+import twins
 
-from bmatch.correlation import site_moments
+from bmatch.correlation import by_kernels
 from bmatch.correlation.background import BATCHES_HELD, BackgroundUpdates
 from bmatch.correlation.site_moments import SiteMoments
 from bmatch.kernels import reference
@@ -58,7 +59,7 @@ def diary(monkeypatch):
 def test_every_batch_is_added_while_the_next_is_made(diary):
     with BackgroundUpdates(diary.moments()) as updates:
         for name in "abc":
-            updates.room()
+            updates.wait_for_room()
             diary.append(f"forward {name}")
             updates.add(*[diary.batch(name)] * 3)
     assert diary == [
@@ -88,7 +89,7 @@ def test_on_the_cpu_a_batch_is_added_at_once():
     m = SiteMoments((0,), 3, 3)
     y, x = torch.randn(2, 1, 50, 3, generator=torch.Generator().manual_seed(0))
     with BackgroundUpdates(m) as updates:
-        updates.room()
+        updates.wait_for_room()
         updates.add(y, x, torch.ones(50, dtype=torch.bool))
         assert m.count == 50
 
@@ -98,35 +99,15 @@ SEEDS = range(20)
 STATE = ("comoment", "target_mean", "source_mean", "target_square", "source_square")
 
 
-def move(means, squares, shift, sums, seen, count):
-    """What `batch_sums.move` does, in torch."""
-    d1 = means[0].shape[1]
-    total, square = sums[:, 0], sums[:, 1]
-    added = (square - total.square() / count).clamp_min(0.0)
-    halves = [[part[:, :d1], part[:, d1:]] for part in (shift.double(), total, added)]
-    dy, dx = (
-        reference.move(means[k], squares[k], *(half[k] for half in halves), seen, count)
-        for k in (0, 1)
-    )
-    weight = seen * count / (seen + count)
-    first = torch.cat([total[:, :d1] / -count, total[:, d1:]], 1)
-    return torch.stack([first, torch.cat([dy * weight, dx], 1)], 1)
-
-
-def pilot_shifts(target, source, mask, most):
-    pilot = reference.pilot_tokens(target.shape[1], mask, most, target.device)
-    return torch.cat([reference.pilot_shift(values, pilot) for values in (target, source)], 1)
-
-
 @pytest.fixture
 def late(monkeypatch):
     """A device from its seed; what would be kernels are their twins in torch."""
     for module, name, twin in (
-        ("pilot", "pilot_shifts", pilot_shifts),
+        ("pilot", "pilot_shifts", twins.pilot_shifts),
         ("centred", "column_sums", reference.column_sums),
         ("centred", "split_planes", reference.split_planes),
         ("batch_sums", "findings", reference.findings),
-        ("batch_sums", "move", move),
+        ("batch_sums", "move", twins.move),
         (
             "cross_moments",
             "add_cross_moments",
@@ -136,7 +117,7 @@ def late(monkeypatch):
         ),
     ):
         monkeypatch.setattr(importlib.import_module(f"bmatch.kernels.{module}"), name, twin)
-    monkeypatch.setattr(site_moments, "runs_kernels", lambda device: True)
+    monkeypatch.setattr(by_kernels, "runs_kernels", lambda device: True)
     return lambda seed: asynchronous.device(seed, monkeypatch)
 
 
@@ -164,7 +145,7 @@ def stream(device, updates=BackgroundUpdates, own=False, reuse=False):
     maker = torch.cuda.Stream() if own else torch.cuda.current_stream()
     with updates(m) as background:
         for k in range(BATCHES):
-            background.room()
+            background.wait_for_room()
             with torch.cuda.stream(maker):
                 given = forward(k)
                 background.add(*given)
@@ -172,7 +153,7 @@ def stream(device, updates=BackgroundUpdates, own=False, reuse=False):
                     given[0].zero_()
             del given
     # On the caller's stream, to which the moments belong again.
-    return m.count, [getattr(m, name).mul(1.0).to("cpu") for name in STATE], device.peak
+    return m.count, [getattr(m.statistics, name).mul(1.0).to("cpu") for name in STATE], device.peak
 
 
 class AtOnce:
@@ -181,7 +162,7 @@ class AtOnce:
     def __init__(self, m):
         self._moments = m
 
-    def room(self):
+    def wait_for_room(self):
         torch.cuda.current_stream().synchronize()
 
     def add(self, *given):
@@ -226,7 +207,7 @@ FAULTS = {
     "batches that are read before they are made": (asynchronous.Stream, "wait_event"),
     "streams that do not wait for one another": (asynchronous.Stream, "wait_stream"),
     "findings that are read before they are there": (asynchronous.Event, "synchronize"),
-    "a host that runs ahead": (BackgroundUpdates, "room"),
+    "a host that runs ahead": (BackgroundUpdates, "wait_for_room"),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import twins
 from data import guarded
 
 from bmatch.kernels import batch_sums, reference
@@ -41,15 +42,7 @@ def test_move(d1, d2, seen, count):
     sums[:, 1, 0] = sums[:, 0, 0].square() / count * (1 - 1e-16)  # a constant, rounded down
 
     twin = [values.clone() for values, _ in given]
-    added = (sums[:, 1] - sums[:, 0].square() / count).clamp_min(0.0)
-    parts = [shift.double(), sums[:, 0], added]
-    dy = reference.move(twin[0], twin[2], *(p[:, :d1] for p in parts), seen, count)
-    dx = reference.move(twin[1], twin[3], *(p[:, d1:] for p in parts), seen, count)
-    weight = seen * count / (seen + count)
-    expected = torch.stack([
-        torch.cat([-sums[:, 0, :d1] / count, sums[:, 0, d1:]], 1),
-        torch.cat([dy * weight, dx], 1),
-    ], 1)  # fmt: skip
+    expected = twins.move(twin[:2], twin[2:], shift, sums, seen, count)
 
     got = batch_sums.move((y_mean, x_mean), (y_square, x_square), shift, sums, seen, count)
     assert torch.allclose(got, expected, rtol=1e-14, atol=1e-14)

@@ -8,7 +8,7 @@ import torch
 from data import CASES, streams
 
 from bmatch import CrossMoments
-from bmatch.correlation import site_moments
+from bmatch.correlation import by_kernels
 from bmatch.correlation.site_moments import SiteMoments
 from bmatch.kernels import dispatch
 
@@ -17,7 +17,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 @pytest.fixture(autouse=True)
 def kernels_on_the_cpu(monkeypatch):
-    monkeypatch.setattr(site_moments, "runs_kernels", lambda device: True)
+    monkeypatch.setattr(by_kernels, "runs_kernels", lambda device: True)
 
 
 def reference(y, x, mask=None):
@@ -79,8 +79,8 @@ def test_sixteen_bit_streams_without_means_are_read_in_place(monkeypatch):
 
 
 def test_chunks_flush_into_the_masters(monkeypatch):
-    monkeypatch.setattr(site_moments, "_DEVICE_CHUNK", 256)
-    monkeypatch.setattr(site_moments, "_DEVICE_CHUNK_PROMOTED", 320)
+    monkeypatch.setattr(by_kernels, "_CHUNK_TOKENS", 256)
+    monkeypatch.setattr(by_kernels, "_PROMOTED_CHUNK_TOKENS", 320)
     for dtype in (torch.float32, torch.bfloat16):
         assert largest_error("random", dtype, "highest") < 1e-6
         assert largest_error("masked", dtype, "highest", batches=1) < 1e-6
@@ -210,10 +210,10 @@ def test_a_batch_on_its_way_is_not_added_before_it_is_finished():
     m = SiteMoments((3, 7), 5, 5)
     pending = m.begin(y, x)
     assert m.count == 0
-    assert not m.comoment.any()
+    assert not m.statistics.comoment.any()
     m.finish(pending)
     assert m.count == 100
-    before = m.comoment.clone()
+    before = m.statistics.comoment.clone()
     bad = y.clone()
     bad[1, 40, 2] = float("nan")
     pending = m.begin(bad, x)
@@ -222,4 +222,4 @@ def test_a_batch_on_its_way_is_not_added_before_it_is_finished():
     ):
         m.finish(pending)
     assert m.count == 100
-    assert torch.equal(m.comoment, before)
+    assert torch.equal(m.statistics.comoment, before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import twins
 from data import CASES, streams, surrounded
 
 from bmatch.kernels import reference
@@ -40,11 +41,7 @@ def test_medians_to_the_bit(case, dtype):
         expected = np.concatenate([by_numpy(y, mask), by_numpy(x, mask)], 1)
         assert got.shape == (2, 5 + 33)
         assert np.array_equal(got.numpy().view(np.uint32), expected.view(np.uint32))
-        twin = torch.cat([
-            reference.pilot_shift(v, reference.pilot_tokens(tokens, mask, MOST, v.device))
-            for v in (y, x)
-        ], 1)  # fmt: skip
-        assert torch.equal(got, twin)
+        assert torch.equal(got, twins.pilot_shifts(y, x, mask, MOST))
 
 
 def test_every_length_and_mask_asks_the_tokens_of_the_twin():

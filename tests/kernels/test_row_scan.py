@@ -8,7 +8,7 @@ from data import surrounded
 
 from bmatch.kernels import reference, row_scan
 
-ROOM = 32
+LENGTH = 32
 
 
 def costs_of(sense, cost):
@@ -17,8 +17,8 @@ def costs_of(sense, cost):
 
 
 def agrees(cost, sense):
-    scan = row_scan.scan_rows(cost, sense, ROOM)
-    best, second, col, valid, *_ = reference.scan_rows(cost, sense, ROOM)
+    scan = row_scan.scan_rows(cost, sense, LENGTH)
+    best, second, col, valid, *_ = reference.scan_rows(cost, sense, LENGTH)
     assert torch.equal(scan.valid, valid)
     for got, expected in ((scan.best, best), (scan.second, second), (scan.col, col)):
         assert torch.equal(got[valid], expected[valid])

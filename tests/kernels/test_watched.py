@@ -10,7 +10,7 @@ import watched
 from data import streams, surrounded
 from watched import Trespass
 
-from bmatch.correlation import site_moments
+from bmatch.correlation import by_kernels
 from bmatch.correlation.site_moments import SiteMoments
 from bmatch.kernels import centred, finalise, partial_sums, row_scan
 from bmatch.kernels.centred import column_sums
@@ -109,7 +109,7 @@ def test_a_launcher_with_one_shift_too_few():
 
 def test_every_order_gives_the_same_bits(monkeypatch):
     """All kernels, their programs in order, in reverse and shuffled."""
-    monkeypatch.setattr(site_moments, "runs_kernels", lambda device: True)
+    monkeypatch.setattr(by_kernels, "runs_kernels", lambda device: True)
     monkeypatch.setattr(centred, "_STEPS", 2)  # 64 tokens a program: more of them
     given = [streams("random", 300, 70, 33, torch.float32, seed=s) for s in range(2)]
     y, x = (torch.stack([pair[k] for pair in given]) for k in (0, 1))
@@ -121,8 +121,9 @@ def test_every_order_gives_the_same_bits(monkeypatch):
         m.update(y, x, mask)
         m.update(y + 9.0, x)
         correlations = [m.correlation(s) for s in range(2)]
-        found = [*m.strongest(1), *finalise.strongest(m.comoment[0], *m._normalisation(0)[1:])]
-        return [m.comoment, m.target_mean, m.source_square, *correlations, *found,
+        kept = m.statistics
+        found = [*m.strongest(1), *finalise.strongest(kept.comoment[0], *kept.scales(0))]
+        return [kept.comoment, kept.target_mean, kept.source_square, *correlations, *found,
                 *row_scan.scan_rows(cost, 0, 32)]  # fmt: skip
 
     results = []

@@ -1,0 +1,180 @@
+"""A batch added by the Triton kernels: the way of a CUDA device, all sites in one launch.
+
+`begin` starts the sums, and sends what the host must know of them on its way; `add` multiplies.
+Operands of 16 bits from which nothing has to be subtracted are multiplied where they lie, others as
+copies in bfloat16 planes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import torch
+
+from bmatch.correlation.batch import Batch
+from bmatch.correlation.pilot import DEVICE_PILOT_TOKENS
+from bmatch.correlation.statistics import Statistics
+
+# Tokens per flush into the float64 masters. Operands that are read in place need no workspace, and
+# long chunks spread the cost of the flush; 8,192 bound the drift of an unpromoted accumulator to
+# 1e-5 of its sum.
+_PROMOTED_CHUNK_TOKENS = 32_768
+_CHUNK_TOKENS = 8192
+
+_PEAK = 1e15  # the root of a sum of squares beyond which a site's batch is added in chunks
+
+_PLANES = {"highest": 3, "high": 2, "medium": 1}  # bfloat16 planes of a float32 operand
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the host has to know of a batch before it is multiplied."""
+
+    largest: list[float]  # [S], each site's largest sum of squares, infinite for NaN
+    shifted: list[bool]  # [S], whether any channel of a site is
+    count: int  # tokens that count
+
+    def beyond(self) -> list[int]:
+        """The sites that the kernels cannot sum: numbers too large, or not finite."""
+        return [s for s, largest in enumerate(self.largest) if not largest <= _PEAK**2]
+
+    def groups(self) -> list[slice]:
+        """The other sites, in groups that are shifted, or not, as a whole: all, or one by one."""
+        beyond = self.beyond()
+        if not beyond and len(set(self.shifted)) == 1:
+            return [slice(0, len(self.shifted))]
+        return [slice(s, s + 1) for s in range(len(self.shifted)) if s not in beyond]
+
+
+@dataclass(frozen=True, eq=False)
+class KernelSums:
+    """Sums of a batch about its shift, on the device, and what the host has to know of them."""
+
+    shift: torch.Tensor  # float32 [S, D1 + D2], of both streams
+    sums: torch.Tensor  # float64 [S, 2, D1 + D2], of values and of their squares
+    findings: torch.Tensor  # float64 [2 S + 1], on its way to the host
+    arrived: torch.cuda.Event | None  # when it is there
+
+    def read(self) -> Findings:
+        """Wait for the findings."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        *per_site, count = self.findings.tolist()
+        sites = len(per_site) // 2
+        return Findings(
+            per_site[:sites], [bool(shifted) for shifted in per_site[sites:]], int(count)
+        )
+
+
+def runs_kernels(device: torch.device) -> bool:
+    """Whether the Triton kernels work on tensors of this device."""
+    if device.type != "cuda" or find_spec("triton") is None:
+        return False
+    from bmatch.kernels.dispatch import has_matrix_units
+
+    return has_matrix_units(device)
+
+
+def takes(batch: Batch) -> bool:
+    """Whether a batch is the kernels': there are tokens, on their device and not of float64."""
+    narrow = torch.float64 not in (batch.target.dtype, batch.source.dtype)
+    return narrow and batch.tokens > 0 and runs_kernels(batch.target.device)
+
+
+def begin(batch: Batch, precision: str) -> KernelSums:
+    """Start the kernels that sum a batch, and what the host must know of it on its way."""
+    from bmatch.kernels.batch_sums import findings
+    from bmatch.kernels.centred import column_sums
+    from bmatch.kernels.pilot import pilot_shifts
+
+    target, source, kept = batch.target, batch.source, batch.kept
+    shift = pilot_shifts(target, source, kept, DEVICE_PILOT_TOKENS)
+    planes = None if _in_place(batch) else _PLANES[precision]
+    sums = column_sums((target, source), shift, kept, planes)
+    found = findings(sums, shift, kept, batch.tokens)
+    found = found.to("cpu", non_blocking=True)  # pinned, so this does not wait
+    arrived = None
+    if target.device.type == "cuda":
+        arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        arrived.record(torch.cuda.current_stream(target.device))
+    return KernelSums(shift, sums, found, arrived)
+
+
+def add(
+    statistics: Statistics, batch: Batch, sums: KernelSums, found: Findings, precision: str
+) -> None:
+    """Fold in the counted tokens of all sites that the kernels can sum.
+
+    The statistics' count is left to the caller.
+    """
+    for sites in found.groups() if found.count else ():
+        shifted = found.shifted[sites.start]
+        _add_group(statistics, sites, batch, sums, shifted, found.count, precision)
+
+
+def _add_group(
+    statistics: Statistics,
+    sites: slice,
+    batch: Batch,
+    sums: KernelSums,
+    shifted: bool,
+    count: int,
+    precision: str,
+) -> None:
+    from bmatch.kernels.batch_sums import move
+    from bmatch.kernels.centred import split_planes
+    from bmatch.kernels.cross_moments import add_cross_moments
+
+    target, source, kept = batch.target[sites], batch.source[sites], batch.kept
+    d1 = target.shape[2]
+    shift = sums.shift[sites]
+    factors = move(
+        (statistics.target_mean[sites], statistics.source_mean[sites]),
+        (statistics.target_square[sites], statistics.source_square[sites]),
+        shift, sums.sums[sites], statistics.count, count,
+    )  # fmt: skip
+    promoted = precision == "highest"
+    in_place = not shifted and _in_place(batch)
+    step = _PROMOTED_CHUNK_TOKENS if in_place and promoted else _CHUNK_TOKENS
+    for start in range(0, batch.tokens, step):
+        chunk = slice(start, start + step)
+        if in_place:
+            operands = target[:, None, chunk], source[:, None, chunk]
+        else:
+            mask = None if kept is None else kept[chunk]
+            planes = _PLANES[precision]
+            operands = (
+                split_planes(target[:, chunk], shift[:, :d1], mask, planes),
+                split_planes(source[:, chunk], shift[:, d1:], mask, planes),
+            )
+        once = factors if start == 0 else None
+        add_cross_moments(statistics.comoment[sites], *operands, promoted, once)
+        del operands  # the next chunk needs the room
+
+
+def _in_place(batch: Batch) -> bool:
+    """Whether the kernels can multiply a batch as it lies, if nothing has to be subtracted."""
+    return batch.kept is None and batch.target.dtype == batch.source.dtype != torch.float32
+
+
+def update_bytes(
+    sites: int,
+    target_dim: int,
+    source_dim: int,
+    tokens: int,
+    device: torch.device,
+    precision: str,
+) -> int:
+    """What adding a batch of float32 takes: sums, a chunk of all sites in planes, partial sums."""
+    from bmatch.kernels.centred import sums_programs
+    from bmatch.kernels.cross_moments import partial_bytes
+
+    width = target_dim + source_dim
+    chunk, planes = min(tokens, _CHUNK_TOKENS), _PLANES[precision]
+    sums = sites * width * (8 * sums_programs(tokens) + 64) + 8 * tokens
+    split = 2 * planes * sites * chunk * (width + 14)  # rows are padded to 16 bytes
+    partial = partial_bytes(
+        device, sites, target_dim, source_dim, chunk, planes, precision == "highest"
+    )
+    return split + partial + sums
