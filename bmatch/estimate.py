@@ -1,9 +1,10 @@
 """Two models and some tokens in, the gauge between their residual streams out.
 
-Both models read the same tokens; at every site their streams are correlated; the correlations
-of all sites are averaged, since one gauge holds for the whole stream; and the average is
-matched. Activations are dropped as soon as they are counted: a batch's streams of all sites lie in
-one buffer, update the moments in one go, and on a CUDA device do so while the models read the next.
+Both models read the same tokens, or the same text in tokens of their own, of which those count that
+end together; at every site their streams are correlated; the correlations of all sites are
+averaged, since one gauge holds for the whole stream; and the average is matched. Activations are
+dropped as soon as they are counted: a batch's streams of all sites lie in one buffer, update the
+moments in one go, and on a CUDA device do so while the models read the next.
 
 Each token's stream is divided by its root mean square first, as every block does when it reads
 it. This commutes with the gauge, and keeps a few massive tokens from drowning the others:
@@ -26,14 +27,7 @@ from bmatch.correlation.background import BATCHES_HELD, BackgroundUpdates
 from bmatch.correlation.site_moments import SiteMoments, moments_bytes
 from bmatch.groups import Group, require_group
 from bmatch.matching import GaugeMatch, match
-from bmatch.models.activations import (
-    Reader,
-    SitePair,
-    Sites,
-    counted_tokens,
-    pair_sites,
-    run,
-)
+from bmatch.models.activations import Reader, SitePair, Sites, counted_tokens, pair_sites, run
 from bmatch.models.text import AlignedBatch
 
 OneBatch: TypeAlias = "torch.Tensor | Mapping[str, torch.Tensor]"
@@ -167,8 +161,8 @@ def _read_streams(
     """Run a batch and fill ``streams [S, B, T, D]``, or ``[S, 1, K, D]`` with K places of it."""
 
     def keep(site: int, stream: torch.Tensor) -> None:
-        taken = stream if at is None else stream.flatten(0, 1)[at.to(stream.device)][None]
-        normalised = _normalized(taken)
+        picked = stream if at is None else stream.flatten(0, 1)[at.to(stream.device)][None]
+        normalised = _normalized(picked)
         for place, wanted in enumerate(sites):
             if wanted == site:
                 streams[place] = normalised

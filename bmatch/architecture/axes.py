@@ -65,7 +65,7 @@ class Family:
     sizes : callable
         From a config to the sizes behind the words of `Rule.shape`: ``D`` and ``V`` of stream and
         vocabulary, ``L`` blocks, and the family's own; without those that the config does not tell.
-    required : mapping of str to str
+    keys : mapping of str to str
         The keys of the config without which there is no model, by the words that they give.
     blocks : str
         Where the list of blocks is, below the base model.
@@ -76,7 +76,7 @@ class Family:
 
     rules: tuple[Rule, ...]
     sizes: Callable[[Mapping[str, Any]], dict[str, int]]
-    required: Mapping[str, str]
+    keys: Mapping[str, str]
     blocks: str = "layers"
     norm: str = "RMSNorm"
     group: Group = "signed_permutation"

@@ -61,7 +61,7 @@ def residual_axes(model_or_config: Any) -> ResidualAxes:
     family = RMSNORM_TABLES[model_type]
     config = completed(config)
     sizes = family.sizes(config)
-    for word, key in family.required.items():
+    for word, key in family.keys.items():
         if word not in sizes:
             raise ValueError(f"the config of this {model_type} is damaged: it has no {key}")
     return ResidualAxes(model_type, family, sizes, bool(config.get("tie_word_embeddings", False)))

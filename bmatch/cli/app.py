@@ -36,7 +36,7 @@ def _version(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
-        print(f"bmatch {bmatch.__version__}")
+        console.say(f"bmatch {bmatch.__version__}")
         raise typer.Exit
 
 
@@ -103,14 +103,15 @@ def _is_out_of_memory(error: BaseException | None) -> bool:
     """Whether memory is what was missing, here or where the error comes from."""
     if error is None:
         return False
-    if isinstance(error, ValueError | TypeError):
-        told = False
-    elif isinstance(error, OSError) and error.errno is not None:
-        told = error.errno == errno.ENOMEM
-    else:
-        text = f"{type(error).__name__} {error}".lower()
-        told = any(words in text for words in _NO_MEMORY)
-    return told or _is_out_of_memory(error.__cause__ or error.__context__)
+    text = f"{type(error).__name__} {error}".lower()
+    # Sentences about values and files may have any words in them.
+    speaks = not isinstance(error, ValueError | TypeError | OSError) or type(error) is OSError
+    told = speaks and any(words in text for words in _NO_MEMORY)
+    return (
+        told
+        or getattr(error, "errno", None) == errno.ENOMEM
+        or _is_out_of_memory(error.__cause__ or error.__context__)
+    )
 
 
 def _sentence(error: Exception) -> str:

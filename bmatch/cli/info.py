@@ -99,20 +99,18 @@ def _moments_backend() -> str:
 
 def _model_info(folder: Path) -> tuple[str, dict[str, Any]]:
     with console.working("loading torch"):
-        from bmatch.architecture import residual_axes
         from bmatch.models.checkpoint import open_checkpoint
     model = open_checkpoint(folder)
-    axes = residual_axes(model.config)
-    axes.require_names(model.names)
+    axes = model.axes
     roles = [rule.role for name in model.names if (rule := axes.rule(name))]
     return str(folder), {
         "kind": "checkpoint",
         "architecture": axes.model_type,
-        "norm": "RMSNorm",
+        "norm": axes.family.norm,
         "gauge_group": axes.group,
         "coordinates": axes.dim,
         "blocks": axes.num_layers,
-        "vocabulary": model.config["vocab_size"],
+        "vocabulary": axes.vocab_size,
         "tied_embeddings": axes.tied,
         "tensors": len(model.names),
         "tensors_on_the_stream": roles.count("stream"),

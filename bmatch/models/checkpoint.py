@@ -14,7 +14,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from bmatch.architecture.axes import ResidualAxes
-from bmatch.architecture.defaults import completed
 from bmatch.architecture.table import residual_axes
 from bmatch.files.pointers import require_content
 
@@ -31,7 +30,7 @@ class Checkpoint:
     ----------
     folder : Path
     config : dict
-        Content of ``config.json``, and transformers' defaults for what it leaves out.
+        Content of ``config.json``.
     axes : ResidualAxes
         The table of the model.
     shards : dict of str to tuple of str
@@ -92,7 +91,6 @@ def open_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
             f"{folder} has neither {SINGLE} nor {INDEX}: write safetensors with "
             "model.save_pretrained(folder) first"
         )
-    config = completed(config)
     axes = residual_axes(config)
     shapes = {name: shape for file in shards.values() for name, shape in file.items()}
     try:

@@ -38,7 +38,7 @@ def rewrite(
     transform: Callable[[str, torch.Tensor], torch.Tensor],
     progress: Progress = silent,
     description: str = "Writing",
-    report: Callable[[str], None] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> None:
     """Write the checkpoint to a new folder with every tensor transformed.
 
@@ -55,7 +55,7 @@ def rewrite(
         Takes a name and a tensor, returns a tensor of the same shape and dtype.
     progress, description
         How to show how far the tensors have come.
-    report : callable, optional
+    tell : callable, optional
         Is given a line about what is not copied, if there is any, before anything is written.
 
     Raises
@@ -69,8 +69,8 @@ def rewrite(
         is left behind.
     """
     copied, left_out = _companions(checkpoint)
-    if left_out and report is not None:
-        report(
+    if left_out and tell is not None:
+        tell(
             "not copied along: "
             + "; ".join(f"{', '.join(names)} ({reason})" for reason, names in left_out.items())
         )

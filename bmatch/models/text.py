@@ -7,7 +7,6 @@ character: there both have read the same.
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -29,8 +28,8 @@ def default_text() -> Iterator[str]:
         yield topics[name]
 
 
-def file_text(paths: Iterable[str | os.PathLike[str]]) -> Iterable[str]:
-    """The content of text files, in blocks that can be gone through again.
+def file_text(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
+    """The content of text files, in blocks.
 
     A file is opened when its first block is asked for, and read once: it may be a pipe (as
     ``/dev/stdin``, or a process substitution), and ``-`` is standard input.
@@ -42,34 +41,14 @@ def file_text(paths: Iterable[str | os.PathLike[str]]) -> Iterable[str]:
     ValueError
         If a file is not UTF-8 text.
     """
-    return _ReadOnce(block for path in paths for block in _blocks(path))
-
-
-class _ReadOnce(Iterable[str]):
-    """Keeps what has been read, for those who go through it again."""
-
-    def __init__(self, blocks: Iterator[str]) -> None:
-        self._unread = blocks
-        self._read: list[str] = []
-
-    def __iter__(self) -> Iterator[str]:
-        for number in itertools.count():
-            if number == len(self._read):
-                block = next(self._unread, None)
-                if block is None:
-                    return
-                self._read.append(block)
-            yield self._read[number]
-
-
-def _blocks(path: str | os.PathLike[str]) -> Iterator[str]:
-    name = os.fspath(path)
-    try:
-        with _opened(name) as file:
-            while block := file.read(_BLOCK):
-                yield block
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{name} is not UTF-8 text ({error})") from None
+    for path in paths:
+        name = os.fspath(path)
+        try:
+            with _opened(name) as file:
+                while block := file.read(_BLOCK):
+                    yield block
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{name} is not UTF-8 text ({error})") from None
 
 
 def _opened(name: str) -> TextIO:

@@ -24,7 +24,7 @@ def figures(title: str, rows: Iterable[tuple[str, str]]) -> Table:
 
 
 def alignment_table(alignment: Alignment, title: str) -> Table:
-    """What `estimate.align_checkpoints` found, as a rich table."""
+    """What `align.align_checkpoints` found, as a rich table."""
     m = alignment.match
     bounded = int(np.count_nonzero(~m.margin_exact))
     bounds = f"; lower bounds for {bounded}" if bounded else ""

@@ -70,7 +70,7 @@ def checkpoint(
     gauge: SignedPermutation,
     out: str | os.PathLike[str],
     progress: Progress = silent,
-    report: Callable[[str], None] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> str:
     """Carry a checkpoint folder to other coordinates: what ``bmatch apply`` does.
 
@@ -84,7 +84,7 @@ def checkpoint(
         A folder that does not exist yet; it appears when it is complete.
     progress : callable, optional
         How to show how far it has come (see `bmatch.jobs.progress`).
-    report : callable, optional
+    tell : callable, optional
         Is given a line about files that are not copied along, if there are any.
 
     Returns
@@ -103,13 +103,12 @@ def checkpoint(
         If `out` cannot be written. Nothing is left behind in any of these cases.
     """
     model = open_checkpoint(folder)
-    axes = residual_axes(model.config)
+    axes = model.axes
     if axes.dim != gauge.dim:
         raise ValueError(
             f"the gauge acts on {gauge.dim} coordinates, and the residual stream of {folder} has "
             f"{axes.dim}"
         )
-    axes.require_names(model.names)
     digest = Digest()
 
     def carry(name: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -118,5 +117,5 @@ def checkpoint(
         carried: torch.Tensor = axes.transform(name, tensor, gauge)
         return carried
 
-    rewrite(model, out, carry, progress, "Applying gauge", report)
+    rewrite(model, out, carry, progress, "Applying gauge", tell)
     return digest.hexdigest()

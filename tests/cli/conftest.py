@@ -44,8 +44,6 @@ def misfits(pair, tokenizer, tmp_path_factory):
         tokenizer.save_pretrained(root / name)
 
     save("narrow", tiny_model(hidden_size=16))
-    save("mistral", tiny_model("mistral"))
-    save("vocabulary", tiny_model(vocab_size=310))
     save(
         "gpt2",
         transformers.GPT2LMHeadModel(transformers.GPT2Config(n_embd=32, n_layer=1, n_head=2)),
@@ -54,20 +52,17 @@ def misfits(pair, tokenizer, tmp_path_factory):
     with torch.no_grad():
         nan.model.layers[0].self_attn.q_proj.weight[0, 0] = float("nan")
     save("nan", nan)
-    for name in ("unknown", "extra", "truncated", "missing", "silent", "renamed"):
+    for name in ("unknown", "extra", "truncated", "missing", "silent", "wide"):
         shutil.copytree(pair[0], root / name)
     config = json.loads((root / "unknown" / "config.json").read_text())
     (root / "unknown" / "config.json").write_text(json.dumps({**config, "model_type": "mamba"}))
     (root / "extra" / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
+    wide = {**config, "intermediate_size": 64}
+    (root / "wide" / "config.json").write_text(json.dumps(wide))
     shards = sorted(path.name for path in pair[0].glob("*.safetensors"))
     cut = root / "truncated" / shards[0]
     cut.write_bytes(cut.read_bytes()[:-100])
     (root / "missing" / shards[1]).unlink()
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (root / "silent" / name).unlink()
-    other = json.loads((root / "renamed" / "tokenizer.json").read_text())
-    vocabulary = other["model"]["vocab"]
-    a, b = list(vocabulary)[:2]
-    vocabulary[a], vocabulary[b] = vocabulary[b], vocabulary[a]
-    (root / "renamed" / "tokenizer.json").write_text(json.dumps(other))
     return root

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,6 +56,22 @@ def test_unmatched_tensors_are_listed(bmatch_, misfits, tmp_path):
     assert code == 1
     assert "tensors are not in the table for llama with 1 layers" in err
     assert "model.layers.1.input_layernorm.weight" in err
+
+
+def test_apply_tells_on_standard_error_what_is_not_copied(bmatch_, pair, tmp_path):
+    folder = shutil.copytree(pair[0], tmp_path / "model")
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "chat_template.jinja").symlink_to("../../blobs/gone")
+    SignedPermutation.random(WIDTH, seed=0).save(tmp_path / "g")
+    code, out, err = bmatch_("apply", tmp_path / "g", folder, "--out", tmp_path / "out", "--json")
+    assert code == 0
+    assert json.loads(out)["out"] == str(tmp_path / "out")
+    assert err == (
+        "note: not copied along: adapter_config.json (its adapter is in the old coordinates); "
+        "chat_template.jinja (a link that leads nowhere)"
+    )
+    assert not (tmp_path / "out" / "adapter_config.json").exists()
+    load(tmp_path / "out")
 
 
 def test_apply_never_touches_an_existing_folder(bmatch_, pair, tmp_path):

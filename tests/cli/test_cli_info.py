@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import torch
 
@@ -40,3 +41,27 @@ def test_paths_with_brackets_are_shown_as_they_are(bmatch_, tmp_path):
     code, out, _ = bmatch_("info", tmp_path / "g[step=1]")
     assert code == 0
     assert "g[step=1]" in out.replace("\n", "")
+
+
+def test_info_says_what_opening_a_checkpoint_finds(bmatch_, misfits, tmp_path):
+    for name, sentence in (
+        ("truncated", "is truncated or damaged"),
+        ("extra", "tensors are not in the table for llama with 1 layers"),
+        ("wide", "tensors do not have the shapes that the config of this llama gives them"),
+    ):
+        code, out, err = bmatch_("info", misfits / name)
+        assert (code, out) == (1, "")
+        assert sentence in err
+
+
+def test_what_is_no_file_is_called_so(bmatch_, pair, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for arguments in (
+        ("info", tmp_path / "pipe"),
+        ("solve", tmp_path / "pipe"),
+        ("apply", pair[0], pair[0], "--out", tmp_path / "new"),
+        ("compose", tmp_path / "pipe", "--out", tmp_path / "new"),
+    ):
+        code, _, err = bmatch_(*arguments)
+        assert code == 1
+        assert "is no ordinary file" in err

@@ -132,7 +132,7 @@ def test_smollm3_as_published_is_tied(tmp_path):
 def test_a_pointer_of_git_lfs_is_named(copy):
     shard = sorted(copy.glob("*.safetensors"))[0]
     shard.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    with pytest.raises(ValueError, match=f"{shard.name} is a pointer of Git LFS .* git lfs pull"):
+    with pytest.raises(ValueError, match=f"{shard.name} is a Git-LFS pointer .* `git lfs pull`"):
         open_checkpoint(copy)
 
 

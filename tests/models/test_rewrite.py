@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 import subprocess
 import sys
 
 import pytest
 import torch
+from lfs import POINTER
+from privileges import heed_permissions
 from tiny_models import load, tensors_of, tiny_model
 
 from bmatch.models.checkpoint import INDEX, SINGLE, open_checkpoint
@@ -114,3 +118,133 @@ def test_too_little_room_is_told_before_writing(pair, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="GB are free there: nothing was written"):
         rewrite(open_checkpoint(pair[0]), tmp_path / "out", same)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def folder(pair, tmp_path):
+    """A copy of the source checkpoint, for strange things to be put beside its weights."""
+    return shutil.copytree(pair[0], tmp_path / "model")
+
+
+def copied(folder, out):
+    """What is written that was not in the plain checkpoint, and the line about what is not."""
+    said = []
+    before = sorted(folder.parent.iterdir())
+
+    def tell(line):
+        assert sorted(folder.parent.iterdir()) == before, "said after writing had begun"
+        said.append(line)
+
+    rewrite(open_checkpoint(folder), out, same, tell=tell)
+    return {str(path.relative_to(out)) for path in out.rglob("*")}, said
+
+
+def test_what_is_left_out_is_told(pair, folder, tmp_path):
+    plain = {path.name for path in folder.iterdir()}
+    for name in ("optimizer.pt", "adapter_model.safetensors", "adapter_config.json", ".hidden"):
+        (folder / name).write_text("{}")
+    (folder / "tf_model.h5.index.json").write_text("{}")
+    (folder / "notes.md").write_text("kept")
+    (folder / "onnx").mkdir()
+    (folder / "onnx" / "config.json").write_text("{}")
+    (folder / "onnx" / "model.onnx").write_text("x")
+    (folder / "runs" / "today").mkdir(parents=True)
+    written, said = copied(folder, tmp_path / "out")
+    assert written == plain | {"notes.md"}
+    assert said == [
+        "not copied along: adapter_config.json (its adapter is in the old coordinates); "
+        "adapter_model.safetensors, onnx/ for onnx/model.onnx, optimizer.pt, "
+        "tf_model.h5.index.json (other weights, or training state); runs (a folder of folders)"
+    ]
+
+
+def test_nothing_is_told_where_everything_is_copied(folder, tmp_path):
+    plain = {path.name for path in folder.iterdir()}
+    assert copied(folder, tmp_path / "out") == (plain, [])
+
+
+def test_links_that_lead_nowhere_are_left_out(folder, tmp_path):
+    plain = {path.name for path in folder.iterdir()}
+    (folder / "chat_template.jinja").symlink_to("../../blobs/gone")
+    (folder / "round").symlink_to("round")
+    (folder / "inside").symlink_to(".")
+    (folder / "templates").mkdir()
+    (folder / "templates" / "tool.jinja").symlink_to("gone")
+    written, said = copied(folder, tmp_path / "out")
+    assert written == plain
+    assert said == [
+        "not copied along: chat_template.jinja, round, templates/ for templates/tool.jinja "
+        "(a link that leads nowhere); inside (a folder of folders)"
+    ]
+
+
+def test_pipes_and_sockets_are_left_out(folder, tmp_path, monkeypatch):
+    plain = {path.name for path in folder.iterdir()}
+    os.mkfifo(folder / "chat_template.jinja")
+    monkeypatch.chdir(folder)  # the path of a socket is short
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("served")
+        written, said = copied(folder, tmp_path / "out")
+    assert written == plain
+    assert said == ["not copied along: chat_template.jinja, served (no ordinary file)"]
+
+
+def test_links_out_of_the_folder_are_copied_as_files(pair, tmp_path):
+    """As the cache of huggingface_hub has it: every file is a link to a blob."""
+    snapshot, blobs = tmp_path / "snapshots" / "1", tmp_path / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for number, path in enumerate(sorted(pair[0].iterdir())):
+        shutil.copyfile(path, blobs / f"{number}")
+        (snapshot / path.name).symlink_to(f"../../blobs/{number}")
+    (snapshot / "latest.txt").symlink_to(pair[0] / "model-00001-of-00005.safetensors")
+    written, said = copied(snapshot, tmp_path / "out")
+    assert written == {path.name for path in pair[0].iterdir()}
+    assert said == ["not copied along: latest.txt (other weights, or training state)"]
+    for path in (tmp_path / "out").iterdir():
+        assert path.is_file()
+        assert not path.is_symlink()
+    assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (
+        pair[0] / "tokenizer.json"
+    ).read_bytes()
+
+
+def test_pointers_of_git_lfs_are_refused_before_anything_is_written(folder, tmp_path):
+    (folder / "pytorch_model.bin").write_text(POINTER)  # is left out anyhow
+    assert copied(folder, tmp_path / "out")[1]
+    shutil.rmtree(tmp_path / "out")
+    (folder / "tokenizer.json").write_text(POINTER)
+    with pytest.raises(ValueError, match=r"tokenizer\.json is a Git-LFS pointer .* `git lfs pull`"):
+        rewrite(open_checkpoint(folder), tmp_path / "out", same)
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_files_without_permission_are_named_before_anything_is_written(folder, tmp_path):
+    (folder / "tokenizer.json").chmod(0)
+    code = (
+        "from bmatch.models.checkpoint import open_checkpoint\n"
+        "from bmatch.models.rewrite import rewrite\n"
+        "rewrite(open_checkpoint('model'), 'out', lambda *_: print('began'))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=heed_permissions,
+    )
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[-1] == (
+        "PermissionError: [Errno 13] Permission denied: 'model/tokenizer.json'"
+    )
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_every_file_has_the_modes_of_any_new_file(folder, tmp_path):
+    (folder / "templates").mkdir()
+    (folder / "templates" / "tool.jinja").write_text("x")
+    rewrite(open_checkpoint(folder), tmp_path / "out", same)
+    (tmp_path / "plain").touch()
+    modes = {path.stat().st_mode for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert modes == {(tmp_path / "plain").stat().st_mode}

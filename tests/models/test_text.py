@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import subprocess
+import sys
+import threading
+
 import pytest
 import tokenizers
 import torch
 import transformers
+from lfs import POINTER
 
 from bmatch.models.activations import counted_tokens
 from bmatch.models.text import aligned_batches, default_text, file_text, token_batches
@@ -104,3 +111,52 @@ def test_too_little_text_for_two_tokenizers(tokenizer):
         aligned_batches(tokenizer, tokenizer, ["a b c"], 50)
     with pytest.raises(ValueError, match="need at least 2 tokens"):
         aligned_batches(tokenizer, tokenizer, ["a"], 1)
+
+
+def test_text_from_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=("ä " * 100_000,))
+    writer.start()
+    assert "".join(file_text([tmp_path / "pipe"])) == "ä " * 100_000
+    writer.join()
+
+
+READ = "from bmatch.models.text import file_text; print(len(''.join(file_text({paths!r}))))"
+
+
+@pytest.mark.parametrize("path", ["-", "/dev/stdin", "/dev/fd/0"])
+def test_text_from_standard_input(tmp_path, path):
+    """As UTF-8 whatever the terminal's encoding; from a pipe as from a file."""
+    text = "ä€" * 50_000
+    (tmp_path / "text").write_text(text, encoding="utf-8")
+    command = [sys.executable, "-c", READ.format(paths=[path])]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    piped = subprocess.run(
+        command, input=text.encode(), stdout=subprocess.PIPE, check=True, env=environment
+    )
+    with open(tmp_path / "text") as file:
+        redirected = subprocess.run(
+            command, stdin=file, stdout=subprocess.PIPE, check=True, env=environment
+        )
+    assert int(piped.stdout) == int(redirected.stdout) == len(text)
+
+
+def test_standard_input_that_is_closed():
+    done = subprocess.run(
+        [sys.executable, "-c", READ.format(paths=["-"])],
+        preexec_fn=functools.partial(os.close, 0),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr.splitlines()[-1] == (
+        "ValueError: the text is to come from standard input (-), which is closed"
+    )
+
+
+def test_what_holds_no_text(tmp_path):
+    (tmp_path / "pointer").write_text(POINTER)
+    with pytest.raises(ValueError, match="is a Git-LFS pointer"):
+        list(file_text([tmp_path / "pointer"]))
+    with pytest.raises(IsADirectoryError, match="is a folder: give text files"):
+        list(file_text([tmp_path]))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import weakref
+from collections.abc import Mapping
 
 import pytest
 import torch
+from accelerate.utils import OffloadedWeightsLoader, offload_state_dict
 from tiny_models import WIDTH, in_gauge, load, logits, tensors_of, tiny_model
 
 from bmatch import SignedPermutation, transport
+from bmatch.architecture import ResidualAxes
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -66,6 +70,103 @@ def test_state_dict_shares_what_was_shared_and_keeps_its_input():
     back = transport.state_dict(carried, g.inverse(), model.config)
     assert all(torch.equal(back[name], before[name]) for name in before)
     assert (logits(in_gauge(model, g)) - logits(model)).abs().max() < 1e-3
+
+
+class Casting(Mapping):
+    """Each tensor is made when it is asked for, and nobody else's."""
+
+    def __init__(self, weights):
+        self._weights = weights
+
+    def __getitem__(self, name):
+        return self._weights[name].to(torch.bfloat16)
+
+    def __iter__(self):
+        return iter(self._weights)
+
+    def __len__(self):
+        return len(self._weights)
+
+
+class Refilling(Casting):
+    """All tensors pass through one buffer."""
+
+    def __init__(self, weights):
+        super().__init__(weights)
+        self._buffer = torch.empty(max(weight.numel() for weight in weights.values()))
+
+    def __getitem__(self, name):
+        weight = self._weights[name]
+        return self._buffer[: weight.numel()].view(weight.shape).copy_(weight)
+
+
+def offloaded(weights, folder):
+    offload_state_dict(folder, weights)
+    return OffloadedWeightsLoader(save_folder=folder)
+
+
+@pytest.mark.parametrize(
+    "lazily",
+    [offloaded, lambda weights, _: Casting(weights), lambda weights, _: Refilling(weights)],
+    ids=["offloaded", "casting", "refilling"],
+)
+def test_tensors_made_on_access_are_carried_each_for_itself(tmp_path, lazily):
+    model = tiny_model(tied=False, num_hidden_layers=4)
+    weights = lazily(model.state_dict(), tmp_path)
+    g = SignedPermutation.random(WIDTH, seed=5)
+    carried = transport.state_dict(weights, g, model)
+    alive = {name: weights[name].clone() for name in weights}
+    expected = transport.state_dict(alive, g, model)
+    assert all(torch.equal(carried[name], expected[name]) for name in expected)
+    assert len({tensor.data_ptr() for tensor in carried.values()}) == len(carried)
+
+
+def test_tensors_made_on_access_are_not_held(monkeypatch):
+    alive = []
+
+    class Watching(Casting):
+        def __getitem__(self, name):
+            tensor = super().__getitem__(name)
+            alive.append(weakref.ref(tensor))
+            return tensor
+
+    def transform(axes, name, tensor, gauge):
+        assert sum(reference() is not None for reference in alive) <= 2
+        return plain(axes, name, tensor, gauge)
+
+    plain = ResidualAxes.transform
+    monkeypatch.setattr(ResidualAxes, "transform", transform)
+    model = tiny_model()
+    transport.state_dict(
+        Watching(model.state_dict()), SignedPermutation.identity(WIDTH), model.config
+    )
+    assert len(alive) == len(model.state_dict())
+
+
+def test_what_no_gauge_touches_is_a_new_tensor_too():
+    model = tiny_model("qwen2")
+    weights = model.state_dict()
+    carried = transport.state_dict(weights, SignedPermutation.identity(WIDTH), model)
+    places = {tensor.data_ptr() for tensor in weights.values()}
+    assert places.isdisjoint(tensor.data_ptr() for tensor in carried.values())
+    assert all(torch.equal(weights[name], carried[name]) for name in weights)
+
+
+def test_tensors_without_entries_are_refused():
+    model = tiny_model().to("meta")
+    with pytest.raises(ValueError, match=r"model\.embed_tokens\.weight is on the meta device"):
+        transport.state_dict(model.state_dict(), SignedPermutation.identity(WIDTH), model)
+
+
+def test_wrapped_models_are_known_and_the_names_they_leave_are_refused():
+    model = tiny_model()
+    g = SignedPermutation.random(WIDTH, seed=6)
+    wrapped = torch.nn.DataParallel(model)
+    carried = transport.state_dict(model.state_dict(), g, wrapped)
+    expected = transport.state_dict(model.state_dict(), g, model)
+    assert all(torch.equal(carried[name], expected[name]) for name in expected)
+    with pytest.raises(ValueError, match=r"take those of model\.module"):
+        transport.state_dict(wrapped.state_dict(), g, wrapped)
 
 
 def test_refusals_leave_nothing_behind(pair, tmp_path):

@@ -61,5 +61,5 @@ LLAMA = Family(
         Rule("model.rotary_emb.inv_freq", "frequencies", required=False),
     ),
     sizes=sizes,
-    required={"D": "hidden_size", "L": "num_hidden_layers", "V": "vocab_size"},
+    keys={"D": "hidden_size", "L": "num_hidden_layers", "V": "vocab_size"},
 )
