@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 
+from bmatch.architecture.axes import ResidualAxes
 from bmatch.estimate import (
     StreamCorrelation,
     correlate_streams,
@@ -130,10 +131,7 @@ def align_checkpoints(
     _require_in_vocabulary(batches, checkpoints)
     aligned = isinstance(batches[0], AlignedBatch)
 
-    largest = max(
-        len(batch.target_at) if isinstance(batch, AlignedBatch) else batch.numel()
-        for batch in batches
-    )
+    largest = max(batch.numel() for batch in batches)
     needed = correlation_bytes(len(pairs), axes["target"].dim, largest, torch.device(device))
     require_memory(needed, torch.device(device))
 
@@ -141,12 +139,12 @@ def align_checkpoints(
         role: _checked_digest(checkpoint, progress, f"Checking {role}")
         for role, checkpoint in checkpoints.items()
     }
-    for line in (
-        f"moments of {len(pairs)} sites and streams of {largest} tokens a batch will take "
-        f"{needed / 1e6:,.1f} MB on {device} beside the models",
-        *_what_is_paired(pairs, axes, aligned),
-    ):
-        if tell is not None:
+    if tell is not None:
+        tell(
+            f"moments of {len(pairs)} sites and streams of {largest} tokens a batch will take "
+            f"{needed / 1e6:,.1f} MB on {device} beside the models"
+        )
+        for line in _what_is_paired(pairs, axes, aligned):
             tell(line)
     readers = {
         role: Reader(load_model(checkpoints[role], dtype, device), axes[role])
@@ -178,7 +176,7 @@ def align_checkpoints(
 
 
 def _what_is_paired(
-    pairs: Sequence[SitePair], axes: Mapping[str, Any], aligned: bool
+    pairs: Sequence[SitePair], axes: Mapping[str, ResidualAxes], aligned: bool
 ) -> Iterable[str]:
     """What has to be told of models that differ in depth or vocabulary."""
     depths = axes["source"].num_layers, axes["target"].num_layers

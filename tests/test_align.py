@@ -12,6 +12,7 @@ import transformers
 from tiny_models import WIDTH, in_gauge, load, noisy_copy, tiny_model
 
 from bmatch.align import align_checkpoints
+from bmatch.architecture import ResidualAxes
 from bmatch.estimate import correlate_streams, correlation_bytes
 from bmatch.models.text import default_text, token_batches
 
@@ -56,20 +57,16 @@ def saved(folder, model, tokenizer=None):
 def test_one_table_a_model(pair, monkeypatch):
     """Everything after the opening of a checkpoint is handed the table that was made then."""
     made = []
-    monkeypatch.setattr(
-        "bmatch.architecture.table.completed", lambda config: made.append(1) or dict(config)
-    )
-    monkeypatch.setattr(
-        "bmatch.align.correlation_bytes",
-        lambda *arguments: made.append("bytes") or correlation_bytes(*arguments),
-    )
-    monkeypatch.setattr(
-        "bmatch.estimate.correlation_bytes",
-        lambda *arguments: made.append("bytes") or correlation_bytes(*arguments),
-    )
+
+    def counted(make):
+        return lambda *arguments: made.append(make) or make(*arguments)
+
+    monkeypatch.setattr("bmatch.architecture.table.ResidualAxes", counted(ResidualAxes))
+    for module in ("align", "estimate"):
+        monkeypatch.setattr(f"bmatch.{module}.correlation_bytes", counted(correlation_bytes))
     align_checkpoints(*pair, tokens=3000)
-    assert made.count(1) == 2
-    assert made.count("bytes") == 2  # before models are loaded, and with them there
+    assert made.count(ResidualAxes) == 2
+    assert made.count(correlation_bytes) == 2  # before models are loaded, and with them there
 
 
 def test_another_type_with_the_same_tensors(tmp_path, tokenizer, secret):

@@ -44,7 +44,8 @@ def residual_axes(model_or_config: Any) -> ResidualAxes:
     """
     model = unwrapped(model_or_config)
     config = getattr(model, "config", model)
-    if not isinstance(config, Mapping):
+    written = isinstance(config, Mapping)
+    if not written:
         config = config.to_dict()
     model_type = config.get("model_type")
     if model_type in LAYERNORM_TYPES:
@@ -59,7 +60,8 @@ def residual_axes(model_or_config: Any) -> ResidualAxes:
             f"{', '.join(sorted(RMSNORM_TABLES))}"
         )
     family = RMSNORM_TABLES[model_type]
-    config = completed(config)
+    if written:
+        config = completed(config)
     sizes = family.sizes(config)
     for word, key in family.keys.items():
         if word not in sizes:

@@ -138,6 +138,10 @@ class AlignedBatch:
     target_at: torch.Tensor
     source_at: torch.Tensor
 
+    def numel(self) -> int:
+        """How many tokens count: K."""
+        return len(self.target_at)
+
 
 def aligned_batches(
     target_tokenizer: Any,
