@@ -13,23 +13,28 @@ for variable in ("BMATCH_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"
 BENCHMARKS = {
     "assignment": "the assignment solver beside every other one on PyPI",
     "threads": "several threads: one large problem, and batches of small ones",
+    "load": "jobs of two threads beside a busy process, and of one",
     "model": "what the CUDA solver would wait for on a device, counted without one",
     "memory": "the memory that a solve takes beside its matrix, 4.3 GB of it",
     "align": "two models' activations to the gauge, whole, beside the usual pipeline",
     "correlation": "correlation matrices beside torch's, on the CPU or a GPU",
     "smoke": "what a GPU is, and whether anything works on it",
     "profile": "where the time of single solves on a GPU goes",
+    "report": "no measurement: all tables of results/ anew",
 }
 
 
 def main() -> None:
     """Hands the command line to the benchmark that it names."""
-    if len(sys.argv) < 2 or sys.argv[1] not in BENCHMARKS:
+    name, *arguments = sys.argv[1:] or [""]
+    if name not in BENCHMARKS:
         print("usage: python -m benchmarks <name> [options]")
-        for name, what in BENCHMARKS.items():
-            print(f"  {name}: {what}")
+        for known, what in BENCHMARKS.items():
+            print(f"  {known}: {what}")
         raise SystemExit(2)
-    importlib.import_module(f"benchmarks.{sys.argv[1]}").main(sys.argv[2:])
+    if name == "assignment" and any(a.startswith("--device") for a in arguments):
+        name = "assignment_cuda"
+    importlib.import_module(f"benchmarks.{name}").main(arguments)
 
 
 main()

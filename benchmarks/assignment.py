@@ -1,105 +1,22 @@
-"""The assignment solver beside its peers: one process, one thread, random turns, medians."""
+"""The assignment solver beside its peers: one process, one thread, random turns, medians.
+
+Rows go to results/assignment.csv, or below --out; then table and plot are made anew.
+"""
 
 from __future__ import annotations
 
 import argparse
-import csv
-import datetime
-import importlib.metadata
-import importlib.util
 import math
-import random
-import statistics
-import time
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-import bmatch
-from benchmarks import cases, provenance, smollm2
-
-RESULTS = Path(__file__).parent / "results" / "assignment.csv"
-PLOT = RESULTS.with_suffix(".svg")
-COLUMNS = [
-    *("date", "commit", "machine", "family", "rows", "cols", "dtype", "seed"),
-    *("solver", "version", "seconds", "rounds", "excess"),
-]
-OURS = "bmatch"
-READ = "one read"  # NumPy's maximum of the matrix: no solver can do with less than a read
-EXACT = 1e-12  # excess of an objective over the best, relative: what is above is not optimal
-SLOWEST = 4.0  # seconds a call: peers that would need more are not asked
-SEEDS = {1024: 5, 2048: 3, 4096: 3}  # single matrices differ by as much as solvers do; 1 else
-
-Columns = npt.NDArray[np.integer[Any]]
-
-
-def _lap(c: cases.Matrix) -> Columns:
-    import lap
-
-    return lap.lapjv(c, extend_cost=c.shape[0] != c.shape[1], return_cost=False)[0]
-
-
-def _lapjv(c: cases.Matrix) -> Columns:
-    import lapjv
-
-    return lapjv.lapjv(c)[0]
-
-
-def _scipy(c: cases.Matrix) -> Columns:
-    from scipy.optimize import linear_sum_assignment
-
-    return linear_sum_assignment(c)[1]
-
-
-def _laprust(c: cases.Matrix) -> Columns:
-    import laprust
-
-    return laprust.lapjv(c, extend_cost=True, return_cost=False)[1]
-
-
-def _lapcpp(c: cases.Matrix) -> Columns:
-    import lapcpp
-
-    return lapcpp.lapjv(c, extend_cost=True, return_cost=False)[1]
-
-
-def _fastlap(c: cases.Matrix) -> Columns:
-    import fastlap
-
-    return fastlap.linear_sum_assignment(c)[1]
-
-
-def _bmatch(c: cases.Matrix) -> Columns:
-    return bmatch.linear_sum_assignment(c)[1]
-
-
-def _read(c: cases.Matrix) -> Columns:
-    c.max()
-    return np.arange(0)
-
-
-SOLVERS: dict[str, Callable[[cases.Matrix], Columns]] = {
-    OURS: _bmatch,
-    READ: _read,
-    "scipy": _scipy,
-    "laprust": _laprust,
-    "lapcpp": _lapcpp,
-    "lap": _lap,
-    "lapjv": _lapjv,
-    "fastlap": _fastlap,
-}
-SQUARE_ONLY = {"lapjv", "lap", "fastlap"}
-
-
-class Case(NamedTuple):
-    """A family at a shape."""
-
-    family: str
-    rows: int
-    cols: int
+from benchmarks import cases, harness, peers, provenance, report, results, smollm2
+from benchmarks.assignment_table import SEEDS
+from benchmarks.cases import Case
+from benchmarks.harness import Spread
+from benchmarks.peers import OURS, READ, Found, Solver
 
 
 def suite(largest: int) -> list[Case]:
@@ -119,279 +36,103 @@ def suite(largest: int) -> list[Case]:
     return out
 
 
-def measure(case: Case, seed: int, solvers: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Median seconds and excess objective of each solver on one case."""
+class Measured(NamedTuple):
+    """Of one solver on one case: seconds over the rounds, and the excess of its objective."""
+
+    spread: Spread
+    rounds: int
+    excess: float
+
+
+def measure(case: Case, seed: int, solvers: Mapping[str, Solver]) -> dict[str, Measured]:
+    """Every solver on one case."""
     count = max(1, min(8, 1024 // case.rows))  # small cases: several matrices, or branches learn
-    matrices = [cases.make(case.family, case.rows, case.cols, seed + k) for k in range(count)]
+    matrices = [case.make(seed + k) for k in range(count)]
     times: dict[str, list[float]] = {}
     objectives: dict[str, float] = {}
     wanted: dict[str, int] = {}
+    calls: dict[str, Callable[[], float]] = {}
 
-    def run(name: str) -> float:
-        solver = SOLVERS[name]
-        seconds = times[name][-1] if name in times else 1.0
-        loops = max(1, int(2e-4 / max(seconds * count, 1e-9)))
-        begin = time.perf_counter()
-        for _ in range(loops):
-            for c in matrices:
-                solver(c)
-        return (time.perf_counter() - begin) / (loops * count)
+    def passes(solver: Solver, loops: int) -> Callable[[], float]:
+        solve = solver.solve
 
-    for name in solvers:
+        def run() -> None:
+            for _ in range(loops):
+                for c in matrices:
+                    solve(c)
+
+        return lambda: harness.seconds(run) / (loops * count)
+
+    def answers(solver: Solver) -> tuple[float, list[Any]]:
+        found: list[Any] = []
+        taken = harness.seconds(lambda: found.extend(map(solver.solve, matrices)))
+        return taken / count, found
+
+    for name, solver in solvers.items():
         if min(case.rows, case.cols) >= 2:
-            SOLVERS[name](matrices[0][:2, :2].copy())  # the first call imports and allocates
-        total = 0.0
-        begin = time.perf_counter()
-        answers = [np.asarray(SOLVERS[name](c)) for c in matrices]
-        first = (time.perf_counter() - begin) / count
-        for c, col in zip(matrices, answers, strict=True) if name != READ else ():
-            rows = np.arange(case.rows)
-            if case.rows > case.cols:  # the column of matched rows only
-                rows = _rows_of(name, c)
-            total += math.fsum(c[rows, col].astype(np.float64))
-        objectives[name] = total if name != READ else math.inf
-        times[name] = [first if first > 0.5 else run(name)]  # long calls count from the first
+            solver.solve(matrices[0][:2, :2].copy())  # the first call imports and allocates
+        first, found = answers(solver)
+        if name != READ:
+            matched = map(solver.matched, found)
+            pairs = zip(matrices, matched, strict=True)
+            objectives[name] = math.fsum(math.fsum(c[ij].astype(np.float64)) for c, ij in pairs)
+        # Long calls count from the first; short ones are repeated until the clock is fine enough.
+        times[name] = [first] if first > 0.5 else []
         wanted[name] = 1 if first > 2.0 else 3 if first > 0.2 else 7 if first > 2e-3 else 15
-    order = random.Random(seed)  # or the same neighbour would always leave each its cache
-    for k in range(1, max(wanted.values())):
-        turn = [name for name in times if k < wanted[name]]
-        for name in order.sample(turn, len(turn)):
-            times[name].append(run(name))
-    best = min(objectives.values())
-    scale = max(abs(best), 1e-300)
+        wanted[name] -= len(times[name])
+        once = first if first > 2e-4 else passes(solver, 1)()
+        calls[name] = passes(solver, max(1, int(2e-4 / max(once * count, 1e-9))))
+    for name, more in harness.in_turns(calls, wanted, seed).items():
+        times[name] += more
+    excess = peers.excesses(objectives) | {READ: 0.0}
     return {
-        name: {
-            "seconds": statistics.median(times[name]),
-            "rounds": len(times[name]),
-            "excess": (objectives[name] - best) / scale if name != READ else 0.0,
-        }
-        for name in times
+        name: Measured(Spread.of(taken), len(taken), excess[name]) for name, taken in times.items()
     }
 
 
-def _rows_of(name: str, c: cases.Matrix) -> Columns:
-    """Matched rows of a tall matrix, from the solvers that return both sides."""
-    if name == "scipy":
-        from scipy.optimize import linear_sum_assignment
-
-        return linear_sum_assignment(c)[0]
-    if name == OURS:
-        return bmatch.linear_sum_assignment(c)[0]
-    module = importlib.import_module(name)
-    rows: Columns = module.lapjv(c, extend_cost=True, return_cost=False)[0]
-    return rows
-
-
-def run(selected: list[Case], seed: int, solvers: list[str]) -> None:
-    """Measures, and appends every matrix to the results as soon as it is done."""
-    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M")
-    commit, machine = provenance.commit(), provenance.machine()
+def run(selected: list[Case], seed: int, solvers: dict[str, Solver], out: results.Writer) -> None:
+    """Measures, and adds every matrix to the results as soon as it is done."""
     last: dict[tuple[str, str], tuple[int, float]] = {}
-    fresh = not RESULTS.exists()
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if fresh:
-            writer.writeheader()
-        for case in selected:
-            asked = []
-            for name in solvers:
-                if name in SQUARE_ONLY and case.rows != case.cols:
-                    continue
-                n0, seconds = last.get((name, case.family), (case.rows, 0.0))
-                if name in (OURS, READ) or seconds * (case.rows / n0) ** 3 <= SLOWEST:
-                    asked.append(name)
-            for k in range(SEEDS.get(case.rows, 1)):
-                result = measure(case, seed + k, asked)
-                for name, row in result.items():
-                    last[name, case.family] = (case.rows, row["seconds"])
-                    writer.writerow(
-                        {
-                            "date": stamp,
-                            "commit": commit,
-                            "machine": machine,
-                            "family": case.family,
-                            "rows": case.rows,
-                            "cols": case.cols,
-                            "dtype": cases.dtype(case.family),
-                            "seed": seed + k,
-                            "solver": name,
-                            "version": _version(name),
-                            "seconds": f"{row['seconds']:.4g}",
-                            "rounds": row["rounds"],
-                            "excess": f"{row['excess']:.2g}",
-                        }
-                    )
-                file.flush()
-                _tell(case, result)
+    for case in selected:
+        asked = {}
+        for name, solver in solvers.items():
+            n0, seconds = last.get((name, case.family), (case.rows, 0.0))
+            needed = peers.foretold(seconds, n0, case.rows)
+            if solver.takes(case.rows, case.cols) and (
+                name in (OURS, READ) or needed <= peers.SLOWEST
+            ):
+                asked[name] = solver
+        for k in range(SEEDS.get(case.rows, 1)):
+            found = measure(case, seed + k, asked)
+            for name, one in found.items():
+                last[name, case.family] = (case.rows, one.spread.p50)
+                extra = {
+                    "seed": seed + k,
+                    "version": provenance.version(solvers[name].distribution),
+                    "rounds": one.rounds,
+                    "excess": float(f"{one.excess:.2g}"),
+                }
+                out.add(str(case), name, "time", "s", one.spread, extra)
+            _tell(case, {name: Found(m.spread.p50, m.excess) for name, m in found.items()})
 
 
-def _version(name: str) -> str:
-    return importlib.metadata.version("numpy" if name == READ else name)
-
-
-def _tell(case: Case, result: Mapping[str, Mapping[str, Any]]) -> None:
+def _tell(case: Case, found: dict[str, Found]) -> None:
     """A line on one matrix: our time, and the best exact peer's in multiples of it."""
-    peers = exact_peers(result)
-    if not peers:
+    exact = peers.exact_peers(found)
+    if not exact:
         return
-    best = min(peers, key=peers.__getitem__)
-    ours = result[OURS]
+    best = min(exact, key=exact.__getitem__)
+    ours = found[OURS]
     print(
         f"{case.family:18s} {case.rows:5d} x {case.cols:<5d} "
-        f"{ours['seconds'] * 1e3:10.4f} ms  {best:8s} "
-        f"{peers[best] / ours['seconds']:7.2f}x  excess {ours['excess']:.1g}",
+        f"{ours.seconds * 1e3:10.4f} ms  {best:8s} "
+        f"{exact[best] / ours.seconds:7.2f}x  excess {ours.excess:.1g}",
         flush=True,
     )
 
 
-def exact_peers(group: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Seconds of the solvers that found an optimal assignment."""
-    return {
-        name: float(row["seconds"])
-        for name, row in group.items()
-        if name not in (OURS, READ) and float(row["excess"]) <= EXACT
-    }
-
-
-class Measured(NamedTuple):
-    """What the newest run found on a case."""
-
-    of_solver: dict[str, dict[str, Any]]  # medians over the matrices, and the worst excess
-    single: list[float]  # of each matrix: its best exact peer's time in multiples of ours
-
-    @classmethod
-    def of(cls, rows: list[dict[str, Any]]) -> Measured:
-        """From the results of all matrices and solvers."""
-        solvers: dict[str, list[dict[str, Any]]] = {}
-        matrices: dict[str, dict[str, dict[str, Any]]] = {}
-        for row in rows:
-            solvers.setdefault(row["solver"], []).append(row)
-            matrices.setdefault(row["seed"], {})[row["solver"]] = row
-        merged = {
-            name: {
-                **group[-1],
-                "seconds": statistics.median(float(row["seconds"]) for row in group),
-                "excess": max(float(row["excess"]) for row in group),
-            }
-            for name, group in solvers.items()
-        }
-        single = [
-            min(peers) / float(group[OURS]["seconds"])
-            for group in matrices.values()
-            if (peers := exact_peers(group).values())
-        ]
-        return cls(merged, single)
-
-
-def latest() -> dict[tuple[str, int, int], Measured]:
-    """The newest run of every case, a family's shapes by size."""
-    newest: dict[tuple[str, int, int], list[dict[str, Any]]] = {}
-    with RESULTS.open() as file:
-        for row in csv.DictReader(file):
-            rows = newest.setdefault((row["family"], int(row["rows"]), int(row["cols"])), [])
-            if rows and rows[0]["date"] < row["date"]:
-                rows.clear()
-            rows.append(row)
-    families = list(dict.fromkeys(family for family, _, _ in newest))
-    order = sorted(newest, key=lambda case: (families.index(case[0]), case[1] * case[2], case[1]))
-    return {key: Measured.of(newest[key]) for key in order}
-
-
-def report() -> None:
-    """Writes the table of the newest results into README.md, and the plot."""
-    table = latest()
-    rows = sorted(
-        (r for m in table.values() for r in m.of_solver.values()), key=lambda r: r["date"]
-    )
-    commits = ", ".join(dict.fromkeys(row["commit"] for row in rows))
-    versions = {
-        name: row["version"]
-        for measured in table.values()
-        for name, row in measured.of_solver.items()
-        if name not in (OURS, READ)
-    }
-    lines = [
-        f"{rows[-1]['machine']}; commits {commits}, {rows[0]['date']} to {rows[-1]['date']} UTC; "
-        + ", ".join(f"{name} {version}" for name, version in versions.items())
-        + ". One thread. Times in milliseconds for the whole Python call; the other columns are",
-        "multiples of bmatch's time, so 2.0 is twice as slow as bmatch. -: not asked, because a "
-        "smaller case",
-        f"foretold more than {SLOWEST:.0f} s, or the shape is not supported. *: its answer is not "
-        f"optimal (a sum too large by more than {EXACT:g} of it), and it is no peer there.",
-        "Medians over the matrices where several were taken ("
-        + ", ".join(f"{count} of {n} rows" for n, count in SEEDS.items())
-        + "); in brackets the best peer's least and greatest on one of them.",
-        "Each round takes the solvers in a random order, as matrices up to 2048 rows are partly in "
-        f"the cache, after some more than after others. {READ}: NumPy's maximum of the matrix.",
-        "",
-        f"| family | shape | bmatch, ms | {READ} | " + " | ".join(versions) + " | best peer |",
-        "|---|---|---|---|" + "---|" * (len(versions) + 1),
-    ]
-    for (family, n, m), (group, single) in table.items():
-        ours = float(group[OURS]["seconds"])
-        cells = []
-        for name in (READ, *versions):
-            if name not in group:
-                cells.append("-")
-                continue
-            wrong = "*" if float(group[name]["excess"]) > EXACT else ""
-            cells.append(f"{float(group[name]['seconds']) / ours:.3g}{wrong}")
-        peers = exact_peers(group).values()
-        best = f"**{min(peers) / ours:.3g}**" if peers else "-"
-        if len(single) > 1:
-            best += f" ({min(single):.3g} to {max(single):.3g})"
-        lines.append(
-            f"| {family} | {n} x {m} | {ours * 1e3:.4g} | " + " | ".join(cells) + f" | {best} |"
-        )
-    provenance.show("assignment", lines)
-    plot(table)
-
-
-def plot(table: Mapping[tuple[str, int, int], Measured]) -> None:
-    """Time against n for every family, and how far the best peer lies behind."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "bmatch"  # the same figures give the same file
-    import matplotlib.pyplot as plt
-
-    families = list(cases.SQUARE)
-    figure, axes = plt.subplots(2, 5, figsize=(18, 7), sharex=True, layout="constrained")
-    last = axes.flat[-1]
-    for axis, family in zip(axes.flat, families, strict=False):
-        ratio: dict[int, float] = {}
-        for name in SOLVERS:
-            points = [
-                (n, float(group[name]["seconds"]) * 1e3)
-                for (f, n, m), (group, _) in table.items()
-                if f == family and n == m and name in group
-            ]
-            if points:
-                width = 2.5 if name == OURS else 1.0
-                axis.loglog(*zip(*points, strict=True), label=name, linewidth=width)
-        for (f, n, m), (group, _) in table.items():
-            peers = exact_peers(group).values()
-            if f == family and n == m and peers:
-                ratio[n] = min(peers) / float(group[OURS]["seconds"])
-        axis.set_title(family)
-        axis.set_ylabel("ms")
-        last.loglog(list(ratio), list(ratio.values()), label=family)
-    last.axhline(1.0, color="black", linewidth=0.5)
-    last.set_title("best peer / bmatch")
-    axes.flat[0].legend(fontsize=7)
-    last.legend(fontsize=6)
-    for axis in axes[-1]:
-        axis.set_xlabel("n")
-    figure.savefig(PLOT, metadata={"Date": None})
-
-
 def main(arguments: list[str]) -> None:
     """Measures and reports; ``--report`` only reports."""
-    if "--device" in arguments:
-        from benchmarks import assignment_cuda
-
-        return assignment_cuda.main(arguments)
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks assignment",
         description=__doc__,
@@ -402,21 +143,24 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--largest", type=int, default=8192, help="no case above this size")
     parser.add_argument("--seed", type=int, default=20261122, help="never use it for tuning")
     parser.add_argument("--solvers", help="comma-separated; all that are installed by default")
-    parser.add_argument("--report", action="store_true", help="table and plot of what is there")
+    results.arguments(parser)
     options = parser.parse_args(arguments)
-    if not options.report:
-        solvers = [name for name in SOLVERS if name == READ or importlib.util.find_spec(name)]
-        if options.solvers:
-            asked = options.solvers.split(",")
-            solvers = [name for name in solvers if name in (OURS, READ, *asked)]
-        selected = suite(options.largest)
-        if options.families:
-            selected = [c for c in selected if c.family in options.families.split(",")]
-        if options.sizes:
-            selected = [c for c in selected if str(c.rows) in options.sizes.split(",")]
-        absent = smollm2.missing()
-        if absent and any(case.family in cases.REAL for case in selected):
-            print(absent)
-            selected = [case for case in selected if case.family not in cases.REAL]
-        run(selected, options.seed, solvers)
-    report()
+    if options.report:
+        return report.write("assignment")
+    solvers = {name: solver for name, solver in peers.HOST.items() if solver.is_installed}
+    if options.solvers:
+        wanted = {OURS, READ, *options.solvers.split(",")}
+        solvers = {name: solver for name, solver in solvers.items() if name in wanted}
+    selected = suite(options.largest)
+    if options.families:
+        selected = [c for c in selected if c.family in options.families.split(",")]
+    if options.sizes:
+        selected = [c for c in selected if str(c.rows) in options.sizes.split(",")]
+    absent = smollm2.missing()
+    if absent and any(case.family in cases.REAL for case in selected):
+        print(absent)
+        selected = [case for case in selected if case.family not in cases.REAL]
+    with results.appending("assignment", options) as out:
+        run(selected, options.seed, solvers, out)
+    if options.out is None:
+        report.write("assignment")

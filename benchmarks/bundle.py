@@ -63,7 +63,7 @@ def make(python: str) -> None:
         run(built_for, "-m", "pip", "install", "--quiet", "setuptools", "pybind11")
     tag = run(built_for, "-c", "import sys; print(sys.implementation.cache_tag)")
     digest = sources()
-    command = ["setup.py", "-q", "build_ext", "--build-lib", BUNDLE]
+    command: list[str | Path] = ["setup.py", "-q", "build_ext", "--build-lib", BUNDLE]
     run(built_for, *command, "--build-temp", ROOT / "build" / f"gpu-bundle-{tag}", BMATCH_CUDA="1")
     if sources() != digest:
         shutil.rmtree(BUNDLE / "bmatch")

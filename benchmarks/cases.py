@@ -1,37 +1,112 @@
-"""Cost matrices to measure on: every family by name, shape and seed."""
+"""Cost matrices to measure on: every family by name, shape and seed, on the host or on a device.
+
+A family is a function of a source of random numbers and a shape. To add one, add it to the
+dictionary of what it draws with: `SQUARE` by `OnHost` or `OnDevice`, `DEGENERATE` and `SCIPY` by
+NumPy's generator.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from benchmarks import smollm2
 
-Matrix = npt.NDArray[np.floating]
+Matrix = npt.NDArray[np.floating[Any]]
 Rng = np.random.Generator
 
 
-def correlation(r: Rng, n: int, tokens: int, noise: float, common: int = 0) -> Matrix:
-    """``1 - |corr|`` of activations and of a signed permutation of them, plus noise."""
-    x = r.standard_normal((tokens, n), dtype=np.float32)
-    if common:
-        x += r.standard_normal((tokens, common), dtype=np.float32) @ r.standard_normal(
-            (common, n), dtype=np.float32
+class OnHost(Rng):
+    """NumPy's generator, with what a device draws, too."""
+
+    def floats(self, *shape: int) -> Any:
+        """Uniform float32 in [0, 1)."""
+        return self.random(shape, dtype=np.float32)
+
+    def coordinates(self, *shape: int) -> Any:
+        """Uniform in [0, 1), float64 here."""
+        return self.random(shape)
+
+    def normals(self, *shape: int) -> Any:
+        """Standard normal float32."""
+        return self.standard_normal(shape, dtype=np.float32)
+
+    def digits(self, high: int, *shape: int) -> Any:
+        """Integers from 0 to high - 1 as float32."""
+        return self.integers(0, high, shape).astype(np.float32)
+
+    def correlation(self, n: int, tokens: int, noise: float, common: int = 0) -> Any:
+        """``1 - |corr|`` of activations and of a signed permutation of them, plus noise."""
+        x = self.normals(tokens, n)
+        if common:
+            x += self.normals(tokens, common) @ self.normals(common, n)
+        y = np.empty_like(x)
+        y[:, self.permutation(n)] = x * self.choice(np.array([-1, 1], np.float32), n)
+        y += np.float32(noise) * self.normals(tokens, n)
+        for z in (x, y):
+            z -= z.mean(0)
+            z /= np.maximum(np.linalg.norm(z, axis=0), np.float32(1e-30))
+        return 1 - np.abs(x.T @ y)
+
+
+class OnDevice:
+    """The same by torch, float32 all, where the matrix is to lie."""
+
+    def __init__(self, seed: int, device: Any) -> None:
+        import torch
+
+        self.torch, self.device = torch, device
+        self.generator = torch.Generator(device).manual_seed(seed)
+
+    def floats(self, *shape: int) -> Any:
+        """Uniform in [0, 1)."""
+        return self.torch.rand(shape, generator=self.generator, device=self.device)
+
+    coordinates = floats
+
+    def normals(self, *shape: int) -> Any:
+        """Standard normal."""
+        return self.torch.randn(shape, generator=self.generator, device=self.device)
+
+    def digits(self, high: int, *shape: int) -> Any:
+        """Integers from 0 to high - 1."""
+        drawn = self.torch.randint(0, high, shape, generator=self.generator, device=self.device)
+        return drawn.float()
+
+    def correlation(self, n: int, tokens: int, noise: float, common: int = 0) -> Any:
+        """As on the host, in batches of tokens: 32,768 rows take 16 GB of activations."""
+        torch = self.torch
+        sums = [torch.zeros(n, device=self.device) for _ in range(4)]
+        products = torch.zeros(n, n, device=self.device)
+        loads = self.normals(common, n)
+        perm = torch.randperm(n, generator=self.generator, device=self.device)
+        sign = self.digits(2, n) * 2 - 1
+        for start in range(0, tokens, 4096):
+            batch = min(4096, tokens - start)
+            x = self.normals(batch, n)
+            if common:
+                x += self.normals(batch, common) @ loads
+            y = x[:, perm] * sign + noise * self.normals(batch, n)
+            products += y.T @ x
+            for total, part in zip(sums, (y, x, y.square(), x.square()), strict=True):
+                total += part.sum(0)
+        y_scale, x_scale = (
+            (square - total * total / tokens).clamp_min(1e-30).rsqrt()
+            for total, square in zip(sums[:2], sums[2:], strict=True)
         )
-    y = np.empty_like(x)
-    y[:, r.permutation(n)] = x * r.choice(np.float32([-1, 1]), n)
-    y += np.float32(noise) * r.standard_normal((tokens, n), dtype=np.float32)
-    for z in (x, y):
-        z -= z.mean(0)
-        z /= np.maximum(np.linalg.norm(z, axis=0), np.float32(1e-30))
-    return 1 - np.abs(x.T @ y)
+        products -= torch.outer(sums[0], sums[1]) / tokens
+        return 1 - (products * y_scale[:, None] * x_scale).abs()
 
 
-def _distances(r: Rng, n: int, m: int) -> Matrix:
-    a, b = r.random((n, 2)), r.random((m, 2))
-    return np.hypot(a[:, :1] - b[:, 0], a[:, 1:] - b[:, 1])
+def _distances(d: Any, n: int, m: int) -> Any:
+    """Between points of the unit square."""
+    a, b = d.coordinates(n, 2), d.coordinates(m, 2)
+    hypot = np.hypot if isinstance(d, OnHost) else d.torch.hypot
+    return hypot(a[:, :1] - b[:, 0], a[:, 1:] - b[:, 1])
 
 
 def _sparse(r: Rng, n: int) -> Matrix:
@@ -42,24 +117,20 @@ def _sparse(r: Rng, n: int) -> Matrix:
     return np.where(possible, cost, 2.0**31 - 1)
 
 
-# Square, float32 unless said, (rng, n) -> [n, n]: the families of the targets, then degenerate.
-SQUARE: dict[str, Callable[[Rng, int], Matrix]] = {
-    "planted": lambda r, n: correlation(r, n, 4 * n, 0.5),
-    "corr16": lambda r, n: correlation(r, n, 2 * n, 2.0, common=16),
-    "noisy8": lambda r, n: correlation(r, n, max(n, 4), 8.0),
-    "noisy": lambda r, n: correlation(r, n, max(n, 4), 12.0),
-    "uniform": lambda r, n: r.random((n, n), dtype=np.float32),
-    "int100": lambda r, n: r.integers(0, 100, (n, n)).astype(np.float32),
-    "spatial": lambda r, n: _distances(r, n, n).astype(np.float32),
-    "lowrank": lambda r, n: (
-        -np.abs(
-            r.standard_normal((n, 8), dtype=np.float32)
-            @ r.standard_normal((8, n), dtype=np.float32)
-        )
-    ),
-    "product": lambda r, n: np.outer(r.random(n), r.random(n)).astype(np.float32),
+# The families of the targets: square, float32, (draws, n) -> [n, n].
+SQUARE: dict[str, Callable[[Any, int], Any]] = {
+    "planted": lambda d, n: d.correlation(n, 4 * n, 0.5),
+    "corr16": lambda d, n: d.correlation(n, 2 * n, 2.0, common=16),
+    "noisy8": lambda d, n: d.correlation(n, max(n, 4), 8.0),
+    "noisy": lambda d, n: d.correlation(n, max(n, 4), 12.0),
+    "uniform": lambda d, n: d.floats(n, n),
+    "int100": lambda d, n: d.digits(100, n, n),
+    "spatial": lambda d, n: _distances(d, n, n),
+    "lowrank": lambda d, n: -abs(d.normals(n, 8) @ d.normals(8, n)),
+    "product": lambda d, n: d.coordinates(n, 1) * d.coordinates(n),
 }
 
+# Square, float32 unless said, (rng, n) -> [n, n].
 DEGENERATE: dict[str, Callable[[Rng, int], Matrix]] = {
     "binary": lambda r, n: r.integers(0, 2, (n, n)).astype(np.float32),
     "one zero a row": lambda r, n: (r.integers(0, n, (n, 1)) != np.arange(n)).astype(np.float32),
@@ -73,33 +144,86 @@ DEGENERATE: dict[str, Callable[[Rng, int], Matrix]] = {
     ),
     "sparse": _sparse,
     "uniform float64": lambda r, n: r.random((n, n)),
-    "planted float64": lambda r, n: correlation(r, n, 4 * n, 0.5).astype(np.float64),
+    "planted float64": lambda r, n: SQUARE["planted"](r, n).astype(np.float64),
 }
 
 # float64, (rng, n, m) -> [n, m], after the generators of SciPy's own benchmark.
 SCIPY: dict[str, Callable[[Rng, int, int], Matrix]] = {
     "scipy uniform": lambda r, n, m: r.uniform(-20, 20, (n, m)),
-    "scipy spatial": lambda r, n, m: _distances(r, n, m),
+    "scipy spatial": _distances,
     "scipy logarithmic": lambda r, n, m: 10.0 ** r.uniform(-20, 20, (n, m)),
     "scipy integer": lambda r, n, m: r.integers(-1000, 1000, (n, m)).astype(np.float64),
     "scipy binary": lambda r, n, m: r.integers(0, 2, (n, m)).astype(np.float64),
 }
 
-
 # Families of a fixed size, from a real model.
 REAL = {family: site.size for family, site in smollm2.FAMILIES.items()}
 
 
-def dtype(family: str) -> str:
-    """What the matrices of a family consist of."""
-    return "float32" if family in REAL else str(make(family, 16, 16, 0).dtype)
+def on_host(*seed: int) -> OnHost:
+    """Draws by NumPy; equal seeds give equal numbers."""
+    return OnHost(np.random.PCG64(seed))
 
 
-def make(family: str, n: int, m: int, seed: int) -> Matrix:
-    """The matrix ``[n, m]`` of a family; equal arguments give equal matrices."""
+def make(family: str, n: int, m: int, seed: int, device: Any = None) -> Any:
+    """The matrix ``[n, m]`` of a family, by NumPy, or as a tensor on a torch device.
+
+    Equal arguments give equal matrices; those of a device differ from the host's. Families that
+    only the host draws are carried over.
+    """
+    if device is not None and family in SQUARE:
+        return SQUARE[family](OnDevice(seed + n, device), n)
+    r = on_host(seed, n, m)
     if family in REAL:
-        return smollm2.matrix(family, seed)
-    r = np.random.default_rng([seed, n, m])
-    if family in SCIPY:
-        return SCIPY[family](r, n, m)
-    return {**SQUARE, **DEGENERATE}[family](r, n)
+        cost: Any = smollm2.matrix(family, seed)
+    elif family in SQUARE:
+        cost = SQUARE[family](r, n).astype(np.float32, copy=False)
+    else:
+        cost = SCIPY[family](r, n, m) if family in SCIPY else DEGENERATE[family](r, n)
+    if device is None:
+        return cost
+    import torch
+
+    return torch.from_numpy(cost).to(device)
+
+
+class Case(NamedTuple):
+    """A family at a shape; `problems` is 1 for a matrix, and batches are uniform."""
+
+    family: str
+    rows: int
+    cols: int
+    problems: int = 1
+
+    @property
+    def shape(self) -> str:
+        """As tables show it."""
+        batch = f"{self.problems} x " if self.problems > 1 else ""
+        return f"{batch}{self.rows} x {self.cols}"
+
+    def __str__(self) -> str:
+        return f"{self.family} {self.shape}"
+
+    @classmethod
+    def parse(cls, text: str) -> Case:
+        """What `str` made."""
+        found = re.fullmatch(r"(.+?) (?:(\d+) x )?(\d+) x (\d+)", text)
+        if found is None:
+            raise ValueError(f"a case is a family and a shape, n x m or B x n x m, got {text!r}")
+        family, problems, n, m = found.groups()
+        return cls(family, int(n), int(m), int(problems or 1))
+
+    def make(self, seed: int, device: Any = None) -> Any:
+        """The matrix, or the batch ``[B, n, m]``."""
+        if self.problems == 1:
+            return make(self.family, self.rows, self.cols, seed, device)
+        shape = (self.problems, self.rows, self.cols)
+        if device is None:
+            return on_host(seed).floats(*shape)
+        return OnDevice(seed + self.rows, device).floats(*shape)
+
+
+BATCHES = [
+    Case("uniform", n, m, problems)
+    for problems, n, m in ((208, 300, 100), (208, 300, 300), (208, 300, 600), (10_000, 64, 64))
+]

@@ -6,24 +6,23 @@ second cache, trips to shared memory and collectives of the warp; and bytes read
 Times are the counts times the figures below, which are estimates of an H100 and not measured.
 
 ``--kernels`` counts another state of csrc/cuda, for comparison: a folder of a checkout that has
-csrc/cuda/host/library.cpp. Rows go to results/model.csv, after those that are there.
+csrc/cuda/host/library.cpp. Rows go to results/model.csv, or below --out.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
-import os
-import subprocess
 import tempfile
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import bmatch
-from benchmarks import cases, provenance, rows
+from benchmarks import fibers, provenance, report, results
+from benchmarks.cases import Case
 from bmatch import _core
 from bmatch.assignment import cuda
 
@@ -43,31 +42,15 @@ SINGLE = (
     ("planted", 4096), ("noisy", 4096), ("int100", 4096), ("uniform", 1024), ("uniform", 4096),
     ("lowrank", 4096), ("spatial", 1024),
 )  # fmt: skip
-BATCHES = (
-    ("uniform", 208, 300),
-    ("spatial", 208, 300),
-    ("int100", 208, 300),
-    ("uniform", 10_000, 64),
+CASES = (
+    *(Case(family, n, n) for family, n in SINGLE),
+    Case("uniform", 300, 300, 208),
+    Case("spatial", 300, 300, 208),
+    Case("int100", 300, 300, 208),
+    Case("uniform", 64, 64, 10_000),
 )
 SAMPLE = {300: 8, 64: 264}  # problems of a batch that are counted; all are alike
-FIELDS = (
-    "family", "problems", "rows", "team", "bidding_rounds", "forest_phases", "forest_rounds",
-    "rescans", "whole_rows", "barriers", "far_trips", "near_trips", "collectives", "bytes",
-    "milliseconds", "kernels", "date",
-)  # fmt: skip
-
-
-class Arguments(ctypes.Structure):
-    """A task, as csrc/cuda/host/library.cpp takes it."""
-
-    _fields_ = (
-        *((name, ctypes.c_uint64) for name in ("cost", "prices")),
-        *(
-            (name, ctypes.c_int64)
-            for name in ("problems", "rows", "cols", "problem_stride", "row_stride")
-        ),
-        *((name, ctypes.c_int32) for name in ("type", "sense", "team", "unused")),
-    )
+TOLD = ("bidding_rounds", "forest_phases", "forest_rounds", "rescans", "whole_rows")  # by reports
 
 
 class Counts(NamedTuple):
@@ -85,60 +68,58 @@ class Counts(NamedTuple):
         return LAUNCH + self.barriers * BARRIER[team] + waits + self.bytes / BANDWIDTH
 
 
-def compiled(kernels: Path, folder: str) -> ctypes.CDLL:
-    """The solver for fibers, as a library."""
-    library = Path(folder) / "fibers.so"
-    sources = [kernels / "cuda/host/library.cpp", kernels / "cuda/host/fibers.cpp"]
-    command = [os.environ.get("CXX", "g++"), "-std=c++17", "-O2", "-ffp-contract=off", "-shared"]
-    command += ["-fPIC", f"-I{kernels / 'cuda/host'}", f"-I{kernels}"]
-    command += [
-        *map(str, sources),
-        "-x",
-        "c++",
-        str(kernels / "cuda/solver.cu"),
-        "-o",
-        str(library),
-    ]
-    subprocess.run(command, check=True)
-    fibers = ctypes.CDLL(str(library))
-    fibers.workspace_bytes.restype = ctypes.c_uint64
-    return fibers
-
-
-def count(fibers: ctypes.CDLL, costs: Any, team: str) -> tuple[Counts, Any]:
+def count(library: ctypes.CDLL, costs: Any, team: str) -> tuple[Counts, Any]:
     """Counts and reports of a batch [B, n, m], whose answers are held against the host's."""
     problems, n, m = costs.shape
-    fibers.play(RESIDENT[team] * MULTIPROCESSORS, CLUSTER_BLOCKS, ctypes.c_uint64(SHARED_BYTES))
-    kind, number = _core.CudaType.float32, getattr(_core.CudaTeam, team).value
-    task = Arguments(
-        costs.ctypes.data,
-        0,
-        problems,
-        n,
-        m,
-        n * m,
-        m,
-        kind.value,
-        _core.Sense.minimize.value,
-        number,
-        0,
-    )
-    workspace = np.empty(fibers.workspace_bytes(ctypes.byref(task)), np.uint8)
+    library.play(RESIDENT[team] * MULTIPROCESSORS, CLUSTER_BLOCKS, ctypes.c_uint64(SHARED_BYTES))
+    words = (_core.CudaType.float32, _core.Sense.minimize, getattr(_core.CudaTeam, team))
+    shape = (problems, n, m, n * m, m)
+    task = fibers.Arguments(costs.ctypes.data, 0, *shape, *(word.value for word in words), 0)
+    workspace = np.empty(library.workspace_bytes(ctypes.byref(task)), np.uint8)
     col_of_row = np.empty((problems, n), np.int64)
     u, v = np.empty((problems, n)), np.empty((problems, m))
     reports = np.empty(problems, _core.CudaReport)
-    five = (ctypes.c_uint64 * 5)()
-    fibers.spent(five)
+    fibers.spent(library)
     pointers = (
         ctypes.c_void_p(array.ctypes.data) for array in (col_of_row, u, v, reports, workspace)
     )
-    fibers.solve(ctypes.byref(task), *pointers)
-    fibers.spent(five)
-    for cost, report in zip(costs[:4], reports, strict=False):
+    library.solve(ctypes.byref(task), *pointers)
+    for cost, objective in zip(costs[:4], reports["objective"], strict=False):
         expected = bmatch.solve(cost).objective
-        if abs(report["objective"] - expected) > 1e-9 * abs(expected):
-            raise AssertionError(f"{report['objective']} where the host finds {expected}")
-    return Counts(*five), reports
+        if abs(objective - expected) > 1e-9 * abs(expected):
+            raise AssertionError(f"{objective} where the host finds {expected}")
+    return Counts(*fibers.spent(library)), reports
+
+
+def table(rows: Sequence[results.Row]) -> list[str]:
+    """Markdown: the kernels counted first beside those counted last."""
+    states = list(dict.fromkeys(row.provider for row in rows))
+    before, now = ({r.case: r for r in rows if r.provider == s} for s in (states[0], states[-1]))
+    lines = [
+        "Counts by fibers in as many blocks as an H100 has resident: **modelled, not measured**. "
+        f'"Before" is {states[0]}, "now" {states[-1]}.',
+        "",
+        "| matrix | team | barriers before | now | trips before | now | ms before | ms now |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for text, row in now.items():
+        case = Case.parse(text)
+        name = f"{case.family} {case.rows}"
+        if case.problems > 1:
+            name = f"{case.family}, {case.problems:,} x {case.rows} x {case.cols}"
+        pairs = zip(_cells(case, before.get(text)), _cells(case, row), strict=True)
+        cells = [name, row.extra["team"], *(cell for pair in pairs for cell in pair)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _cells(case: Case, row: results.Row | None) -> tuple[str, str, str]:
+    """Barriers, trips and milliseconds."""
+    if row is None:
+        return "not counted", "not counted", "not counted"
+    near = f" + {row.extra['near_trips']:,} near" if case.problems > 1 else ""
+    trips = f"{row.extra['far_trips']:,}{near}"
+    return str(row.extra["barriers"]), trips, f"{row.value * 1e3:.3g}"
 
 
 def main(arguments: list[str]) -> None:
@@ -153,42 +134,37 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--team", choices=RESIDENT, help="default as bmatch chooses")
     parser.add_argument("--seed", type=int, default=20261201)
     parser.add_argument("--name", help="of the kernels in the results; default the commit")
-    parser.add_argument("--out", type=Path, default=rows.RESULTS, help="folder of model.csv")
+    results.arguments(parser)
     options = parser.parse_args(arguments)
+    if options.report:
+        return report.write("model")
     BARRIER["grid"] = options.barrier
-    every = [(family, 1, n) for family, n in SINGLE] + list(BATCHES)
-    shared = {
-        "kernels": options.name or provenance.commit(),
-        "date": datetime.now(UTC).date().isoformat(),
-    }
+    name = options.name or provenance.commit()
     with (
         tempfile.TemporaryDirectory() as folder,
-        rows.growing("model.csv", FIELDS, options.out) as add,
+        results.appending("model", options, "H100, modelled") as out,
     ):
-        fibers = compiled(options.kernels.resolve(), folder)
-        for family, problems, n in every:
-            if n > options.largest or (options.families and family not in options.families):
+        library = fibers.compile_library(options.kernels.resolve(), Path(folder) / "fibers.so")
+        for case in CASES:
+            problems, n = case.problems, case.rows
+            if n > options.largest or (options.families and case.family not in options.families):
                 continue
+            single = case._replace(problems=1)
             sample = min(problems, SAMPLE.get(n, 1))
-            costs = np.stack([cases.make(family, n, n, options.seed + k) for k in range(sample)])
+            costs = np.stack([single.make(options.seed + k) for k in range(sample)])
             team = options.team or cuda.team_for(problems, n, n).name
-            counts, reports = count(fibers, costs, team)
+            counts, reports = count(library, costs, team)
             teams = MULTIPROCESSORS * RESIDENT[team] * (4 if team == "warp" else 1)
             waves = -(-problems // teams) if problems > 1 else 1
             seconds = LAUNCH + waves * (counts.seconds(team) - LAUNCH)
-            told = {name: int(reports[name].mean()) for name in FIELDS[4:9]}
-            add(
-                shared
-                | {"family": family, "problems": problems, "rows": n, "team": team}
-                | told
-                | counts._asdict()
-                | {"milliseconds": f"{seconds * 1e3:.3g}"}
-            )
-            what = f"{problems} x {n} x {n}" if problems > 1 else f"{n} x {n}"
+            told = {field: int(reports[field].mean()) for field in TOLD}
+            extra = {"team": team, **told, **counts._asdict()}
+            out.add(str(case), name, "time", "s", float(f"{seconds:.3g}"), extra)
             print(
-                f"{family:8} {what:18} {team:7} {told['bidding_rounds']:5} bids "
-                f"{told['forest_rounds']:5} rounds {counts.barriers:6} barriers "
-                f"{counts.far_trips:6} far {counts.near_trips:6} near {counts.collectives:6} "
-                f"collectives: {seconds * 1e3:.3g} ms modelled",
+                f"{case}, {team}: {told['bidding_rounds']} bids {told['forest_rounds']} rounds "
+                f"{counts.barriers} barriers {counts.far_trips} far {counts.near_trips} near "
+                f"{counts.collectives} collectives: {seconds * 1e3:.3g} ms modelled",
                 flush=True,
             )
+    if options.out is None:
+        report.write("model")

@@ -11,8 +11,7 @@ import torch
 from torch.profiler import ProfilerActivity
 
 import bmatch
-from benchmarks import provenance
-from benchmarks.assignment_cuda import FAMILIES
+from benchmarks import cases, provenance
 
 CASES = (("planted", 4096), ("uniform", 4096))
 SOLVES = 5
@@ -20,7 +19,7 @@ SOLVES = 5
 
 def table(family: str, n: int, device: torch.device) -> str:
     """Kernels and calls of some solves, the longest first."""
-    cost = FAMILIES[family](torch.Generator(device).manual_seed(n), n)
+    cost = cases.make(family, n, n, seed=0, device=device)
     bmatch.linear_sum_assignment(cost)  # what is loaded and allocated on first use
     activities = [ProfilerActivity.CPU]
     if device.type == "cuda":
@@ -43,8 +42,9 @@ def main(arguments: list[str]) -> None:
     device = torch.device(options.device)
 
     def write(file: TextIO) -> None:
-        facts = provenance.of_device(device)
-        print(", ".join(f"{name} {value}" for name, value in facts.items()), file=file)
+        versions = [f"{name} {version}" for name, version in provenance.versions().items()]
+        facts = (provenance.machine(device), *versions, f"commit {provenance.commit()}")
+        print(", ".join(facts), file=file)
         for family, n in CASES:
             print(table(family, options.rows or n, device), file=file, flush=True)
 

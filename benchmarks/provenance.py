@@ -1,4 +1,4 @@
-"""Where figures come from, and where they are shown: machine, commit, tables of README.md."""
+"""Where figures come from: machine, commit, versions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,17 @@ def _says(*command: str) -> str:
 
 
 def commit() -> str:
-    """The commit that is measured; "-dirty" if files differ from it.
+    """The commit that is measured; "-dirty" if files differ from it, other than results.
 
     Where the tree came without its history, the environment's BMATCH_COMMIT names it.
     """
     told = os.environ.get("BMATCH_COMMIT", "unknown")
     if not (HERE.parent / ".git").exists():  # or git would describe a repository around the tree
         return told
-    return _says("git", "describe", "--always", "--dirty") or told
+    name = _says("git", "describe", "--always")
+    status = ("git", "status", "--porcelain", "--untracked-files=no", "--", ":/")
+    differs = _says(*status, ":(top,exclude)benchmarks/results")
+    return f"{name}-dirty" if name and differs else name or told
 
 
 def version(distribution: str) -> str:
@@ -52,30 +54,9 @@ def driver() -> str:
     return _says("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader").split("\n")[0]
 
 
-def of_device(device: Any) -> dict[str, str]:
-    """Columns that all results on a torch device share: where and when, and with which versions."""
-    on_cuda = device.type == "cuda"
-    return {
-        "device": device_name(device),
-        "driver": driver() if on_cuda else "",
-        "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
-        "commit": commit(),
-        "date": datetime.now(UTC).date().isoformat(),
-    }
-
-
-OF_DEVICE = ("driver", "python", *PACKAGES, "commit", "date")
-"""The columns of `of_device` after the first."""
-
-
-def device_name(device: Any) -> str:
-    """A torch device by name, as results files are named after it."""
-    if device.type == "cuda":
-        import torch
-
-        return torch.cuda.get_device_name(device).replace(" ", "-")
-    return processor().replace(" ", "-")
+def versions() -> dict[str, str]:
+    """Versions of what results on a device may depend on."""
+    return {name: version(name) for name in PACKAGES}
 
 
 def _facts() -> dict[str, str]:
@@ -91,20 +72,18 @@ def processor() -> str:
     return _facts().get("model name") or platform.processor() or platform.machine()
 
 
-def machine() -> str:
-    """The processor, the instruction set that the solver uses on it, system and Python."""
+def machine(device: Any = None) -> str:
+    """A CUDA device and its driver, or the processor and the solver's instruction set on it; system
+    and Python.
+    """
+    system = f"{platform.system()}, Python {platform.python_version()}"
+    if device is not None and device.type == "cuda":
+        import torch
+
+        return f"{torch.cuda.get_device_name(device)}, driver {driver() or 'unknown'}, {system}"
     from bmatch import _core
 
-    facts, python = _facts(), f"Python {platform.python_version()}"
+    facts = _facts()
     kind = f"family {facts['cpu family']}, model {facts['model']}" if "cpu family" in facts else ""
     name = f"{processor()} ({kind})" if kind else processor()  # names can be vague
-    return f"{name} with {_core.instruction_set()}, {platform.system()}, {python}"
-
-
-def show(name: str, lines: list[str]) -> None:
-    """Puts lines into README.md between the marks of that name."""
-    readme = HERE / "README.md"
-    text = readme.read_text()
-    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
-    head, tail = text.split(begin)[0], text.split(end)[1]
-    readme.write_text(head + begin + "\n".join(lines) + "\n" + end + tail)
+    return f"{name} with {_core.instruction_set()}, {system}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ def solve(device: torch.device) -> str:
     if not cuda.is_usable():
         raise SystemExit(f"the solver cannot be used: {_core.cuda_facts().trouble}")
     host = np.random.default_rng(0).random((ROWS, ROWS))
-    answer = bmatch.solve(torch.from_numpy(host).to(device), backend="cuda")
+    answer: Any = bmatch.solve(torch.from_numpy(host).to(device), backend="cuda")
     found = host[answer.row_ind.cpu(), answer.col_ind.cpu()].sum()
     best, oracle = bmatch.solve(host).objective, "our solver on the host"
     if provenance.version("scipy") != "none":

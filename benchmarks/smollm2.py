@@ -82,7 +82,8 @@ def _make_all(seed: int) -> None:
         "pretrained_model_name_or_path": Path(package.origin).parent,
         "gguf_file": WEIGHTS_FILE,
     }
-    source: Any = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32).eval()
+    source: Any = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+    source.eval()
     tokenizer = AutoTokenizer.from_pretrained(**where)
     target = copy.deepcopy(source)
     generator = torch.Generator().manual_seed(seed)

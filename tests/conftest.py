@@ -12,7 +12,7 @@ import types
 os.environ["TQDM_DISABLE"] = "1"  # transformers' bars would fill the test output
 
 import pytest
-from sources import sources
+from sources import COMPILER, ROOT, sources
 
 import bmatch
 
@@ -77,8 +77,6 @@ def demo(tmp_path_factory):
 @pytest.fixture(scope="session")
 def host_solver(tmp_path_factory):
     """The CPU solver, which the answers are held against, as an archive."""
-    from fibers import COMPILER, ROOT
-
     folder = tmp_path_factory.mktemp("host")
     objects = []
     for source in sources("assignment"):

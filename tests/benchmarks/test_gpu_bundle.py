@@ -110,7 +110,7 @@ def test_the_commit_of_the_bundle(tree, capsys):
 
 
 def test_sources_are_what_the_extension_is_made_from():
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     assert root == bundle.ROOT
     text = (root / "setup.py").read_text()
     assert set(re.findall(r'glob\("(\w+)/', text)) == {"csrc"}

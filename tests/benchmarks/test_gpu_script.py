@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import csv
+import importlib
+import importlib.metadata
 import os
 import re
 import signal
@@ -13,7 +14,10 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+import bmatch
+from benchmarks import provenance, results
+
+ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "gpu.sh"
 STAGES = (
     "smoke", "solver", "kernels", "sanitize", "bench-solver", "bench-batch", "bench-correlation",
@@ -29,7 +33,7 @@ case "$*" in
     *"-m benchmarks smoke"*) echo "all is well" ;;
     *-grid*) echo $$ >"{folder}/hung"; sleep 100 & wait ;;
     *scans_by_triton*) echo "SKIPPED [1] tests: could not import 'scipy'"; exit 5 ;;
-    *test_kernels_gpu.py*"(million or memory)") echo "== 4 skipped, 60 deselected in 2.41s ==" ;;
+    *test_kernels_device.py*"(million or memory)") echo "== 4 skipped, 60 deselected in 2.41s ==" ;;
     *"--only matrices"*) echo "Traceback:"; echo "ValueError: a planted fault"; exit 1 ;;
     *"benchmarks correlation"*) echo "one,row" >"{folder}/out/rows.csv"; sleep 100 ;;
     *) echo "3 passed in 0.10s" ;;
@@ -201,67 +205,40 @@ def test_a_pass_takes_25_minutes_at_most_and_a_quick_one_8():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "file", "rows"),
+    ("arguments", "file", "cases", "shown"),
     [
-        (("align", "--quick"), "align-*.csv", 1),
+        (("align", "--quick"), "align.csv", 1, "| 256 | 2048 |"),
         (
             ("assignment", "--quick", "--only", "matrices", "--largest", "512"),
-            "assignment-*.csv",
+            "assignment_cuda.csv",
             4,
+            "| lowrank | 512 x 512 |",
         ),
-        (("profile", "--rows", "128"), "profile.txt", None),
+        (("correlation", "--quick"), "correlation.csv", 0, "| 2 | bfloat16 | 512 | 2048 |"),
+        (("profile", "--rows", "128"), "profile.txt", None, ""),
     ],
-    ids=["align", "assignment", "profile"],
+    ids=["align", "assignment", "correlation", "profile"],
 )
-def test_benchmarks_write_where_they_are_told(arguments, file, rows, tmp_path):
+def test_benchmarks_write_where_they_are_told(arguments, file, cases, shown, tmp_path):
     command = [sys.executable, "-m", "benchmarks", *arguments, "--device", "cpu"]
     subprocess.run(
         [*command, "--out", str(tmp_path)], cwd=ROOT, check=True, capture_output=True, text=True
     )
-    (path,) = tmp_path.glob(file)
-    if rows is None:
-        assert path.read_text().count("Self CPU time total") == 2
+    assert [path.name for path in tmp_path.iterdir()] == [file]
+    if cases is None:
+        assert (tmp_path / file).read_text().count("Self CPU time total") == 2
         return
-    with path.open() as lines:
-        found = list(csv.DictReader(lines))
-    assert [row.get("solver", row.get("provider")) for row in found].count("bmatch") == rows
-    assert all(row["bmatch"] and row["torch"] and row["commit"] and row["date"] for row in found)
-
-
-def test_rows_are_in_the_file_as_they_come(tmp_path, monkeypatch, capsys):
-    from benchmarks import rows
-
-    def stopped_after_two(out):
-        with rows.growing("table.csv", ("a", "b"), out) as add:
-            add({"a": 1, "b": 2})
-            add({"a": 3})
-            raise KeyboardInterrupt
-
-    for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
-            stopped_after_two(tmp_path / "out")
-    assert (tmp_path / "out" / "table.csv").read_text() == "a,b\n1,2\n3,\n1,2\n3,\n"
-    with (
-        pytest.raises(SystemExit, match="other columns"),
-        rows.growing("table.csv", ("a",), tmp_path / "out"),
-    ):
-        pass
-
-    monkeypatch.setattr(rows, "RESULTS", tmp_path)
-    table = tmp_path / "table.csv"
-    table.write_text("what was\n")
-    with pytest.raises(KeyboardInterrupt):
-        stopped_after_two(None)
-    assert table.read_text() == "what was\n"
-    with rows.growing("table.csv", ("a", "b"), None) as add:
-        add({"b": 5})
-    assert table.read_text() == "a,b\n,5\n"
-    assert capsys.readouterr().out == f"{table}\n"
+    rows = results.read(file.removesuffix(".csv"), tmp_path)
+    ours = [row for row in rows if row.provider == "bmatch" and row.metric == "time"]
+    assert len(ours) == cases
+    assert all(row.commit and row.date and row.machine for row in rows)
+    assert all(row.extra["bmatch"] and row.extra["torch"] for row in rows)
+    assert all(row.value > 0 for row in rows if row.metric == "time")
+    table = importlib.import_module(f"benchmarks.{file.removesuffix('.csv')}").table(rows)
+    assert any(line.startswith(shown) for line in table)
 
 
 def test_the_commit_is_named_where_there_is_no_history(tmp_path, monkeypatch):
-    from benchmarks import provenance
-
     (tmp_path / "benchmarks").mkdir()
     monkeypatch.setattr(provenance, "HERE", tmp_path / "benchmarks")
     monkeypatch.delenv("BMATCH_COMMIT", raising=False)
@@ -271,11 +248,6 @@ def test_the_commit_is_named_where_there_is_no_history(tmp_path, monkeypatch):
 
 
 def test_our_version_needs_no_installation(monkeypatch):
-    import importlib.metadata
-
-    import bmatch
-    from benchmarks import provenance
-
     def nothing(name):
         raise importlib.metadata.PackageNotFoundError(name)
 

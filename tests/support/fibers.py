@@ -6,19 +6,16 @@ import ctypes
 import os
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 import torch
+from sources import COMPILER, FLAGS, KERNELS, ROOT
 
+from benchmarks.fibers import Arguments, load, spent
 from bmatch import _core, arrays
 from bmatch.assignment import cuda
 
-ROOT = Path(__file__).parents[2]
-KERNELS = ROOT / "csrc/cuda"
 SEEDS = (1, 2, 3, 4, 5)
-COMPILER = os.environ.get("CXX", "g++")
-FLAGS = ["-std=c++17", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Werror"]
 
 needs_fibers = pytest.mark.skipif(
     shutil.which(COMPILER) is None or os.uname().machine != "x86_64",
@@ -58,19 +55,6 @@ def caught(program, **environment):
     return any(run_check(program, seed, 48, 100, **environment).returncode != 0 for seed in SEEDS)
 
 
-class Arguments(ctypes.Structure):
-    """A task, as `csrc/cuda/host/library.cpp` takes it."""
-
-    _fields_ = (
-        [(name, ctypes.c_uint64) for name in ("cost", "prices")]
-        + [
-            (name, ctypes.c_int64)
-            for name in ("problems", "rows", "cols", "problem_stride", "row_stride")
-        ]
-        + [(name, ctypes.c_int32) for name in ("type", "sense", "team", "unused")]
-    )
-
-
 class Fibers:
     """What `bmatch.assignment.cuda` asks of `bmatch._core`, on the CPU."""
 
@@ -78,15 +62,11 @@ class Fibers:
     CudaReport, cuda_trapped = _core.CudaReport, _core.cuda_trapped
 
     def __init__(self, path):
-        self.compiled = ctypes.CDLL(str(path))
+        self.compiled = load(path)
         self.seed = self.compiled.seed
-        self.compiled.workspace_bytes.restype = ctypes.c_uint64
 
     def spent(self):
-        """Barriers, far trips, near trips, collectives, bytes of the matrix since the last call."""
-        five = (ctypes.c_uint64 * 5)()
-        self.compiled.spent(five)
-        return tuple(five)
+        return spent(self.compiled)
 
     @staticmethod
     def CudaTask(cost, kind, problems, rows, cols, problem_stride, row_stride, sense, prices):

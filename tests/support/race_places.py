@@ -18,8 +18,8 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from fibers import KERNELS
 from races import CASES, ENDLESS, NATIVE, REPORTED, WRONG, build, run
+from sources import KERNELS
 
 # Barriers and fences are left out, other calls become weaker.
 ORDERING = r"(?:team_?\.sync|__syncthreads|__syncwarp|__threadfence|cluster_barrier)\(\)(?=;)"

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from fibers import FLAGS, KERNELS, ROOT
+from sources import FLAGS, KERNELS, ROOT
 
 NATIVE = ROOT / "tests/native"
 COMPILER = "g++"  # tells volatile accesses from others, and its calls are race_hooks.cpp's

@@ -1,10 +1,15 @@
-"""The C++ that checks are linked with: all of some folders."""
+"""The C++ that checks are linked with, and how it is compiled."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-CSRC = Path(__file__).parents[2] / "csrc"
+ROOT = Path(__file__).parents[2]
+CSRC = ROOT / "csrc"
+KERNELS = CSRC / "cuda"
+COMPILER = os.environ.get("CXX", "g++")
+FLAGS = ["-std=c++17", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Werror"]
 
 
 def sources(*folders: str) -> list[Path]:

@@ -1,0 +1,57 @@
+"""The tables of all results: ``results/<name>.md`` out of ``results/<name>.csv``.
+
+``python -m benchmarks report`` writes those of all benchmarks that have results; the benchmarks
+themselves write their own after a run, and with ``--report``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+from benchmarks import results
+
+PAGES = {
+    "assignment": ("assignment_table", "The assignment problem"),
+    "assignment_cuda": ("assignment_cuda", "Matrices on a CUDA device"),
+    "threads": ("threads", "Several threads"),
+    "load": ("load", "Beside a busy process"),
+    "memory": ("memory", "Memory of a solve"),
+    "align": ("align", "Two models' activations to the gauge, whole"),
+    "correlation": ("correlation", "Correlation matrices"),
+    "model": ("model", "What the CUDA solver would wait for on a device, counted without one"),
+}
+"""Benchmarks: the module whose `table` turns their rows into Markdown, and the page's title."""
+
+
+def page(name: str) -> str | None:
+    """A benchmark's table, whole; None if it has no results."""
+    rows = results.read(name)
+    if not rows:
+        return None
+    module, title = PAGES[name]
+    lines = importlib.import_module(f"benchmarks.{module}").table(rows)
+    made = f"<!-- made of {name}.csv by `python -m benchmarks report` -->"
+    return "\n".join([f"# {title}", "", made, "", *lines]) + "\n"
+
+
+def write(name: str) -> None:
+    """Writes the page of a benchmark, if it has results, and the plot."""
+    text = page(name)
+    if text is None:
+        return print(f"{name} has no results yet")
+    path = results.RESULTS / f"{name}.md"
+    path.write_text(text)
+    print(path)
+    if name == "assignment":
+        from benchmarks import assignment_table
+
+        assignment_table.plot(results.read(name), results.RESULTS / "assignment.svg")
+
+
+def main(arguments: list[str]) -> None:
+    """Writes all pages."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks report", description=__doc__)
+    parser.parse_args(arguments)
+    for name in PAGES:
+        write(name)
