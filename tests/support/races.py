@@ -47,7 +47,8 @@ def build(folder: Path, source: Path, kernels: Path | None = None) -> Path:
         objects.append(folder / f"{path.stem}.o")
         # With -O1 most functions remain, to be named in reports.
         flags = [*INSTRUMENTED, "-O1"] if path == watched else ["-O2"]
-        command = [COMPILER, *FLAGS, *flags, *include, "-c", "-x", "c++", path, "-o", objects[-1]]
+        command = [COMPILER, *FLAGS, *flags, *include, "-c", "-x", "c++"]
+        command += [str(path), "-o", str(objects[-1])]
         subprocess.run(command, check=True)
     # At fixed addresses, which reports name.
     subprocess.run([COMPILER, "-no-pie", *objects, "-o", folder / "check"], check=True)
@@ -75,7 +76,7 @@ def short(name: str) -> str:
 def lines_of(program: Path, addresses: list[str]) -> dict[str, list[str]]:
     """The lines of code where calls return to, inlined calls and all, the innermost first."""
     before = [hex(int(address, 16) - 1) for address in addresses]
-    command = ["addr2line", "-a", "-i", "-f", "-C", "-e", program, *before]
+    command = ["addr2line", "-a", "-i", "-f", "-C", "-e", str(program), *before]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     blocks = re.split(r"^0x[0-9a-f]+\n", told, flags=re.MULTILINE)[1:]
     found = {}
@@ -94,8 +95,8 @@ def lines_of(program: Path, addresses: list[str]) -> dict[str, list[str]]:
 def reports(program: Path, output: str) -> list[str]:
     """What race::report() printed, a sentence each; those of the same lines of code are one."""
     kinds = {"RACE": 4, "UNWRITTEN": 2, "INPUT": 2, "DIVERGED": 0}  # fields before addresses
-    told = [line.split("|") for line in output.splitlines()]
-    told = [(kind, int(rest[0]), rest[1:]) for kind, *rest in told if kind in kinds]
+    fields = [line.split("|") for line in output.splitlines()]
+    told = [(kind, int(rest[0]), rest[1:]) for kind, *rest in fields if kind in kinds]
     addresses = {a for kind, _, rest in told for a in " ".join(rest[kinds[kind] :]).split()}
     lines = lines_of(program, sorted(addresses)) if addresses else {}
     counts: Counter[str] = Counter()
