@@ -195,3 +195,11 @@ def test_devices_that_cannot_be_used(pair, device):
     message = f"device '{device}' cannot be used here: models run on cpu or on a CUDA device"
     with pytest.raises(ValueError, match=message):
         align_checkpoints(*pair, device=device)
+
+
+def test_tokenizers_that_cannot_be_aligned(pair, tmp_path, tokenizer, monkeypatch):
+    order = [1, 0, *range(2, 300)]
+    folder = saved(tmp_path / "target", load(pair[1]), renumbered(tokenizer, order))
+    monkeypatch.setattr(type(tokenizer), "is_fast", False)
+    with pytest.raises(ValueError, match=r"source cannot tell where in the text its tokens end"):
+        align_checkpoints(pair[0], folder, tokens=1000)

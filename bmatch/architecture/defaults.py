@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 
-def completed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config with every field that it leaves out, or leaves null, as transformers fills it in.
+class WithDefaults(Mapping[str, Any]):
+    """A config in which every field left out, or left null, is as transformers fills it in.
 
     Config files as published leave out what their class has by default: SmolLM3 does not say that
-    its embeddings are tied. A type that transformers does not know, or a config that its class
-    does not take, comes back as it is; no code of the checkpoint is run.
+    its embeddings are tied. The class is asked when a field is missed for the first time, since
+    importing it takes a second. A type that transformers does not know, or a config that its class
+    does not take, has no defaults; no code of the checkpoint is run.
     """
-    try:
-        from transformers import CONFIG_MAPPING
-    except ModuleNotFoundError:
-        return dict(config)
-    if config.get("model_type") not in CONFIG_MAPPING:
-        return dict(config)
-    try:
-        filled = CONFIG_MAPPING[config["model_type"]].from_dict(dict(config)).to_dict()
-    except Exception:  # each class has checks, and errors, of its own
-        return dict(config)
-    return {**filled, **{key: value for key, value in config.items() if value is not None}}
+
+    def __init__(self, written: Mapping[str, Any]) -> None:
+        self._written = written
+
+    @cached_property
+    def _filled(self) -> Mapping[str, Any]:
+        try:
+            from transformers import CONFIG_MAPPING
+        except ModuleNotFoundError:
+            return {}
+        model_type: Any = self._written.get("model_type")
+        if model_type not in CONFIG_MAPPING:
+            return {}
+        try:
+            filled: dict[str, Any] = (
+                CONFIG_MAPPING[model_type].from_dict(dict(self._written)).to_dict()
+            )
+        except Exception:  # each class has checks, and errors, of its own
+            return {}
+        return filled
+
+    def __getitem__(self, key: str) -> Any:
+        value = self._written.get(key)
+        return self._filled[key] if value is None else value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self._filled, **self._written})
+
+    def __len__(self) -> int:
+        return len({**self._filled, **self._written})

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bmatch.architecture.axes import Family, ResidualAxes
-from bmatch.architecture.defaults import completed
+from bmatch.architecture.defaults import WithDefaults
 from bmatch.architecture.families.llama import LLAMA
 from bmatch.architecture.wrappers import unwrapped
 
@@ -44,10 +44,8 @@ def residual_axes(model_or_config: Any) -> ResidualAxes:
     """
     model = unwrapped(model_or_config)
     config = getattr(model, "config", model)
-    written = isinstance(config, Mapping)
-    if not written:
-        config = config.to_dict()
-    model_type = config.get("model_type")
+    config = WithDefaults(config) if isinstance(config, Mapping) else config.to_dict()
+    model_type: Any = config.get("model_type")
     if model_type in LAYERNORM_TYPES:
         raise ValueError(
             f"{model_type} normalises with LayerNorm, under which signs of single coordinates "
@@ -60,8 +58,6 @@ def residual_axes(model_or_config: Any) -> ResidualAxes:
             f"{', '.join(sorted(RMSNORM_TABLES))}"
         )
     family = RMSNORM_TABLES[model_type]
-    if written:
-        config = completed(config)
     sizes = family.sizes(config)
     for word, key in family.keys.items():
         if word not in sizes:
