@@ -26,7 +26,8 @@ def align(
         Path, typer.Argument(metavar="SOURCE", help="Checkpoint folder (config, safetensors).")
     ],
     target: Annotated[
-        Path, typer.Argument(metavar="TARGET", help="Checkpoint folder of the same architecture.")
+        Path,
+        typer.Argument(metavar="TARGET", help="Checkpoint folder with a stream of the same width."),
     ],
     out: OutFile,
     text: Annotated[

@@ -56,7 +56,8 @@ def main() -> None:
     """Run the command line; errors become one sentence and exit code 1."""
     console.prepare()
     for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, _end)
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(ending, _end)
     try:
         code = app(standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_SHOWN = 64  # bytes of the final name in the temporary one, whose length is then within any limit
+_SHOWN = 64  # bytes of the final name in the temporary one, which is then short enough anywhere
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -149,6 +150,17 @@ def test_errors_that_only_speak_of_memory_keep_their_sentence(bmatch_, tmp_path)
     code, _, err = bmatch_("info", tmp_path / "out of memory")
     assert code == 1
     assert "there is no file or folder" in err
+
+
+def test_a_job_that_is_to_outlive_its_terminal_does(bmatch_):
+    before = [signal.getsignal(ending) for ending in (signal.SIGTERM, signal.SIGHUP)]
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        bmatch_("--version")
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGHUP, before[1])
 
 
 def test_an_error_that_none_expects_is_not_hidden(monkeypatch, tmp_path):
