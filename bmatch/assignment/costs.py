@@ -62,11 +62,11 @@ class Costs:
         cost: npt.ArrayLike,
         sense: _core.Sense,
         ndim: int = 2,
-        results: Callable[[Any], Any] | None = None,
+        to_kind: Callable[[Any], Any] | None = None,
     ) -> Costs:
         """An array or a tensor on the host; `ndim` is 2 for a matrix, 3 for a batch.
 
-        `results` is what makes results things of another kind than that of `cost`.
+        `to_kind` is for results that are to be of another kind than `cost`.
 
         Raises
         ------
@@ -87,7 +87,7 @@ class Costs:
         columnwise = ndim == 2 and abs(matrix.strides[0]) < abs(matrix.strides[1])
         transposed = n > m or (n == m and columnwise)
         oriented = matrix.swapaxes(-1, -2) if transposed else matrix
-        to_kind = results or kind_of(cost, False)
+        to_kind = to_kind or kind_of(cost, False)
         return cls(matrix, sense, shift, transposed, oriented, False, to_kind)
 
     @classmethod
