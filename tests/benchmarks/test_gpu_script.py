@@ -214,10 +214,9 @@ def test_a_pass_takes_25_minutes_at_most_and_a_quick_one_8():
             4,
             "| lowrank | 512 x 512 |",
         ),
-        (("correlation", "--quick"), "correlation.csv", 0, "| 2 | bfloat16 | 512 | 2048 |"),
         (("profile", "--rows", "128"), "profile.txt", None, ""),
     ],
-    ids=["align", "assignment", "correlation", "profile"],
+    ids=["align", "assignment", "profile"],
 )
 def test_benchmarks_write_where_they_are_told(arguments, file, cases, shown, tmp_path):
     command = [sys.executable, "-m", "benchmarks", *arguments, "--device", "cpu"]
