@@ -84,6 +84,29 @@ def test_every_public_name_has_a_place_in_the_reference():
             assert f"::: bmatch.{path}\n" in reference, path
 
 
+MATRICES = {
+    'correlations of aligned activations ("planted")': "planted",
+    "the same, noisy": "noisy",
+    "uniform": "uniform",
+    "low rank": "lowrank",
+    "distances in the plane": "spatial",
+    "integers 0..99": "int100",
+}
+
+
+def test_ratios_of_the_solver_are_those_of_the_results():
+    table = (pages.ROOT / "benchmarks/results/assignment.md").read_text()
+    page = (pages.ROOT / "docs/benchmarks.md").read_text()
+    for matrix, family in MATRICES.items():
+        rows = re.findall(rf"^\| {re.escape(matrix)} \| (.*) \|$", page, re.MULTILINE)
+        scipy, best = ([float(cell) for cell in row.split(" | ")] for row in rows)
+        for k, n in enumerate((1024, 2048, 4096, 8192)):
+            line = re.search(rf"^\| {family} \| {n} x {n} \| (.*) \|$", table, re.MULTILINE)[1]
+            cells = line.split(" | ")
+            found = float(cells[2]), float(cells[-1].split("**")[1])
+            assert (scipy[k], best[k]) == pytest.approx(found, abs=0.05), (matrix, n)
+
+
 def test_the_version_is_stated_once():
     stated = ast.parse((pages.ROOT / "bmatch/_version.py").read_text()).body[-1]
     assert ast.literal_eval(stated.value) == bmatch.__version__
