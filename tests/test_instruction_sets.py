@@ -12,7 +12,6 @@ import torch
 
 import bmatch
 from bmatch import _core
-from bmatch.correlation import chunks
 
 SETS = _core.instruction_sets()
 
@@ -82,44 +81,68 @@ def test_assignments_and_duals_are_the_same(dtype):
                 assert np.array_equal(getattr(first, name), getattr(other, name))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 @pytest.mark.parametrize("shape", [(130, 33), (1100, 2500)])
 def test_column_sums_are_the_same(shape, dtype):
     g = torch.Generator().manual_seed(0)
-    values = (3.0 + torch.randn(shape, generator=g)).to(dtype)
-    shift = torch.randn(shape[1], generator=g).to(torch.promote_types(dtype, torch.float32))
-    for about in (None, shift):
-        first, *others = in_every_set(
-            lambda about=about: chunks._sums(values, about, _core.Threads(2))
-        )
-        for other in others:
-            assert torch.equal(first.total, other.total)
-            assert torch.equal(first.square, other.square)
+    values = (3.0 + torch.randn(shape, generator=g)).to(getattr(torch, dtype))
+    wide = torch.promote_types(values.dtype, torch.float32)
+    shift = torch.randn(shape[1], generator=g).to(wide)
+    column_sums = getattr(_core, f"column_sums_{dtype}")
+
+    def sums(about):
+        found = torch.empty(2, shape[1], dtype=torch.float64)
+        column_sums(
+            values.data_ptr(), *shape, shape[1], about,
+            found[0].data_ptr(), found[1].data_ptr(), _core.Threads(2),
+        )  # fmt: skip
+        return found
+
+    for about in (0, shift.data_ptr()):
+        first, *others = in_every_set(lambda about=about: sums(about))
+        assert all(torch.equal(first, other) for other in others)
+        exact = values.double() - (shift.double() if about else 0.0)
+        assert torch.allclose(first, torch.stack([exact.sum(0), exact.square().sum(0)]))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_folds_are_the_same(dtype):
     g = torch.Generator().manual_seed(0)
-    products = torch.randn(33, 71, generator=g, dtype=dtype)
+    products = torch.randn(33, 71, generator=g, dtype=getattr(torch, dtype))
     left, right = (torch.randn(2, d, generator=g, dtype=torch.float64) for d in (33, 71))
     before = torch.randn(33, 71, generator=g, dtype=torch.float64)
 
     def folded():
         comoment = before.clone()
-        chunks.fold(comoment, products, left, right, _core.Threads(1))
+        getattr(_core, f"fold_{dtype}")(
+            comoment.data_ptr(), products.data_ptr(), 33, 71, left.data_ptr(), right.data_ptr(),
+            _core.Threads(1),
+        )  # fmt: skip
         return comoment
 
     first, *others = in_every_set(folded)
     assert all(torch.equal(first, other) for other in others)
+    assert torch.allclose(first, before + products + left.T @ right)
 
 
-def test_where_there_are_no_products_torch_takes_them():
+def test_where_there_are_no_products_none_is_taken():
     _core.use("portable")
     assert not _core.multiplies_float32()
     assert not _core.multiplies_bfloat16()
     with pytest.raises(RuntimeError, match="no kernel for these products"):
         _core.multiply_float32(0, 0, 1, 1, 1, 1, 1, 0, _core.Threads(1))
+
+
+def test_moments_follow_the_instruction_set():
+    """Products are asked for anew: with a set that has none torch's take their place."""
     g = torch.Generator().manual_seed(0)
-    left, right = torch.randn(2, 100, 7, generator=g)  # torch's product in their place
-    products = chunks.multiply(left, right, _core.Threads(1))
-    assert (products - left.double().T @ right.double()).abs().max() < 1e-4
+    target, source = torch.randn(2, 300, 20, generator=g)
+
+    def correlation():
+        moments = bmatch.CrossMoments(20, 20)
+        moments.update(target, source)
+        return moments.correlation()
+
+    expected = torch.from_numpy(np.corrcoef(target.double().T, source.double().T)[:20, 20:])
+    for found in in_every_set(correlation):
+        assert (found - expected).abs().max() < 1e-6
