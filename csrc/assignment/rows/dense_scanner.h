@@ -10,7 +10,10 @@ namespace bmatch {
 template <typename T>
 class DenseScanner : public RowScanner {
  public:
-  explicit DenseScanner(const CostView<T>& view) : view_(view), bits_(view.sense) {}
+  explicit DenseScanner(const CostView<T>& view)
+      : RowScanner(view.data, view.row_stride * static_cast<std::int64_t>(sizeof(T))),
+        view_(view),
+        bits_(view.sense) {}
 
   Index rows() const final { return static_cast<Index>(view_.rows); }
   Index cols() const final { return static_cast<Index>(view_.cols); }
@@ -19,9 +22,6 @@ class DenseScanner : public RowScanner {
     return static_cast<double>(bits_(view_.data[i * view_.row_stride + j * view_.col_stride]));
   }
   AnyCostView whole() const override { return view_; }
-
- protected:
-  const void* address(Index i) const final { return view_.data + i * view_.row_stride; }
 
  private:
   CostView<T> view_;

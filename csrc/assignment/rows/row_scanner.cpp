@@ -23,14 +23,16 @@ void RowScanner::scan_group(const Index* rows, int count, Scratch& scratch, F f)
   scan(rows[0], scratch, [&](const auto* entries, auto bits, const auto& scans) {
     using T = std::remove_cv_t<std::remove_pointer_t<decltype(entries)>>;
     const bool pass = count >= kGroup && rows[kGroup - 1] == rows[0] + kGroup - 1;
+    const Index last = this->rows() - 1;
     RowGroup<T> group{};
     group.count = std::min(count, kGroup);
     for (int k = 0; k < group.count; ++k) {
       group.index[k] = rows[k];
       group.row[k] = k == 0 ? entries : std::get<const T*>(row(rows[k], scratch.row(k)).entries);
-      const Index behind = pass ? std::min(rows[k] + kGroup, this->rows() - 1) : rows[k];
-      const void* const ahead = address(k + kGroup < count ? rows[k + kGroup] : behind);
-      group.ahead[k] = ahead != nullptr ? static_cast<const T*>(ahead) : group.row[k];
+      const Index behind = pass ? std::min(rows[k] + kGroup, last) : rows[k];
+      const Index next = k + kGroup < count ? rows[k + kGroup] : behind;
+      group.ahead[k] =
+          first_ == nullptr ? group.row[k] : reinterpret_cast<const T*>(first_ + next * pitch_);
     }
     f(group, bits, scans);
   });

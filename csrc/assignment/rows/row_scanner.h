@@ -76,8 +76,10 @@ class RowScanner {
   Scratch scratch() const { return Scratch(cols()); }
 
  protected:
-  // Where row i lies in memory, for rows to be fetched ahead of their scan; null if they are made.
-  virtual const void* address(Index) const { return nullptr; }
+  // Where rows lie in memory, to be fetched ahead of their scan: the first, and the bytes from one
+  // to the next.  Null if they are made.
+  explicit RowScanner(const void* first = nullptr, std::int64_t pitch = 0)
+      : first_(static_cast<const char*>(first)), pitch_(pitch) {}
 
  private:
   template <typename F>
@@ -86,6 +88,8 @@ class RowScanner {
   void scan_group(const Index* rows, int count, Scratch& scratch, F f) const;
 
   const RowKernels& kernels_ = row_kernels();
+  const char* const first_;
+  const std::int64_t pitch_;
 };
 
 }  // namespace bmatch
