@@ -157,6 +157,9 @@ def cuda_solve(
 class Threads:
     def __init__(self, threads: int) -> None: ...
 
+class IdleTeam:
+    def __init__(self, threads: int) -> None: ...
+
 def column_sums_float32(
     values: int,
     rows: int,

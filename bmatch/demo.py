@@ -22,6 +22,7 @@ import torch
 from bmatch.align import Alignment, align_checkpoints
 from bmatch.files.atomic import new_folder
 from bmatch.gauge import SignedPermutation, compose
+from bmatch.jobs.cores import shared_cores
 from bmatch.jobs.phases import Phase, phase
 from bmatch.jobs.progress import Progress, silent
 from bmatch.matching import match
@@ -146,7 +147,7 @@ def run_demo(
         As `align.align_checkpoints` and `transport.checkpoint`.
     """
     phases: list[Phase] = []
-    with new_folder(out) as work:
+    with shared_cores(), new_folder(out) as work:
         source, target, third = work / "source", work / "target", work / "third"
         with phase("prepare source", phases):
             if model is None:

@@ -26,6 +26,7 @@ from bmatch.architecture.axes import ResidualAxes
 from bmatch.correlation.background import BATCHES_HELD, BackgroundUpdates
 from bmatch.correlation.site_moments import SiteMoments, moments_bytes
 from bmatch.groups import Group, require_group
+from bmatch.jobs.cores import shared_cores
 from bmatch.matching import GaugeMatch, match
 from bmatch.models.activations import Reader, SitePair, Sites, counted_tokens, pair_sites, run
 from bmatch.models.text import AlignedBatch
@@ -107,7 +108,7 @@ def correlate_streams(
     taken = correlation_bytes(len(pairs), width, largest_batch, device)
     require_memory(taken, device)
     moments = SiteMoments([_called(pair) for pair in pairs], width, width, device)
-    with BackgroundUpdates(moments) as updates:
+    with shared_cores(), BackgroundUpdates(moments) as updates:
         for batch in batches:
             both = _for_both(batch, skip_positions)
             if both.counted.numel() > largest_batch:

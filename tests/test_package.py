@@ -30,7 +30,7 @@ FLOORS = (
 
 ROOMS = {
     "files": ("atomic", "pointers", "tensor_file"),
-    "jobs": ("phases", "progress"),
+    "jobs": ("cores", "phases", "progress"),
     "kernels": (
         *("dispatch", "reference", "partial_sums", "batch_sums", "centred", "cross_moments"),
         *("finalise", "pilot", "row_scan"),

@@ -1,1 +1,1 @@
-"""How long jobs show how far they are and what they took."""
+"""Long jobs: how they show how far they are, what they took, and how they share cores."""

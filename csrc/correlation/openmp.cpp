@@ -52,4 +52,24 @@ std::unique_ptr<Threads> threads_beside_torch(int threads) {
   return std::make_unique<OpenMp>(parallel, threads);
 }
 
+IdleTeam::IdleTeam(int threads) {
+  const Parallel parallel = find();
+  if (parallel == nullptr) return;
+  master_ = std::thread([this, parallel, threads] {
+    parallel([](void*) {}, nullptr, static_cast<unsigned>(threads), 0);
+    std::unique_lock<std::mutex> lock(guard_);
+    changed_.wait(lock, [this] { return over_; });
+  });
+}
+
+IdleTeam::~IdleTeam() {
+  if (!master_.joinable()) return;
+  {
+    const std::lock_guard<std::mutex> lock(guard_);
+    over_ = true;
+  }
+  changed_.notify_all();
+  master_.join();
+}
+
 }  // namespace bmatch

@@ -79,6 +79,10 @@ void def_fold(py::module_& m, const char* name) {
 void define_correlation(py::module_& m) {
   py::class_<Threads>(m, "Threads", "Torch's threads, for the passes over its tensors.")
       .def(py::init(&threads_beside_torch), py::arg("threads"));
+  py::class_<IdleTeam>(m, "IdleTeam",
+                       "OpenMP threads that stand idle while it lives: with more threads than "
+                       "cores, libgomp's wait asleep.")
+      .def(py::init<int>(), py::arg("threads"), py::call_guard<py::gil_scoped_release>());
   def_column_sums<float>(m, "column_sums_float32");
   def_column_sums<double>(m, "column_sums_float64");
   def_column_sums<Bfloat16>(m, "column_sums_bfloat16");
