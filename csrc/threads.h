@@ -18,7 +18,8 @@ class Threads {
 
   virtual int threads() const = 0;
 
-  // Calls work(k) at once for k = 0 .. threads() - 1, or for fewer if the system has no more.
+  // Calls work(k) at once for k = 0, in the calling thread, and for those of 1 .. threads() - 1
+  // that the system finds a core for in time: what is to be done is shared out by work itself.
   virtual void run(const std::function<void(int)>& work) = 0;
 };
 
@@ -33,7 +34,7 @@ class ThreadTeam final : public Threads {
 
   int threads() const override { return static_cast<int>(helpers_.size()) + 1; }
 
-  // For all k; 0 is the calling thread.
+  // A helper whose core another process has comes too late for a round, and nobody waits for it.
   void run(const std::function<void(int)>& work) override;
 
  private:
@@ -42,8 +43,8 @@ class ThreadTeam final : public Threads {
   std::vector<std::thread> helpers_;
   std::mutex guard_;
   std::condition_variable changed_;
-  const std::function<void(int)>* work_ = nullptr;
-  std::atomic<int> round_{0}, busy_{0};
+  const std::function<void(int)>* work_ = nullptr;  // of a round that helpers may still join
+  std::atomic<int> round_{0}, inside_{0};
   bool over_ = false;
 };
 

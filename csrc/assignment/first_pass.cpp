@@ -90,7 +90,7 @@ Step column_start(const Context& context, CandidateLists& lists, ThreadTeam& tea
   if (context.interrupted()) return Step::interrupted;
   const int count = team.threads();
   std::vector<std::vector<double>> parts(count);  // least_j over a part of the rows
-  team.run([&](int part) {
+  share(team, count, [&](std::int64_t part) {
     std::vector<double> part_least(padded(cols), kInfinity);
     RowScanner::Scratch scratch = costs.scratch();
     const auto end = static_cast<Index>(std::int64_t{rows} * (part + 1) / count);
