@@ -13,19 +13,25 @@ from contextlib import contextmanager
 import torch
 
 from bmatch import _core
+from bmatch.jobs.cores import Neighbours
 
 PRODUCT_TOKENS = 4096
 """Tokens per float32 product of torch. Where channels are few BLAS may add tokens one by one, and
 errs by 4e-7 in a correlation here and by 1e-6 at 8,192; where they are many by 1e-7 at both."""
 
 _FEW = 2**24  # multiplications for which no thread is started
+_neighbours = Neighbours()
 
 
 def threads_for(device: torch.device, multiplications: int) -> _core.Threads | None:
-    """As many threads as torch uses, on the CPU; one if there is little to do; None elsewhere."""
+    """Threads for passes over tokens on the CPU, whose answers do not depend on how many; else None.
+
+    As many as torch uses, but for cores that other processes take; one if there is little to do.
+    """
     if device.type != "cpu":
         return None
-    return _core.Threads(torch.get_num_threads() if multiplications > _FEW else 1)
+    wanted = torch.get_num_threads() if multiplications > _FEW else 1
+    return _core.Threads(_neighbours.threads_beside(wanted))
 
 
 def multiply(

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from bmatch import _core
 
 _STAT = Path("/proc/stat")
-_INTERVAL = 0.25  # seconds from look to look: jiffies of 10 ms tell a tenth of a core apart
+_INTERVAL = 0.1  # seconds from look to look: time is told in jiffies of 10 ms
 _TAKEN = 0.3  # cores that others take of those that the job's threads want, before it counts
 _SETTINGS = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}  # of someone who has decided it otherwise
 
@@ -48,10 +48,34 @@ def _busy_seconds(stat: str, cores: set[int]) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+def _others(before: _Look, after: _Look) -> float:
+    """How many cores other processes took."""
+    return ((after.all - before.all) - (after.own - before.own)) / (after.clock - before.clock)
+
+
 def _others_want(before: _Look, after: _Look, threads: int, cores: int) -> bool:
     """Whether other processes were on cores that so many threads would have had."""
-    others = ((after.all - before.all) - (after.own - before.own)) / (after.clock - before.clock)
-    return others - (cores - min(threads, cores)) > _TAKEN
+    return _others(before, after) - (cores - min(threads, cores)) > _TAKEN
+
+
+class Neighbours:
+    """What other processes leave of the cores, for passes that are shared out anew each time."""
+
+    def __init__(self) -> None:
+        self._seen: _Look | None = None
+        self._others = 0.0
+
+    def threads_beside(self, threads: int) -> int:
+        """So many threads, or as many as there are cores left for, but one at least."""
+        if threads == 1 or not _STAT.exists():
+            return threads
+        if self._seen is None:
+            self._seen = _Look.now()
+        elif time.monotonic() - self._seen.clock > _INTERVAL:
+            now = _Look.now()
+            self._seen, self._others = now, _others(self._seen, now)
+        left = len(os.sched_getaffinity(0)) - self._others
+        return threads if left + _TAKEN > threads else max(1, round(left))
 
 
 @contextmanager

@@ -53,6 +53,31 @@ def test_others_count_where_the_threads_would_have_had_their_cores(others, threa
     assert cores._others_want(before, after, threads, count) is wanted
 
 
+def test_passes_leave_others_their_cores_and_look_no_more_often_than_that_is_told(monkeypatch):
+    clock, looks = [0.0], []
+    others = 0.0
+
+    def now():
+        looks.append(clock[0])
+        return cores._Look(clock[0], 50.0 + others * clock[0], 0.0)
+
+    monkeypatch.setattr(cores._Look, "now", now)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    neighbours = cores.Neighbours()
+    assert neighbours.threads_beside(1) == 1
+    assert looks == []
+    assert neighbours.threads_beside(4) == 4  # nothing is known yet
+    others = 1.8
+    clock[0] = 0.05
+    assert neighbours.threads_beside(4) == 4
+    clock[0] = 1.0
+    assert [neighbours.threads_beside(n) for n in (2, 3, 4, 8)] == [2, 2, 2, 2]
+    assert looks == [0.0, 1.0]
+    neighbours._others = 40.0
+    assert neighbours.threads_beside(8) == 1
+
+
 def test_an_idle_team_lives_as_long_as_its_object():
     torch.ones(8).sum()  # torch has loaded its OpenMP
     before = tasks()
