@@ -24,7 +24,7 @@ _neighbours = Neighbours()
 
 
 def threads_for(device: torch.device, multiplications: int) -> _core.Threads | None:
-    """Threads for passes over tokens on the CPU, whose answers do not depend on how many; else None.
+    """Threads for passes over tokens on the CPU, None elsewhere; answers do not depend on them.
 
     As many as torch uses, but for cores that other processes take; one if there is little to do.
     """
