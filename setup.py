@@ -30,8 +30,8 @@ HEADERS = sorted(glob("csrc/**/*.h", recursive=True))
 ARCHITECTURES = {"sm_80": "compute_80", "sm_90": "compute_90", "compute_90": "compute_90"}
 
 STAND_IN = "csrc/cuda/unavailable.cpp"
-# Else where a loop happens to lie decides over a tenth of what small matrices take.
-ALIGNED = ("-falign-functions=64", "-falign-loops=32")
+# Else where code happens to lie decides over a twentieth of what small matrices take.
+ALIGNED = ("-falign-functions=64",)
 # Folders of what takes longest: begun first, so that no core waits for it at the end.
 LONGEST = ("/python/", "/kernels/")
 
@@ -149,7 +149,7 @@ setup(
         Pybind11Extension(
             "bmatch._core",
             SOURCES,
-            depends=[*HEADERS, *KERNELS],  # without them setuptools leaves a stale library behind
+            depends=[__file__, *HEADERS, *KERNELS],  # else setuptools leaves a stale library behind
             include_dirs=["csrc"],
             cxx_std=17,
             extra_compile_args=["-O3", "-ffp-contract=off", *ALIGNED, "-Wall", "-Wextra"],
