@@ -192,8 +192,8 @@ def correlation_bytes(sites: int, width: int, tokens: int, device: torch.device)
     Returns
     -------
     int
-        The statistics and what adding a batch needs, as `moments.moments_bytes` counts them; both
-        models' streams of one batch in float32, on a CUDA device of two; and two matrices
+        The statistics and what adding a batch needs, as `site_moments.moments_bytes` counts them;
+        both models' streams of one batch in float32, on a CUDA device of two; and two matrices
         ``[D, D]``.
     """
     held = BATCHES_HELD if device.type == "cuda" else 1
