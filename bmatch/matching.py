@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -98,12 +98,12 @@ def match(correlation: npt.ArrayLike, group: Group = "signed_permutation") -> Ga
     matrix = on_host.matrix
     _require_correlation(on_host)
 
-    found, costs = _best(replace(costs, to_kind=as_array), group)
+    found, costs = _best(costs._replace(to_kind=as_array), group)
     perm = found.col_of_row
     d = len(perm)
     matched = matrix[np.arange(d), perm].astype(np.float64)
     sign = found.sign if found.sign is not None else np.full(d, -costs.flip, np.int8)
-    margin, exact = margins(replace(on_host, sense=costs.sense), found)
+    margin, exact = margins(on_host._replace(sense=costs.sense), found)
 
     gauge = SignedPermutation(perm, sign)
     device = correlation.device if is_tensor(correlation) else None  # type: ignore[union-attr]
@@ -149,7 +149,7 @@ def _best(costs: Costs, group: Group) -> tuple[Assignment, Costs]:
     """The best assignment for a group, and the costs in the sense in which it is."""
     best = solved(costs)
     if group == "permutation_global_sign":
-        negative = replace(costs, sense=sense_of(False, False))
+        negative = costs._replace(sense=sense_of(False, False))
         other = solved(negative)
         if -other.objective > best.objective:  # on a tie the positive sign
             return other, negative

@@ -92,8 +92,8 @@ def certify(
     gap = math.fsum([*(matched - v[cols] - u[rows]), *-spare])
     objective = costs.total(matched)
     return Certificate(
-        objective=costs.flip * objective + 0.0,
-        bound=costs.flip * (objective - gap) + 0.0,
+        objective=costs.given(objective),
+        bound=costs.given(objective - gap),
         gap=gap,
         min_reduced_cost=least,
     )

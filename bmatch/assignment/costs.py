@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +23,7 @@ INVALID = "matrix contains invalid numeric entries"
 """The error for NaN, and for infinities that forbid nothing."""
 
 
-@dataclass(frozen=True, eq=False)
-class Costs:
+class Costs(NamedTuple):
     """A matrix, or a batch of one shape, and all that is asked of it once.
 
     Attributes
@@ -118,7 +116,7 @@ class Costs:
             return self
         matrix, _ = _host_floats(as_array(self.matrix))
         oriented = matrix.T if self.transposed else matrix
-        return replace(self, matrix=matrix, oriented=oriented, on_device=False)
+        return self._replace(matrix=matrix, oriented=oriented, on_device=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -168,6 +166,10 @@ class Costs:
         if not self.shift:
             return math.fsum(minimised)
         return float(sum(map(int, minimised.tolist())) + self.minimised_shift * len(minimised))
+
+    def given(self, values: Any) -> Any:
+        """Objectives and duals of minimised costs in the units that were given; new, without -0."""
+        return (values if self.sense == _Sense.minimize else -values) + 0.0
 
     def negative(self, row_ind: Any, col_ind: Any) -> Any:
         """Which of these entries are below zero, as they were given."""
