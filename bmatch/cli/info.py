@@ -63,13 +63,13 @@ def _gpu_info() -> tuple[str, dict[str, Any]]:
 
     facts = _core.cuda_facts()
     if facts.devices > 0:
-        there = f"solved there from {HOST_ROWS} rows on, on the host below"
+        on_device = f"solved there from {HOST_ROWS} rows on, on the host below"
     elif facts.built:
-        there = "there is no device"
+        on_device = "there is no device"
     elif find_spec("triton") is not None:
-        there = "scanned there by Triton, solved on the host, rows fetched as they are read"
+        on_device = "scanned there by Triton, solved on the host, rows fetched as they are read"
     else:
-        there = "solved on the host where backend='cpu' is asked for"
+        on_device = "solved on the host where backend='cpu' is asked for"
     return "CUDA devices", {
         "solver_built_for": (
             facts.compiled if facts.built else "none: no nvcc was found when bmatch was built"
@@ -79,7 +79,7 @@ def _gpu_info() -> tuple[str, dict[str, Any]]:
         ),
         "devices": facts.devices,
         "trouble": facts.trouble or "none",
-        "matrices_on_a_device": there,
+        "matrices_on_a_device": on_device,
         "matrices_on_the_host": f"solved on the host ({_core.instruction_set()})",
         "moments": _moments_backend(),
     }

@@ -53,9 +53,9 @@ def _others(before: _Look, after: _Look) -> float:
     return ((after.all - before.all) - (after.own - before.own)) / (after.clock - before.clock)
 
 
-def _others_want(before: _Look, after: _Look, threads: int, cores: int) -> bool:
-    """Whether other processes were on cores that so many threads would have had."""
-    return _others(before, after) - (cores - min(threads, cores)) > _TAKEN
+def _others_want(others: float, threads: int, cores: int) -> bool:
+    """Whether so many cores are others' that so many threads would have had."""
+    return others - (cores - min(threads, cores)) > _TAKEN
 
 
 class Neighbours:
@@ -74,8 +74,9 @@ class Neighbours:
         elif time.monotonic() - self._seen.clock > _INTERVAL:
             now = _Look.now()
             self._seen, self._others = now, _others(self._seen, now)
-        left = len(os.sched_getaffinity(0)) - self._others
-        return threads if left + _TAKEN > threads else max(1, round(left))
+        cores = len(os.sched_getaffinity(0))
+        wanted = _others_want(self._others, threads, cores)
+        return max(1, round(cores - self._others)) if wanted else threads
 
 
 @contextmanager
@@ -107,7 +108,7 @@ def _watch(over: threading.Event, threads: int) -> None:
     before = _Look.now()
     while not over.wait(_INTERVAL):
         after = _Look.now()
-        if not _others_want(before, after, threads, cores):
+        if not _others_want(_others(before, after), threads, cores):
             idle = None
         elif idle is None:
             idle = _core.IdleTeam(max(2, cores - threads + 2))  # one thread more than cores

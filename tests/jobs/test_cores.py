@@ -50,7 +50,7 @@ def test_only_cores_of_this_process_count_and_neither_idle_nor_waiting_does():
 def test_others_count_where_the_threads_would_have_had_their_cores(others, threads, count, wanted):
     before = cores._Look(100.0, 5000.0, 70.0)
     after = cores._Look(102.0, 5000.0 + 2 * others + 1.5, 71.5)
-    assert cores._others_want(before, after, threads, count) is wanted
+    assert cores._others_want(cores._others(before, after), threads, count) is wanted
 
 
 def test_passes_leave_others_their_cores_and_look_no_more_often_than_that_is_told(monkeypatch):
