@@ -76,6 +76,7 @@ def solve_fetched(
 ) -> Solution: ...
 
 list_capacity: int
+most_lines: int  # rows, or columns, of a matrix
 
 def pairs(
     cost: object, maximize: bool, threads: int

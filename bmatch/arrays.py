@@ -39,15 +39,32 @@ def is_on_device(value: object) -> bool:
 
 
 def as_array(values: Any) -> npt.NDArray[Any]:
-    """Array_like, or a tensor of any device, as a NumPy array on the host.
+    """Array_like, a tensor of any device or a list of them, as a NumPy array on the host.
 
-    Without a copy where it is on the host already. bfloat16, which NumPy has not, becomes float32.
+    Without a copy where it is on the host already. bfloat16 and float8, which NumPy has not, become
+    float32.
+
+    Raises
+    ------
+    TypeError
+        For a tensor whose numbers cannot be read one by one.
     """
     if not is_tensor(values):
+        if isinstance(values, list | tuple) and any(map(is_tensor, values)):
+            return np.stack([as_array(value) for value in values])
         return np.asarray(values)
-    tensor = values.detach().resolve_neg().cpu()
-    if tensor.dtype == sys.modules["torch"].bfloat16:
-        tensor = tensor.float()
+    if values.device.type == "meta":
+        raise TypeError("a meta tensor holds no numbers: pass a tensor on a CPU or a CUDA device")
+    if values.layout != sys.modules["torch"].strided or values.is_quantized:
+        kind = "quantised" if values.is_quantized else str(values.layout).removeprefix("torch.")
+        raise TypeError(
+            f"expected a dense tensor of numbers, got a {kind} one of {values.dtype}: pass "
+            f"{'tensor.dequantize()' if values.is_quantized else 'tensor.to_dense()'}"
+        )
+    tensor = values.detach().resolve_neg().resolve_conj().cpu()
+    if tensor.dtype.is_floating_point and tensor.dtype.itemsize < 4:
+        half = tensor.dtype == sys.modules["torch"].float16
+        tensor = tensor if half else tensor.float()
     array: npt.NDArray[Any] = tensor.numpy()
     return array
 

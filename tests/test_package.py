@@ -36,7 +36,7 @@ ROOMS = {
         *("finalise", "pilot", "row_scan"),
     ),
     "assignment": (
-        *("costs", "answer", "host", "cuda", "fetched", "device", "solver", "certificate"),
+        *("entries", "costs", "answer", "host", "cuda", "fetched", "device", "solver", "certificate"),
         "margins",
     ),
     "correlation": (

@@ -130,9 +130,15 @@ def start_prices(start: Assignment, costs: Costs) -> Any:
 
     Raises
     ------
+    TypeError
+        If `start` is no answer.
     ValueError
-        If `start` is the answer for a matrix of another shape.
+        If it is the answer for a matrix of another shape.
     """
+    if not isinstance(start, Assignment):
+        raise TypeError(
+            f"warm_start must be an Assignment, as bmatch.solve returns it, got {start!r:.60}"
+        )
     shape = len(start.row_dual), len(start.col_dual)
     if shape != costs.shape:
         raise ValueError(

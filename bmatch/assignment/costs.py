@@ -11,6 +11,14 @@ import numpy.typing as npt
 
 from bmatch import _core
 from bmatch.arrays import NOT_MOVED, as_array, as_tensor, is_tensor, kind_of
+from bmatch.assignment.entries import (
+    EXACT,
+    as_numbers,
+    cannot_cast,
+    exact_integers,
+    exact_integers_of_each,
+    find_invalid,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -18,9 +26,6 @@ if TYPE_CHECKING:
 _Sense = _core.Sense
 
 _KINDS = {2: "a matrix (2-D array)", 3: "a batch of matrices (3-D array)"}
-
-INVALID = "matrix contains invalid numeric entries"
-"""The error for NaN, and for infinities that forbid nothing."""
 
 
 class Costs(NamedTuple):
@@ -44,6 +49,8 @@ class Costs(NamedTuple):
         Whether `matrix` is in the memory of a CUDA device, where it is solved.
     to_kind : function
         Makes results things of the kind that was given, where that lies.
+    forbids : bool
+        Whether NaN and both infinities forbid a pair, in place of the one infinity that costs most.
     """
 
     matrix: Any
@@ -53,6 +60,7 @@ class Costs(NamedTuple):
     oriented: Any
     on_device: bool
     to_kind: Callable[[Any], Any]
+    forbids: bool = False
 
     @classmethod
     def of(
@@ -69,17 +77,14 @@ class Costs(NamedTuple):
         Raises
         ------
         ValueError
-            If it has other dimensions, lies on a device, or holds integers that float64 does not.
+            If it has other dimensions, is too large, or lies on a device.
         TypeError
             If its entries are not numbers that float64 can hold.
         """
         if is_tensor(cost) and cost.device.type != "cpu":  # type: ignore[union-attr]
-            raise ValueError(
-                f"the cost matrix is on {cost.device}, and the solver runs on CPUs and CUDA "  # type: ignore[union-attr]
-                f"devices: pass cost.cpu(); {NOT_MOVED}"
-            )
-        array = as_array(cost)
-        _require_dimensions(array.ndim, ndim)
+            raise ValueError(_elsewhere(cost))
+        array = as_numbers(cost)
+        _require_dimensions(array.shape, ndim)
         matrix, shift = _host_floats(array)
         n, m = matrix.shape[-2:]
         columnwise = ndim == 2 and abs(matrix.strides[0]) < abs(matrix.strides[1])
@@ -100,7 +105,7 @@ class Costs(NamedTuple):
             If its entries are not numbers that float64 can hold.
         """
         tensor = as_tensor(cost)
-        _require_dimensions(tensor.ndim, ndim)
+        _require_dimensions(tuple(tensor.shape), ndim)
         matrix = _device_floats(tensor)
         n, m = matrix.shape[-2:]
         columnwise = ndim == 2 and matrix.stride(1) != 1 and matrix.stride(0) == 1
@@ -156,7 +161,10 @@ class Costs(NamedTuple):
 
     def minimised(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Minimised costs of stored entries, on the host."""
-        values = stored.astype(np.float64)
+        values: npt.NDArray[np.float64] = stored.astype(np.float64)
+        if self.forbids:
+            values, sense = self.forbidding(values)
+            return values if sense == _Sense.minimize else -values
         if self.stored_sense == _Sense.maximize_magnitude:
             return -np.abs(values)
         return values if self.stored_sense == _Sense.minimize else -values
@@ -177,16 +185,50 @@ class Costs(NamedTuple):
             return np.full(len(row_ind), self.shift < 0)
         return self.matrix[row_ind, col_ind] < 0
 
+    def forbidding(self, entries: Any) -> tuple[Any, _core.Sense]:
+        """Entries of which NaN and both infinities forbid a pair, in a copy, and their sense."""
+        library: Any = np
+        if is_tensor(entries):
+            import torch as library
+        sense = self.stored_sense
+        finite = library.isfinite(entries)
+        if sense == _Sense.maximize_magnitude:  # where no number forbids a pair
+            sense, entries = _Sense.minimize, -abs(entries)
+        worst = math.inf if sense == _Sense.minimize else -math.inf
+        return library.where(finite, entries, worst), sense
+
+    def invalid(self, problem: int | None = None) -> str:
+        """The error for NaN, and for infinities that forbid nothing; of a batch in one problem."""
+        message, asked, matrix = "matrix contains invalid numeric entries", "", self.matrix
+        if problem is None:
+            asked = " of bmatch.solve"
+        else:
+            message, matrix = f"{message} (problem {problem} of the batch)", matrix[problem]
+        worst = {_Sense.minimize: math.inf, _Sense.maximize: -math.inf}
+        found = find_invalid(matrix, worst.get(self.sense, math.nan))
+        if found is None:
+            return message
+        first = "" if found.number == 1 else f", the first of {found.number}"
+        return (
+            f"{message}: {found.value} in row {found.row}, column {found.col}{first}; "
+            f"nonfinite='forbid'{asked} takes such entries for forbidden pairs"
+        )
+
     def infeasible(self, trapped: npt.NDArray[np.int64]) -> str:
         """The error for the solver's rows that compete for too few of its columns."""
-        kind, other = ("columns", "rows") if self.transposed else ("rows", "columns")
+        kind, other = ("column", "row") if self.transposed else ("row", "column")
         shown = ", ".join(map(str, trapped[:10])) + (", ..." if len(trapped) > 10 else "")
         if len(trapped) == 1:
-            return f"cost matrix is infeasible: {kind[:-1]} {shown} has no finite entry"
+            return f"cost matrix is infeasible: {kind} {shown} has no finite entry"
         return (
-            f"cost matrix is infeasible: the {len(trapped)} {kind} {shown} have finite entries in "
-            f"only {len(trapped) - 1} {other}"
+            f"cost matrix is infeasible: the {len(trapped)} {kind}s {shown} have finite entries in "
+            f"only {counted(len(trapped) - 1, other)}"
         )
+
+
+def counted(count: int, noun: str) -> str:
+    """A number and its noun: 1 column, 2 columns."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def sense_of(maximize: bool, sign_marginalized: bool) -> _core.Sense:
@@ -196,15 +238,24 @@ def sense_of(maximize: bool, sign_marginalized: bool) -> _core.Sense:
     return _Sense.maximize if maximize else _Sense.minimize
 
 
-def _require_dimensions(given: int, expected: int) -> None:
-    """Raise a ValueError, in SciPy's words."""
-    if given != expected:
-        raise ValueError(f"expected {_KINDS[expected]}, got a {given} array")
+def _require_dimensions(shape: tuple[int, ...], expected: int) -> None:
+    """Raise a ValueError, for other dimensions in SciPy's words."""
+    if len(shape) != expected:
+        raise ValueError(f"expected {_KINDS[expected]}, got a {len(shape)} array")
+    if max(shape[-2:]) > _core.most_lines:
+        raise ValueError(
+            f"cost matrix has shape {shape[-2:]}, and the solver takes up to {_core.most_lines} "
+            "rows and as many columns"
+        )
 
 
-def _cannot_cast(dtype: str) -> TypeError:
-    return TypeError(
-        f"Cannot cast array data from {dtype} to dtype('float64') according to the rule 'safe'"
+def _elsewhere(tensor: Any) -> str:
+    """The error for a tensor on a device that the solver does not run on."""
+    if tensor.device.type == "meta":
+        return "the cost matrix is on meta, where tensors hold no numbers: pass one that does"
+    return (
+        f"the cost matrix is on {tensor.device}, and the solver runs on CPUs and CUDA devices: "
+        f"pass cost.cpu(); {NOT_MOVED}"
     )
 
 
@@ -212,10 +263,11 @@ def _host_floats(array: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], int]:
     """Entries as float32 or float64, without a copy where they are, and what they were moved by."""
     shift = 0
     if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
-        if not np.can_cast(array.dtype, np.float64, "safe"):
-            raise _cannot_cast(repr(array.dtype))
         if array.dtype.kind in "iu" and array.dtype.itemsize == 8 and array.size:
-            array, shift = _exact_integers(array)
+            if array.ndim == 3:
+                array = exact_integers_of_each(array)
+            else:
+                array, shift = exact_integers(array)
         single = np.can_cast(array.dtype, np.float32, "safe")  # half the memory to read
         array = array.astype(np.float32 if single else np.float64)
     if any(stride % array.itemsize for stride in array.strides) or not array.flags.aligned:
@@ -230,26 +282,12 @@ def _device_floats(tensor: torch.Tensor) -> torch.Tensor:
     if tensor.dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
         return tensor
     if tensor.dtype.is_complex or tensor.dtype.is_floating_point:
-        raise _cannot_cast(str(tensor.dtype))
+        raise cannot_cast(str(tensor.dtype))
     if tensor.dtype.itemsize == 8 and tensor.numel():
         low, high = (int(x) for x in tensor.aminmax())
-        if low < -(2**53) or high > 2**53:
+        if (low < -EXACT or high > EXACT) and high - low <= EXACT:
             raise ValueError(
                 f"cost matrix holds integers from {low} to {high}, and float64 does not hold them "
                 "one by one: pass cost.cpu(), or floats"
             )
     return tensor.to(torch.float32 if tensor.dtype.itemsize <= 2 else torch.float64)
-
-
-def _exact_integers(array: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], int]:
-    """64-bit integers moved to where float64 holds them all; a constant moves no optimum."""
-    low, high = int(array.min()), int(array.max())
-    limit = 2**53
-    if -limit <= low and high <= limit:
-        return array, 0
-    if high - low > limit:
-        raise ValueError(
-            f"cost matrix holds integers from {low} to {high}, further apart than float64 "
-            "tells apart (2**53): scale them down, or pass floats"
-        )
-    return array - array.dtype.type(low), low

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from bmatch import _core
 from bmatch.arrays import as_array
 from bmatch.assignment.answer import Answer
-from bmatch.assignment.costs import INVALID, Costs
+from bmatch.assignment.costs import Costs
 from bmatch.assignment.host import solve_on_host
 
 if TYPE_CHECKING:
@@ -88,7 +88,10 @@ def solve_by_kernels(
         prices = torch.as_tensor(prices, dtype=torch.float64, device=oriented.device).contiguous()
     else:
         prices = None
-    launched = launch(oriented[None], costs.sense, duals=certificate, prices=prices)
+    sense = costs.sense
+    if costs.forbids:
+        oriented, sense = costs.forbidding(oriented)
+    launched = launch(oriented[None], sense, duals=certificate, prices=prices)
     _require_answers(launched, costs)
     if launched.reports is None:  # and so no error and no objective
         report = {}
@@ -112,13 +115,15 @@ def solve_batch_by_kernels(costs: Costs) -> torch.Tensor:
     """
     import torch
 
-    oriented = costs.oriented
-    launched = launch(oriented, costs.sense, duals=False)
+    oriented, sense = costs.oriented, costs.sense
+    if costs.forbids:
+        oriented, sense = costs.forbidding(oriented)
+    launched = launch(oriented, sense, duals=False)
     _require_answers(launched, costs, " (problem {} of the batch)")
     col_of_row = launched.col_of_row
     if launched.reports is not None:
         for problem in np.flatnonzero(launched.reports["outcome"] == _Outcome.dwarfed):
-            found = solve_on_host(Costs.of(oriented[problem].cpu(), costs.sense), certificate=False)
+            found = solve_on_host(Costs.of(oriented[problem].cpu(), sense), certificate=False)
             col_of_row[problem] = torch.as_tensor(found.col_of_row, device=oriented.device)
     if not costs.transposed:
         return col_of_row
@@ -138,7 +143,7 @@ def _require_answers(launched: Launched, costs: Costs, where: str = "") -> None:
     first = int(failed[0])
     where = where.format(first)
     if outcomes[first] == _Outcome.invalid:
-        raise ValueError(f"{INVALID}{where}")
+        raise ValueError(costs.invalid(first if where else None))
     trapped = np.flatnonzero(as_array(launched.col_of_row[first]) == _core.cuda_trapped)
     raise ValueError(f"{costs.infeasible(trapped)}{where}")
 

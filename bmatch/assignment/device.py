@@ -14,6 +14,9 @@ from bmatch.assignment.costs import Costs, sense_of
 
 Backend: TypeAlias = Literal["auto", "cpu", "cuda"]
 
+Nonfinite: TypeAlias = Literal["raise", "forbid"]
+"""What is done with NaN, and with infinities that forbid nothing."""
+
 
 def costs_for(
     cost: npt.ArrayLike,
@@ -22,6 +25,7 @@ def costs_for(
     *,
     ndim: int = 2,
     backend: Backend = "auto",
+    nonfinite: Nonfinite = "raise",
     movable: bool = False,
 ) -> Costs:
     """A matrix (`ndim` 2) or a batch (3) where it is solved: where it lies is asked here alone.
@@ -36,21 +40,32 @@ def costs_for(
     if backend not in ("auto", "cpu", "cuda"):
         raise ValueError(f"backend must be 'auto', 'cpu' or 'cuda', got {backend!r}")
     sense = sense_of(maximize, sign_marginalized)
+    forbids = forbids_nonfinite(nonfinite)
     if not arrays.is_on_device(cost):
         if backend == "cuda":
             raise ValueError(
                 "backend='cuda' solves what lies on a CUDA device, and this matrix lies on the "
                 f"host: pass cost.cuda(); {arrays.NOT_MOVED}"
             )
-        return Costs.of(arrays.as_array(cost) if movable else cost, sense, ndim)
+        costs = Costs.of(arrays.as_array(cost) if movable else cost, sense, ndim)
+        return costs._replace(forbids=forbids)
     shape = cost.shape  # type: ignore[union-attr]
     small = len(shape) == 2 and min(shape) < cuda.HOST_ROWS
     to_host = backend == "cpu" or (backend == "auto" and small)
     if to_host or not can_solve(len(shape)):
         if not (to_host or movable):
             raise ValueError(cuda.why_unusable())
-        return Costs.of(arrays.on_host(cost), sense, ndim, arrays.kind_of(cost, True))
-    return Costs.of_device(cost, sense, ndim)
+        costs = Costs.of(arrays.on_host(cost), sense, ndim, arrays.kind_of(cost, True))
+    else:
+        costs = Costs.of_device(cost, sense, ndim)
+    return costs._replace(forbids=forbids)
+
+
+def forbids_nonfinite(nonfinite: str) -> bool:
+    """Whether NaN and both infinities forbid a pair."""
+    if nonfinite not in ("raise", "forbid"):
+        raise ValueError(f"nonfinite must be 'raise' or 'forbid', got {nonfinite!r}")
+    return nonfinite == "forbid"
 
 
 def can_solve(ndim: int) -> bool:

@@ -33,7 +33,9 @@ def solve_by_fetching(
     num_threads: int | None = None,
 ) -> Answer:
     """Solve a matrix most of which stays on its device; as `solve_on_host` otherwise."""
-    cost = costs.oriented
+    cost, sense = costs.oriented, costs.sense
+    if costs.forbids:
+        cost, sense = costs.forbidding(cost)
     n, m = cost.shape
     kind = torch.float64 if cost.dtype == torch.float64 else torch.float32
     # Touched only where rows are put.
@@ -46,11 +48,11 @@ def solve_by_fetching(
             fetched = cost.index_select(0, torch.from_numpy(some).to(cost.device))
             copy[some] = fetched.to(kind).cpu().numpy()
 
-    scan = row_scan.scan_rows(cost, costs.sense.value, _core.list_capacity)
+    scan = row_scan.scan_rows(cost, sense.value, _core.list_capacity)
     best, second, col, valid, list_cost, list_col, bound = (part.cpu().numpy() for part in scan)
     solved = _core.solve_fetched(
         copy,
-        costs.sense,
+        sense,
         threads(num_threads),
         certificate,
         None if prices is None else as_array(on_host(prices)),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +14,13 @@ import numpy.typing as npt
 from bmatch import _core
 from bmatch.arrays import as_array, on_host
 from bmatch.assignment.answer import Answer
-from bmatch.assignment.costs import INVALID, Costs
+from bmatch.assignment.costs import Costs
 
 if TYPE_CHECKING:
     from bmatch._core import Solution
+
+MOST_THREADS = 4096
+"""More than any machine has cores."""
 
 
 def solve_on_host(
@@ -43,21 +48,27 @@ def solve_on_host(
     ValueError
         If the matrix holds NaN or -infinity, or has no assignment.
     """
-    solved = _core.solve(
-        costs.oriented,
-        costs.stored_sense,
-        threads(num_threads),
-        certificate,
-        None if prices is None else as_array(on_host(prices)),
-        costs.transposed_square,
-    )
-    return answer_of(solved, costs)
+
+    def solved(entries: npt.NDArray[Any], sense: _core.Sense) -> Solution:
+        return _core.solve(
+            entries,
+            sense,
+            threads(num_threads),
+            certificate,
+            None if prices is None else as_array(on_host(prices)),
+            costs.transposed_square,
+        )
+
+    solution = solved(costs.oriented, costs.stored_sense)
+    if solution.outcome == _core.Outcome.invalid and costs.forbids:
+        solution = solved(*costs.forbidding(costs.oriented))
+    return answer_of(solution, costs)
 
 
 def answer_of(solved: Solution, costs: Costs) -> Answer:
     """What the solver on the host found, unless there is no answer: then an error."""
     if solved.outcome == _core.Outcome.invalid:
-        raise ValueError(INVALID)
+        raise ValueError(costs.invalid())
     if solved.outcome == _core.Outcome.infeasible:
         raise ValueError(costs.infeasible(solved.trapped))
     return Answer(
@@ -79,14 +90,16 @@ def solve_batch_on_host(costs: Costs, *, num_threads: int | None = None) -> npt.
         For the first problem that `solve_on_host` refuses.
     """
     solved = _core.batch(costs.matrix, costs.sense, threads(num_threads))
-    where = f"(problem {solved.problem} of the batch)"
+    if solved.outcome == _core.Outcome.invalid and costs.forbids:
+        solved = _core.batch(*costs.forbidding(costs.matrix), threads(num_threads))
     if solved.outcome == _core.Outcome.invalid:
-        raise ValueError(f"{INVALID} {where}")
+        raise ValueError(costs.invalid(solved.problem))
     if solved.outcome == _core.Outcome.infeasible:
         try:
-            solve_on_host(Costs.of(costs.matrix[solved.problem], costs.sense))
+            problem = Costs.of(costs.matrix[solved.problem], costs.sense)
+            solve_on_host(problem._replace(forbids=costs.forbids))
         except ValueError as error:
-            raise ValueError(f"{error} {where}") from None
+            raise ValueError(f"{error} (problem {solved.problem} of the batch)") from None
     return solved.col_of_row
 
 
@@ -94,9 +107,19 @@ def threads(asked: int | None = None) -> int:
     """Threads for a solve; negative for the default, which small matrices do not use."""
     if asked is None:
         return _DEFAULT_THREADS
-    if asked < 1:
-        raise ValueError(f"num_threads must be at least 1, got {asked}: leave it out for all cores")
-    return asked
+    try:
+        number = operator.index(asked)
+    except TypeError:
+        raise TypeError(
+            f"num_threads must be an int, or None for all cores, got {asked!r}"
+        ) from None
+    if number < 1:
+        raise ValueError(
+            f"num_threads must be at least 1, got {number}: leave it out for all cores"
+        )
+    if number > MOST_THREADS:
+        raise ValueError(f"num_threads must be at most {MOST_THREADS}, got {number}")
+    return number
 
 
 def _physical_cores() -> int:
@@ -118,12 +141,16 @@ def _default_threads() -> int:
     asked = os.environ.get("BMATCH_NUM_THREADS", "").strip()
     if not asked:
         return _physical_cores()
-    if not (asked.isascii() and asked.isdigit() and int(asked) > 0):
-        raise ValueError(
-            f"the environment variable BMATCH_NUM_THREADS must be a whole number of threads, at "
-            f"least 1, got {asked!r}: leave it out for all cores"
-        )
-    return int(asked)
+    if asked.isascii() and asked.isdigit() and 0 < int(asked) <= MOST_THREADS:
+        return int(asked)
+    # As for BMATCH_ISA: answers are the same, so that no job need stop.
+    warnings.warn(
+        "BMATCH_NUM_THREADS: the number of threads must be a whole number from 1 to "
+        f"{MOST_THREADS}, got {asked!r}; all cores are used",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return _physical_cores()
 
 
 _DEFAULT_THREADS = -_default_threads()

@@ -16,7 +16,7 @@ from bmatch.assignment import host
 from bmatch.assignment.answer import Answer, Assignment, assignment_of, pairs_of, start_prices
 from bmatch.assignment.costs import Costs
 from bmatch.assignment.cuda import solve_batch_by_kernels
-from bmatch.assignment.device import Backend, costs_for, solve_on_device
+from bmatch.assignment.device import Backend, Nonfinite, costs_for, solve_on_device
 
 
 def linear_sum_assignment(
@@ -27,9 +27,11 @@ def linear_sum_assignment(
     Parameters
     ----------
     cost_matrix : array_like or torch.Tensor [n, m]
-        Any boolean, integer or floating type that casts safely to float64. ``+inf`` forbids a
-        pair (``-inf`` when maximising). Neither copied where it is float32 or float64, nor
-        written to.
+        Any boolean, integer or floating type that casts safely to float64; objects such as
+        Decimal, Fraction and large Python integers, lists of numeric strings and data frames are
+        rounded to float64. So are 64-bit integers further apart than 2**53, as where the type's
+        greatest stands for "never"; others are exact. ``+inf`` forbids a pair (``-inf`` when
+        maximising). Neither copied where it is float32 or float64, nor written to.
     maximize : bool
         Whether the sum is maximised instead.
 
@@ -42,7 +44,8 @@ def linear_sum_assignment(
     Raises
     ------
     ValueError
-        If the matrix is not 2-D, contains NaN or ``-inf``, or has no complete matching.
+        If the matrix is not 2-D, contains NaN or ``-inf`` (the message says where), or has no
+        complete matching.
     TypeError
         If the entries are not numbers that float64 can hold.
 
@@ -73,6 +76,7 @@ def solve(
     warm_start: Assignment | None = None,
     num_threads: int | None = None,
     backend: Backend = "auto",
+    nonfinite: Nonfinite = "raise",
 ) -> Assignment:
     """Solve the linear sum assignment problem and return the whole answer.
 
@@ -98,6 +102,10 @@ def solve(
         Where a matrix on a CUDA device is solved: there, or on the host, to which it is copied
         and from which the answer comes back. ``"auto"``: there from 128 rows on. What lies on the
         host is solved on the host.
+    nonfinite : {"raise", "forbid"}
+        What is done with NaN, and with the infinity that forbids nothing: an error that says where
+        the first one is, or all of them, NaN and both infinities, forbid a pair. Where there are
+        any, they are replaced in a copy of the matrix.
 
     Returns
     -------
@@ -119,7 +127,7 @@ def solve(
     its current stream, and the host waits for it once; while a CUDA graph is captured it does not
     wait, and `objective` and `gap` are NaN.
     """
-    costs = costs_for(cost, maximize, sign_marginalized, backend=backend)
+    costs = costs_for(cost, maximize, sign_marginalized, backend=backend, nonfinite=nonfinite)
     return solved(costs, warm_start, num_threads)
 
 
@@ -137,6 +145,7 @@ def batch_linear_sum_assignment(
     *,
     num_threads: int | None = None,
     backend: Backend = "auto",
+    nonfinite: Nonfinite = "raise",
 ) -> Array:
     """Solve many linear sum assignment problems of one shape, each in one thread.
 
@@ -152,6 +161,8 @@ def batch_linear_sum_assignment(
         Problems solved at once; by default all physical cores.
     backend : {"auto", "cpu", "cuda"}
         As for `solve`; ``"auto"`` solves a batch where it lies.
+    nonfinite : {"raise", "forbid"}
+        As for `solve`.
 
     Returns
     -------
@@ -162,12 +173,12 @@ def batch_linear_sum_assignment(
     Raises
     ------
     ValueError
-        If the array is not 3-D, contains NaN or ``-inf``, or one of the problems has no complete
+        If the array is not 3-D, or one of the problems contains NaN or ``-inf`` or has no complete
         matching; the message then names the first of them.
     TypeError
         If the entries are not numbers that float64 can hold.
     """
-    costs = costs_for(cost, maximize, ndim=3, backend=backend)
+    costs = costs_for(cost, maximize, ndim=3, backend=backend, nonfinite=nonfinite)
     if costs.on_device:
         col_of_row: Array = solve_batch_by_kernels(costs)
     else:

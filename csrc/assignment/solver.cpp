@@ -13,6 +13,7 @@
 #include "dense_paths.h"
 #include "exactness.h"
 #include "first_pass.h"
+#include "huge_costs.h"
 #include "list_paths.h"
 #include "plain_paths.h"
 #include "policy.h"
@@ -173,11 +174,13 @@ bool Solver::solve_small() {
 // From the prices of a similar problem.
 bool Solver::solve_warm() {
   const auto& given = *options_.prices;
-  double greatest = -kInfinity;
+  double least = kInfinity, greatest = -kInfinity;
   for (const double price : given) {
     if (!std::isfinite(price)) return false;
+    least = std::min(least, price);
     greatest = std::max(greatest, price);
   }
+  if (std::isinf(greatest - least)) return false;
   for (Index j = 0; j < cols_; ++j) matching_.v[j] = given[j] - greatest;
   lists_ = std::make_unique<CandidateLists>(context_, team());
   const Step step = list_rows(context_, *lists_, team(), 0);
@@ -346,14 +349,10 @@ void Solver::finish_with_certificate() {
   PhaseTimer timer(stats_.certificate_seconds);
   Certificate certificate;
   if (!minima_.empty()) {  // price zero: the row minima are the duals
-    std::vector<double> u(rows_);
-    for (Index i = 0; i < rows_; ++i) u[i] = minima_[i].best;
-    certificate = certificate_of(costs_, matching_, std::move(u));
+    certificate = certify(costs_, matching_, minima_.data());
   } else if (lists_ != nullptr && !from_whole_rows_) {  // the bounds make the best of a list exact
-    std::vector<double> u(rows_);
     lists_->prices_changed(true);
-    for (Index i = 0; i < rows_; ++i) u[i] = lists_->best(i).best;
-    certificate = certificate_of(costs_, matching_, std::move(u));
+    certificate = certify(costs_, matching_, *lists_);
   } else {
     certificate = certify(costs_, matching_, team());
     stats_.row_reads += rows_;
@@ -366,7 +365,14 @@ void Solver::finish_with_certificate() {
 }  // namespace
 
 Solution solve(const RowScanner& costs, const Options& options, const Interrupted& interrupted) {
-  return Solver(costs, options, interrupted).run();
+  Solution solution = Solver(costs, options, interrupted).run();
+  if (!may_have_overflowed(costs, options, solution)) return solution;
+  const ScaledDown scaled(costs, options);
+  Options anew = options;
+  anew.prices = nullptr;
+  solution = Solver(scaled, anew, interrupted).run();
+  ScaledDown::scale_back(solution);
+  return solution;
 }
 
 }  // namespace bmatch

@@ -155,6 +155,7 @@ py::object pairs_of(py::handle cost, bool maximize, int threads) {
   const bool single = dtype.num() == Api::NPY_FLOAT_;
   if (!single && dtype.num() != Api::NPY_DOUBLE_) return py::none();
   const py::ssize_t item = single ? 4 : 8;
+  if (array.shape(0) > kMostLines || array.shape(1) > kMostLines) return py::none();
   const bool plain = (array.flags() & Api::NPY_ARRAY_ALIGNED_) != 0 && dtype.byteorder() == '=' &&
                      array.strides(0) % item == 0 && array.strides(1) == item;
   if (!plain) return py::none();
@@ -308,6 +309,7 @@ void define_assignment(py::module_& m) {
       "candidate lists [n, list_capacity] with their bounds [n]. fetch(rows) puts rows of the "
       "matrix into copy [n, m].");
   m.attr("list_capacity") = kListCapacity;
+  m.attr("most_lines") = kMostLines;
   m.attr("pairs") = py::reinterpret_steal<py::object>(PyCFunction_New(&pairs_method, nullptr));
   m.def("batch", &solve_batch_array, py::arg("costs"), py::arg("sense"), py::arg("threads"),
         "Solves problems [B, n, m] of any shape.");

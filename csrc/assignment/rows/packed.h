@@ -31,12 +31,14 @@ std::unique_ptr<T[]> packed(const CostView<T>& view) {
   return copy;
 }
 
+// Rows, or columns, that an Index counts.
+constexpr std::int64_t kMostLines = std::numeric_limits<Index>::max() - kPad;
+
 // Calls f with a scanner of a matrix of any strides.  Throws std::length_error if its rows or
 // columns are more than an Index counts.
 template <typename T, typename F>
 auto with_scanner_of(CostView<T> view, F f) {
-  if (view.rows > std::numeric_limits<Index>::max() - kPad ||
-      view.cols > std::numeric_limits<Index>::max() - kPad) {
+  if (view.rows > kMostLines || view.cols > kMostLines) {
     throw std::length_error("the cost matrix has more than 2**31 rows or columns");
   }
   constexpr std::int64_t kLine = 64 / sizeof(T);
