@@ -97,41 +97,38 @@ def certify(
             f"the duals of the assignment have shapes {u.shape} and {v.shape}, expected "
             f"{(n,)} and {(m,)} for a matrix of shape {(n, m)}"
         )
+    # In what follows rows are the short side.
+    i, j = (cols, rows) if n > m else (rows, cols)
+    if n > m:
+        u, v = v, u
     if costs.shift:
-        u, v = _exact_duals(costs, u, v)
+        u = _exact_duals(costs, v)
     matched = costs.minimised(costs.matrix[rows, cols])
     scale = 1.0
     if not all(np.all(np.abs(x) < _HUGE) for x in (u, v, matched)):
         scale, u, v = _DOWN, u * _DOWN, v * _DOWN
-    # Duals of the longer side must not be positive: not all of it is matched.
-    if n < m:
-        longer, v = v, np.minimum(v, 0.0)
-        spare = np.delete(v, cols)
-    elif m < n:
-        longer, u = u, np.minimum(u, 0.0)
-        spare = np.delete(u, rows)
-    else:
-        longer = spare = np.empty(0)
-    lack = np.zeros(min(n, m))  # what duals of the shorter side must be lowered by
-    least = float((-longer).min(initial=np.inf))
+    least, spare = np.inf, np.empty(0)
+    if n != m:  # duals of the longer side must not be positive: not all of it is matched
+        least = float((-v).min(initial=np.inf))
+        v = np.minimum(v, 0.0)
+        spare = np.delete(v, j)
+    proving = bool(np.isfinite(u).all() and np.isfinite(v).all())
+    lack = np.zeros(len(u))  # what row duals must be lowered by
     for some, minimised in _blocks(costs):
-        reduced = _reduced(minimised * scale, u[some, None], v)
-        least = float(np.minimum(least, reduced.min(initial=np.inf)))  # NaN, if there is one
-        if n <= m:
-            lack[some] = np.maximum(-reduced.min(axis=1, initial=np.inf), 0.0)
-        else:
-            np.maximum(lack, -reduced.min(axis=0, initial=np.inf), out=lack)
-    reduced = _reduced(matched * scale, u[rows], v[cols])
-    if np.isfinite(least) or n * m == 0:
-        gap = math.fsum([*reduced, *lack, *-spare]) / scale
-    else:
-        gap = least = math.nan
+        if not proving:
+            continue
+        of_rows = _least_reduced(minimised * scale, u[some], v)
+        least = min(least, float(of_rows.min(initial=np.inf)))
+        lack[some] = np.maximum(-of_rows, 0.0)
+    gap = math.nan
+    if proving:
+        gap = math.fsum([*_reduced(matched * scale, u[i], v[j]), *lack, *-spare]) / scale
     total = costs.total(matched * scale) / scale
     return Certificate(
         objective=costs.given(total),
         bound=costs.given(total - gap),
         gap=gap,
-        min_reduced_cost=least / scale + 0.0,  # not -0
+        min_reduced_cost=least / scale + 0.0 if proving else math.nan,  # not -0
     )
 
 
@@ -173,17 +170,27 @@ def _require_matching(rows: npt.NDArray[Any], cols: npt.NDArray[Any], n: int, m:
         )
 
 
+def _least_reduced(
+    cost: npt.NDArray[np.float64], u: npt.NDArray[np.float64], v: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """The least of ``cost - u - v`` in each row, exact but for one rounding."""
+    rounded = cost - v
+    rounded -= u[:, None]
+    least: npt.NDArray[np.float64] = rounded.min(axis=1, initial=np.inf)
+    # What is further from it than roundings reach cannot be less exactly.
+    reach = least + 2.0**-50 * (2 * np.abs(least) + np.abs(u))
+    i, j = np.nonzero((rounded <= reach[:, None]) & np.isfinite(cost))
+    np.minimum.at(least, i, _reduced(cost[i, j], u[i], v[j]))
+    return least
+
+
 def _reduced(
     cost: npt.NDArray[np.float64], u: npt.NDArray[np.float64], v: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """``cost - u - v``, exact but for one rounding of the result; infinite for a forbidden pair."""
+    """``cost - u - v``, exact but for one rounding of the result."""
     first = cost - v
-    with np.errstate(invalid="ignore"):  # of infinities
-        hidden = _rounding_error(cost, v, first)
-        second = first - u
-        hidden += _rounding_error(first, u, second)
-    second += np.where(np.isfinite(cost), hidden, 0.0)
-    return second
+    second = first - u
+    return second + (_rounding_error(cost, v, first) + _rounding_error(first, u, second))
 
 
 def _rounding_error(
@@ -195,32 +202,23 @@ def _rounding_error(
 
 
 def _blocks(costs: Costs) -> Iterator[tuple[slice, npt.NDArray[np.float64]]]:
-    """Rows of the minimised costs, 8 MB of float64 at a time."""
-    n, m = costs.shape
-    step = max(1, 2**20 // max(m, 1))
-    for first in range(0, n, step):
+    """Rows of the minimised costs, which are their short side, 8 MB of float64 at a time."""
+    matrix = costs.matrix
+    if matrix.shape[0] > matrix.shape[1]:
+        matrix = matrix.T
+    step = max(1, 2**20 // max(matrix.shape[1], 1))
+    for first in range(0, len(matrix), step):
         some = slice(first, first + step)
-        minimised = costs.minimised(costs.matrix[some])
+        minimised = costs.minimised(matrix[some])
         if not minimised.min(initial=np.inf) > -np.inf:
             raise ValueError(costs.invalid())
         yield some, minimised
 
 
-def _exact_duals(
-    costs: Costs, u: npt.NDArray[np.float64], v: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Duals for integers as they are stored, less their shift.
+def _exact_duals(costs: Costs, v: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Row duals for integers as they are stored, less their shift; rows are the short side.
 
     Those that bear the shift were rounded to the size of the entries; the best ones for the stored
     entries follow exactly from those of the other side.
     """
-    n, m = costs.shape
-    if n <= m:
-        u = np.empty(n)
-        for some, minimised in _blocks(costs):
-            u[some] = (minimised - v).min(axis=1)
-    else:
-        v = np.full(m, np.inf)
-        for some, minimised in _blocks(costs):
-            np.minimum(v, (minimised - u[some, None]).min(axis=0), out=v)
-    return u, v
+    return np.concatenate([np.empty(0)] + [(c - v).min(axis=1) for _, c in _blocks(costs)])

@@ -14,12 +14,27 @@ double rounding_error(double c, double v) {
   return (c - (x - taken)) - (v + taken);
 }
 
-// The least error of the columns whose rounded c - v is u; column k without `col`.
-double least_error(const double* cost, const Index* col, Index size, const double* v, double u) {
+// The least error of the columns whose rounded c - v is u.
+double least_error(const double* cost, const double* v, Index cols, double u) {
+  constexpr Index kAtOnce = 16;
   double least = kInfinity;
-  for (Index k = 0; k < size; ++k) {
-    const double price = v[col != nullptr ? col[k] : k];
-    if (cost[k] - price == u) least = std::min(least, rounding_error(cost[k], price));
+  for (Index from = 0; from < cols; from += kAtOnce) {
+    const Index end = std::min(from + kAtOnce, cols);
+    int found = 0;  // as a rule none, and then nothing else is asked
+    for (Index j = from; j < end; ++j) found |= cost[j] - v[j] == u;
+    for (Index j = from; found != 0 && j < end; ++j) {
+      if (cost[j] - v[j] == u) least = std::min(least, rounding_error(cost[j], v[j]));
+    }
+  }
+  return least;
+}
+
+// The same of a list.
+double least_error(const CandidateLists::List& list, const double* v, double u) {
+  double least = kInfinity;
+  for (int k = 0; k < list.size; ++k) {
+    const double c = list.cost[k], price = v[list.col[k]];
+    if (c - price == u) least = std::min(least, rounding_error(c, price));
   }
   return least;
 }
@@ -42,8 +57,7 @@ class Builder {
   }
 
   double row_scan(Index i, RowScanner::Scratch& scratch) const {
-    return least_error(costs_.row_costs(i, scratch), nullptr, costs_.cols(), matching_.v.data(),
-                       u_[i]);
+    return least_error(costs_.row_costs(i, scratch), matching_.v.data(), costs_.cols(), u_[i]);
   }
 
   Certificate certificate() && {
@@ -88,7 +102,7 @@ Certificate certify(const RowScanner& costs, const Matching& matching, Candidate
     builder.set(i, b.best, b.second == b.best, [&] {
       const CandidateLists::List list = lists.of(i);
       if (list.bound <= b.best) return builder.row_scan(i, scratch);
-      return least_error(list.cost, list.col, list.size, matching.v.data(), b.best);
+      return least_error(list, matching.v.data(), b.best);
     });
   }
   return std::move(builder).certificate();

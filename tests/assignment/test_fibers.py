@@ -228,10 +228,18 @@ def test_infeasible_rows_are_named():
 def test_invalid_entries(bad):
     cost = torch.rand(30, 30)
     cost[29, 29] = bad
-    with pytest.raises(ValueError, match=r"^matrix contains invalid numeric entries$"):
+    with pytest.raises(
+        ValueError, match=rf"entries: {bad} in row 29, column 29; nonfinite='forbid'"
+    ):
         bmatch.solve(cost, backend="cuda")
-    with pytest.raises(ValueError, match=r"entries \(problem 0 of the batch\)"):
+    expected = bmatch.solve(cost, nonfinite="forbid").objective
+    assert bmatch.solve(cost, backend="cuda", nonfinite="forbid").objective == expected
+    with pytest.raises(
+        ValueError, match=rf"\(problem 0 of the batch\): {bad} in row 29, column 29;"
+    ):
         bmatch.batch_linear_sum_assignment(cost[None])
+    (col_of_row,) = bmatch.batch_linear_sum_assignment(cost[None], nonfinite="forbid")
+    assert cost[range(30), col_of_row].sum() == pytest.approx(expected)
 
 
 def test_wrong_kinds_of_input():
