@@ -26,10 +26,13 @@ class Assignment:
         An optimal solution of the dual, in the units of the matrix. When minimising,
         ``row_dual[i] + col_dual[j] <= cost[i, j]`` for all pairs, with equality on matched
         ones; when maximising, ``>=``; and where ``|cost|`` is maximised, ``>= |cost[i, j]|``.
+        To a rounding, and infinite where float64 holds no such number.
     objective : float
-        Sum of the matched entries (of their magnitudes where those are maximised).
+        Sum of the matched entries (of their magnitudes where those are maximised); infinite where
+        float64 holds no such number.
     gap : float
-        No assignment is better than this one by more than `gap`; 0, or a few roundings.
+        No assignment is better than this one by more than `gap`, in exact numbers: 0, or a few
+        roundings.
     sign : int8 [min(n, m)] or None
         Sign of each matched entry, where magnitudes were matched; +1 for a zero.
     """

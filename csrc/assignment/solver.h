@@ -27,8 +27,9 @@
 // auction can grow far above the objective where costs span many orders of magnitude, and then
 // rounding at the scale of a price outweighs the answer; if max |v| 2^-50 exceeds 1e-10 of the mean
 // |c_ij| of matched pairs, and nothing proves the answer all the same (exactness_rule.h), the
-// problem is solved again by plain_paths.h.  certify.h recomputes the duals from the answer and
-// bounds its error.
+// problem is solved again by plain_paths.h.  Where sums may have passed float64's range, it is
+// solved again on a smaller scale (huge_costs.h).  certify.h recomputes the duals from the answer
+// and bounds its error.
 //
 // Rectangular.  In row reduction and shortest paths from zero prices a matched column stays
 // matched, so unmatched columns keep price zero and no padding is needed.  Epsilon scaling

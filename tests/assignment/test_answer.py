@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 
 import numpy as np
@@ -78,3 +79,19 @@ def test_answers_pickled_before_there_were_rooms_are_read():
     assert type(read) is bmatch.Assignment
     assert read.col_of_row.tolist() == [0, 1, 2]
     assert read.sign.dtype == np.int8
+
+
+@pytest.mark.parametrize("greatest", [1e308, 1.7e308, 1e300])
+@pytest.mark.parametrize("n", [20, 600])
+def test_a_start_from_duals_of_any_size_is_as_good(n, greatest):
+    cost = np.random.default_rng(0).random((n, n))
+    a = bmatch.solve(cost)
+    prices = np.where(np.arange(n) % 7 == 0, greatest, -greatest)
+    again = bmatch.solve(cost, warm_start=dataclasses.replace(a, col_dual=prices))
+    assert again.objective == pytest.approx(a.objective, rel=1e-14)
+    assert_certified(cost, again)
+
+
+def test_a_start_that_is_no_answer_is_refused_in_a_sentence():
+    with pytest.raises(TypeError, match=r"^warm_start must be an Assignment, as bmatch\.solve"):
+        bmatch.solve(np.eye(2), warm_start=(np.zeros(2), np.zeros(2)))

@@ -82,6 +82,16 @@ def assert_hall_violation(cost, message):
     assert len(numbers) == len(set(numbers)) > np.isfinite(lines).any(axis=0).sum()
 
 
+@pytest.mark.parametrize(("n", "missing"), [(60, 5), (400, 7), (400, 40)])
+def test_a_product_with_too_few_columns_names_the_rows_that_compete(n, missing):
+    r = np.random.default_rng(0)
+    cost = np.outer(r.random(n), r.random(n))
+    cost[:, r.permutation(n)[:missing]] = np.inf
+    message = f"^cost matrix is infeasible: the {n - missing + 1} rows .* in only {n - missing} col"
+    with pytest.raises(ValueError, match=message):
+        bmatch.linear_sum_assignment(cost)
+
+
 @pytest.mark.parametrize("family", ["uniform", "planted", "spatial", "product", "lowrank", "ties"])
 def test_families_of_medium_size(family):
     r = np.random.default_rng(11)
