@@ -36,7 +36,17 @@ ROOMS = {
         *("finalise", "pilot", "row_scan"),
     ),
     "assignment": (
-        *("entries", "costs", "answer", "host", "cuda", "fetched", "device", "solver", "certificate"),
+        *(
+            "entries",
+            "costs",
+            "answer",
+            "host",
+            "cuda",
+            "fetched",
+            "device",
+            "solver",
+            "certificate",
+        ),
         "margins",
     ),
     "correlation": (

@@ -276,18 +276,27 @@ def _host_floats(array: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], int]:
 
 
 def _device_floats(tensor: torch.Tensor) -> torch.Tensor:
-    """Entries in a type that the device reads; integers exactly, as float32 or float64."""
+    """Entries in a type that the device reads; integers as float32 or float64.
+
+    Of a batch, whose answers bear no costs, problems are moved to where float64 holds them.
+    """
     import torch
 
     if tensor.dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
         return tensor
+    if tensor.dtype.is_floating_point and tensor.dtype.itemsize == 1:
+        return tensor.float()
     if tensor.dtype.is_complex or tensor.dtype.is_floating_point:
         raise cannot_cast(str(tensor.dtype))
     if tensor.dtype.itemsize == 8 and tensor.numel():
-        low, high = (int(x) for x in tensor.aminmax())
-        if (low < -EXACT or high > EXACT) and high - low <= EXACT:
-            raise ValueError(
-                f"cost matrix holds integers from {low} to {high}, and float64 does not hold them "
-                "one by one: pass cost.cpu(), or floats"
-            )
+        low, high = tensor.amin((-2, -1), keepdim=True), tensor.amax((-2, -1), keepdim=True)
+        spread = high - low  # below zero where int64 does not hold it
+        moved = ((low < -EXACT) | (high > EXACT)) & (spread >= 0) & (spread <= EXACT)
+        if bool(moved.any()):
+            if tensor.ndim == 2:
+                raise ValueError(
+                    f"cost matrix holds integers from {int(low)} to {int(high)}, and float64 does "
+                    "not hold them one by one: pass cost.cpu(), or floats"
+                )
+            tensor = tensor - torch.where(moved, low, 0)
     return tensor.to(torch.float32 if tensor.dtype.itemsize <= 2 else torch.float64)

@@ -250,9 +250,21 @@ def test_wrong_kinds_of_input():
     with pytest.raises(TypeError, match="Cannot cast array data"):
         bmatch.solve(torch.zeros(3, 3, dtype=torch.complex64), backend="cuda")
     with pytest.raises(ValueError, match="float64 does not hold them one by one"):
-        bmatch.solve(torch.tensor([[2**60, 1], [1, 2]]), backend="cuda")
+        bmatch.solve(torch.tensor([[2**60, 2**60 + 1], [2**60 + 3, 2**60]]), backend="cuda")
     with pytest.raises(ValueError, match="backend must be 'auto', 'cpu' or 'cuda', got 'tpu'"):
         bmatch.solve(torch.zeros(3, 3), backend="tpu")
+
+
+def test_wide_integers_and_eighths_are_read_as_on_the_host():
+    near = torch.tensor([[2**62, 2**62 + 1], [2**62 + 5, 2**62]])
+    never = torch.tensor([[2**63 - 1, 1], [1, -(2**63)]])
+    batch = torch.stack([near, torch.tensor([[0, 1], [5, 0]]), near.flip(1), never])
+    found = bmatch.batch_linear_sum_assignment(batch)
+    assert found.tolist() == [[0, 1], [0, 1], [1, 0], [0, 1]]
+    assert bmatch.solve(never, backend="cuda").objective == 0.0
+    eighths = torch.rand(9, 12).to(torch.float8_e4m3fn)
+    expected = bmatch.solve(eighths.float().numpy()).objective
+    assert bmatch.solve(eighths, backend="cuda").objective == expected
 
 
 def test_small_matrices_go_to_the_host_and_back(monkeypatch):
