@@ -78,8 +78,8 @@ def certify(
     TypeError
         If rows and columns are not given by whole numbers, or for what `solve` refuses.
     """
-    costs = Costs.of(cost, sense_of(maximize, sign_marginalized))
-    costs = costs._replace(forbids=forbids_nonfinite(nonfinite))
+    sense, forbids = sense_of(maximize, sign_marginalized), forbids_nonfinite(nonfinite)
+    costs = Costs.of(cost, sense, forbids=forbids)
     n, m = costs.shape
     if isinstance(assignment, Assignment):
         rows, cols = _indices(assignment.row_ind), _indices(assignment.col_ind)

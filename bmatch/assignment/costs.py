@@ -69,6 +69,7 @@ class Costs(NamedTuple):
         sense: _core.Sense,
         ndim: int = 2,
         to_kind: Callable[[Any], Any] | None = None,
+        forbids: bool = False,
     ) -> Costs:
         """An array or a tensor on the host; `ndim` is 2 for a matrix, 3 for a batch.
 
@@ -91,10 +92,12 @@ class Costs(NamedTuple):
         transposed = n > m or (n == m and columnwise)
         oriented = matrix.swapaxes(-1, -2) if transposed else matrix
         to_kind = to_kind or kind_of(cost, False)
-        return cls(matrix, sense, shift, transposed, oriented, False, to_kind)
+        return cls(matrix, sense, shift, transposed, oriented, False, to_kind, forbids)
 
     @classmethod
-    def of_device(cls, cost: Any, sense: _core.Sense, ndim: int = 2) -> Costs:
+    def of_device(
+        cls, cost: Any, sense: _core.Sense, ndim: int = 2, forbids: bool = False
+    ) -> Costs:
         """The same for a tensor, or an array of another library, on the CUDA device it lies on.
 
         Raises
@@ -113,7 +116,7 @@ class Costs(NamedTuple):
         oriented = matrix.mT if transposed else matrix
         if oriented.stride(-1) != 1:
             oriented = oriented.contiguous()
-        return cls(matrix, sense, 0, transposed, oriented, True, kind_of(cost, True))
+        return cls(matrix, sense, 0, transposed, oriented, True, kind_of(cost, True), forbids)
 
     def on_host(self) -> Costs:
         """The same in the memory of the host, oriented alike."""

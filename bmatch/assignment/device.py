@@ -47,18 +47,16 @@ def costs_for(
                 "backend='cuda' solves what lies on a CUDA device, and this matrix lies on the "
                 f"host: pass cost.cuda(); {arrays.NOT_MOVED}"
             )
-        costs = Costs.of(arrays.as_array(cost) if movable else cost, sense, ndim)
-        return costs._replace(forbids=forbids)
+        on_host = arrays.as_array(cost) if movable else cost
+        return Costs.of(on_host, sense, ndim, forbids=forbids)
     shape = cost.shape  # type: ignore[union-attr]
     small = len(shape) == 2 and min(shape) < cuda.HOST_ROWS
     to_host = backend == "cpu" or (backend == "auto" and small)
     if to_host or not can_solve(len(shape)):
         if not (to_host or movable):
             raise ValueError(cuda.why_unusable())
-        costs = Costs.of(arrays.on_host(cost), sense, ndim, arrays.kind_of(cost, True))
-    else:
-        costs = Costs.of_device(cost, sense, ndim)
-    return costs._replace(forbids=forbids)
+        return Costs.of(arrays.on_host(cost), sense, ndim, arrays.kind_of(cost, True), forbids)
+    return Costs.of_device(cost, sense, ndim, forbids)
 
 
 def forbids_nonfinite(nonfinite: str) -> bool:

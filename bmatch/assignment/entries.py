@@ -43,10 +43,10 @@ def as_numbers(cost: npt.ArrayLike) -> npt.NDArray[Any]:
         If the entries are not numbers that float64 can hold.
     """
     array = as_array(cost)
-    is_array = isinstance(cost, np.ndarray) or is_tensor(cost)
     kind = array.dtype.kind
-    if np.can_cast(array.dtype, np.float64, "safe") or array.ndim == 0:
+    if (kind in "biuf" and array.dtype.itemsize <= 8) or array.ndim == 0:
         return array  # what is no array has another error than what it holds
+    is_array = isinstance(cost, np.ndarray) or is_tensor(cost)
     if kind != "O" and (is_array or kind not in "fSU"):
         raise cannot_cast(repr(array.dtype))
     try:

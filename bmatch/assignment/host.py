@@ -96,8 +96,8 @@ def solve_batch_on_host(costs: Costs, *, num_threads: int | None = None) -> npt.
         raise ValueError(costs.invalid(solved.problem))
     if solved.outcome == _core.Outcome.infeasible:
         try:
-            problem = Costs.of(costs.matrix[solved.problem], costs.sense)
-            solve_on_host(problem._replace(forbids=costs.forbids))
+            one = costs.matrix[solved.problem]
+            solve_on_host(Costs.of(one, costs.sense, forbids=costs.forbids))
         except ValueError as error:
             raise ValueError(f"{error} (problem {solved.problem} of the batch)") from None
     return solved.col_of_row

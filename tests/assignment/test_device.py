@@ -97,7 +97,7 @@ def test_beyond_46340_rows():
 def test_infeasible_and_invalid():
     cost = torch.rand(200, 300, device="cuda")
     cost[[3, 7], 1:] = torch.inf
-    with pytest.raises(ValueError, match="2 rows 3, 7 have finite entries in only 1 column$"):
+    with pytest.raises(ValueError, match=r"2 rows 3, 7 have finite entries in only 1 column$"):
         bmatch.solve(cost)
     cost[0, 0] = torch.nan
     with pytest.raises(ValueError, match="invalid numeric entries"):
