@@ -27,7 +27,7 @@ bool any_cost_is_huge(const RowScanner& costs) {
 
 }  // namespace
 
-bool may_have_overflowed(const RowScanner& costs, const Options& options, const Solution& found) {
+bool may_have_overflowed(const RowScanner& costs, const Solution& found) {
   switch (found.outcome) {
     case Outcome::optimal:
       break;
@@ -37,9 +37,11 @@ bool may_have_overflowed(const RowScanner& costs, const Options& options, const 
     case Outcome::invalid:
       return any_cost_is_huge(costs);
   }
-  if (options.certificate && (is_huge(found.objective) || is_huge(found.gap))) return true;
-  const std::vector<double>& v = found.matching.v;
-  return std::any_of(v.begin(), v.begin() + costs.cols(), is_huge);
+  const Matching& matching = found.matching;
+  bool huge = false;  // asked for all: it hardly ever ends early
+  for (Index j = 0; j < costs.cols(); ++j) huge |= is_huge(matching.v[j]);
+  for (Index i = 0; i < costs.rows(); ++i) huge |= is_huge(costs.cost(i, matching.col_of_row[i]));
+  return huge;
 }
 
 ScaledDown::ScaledDown(const RowScanner& costs, const Options& options) : costs_(costs) {

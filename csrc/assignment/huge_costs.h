@@ -3,8 +3,9 @@
 // There a price becomes -infinity, a reduced cost infinite and so a pair forbidden, a sum of costs
 // NaN.  Such a matrix is solved again times a power of two that leaves room for all sums; but for
 // entries below 2^-1010 that is exact, and the answer is scaled back.  Whether it was needed is
-// asked of the answer: while prices are far below the limit, no reduced cost can have passed it,
-// and the distance of a path passes it only where another path is shorter.
+// asked of the answer: prices only fall, and u_i = min_j (c_ij - v_j) only rises, to what it is at
+// the end.  So while matched costs and prices at the end are far below the limit, all u have been
+// so, and with them all distances up to the ends of paths; what passed the limit lay beyond them.
 #pragma once
 
 #include <memory>
@@ -16,7 +17,7 @@ namespace bmatch {
 
 // Whether sums may have passed the range of float64 while this answer was found.  Without an answer
 // the matrix is read, up to the first row that says so.
-bool may_have_overflowed(const RowScanner& costs, const Options& options, const Solution& found);
+bool may_have_overflowed(const RowScanner& costs, const Solution& found);
 
 // Costs times 2^-64.
 class ScaledDown final : public RowScanner {

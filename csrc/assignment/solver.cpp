@@ -366,7 +366,7 @@ void Solver::finish_with_certificate() {
 
 Solution solve(const RowScanner& costs, const Options& options, const Interrupted& interrupted) {
   Solution solution = Solver(costs, options, interrupted).run();
-  if (!may_have_overflowed(costs, options, solution)) return solution;
+  if (!may_have_overflowed(costs, solution)) return solution;
   const ScaledDown scaled(costs, options);
   Options anew = options;
   anew.prices = nullptr;

@@ -95,6 +95,22 @@ def test_an_objective_beyond_the_range_is_infinite(cost, col_ind, objective):
     assert bmatch.solve(-np.array(cost), maximize=True).objective == -objective
 
 
+def test_paths_pass_the_range_where_no_price_does():
+    inf = np.inf
+    cost = np.array(
+        [
+            [6.01308443e307, -1.28235039e308, inf],
+            [inf, inf, -1.01382742e308],
+            [1.06081012e308, inf, 1.15840256e308],
+            [1.12678780e308, inf, -9.65495722e307],
+            [6.23917503e307, inf, 4.66658190e307],
+        ]
+    )
+    row_ind, col_ind = bmatch.linear_sum_assignment(cost)
+    assert (row_ind.tolist(), col_ind.tolist()) == ([0, 1, 4], [1, 2, 0])
+    assert bmatch.linear_sum_assignment(cost.T.copy())[1].tolist() == [4, 0, 1]
+
+
 @pytest.mark.parametrize("n", [60, 500])
 def test_what_is_wrong_with_such_a_matrix_is_still_said(n):
     r = np.random.default_rng(0)
