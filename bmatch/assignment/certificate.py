@@ -121,7 +121,9 @@ def certify(
         least = min(least, float(of_rows.min(initial=np.inf)))
         lack[some] = np.maximum(-of_rows, 0.0)
     gap = math.nan
-    if proving:
+    if np.isinf(matched).any():  # a forbidden pair
+        gap = math.inf
+    elif proving:
         gap = math.fsum([*_reduced(matched * scale, u[i], v[j]), *lack, *-spare]) / scale
     total = costs.total(matched * scale) / scale
     return Certificate(

@@ -75,6 +75,14 @@ def test_duals_of_the_longer_side_must_not_be_positive():
     assert c.gap == 0.5
 
 
+def test_a_forbidden_pair_costs_without_end():
+    cost = np.array([[np.inf, 1.0], [1, 2]])
+    c = bmatch.certify(cost, ([0, 1], [0, 1]))
+    assert c.objective == c.gap == np.inf
+    assert c.min_reduced_cost == 0
+    assert bmatch.certify(cost, ([0, 1], [1, 0])).gap == 0
+
+
 SMALL = np.array([[0.1, 0.9], [0.8, 0.2]])
 
 
