@@ -171,16 +171,16 @@ WIDE = " float64"
 """What follows the name of a family of `USERS`, or a recipe, whose matrix is to be float64."""
 
 
-def draw(r: Rng, family: str, n: int, m: int) -> Matrix:
+def draw(r: Rng, family: str, n: int, m: int) -> Any:
     """A matrix ``[n, m]`` by NumPy, of a family or a recipe; of square families a part."""
-    if recipes.is_recipe(family):
-        return recipes.draw(r, family, n, m, draw)
-    if family in USERS:
-        return USERS[family].draw(r, n, m)
-    if family in SCIPY:
-        return SCIPY[family](r, n, m)
     side = max(n, m)
-    if family in SQUARE:
+    if recipes.is_recipe(family):
+        cost: Any = recipes.draw(r, family, n, m, draw)
+    elif family in USERS:
+        cost = USERS[family].draw(r, n, m)
+    elif family in SCIPY:
+        cost = SCIPY[family](r, n, m)
+    elif family in SQUARE:
         cost = SQUARE[family](OnHost(r.bit_generator), side).astype(np.float32, copy=False)
     else:
         cost = DEGENERATE[family](r, side)

@@ -31,7 +31,7 @@ OPTIMAL, WRONG, REFUSED, CRASHED, SLOW = "optimal", "wrong", "refused", "crashed
 
 
 class Trial(NamedTuple):
-    """Of one solver, alone: how it ended, seconds a matrix (of a slow one its limit), objectives."""
+    """Of one solver, alone: how it ended, seconds a matrix (its limit if slow), objectives."""
 
     outcome: str
     seconds: float

@@ -11,10 +11,9 @@ from random import Random
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 Rng = np.random.Generator
-Matrix = npt.NDArray[Any]
+Matrix = Any  # an array [n, m]
 Shaped = Callable[[int, int], Matrix]  # the matrix before the operation, at any shape
 
 THEN = " > "

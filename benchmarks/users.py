@@ -10,10 +10,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 Rng = np.random.Generator
-Matrix = npt.NDArray[Any]
+Matrix = Any  # an array [n, m]
 
 
 class Family(NamedTuple):
@@ -38,7 +37,7 @@ def cosines(a: Matrix, b: Matrix) -> Matrix:
 
 
 def moved(r: Rng, n: int, m: int, d: int, noise: float, shared: float = 1.0) -> tuple[Any, Any]:
-    """Vectors ``[n, d]``, and ``[m, d]`` a part of which are the same ones, shuffled, with noise."""
+    """Vectors ``[n, d]``, and ``[m, d]`` of which a part are the same ones with noise; shuffled."""
     a, b = r.standard_normal((n, d)), r.standard_normal((m, d))
     k = int(shared * min(n, m))
     b[:k] = a[r.permutation(n)[:k]] + noise * r.standard_normal((k, d))
@@ -243,7 +242,7 @@ def products_of_graphs(r: Rng, n: int, m: int) -> Matrix:
 
 
 def graph_edit(r: Rng, n: int, m: int) -> Matrix:
-    """``[[C, deletions], [insertions, 0]]``, those on diagonals, 1e4 beside them; labels of five."""
+    """``[[C, deletions], [insertions, 0]]``, those on diagonals, 1e4 beside them."""
     a, b = n // 2, m // 2
     cost = np.zeros((n, m))
     label, other, degree, degrees = (r.integers(0, 5, k) for k in (a, b, a, b))
