@@ -78,6 +78,7 @@ def _work(pipe: Any) -> None:
             continue
         try:
             order.solve(np.eye(4, dtype=matrices[0].dtype))  # the first call imports and allocates
+            pipe.send(None)
             begin = time.perf_counter()
             answers = [order.solve(c) for c in matrices]
             taken = (time.perf_counter() - begin) / len(matrices)
@@ -114,9 +115,12 @@ class Trials:
             self._start()
         self._pipe.send(solver)
         try:
-            if self._pipe.poll(limit + 0.5):  # what importing takes, and the way there and back
-                found: Trial = self._pipe.recv()
-                return found
+            for seconds in (FIRST, limit + 0.1):  # to be ready, and for the trial and the way back
+                if not self._pipe.poll(seconds):
+                    break
+                found: Trial | None = self._pipe.recv()
+                if found is not None:
+                    return found
         except (EOFError, ConnectionResetError):
             code = self._process.join() or self._process.exitcode
             self._stop()

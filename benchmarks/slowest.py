@@ -23,9 +23,11 @@ from benchmarks.results import Row, newest
 from benchmarks.users import USERS
 
 BASES = tuple(
-    name for name in (*USERS, *cases.SQUARE, *cases.DEGENERATE, *cases.SCIPY) if "inf" not in name
+    name
+    for name in (*USERS, *cases.SQUARE, *cases.DEGENERATE, *cases.SCIPY)
+    if "inf" not in name and not name.endswith(WIDE)
 )
-"""What recipes begin with."""
+"""What recipes begin with: finite, of a type that is theirs to choose."""
 SIZES = (8, 16, 30, 64, 100, 200, 400, 700, 1000, 1500, 2000)
 PARENTS, DRAWN = 24, 0.5
 """How many of the worst are mutated, and the share of the time in which cases are drawn anew."""

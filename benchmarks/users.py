@@ -150,7 +150,7 @@ def dice(r: Rng, n: int, m: int) -> Matrix:
 
 def padded(cost: Matrix, n: int, m: int, value: float) -> Matrix:
     """A smaller matrix in the corner of one that is `value` elsewhere."""
-    whole = np.full((n, m), value)
+    whole = np.full((n, m), float(value))
     whole[: len(cost), : cost.shape[1]] = cost
     return whole
 
