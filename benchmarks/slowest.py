@@ -121,7 +121,7 @@ def run(options: argparse.Namespace, search: Search) -> list[Tried]:
                 return search.count(case, seed)
             return search.ask(trials, case, seed, seconds)
 
-        while left():
+        while left() and len(search.found) < options.cases:
             fresh = early() or len(search.found) < PARENTS
             case, seed = search.drawn() if fresh else search.mutated()
             if (case, seed) in search.found:
@@ -184,6 +184,7 @@ def main(arguments: list[str]) -> None:
     """Searches and reports; ``--report`` only reports."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks slowest", description=__doc__)
     parser.add_argument("--seconds", type=float, default=300.0, help="of the search")
+    parser.add_argument("--cases", type=int, default=10**9, help="tried, at most")
     parser.add_argument("--seed", type=int, default=0, help="another one searches elsewhere")
     parser.add_argument("--largest", type=int, default=1500, help="number of rows, at most")
     parser.add_argument("--keep", type=int, default=20, help="how many of the worst")

@@ -16,7 +16,7 @@ from benchmarks.slowest import Search, Tried
 
 def test_by_passes_what_is_kept_is_made_again(tmp_path, capsys):
     slowest.main(
-        ["--counters", "--seconds", "2", "--largest", "64", "--keep", "3", "--out", str(tmp_path)]
+        ["--counters", "--cases", "40", "--largest", "64", "--keep", "3", "--out", str(tmp_path)]
     )
     rows = results.read("slowest", tmp_path)
     assert len(rows) == 3
@@ -31,7 +31,18 @@ def test_by_passes_what_is_kept_is_made_again(tmp_path, capsys):
 
 def test_beside_a_peer(tmp_path):
     slowest.main(
-        [*"--seconds 4 --largest 30 --keep 2 --solvers scipy --out".split(), str(tmp_path)]
+        [
+            "--cases",
+            "4",
+            "--largest",
+            "30",
+            "--keep",
+            "2",
+            "--solvers",
+            "scipy",
+            "--out",
+            str(tmp_path),
+        ]
     )
     rows = results.read("slowest", tmp_path)
     assert len(rows) == 2

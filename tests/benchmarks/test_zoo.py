@@ -41,10 +41,8 @@ def test_every_family_is_in_every_size_and_both_types():
 
 
 def test_a_run_writes_what_the_table_reads(tmp_path, capsys):
-    zoo.main(
-        ["--families", "IoU,|a - b|", "--out", str(tmp_path)]
-        + "--sizes 8,64 --quick --solvers scipy".split()
-    )
+    wanted = ["--families", "IoU,|a - b|", "--sizes", "8,64", "--quick", "--solvers", "scipy"]
+    zoo.main([*wanted, "--out", str(tmp_path)])
     rows = results.read("zoo", tmp_path)
     assert {row.provider for row in rows} == {"bmatch", "scipy"}
     assert {row.extra["outcome"] for row in rows} == {"optimal"}
