@@ -48,6 +48,7 @@ def run(
     """Measures, and adds every case to the results as soon as it is done."""
     solvers, left = contest.installed(options.solvers), harness.until(options.seconds)
     found, given_up = {}, set()
+    spent = (0.05, 0.5) if options.quick else (0.15, 1.0)  # seconds of rounds, of a slow trial
     with contest.Trials() as trials:
         for case in selected:
             if not left():
@@ -60,9 +61,7 @@ def run(
             }
             count = max(1, min(8, 1024 // max(case.rows, case.cols)))
             matrices = [case.make(options.seed + k) for k in range(count)]
-            measured = contest.hold(
-                matrices, asked, trials, options.seed, 0.15 if options.quick else 0.5
-            )
+            measured = contest.hold(matrices, asked, trials, options.seed, *spent)
             for name, one in measured.items():
                 if one.outcome == SLOW and name != OURS and case.rows >= 256:
                     given_up.add((name, family))  # it would not be quicker on more rows
