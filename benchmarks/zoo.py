@@ -42,12 +42,10 @@ def suite(families: Iterable[str], sizes: Iterable[int], both: bool = False) -> 
     return out
 
 
-def run(
-    selected: Iterable[Case], options: argparse.Namespace, out: results.Writer
-) -> dict[Case, Ratios]:
+def run(selected: Iterable[Case], options: argparse.Namespace, out: results.Writer) -> None:
     """Measures, and adds every case to the results as soon as it is done."""
     solvers, left = contest.installed(options.solvers), harness.until(options.seconds)
-    found, given_up = {}, set()
+    given_up = set()
     spent = (0.05, 0.5) if options.quick else (0.15, 1.0)  # seconds of rounds, of a slow trial
     with contest.Trials() as trials:
         for case in selected:
@@ -80,13 +78,11 @@ def run(
                     extra["note"] = one.note
                 out.add(str(case), name, "time", "s", one.spread, extra)
             ratios = Ratios.of({name: (m.outcome, m.least) for name, m in measured.items()})
-            found[case] = ratios
             print(
                 f"{case!s:45s} {measured[OURS].least * 1e3:10.4g} ms {measured[OURS].outcome}  "
                 f"{ratios.peer:8s} {ratios.best:7.3g}x  scipy {ratios.scipy:7.3g}x",
                 flush=True,
             )
-    return found
 
 
 class Told(NamedTuple):
