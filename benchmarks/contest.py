@@ -20,8 +20,9 @@ from benchmarks import harness, peers
 from benchmarks.harness import Spread
 from benchmarks.peers import OURS, Solver
 
-FIRST, LEAST, TIMES = 60.0, 0.3, 20.0
-"""Seconds of the first trial; then a peer has `TIMES` the best so far, and `LEAST` at least."""
+READY, LEAST, TIMES, MOST = 60.0, 0.3, 20.0, 10.0
+"""Seconds to import and allocate; what a peer has: `TIMES` the best so far, and `LEAST` at least,
+but never more than `MOST` times what it has where twice the best is less."""
 NEAR = 2.5
 """Who needs more than so many times the best peer is timed by the trial alone."""
 MODULES = ("scipy.optimize", "laprust", "lapcpp", "lap", "lapjv", "fastlap")
@@ -117,7 +118,7 @@ class Trials:
             self._start()
         self._pipe.send(solver)
         try:
-            for seconds in (FIRST, limit + 0.1):  # to be ready, and for the trial and the way back
+            for seconds in (READY, limit + 0.1):  # to be ready, and for the trial and the way back
                 if not self._pipe.poll(seconds):
                     break
                 found: Trial | None = self._pipe.recv()
@@ -157,7 +158,7 @@ def tried(
     for name in sorted(
         solvers, key=lambda name: (name not in QUICK, QUICK.index(name) if name in QUICK else 0)
     ):
-        limit = FIRST if best == math.inf else max(LEAST, min(TIMES * best, max(slowest, 2 * best)))
+        limit = max(LEAST, min(TIMES * best, max(slowest, 2 * best), MOST * slowest))
         found[name] = trials.of(solvers[name], limit * count)
         if found[name].outcome == OPTIMAL:
             best = min(best, found[name].seconds)

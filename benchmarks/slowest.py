@@ -93,7 +93,7 @@ class Search:
         count = max(1, min(4, 256 // max(case.rows, case.cols)))
         asked = {k: s for k, s in self.solvers.items() if s.takes(case.rows, case.cols)}
         matrices = [case.make(seed + k) for k in range(count)]
-        measured = contest.hold(matrices, asked, trials, seed, seconds, slowest=1.0)
+        measured = contest.hold(matrices, asked, trials, seed, seconds, slowest=0.3)
         ratios = Ratios.of({name: (m.outcome, m.least) for name, m in measured.items()})
         ours = measured[OURS]
         failed = ours.outcome in (WRONG, REFUSED, contest.CRASHED)
