@@ -12,6 +12,8 @@ for variable in ("BMATCH_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"
 
 BENCHMARKS = {
     "assignment": "the assignment solver beside every other one on PyPI",
+    "zoo": "the matrices that users bring: the worst and the median beside the best of all peers",
+    "slowest": "a search for matrices on which the solver is slow beside its peers",
     "threads": "several threads: one large problem, and batches of small ones",
     "load": "jobs of two threads beside a busy process, and of one",
     "model": "what the CUDA solver would wait for on a device, counted without one",
@@ -37,4 +39,5 @@ def main() -> None:
     importlib.import_module(f"benchmarks.{name}").main(arguments)
 
 
-main()
+if __name__ == "__main__":  # not where a process of its own begins
+    main()

@@ -1,8 +1,9 @@
 """Cost matrices to measure on: every family by name, shape and seed, on the host or on a device.
 
 A family is a function of a source of random numbers and a shape. To add one, add it to the
-dictionary of what it draws with: `SQUARE` by `OnHost` or `OnDevice`, `DEGENERATE` and `SCIPY` by
-NumPy's generator.
+dictionary of what it draws with: `SQUARE` by `OnHost` or `OnDevice`, `DEGENERATE`, `SCIPY` and
+`USERS` (users.py) by NumPy's generator. Families of `USERS` and recipes (recipes.py), which say how
+a matrix is made of others, are float32, or float64 where " float64" follows the name.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks import smollm2
+from benchmarks import recipes, smollm2
+from benchmarks.users import USERS
 
 Matrix = npt.NDArray[np.floating[Any]]
 Rng = np.random.Generator
@@ -140,8 +142,8 @@ DEGENERATE: dict[str, Callable[[Rng, int], Matrix]] = {
     "|a - b|": lambda r, n: np.abs(r.random((n, 1)) - r.random(n)).astype(np.float32),
     "a + b": lambda r, n: (r.random((n, 1)) + r.random(n)).astype(np.float32),
     "blocks": lambda r, n: np.repeat(
-        np.repeat(r.random((n // 16, n // 16), dtype=np.float32), 16, axis=0), 16, axis=1
-    ),
+        np.repeat(r.random((-(-n // 16),) * 2, dtype=np.float32), 16, axis=0), 16, axis=1
+    )[:n, :n],
     "sparse": _sparse,
     "uniform float64": lambda r, n: r.random((n, n)),
     "planted float64": lambda r, n: SQUARE["planted"](r, n).astype(np.float64),
@@ -165,6 +167,35 @@ def on_host(*seed: int) -> OnHost:
     return OnHost(np.random.PCG64(seed))
 
 
+WIDE = " float64"
+"""What follows the name of a family of `USERS`, or a recipe, whose matrix is to be float64."""
+
+
+def draw(r: Rng, family: str, n: int, m: int) -> Any:
+    """A matrix ``[n, m]`` by NumPy, of a family or a recipe; of square families a part."""
+    side = max(n, m)
+    if recipes.is_recipe(family):
+        cost: Any = recipes.draw(r, family, n, m, draw)
+    elif family in USERS:
+        cost = USERS[family].draw(r, n, m)
+    elif family in SCIPY:
+        cost = SCIPY[family](r, n, m)
+    elif family in SQUARE:
+        cost = SQUARE[family](OnHost(r.bit_generator), side).astype(np.float32, copy=False)
+    else:
+        cost = DEGENERATE[family](r, side)
+    return cost[:n, :m]
+
+
+def of_type(cost: Matrix, wide: bool) -> Matrix:
+    """In float64 or float32, whose greatest stands for what lies beyond it; infinity stays."""
+    if wide:
+        return np.ascontiguousarray(cost, np.float64)
+    most = np.finfo(np.float32).max
+    bounded = np.where(np.isfinite(cost), np.clip(cost, -most, most), cost)
+    return np.ascontiguousarray(bounded, np.float32)
+
+
 def make(family: str, n: int, m: int, seed: int, device: Any = None) -> Any:
     """The matrix ``[n, m]`` of a family, by NumPy, or as a tensor on a torch device.
 
@@ -173,13 +204,13 @@ def make(family: str, n: int, m: int, seed: int, device: Any = None) -> Any:
     """
     if device is not None and family in SQUARE:
         return SQUARE[family](OnDevice(seed + n, device), n)
-    r = on_host(seed, n, m)
+    r, name = on_host(seed, n, m), family.removesuffix(WIDE)
     if family in REAL:
         cost: Any = smollm2.matrix(family, seed)
-    elif family in SQUARE:
-        cost = SQUARE[family](r, n).astype(np.float32, copy=False)
+    elif name in USERS or recipes.is_recipe(name):
+        cost = of_type(draw(r, name, n, m), wide=name != family)
     else:
-        cost = SCIPY[family](r, n, m) if family in SCIPY else DEGENERATE[family](r, n)
+        cost = draw(r, family, n, m)
     if device is None:
         return cost
     import torch

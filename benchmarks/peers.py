@@ -6,7 +6,6 @@ called with arrays [n, m], `DEVICE` with tensors on a CUDA device, [n, m] or [B,
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from unittest import mock
@@ -14,6 +13,7 @@ from unittest import mock
 import numpy as np
 
 import bmatch
+from benchmarks import provenance
 
 OURS = "bmatch"
 READ = "one read"  # NumPy's maximum of the matrix, torch's minima of its rows on a device
@@ -61,8 +61,8 @@ class Solver(NamedTuple):
 
     @property
     def is_installed(self) -> bool:
-        """Whether it can be imported."""
-        return importlib.util.find_spec(self.distribution.replace("-", "_")) is not None
+        """Whether it is here: lap and lapx both bring a module `lap`."""
+        return provenance.version(self.distribution) != "none"
 
 
 class Found(NamedTuple):
@@ -124,6 +124,29 @@ def _lap(c: Any) -> Any:
     return lap.lapjv(c, return_cost=False)
 
 
+def _lapjvr(c: Any) -> Any:
+    import lap
+
+    return lap.lapjvr(c, True, return_cost=False, precision=_exact(c))
+
+
+def _lapjvh(c: Any) -> Any:
+    import lap
+
+    return lap.lapjvh(c, True, return_cost=False, precision=_exact(c))
+
+
+def _exact(c: Any) -> str:
+    """What lapx is to compute in: it sums rectangular matrices of float32 in float32."""
+    return "native" if c.shape[0] == c.shape[1] else "float64"
+
+
+def _lapjvx(c: Any) -> Any:
+    import lap
+
+    return lap.lapjvx(c, True, return_cost=False)
+
+
 def _lapjv(c: Any) -> Any:
     import lapjv
 
@@ -143,6 +166,9 @@ HOST: dict[str, Solver] = {
     "laprust": Solver("laprust", _laprust),
     "lapcpp": Solver("lapcpp", _lapcpp),
     "lap": Solver("lap", _lap, whole=True, square_only=True),
+    "lapjvr": Solver("lapx", _lapjvr),
+    "lapjvh": Solver("lapx", _lapjvh),
+    "lapjvx": Solver("lapx", _lapjvx),
     "lapjv": Solver("lapjv", _lapjv, whole=True, square_only=True),
     "fastlap": Solver("fastlap", _fastlap, square_only=True),
 }

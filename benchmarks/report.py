@@ -14,6 +14,8 @@ from benchmarks import results
 PAGES = {
     "assignment": ("assignment_table", "The assignment problem"),
     "assignment_cuda": ("assignment_cuda", "Matrices on a CUDA device"),
+    "zoo": ("zoo", "The matrices that users bring"),
+    "slowest": ("slowest", "The slowest cases that a search found"),
     "threads": ("threads", "Several threads"),
     "load": ("load", "Beside a busy process"),
     "memory": ("memory", "Memory of a solve"),
