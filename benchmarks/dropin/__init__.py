@@ -125,7 +125,7 @@ def table(rows: Sequence[results.Row]) -> list[str]:
     for row in kept:
         of_case.setdefault(row.case, {})[row.provider, row.metric] = row
     lines = [
-        f"{kept[-1].origin} \"Before\" and \"after\" are the solver's share of the time of the "
+        f'{kept[-1].origin} "Before" and "after" are the solver\'s share of the time of the '
         "tests that call it, with SciPy's function and with bmatch's. Tests are the library's own, "
         "or its use as we wrote it down (benchmarks/dropin/uses) where PyPI has none of its tests.",
         "",

@@ -6,6 +6,7 @@ Some queries predict the targets, in an order of their own; matched pairs are kn
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ OF_BOXES = {
     "DETR": HungarianMatcher(1, 5, 2),
     "Deformable DETR": DeformableDetrHungarianMatcher(1, 5, 2),
     "Grounding DINO": GroundingDinoHungarianMatcher(1, 5, 2),
-    "RT-DETR": RTDetrHungarianMatcher(RT_DETR),
+    "RT-DETR": RTDetrHungarianMatcher(RT_DETR),  # type: ignore[no-untyped-call]
 }
 OF_MASKS = {
     "MaskFormer": MaskFormerHungarianMatcher(1.0, 20.0, 1.0),
@@ -65,7 +66,7 @@ def test_boxes(name: str) -> None:
     for image, (query, label) in enumerate(zip(queries, labels, strict=True)):
         logits[image, query, label] = 9.0
         targets.append({"class_labels": label, "boxes": boxes[image, query]})
-    outputs = {"logits": logits, "pred_boxes": boxes}
+    outputs: dict[str, Any] = {"logits": logits, "pred_boxes": boxes}
     if name == "Grounding DINO":
         outputs["label_maps"] = tuple(torch.eye(CLASSES) for _ in TARGETS)
     check(OF_BOXES[name](outputs, targets), queries)
