@@ -12,6 +12,8 @@
 # make gpu-bundle  what a machine with a GPU and no network needs: the extension for PYTHON312, wheels
 # make gpu-here    `make gpu` there, with the packages of PYTHON and the bundle's; GPU_ARGS="--quick"
 # make triton36   the kernels' tests on the oldest Triton they are compiled with
+# make dropin other libraries' own tests with bmatch in place of SciPy's function, in .venv-dropin;
+#             some five minutes; DROPIN_ARGS="--out DIR" leaves the table alone
 # make stress the solver against SciPy for STRESS_SECONDS
 # make arm    the solver's C++ tests on 64-bit Arm, emulated: needs the Debian packages
 #             g++-aarch64-linux-gnu and qemu-user
@@ -39,7 +41,7 @@ SLOW = tests/native tests/benchmarks tests/test_demo.py tests/test_kernels.py \
 CXX_FILES = $(shell find csrc tests/native -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 SOURCES = setup.py pyproject.toml constraints.txt $(shell find csrc -type f)
 
-.PHONY: demo test check solver-test races lint docs stress arm gpu gpu-bundle gpu-here triton36 clean
+.PHONY: demo test check solver-test races lint docs dropin stress arm gpu gpu-bundle gpu-here triton36 clean
 
 demo: $(VENV)/.demo
 	rm -rf bmatch-demo
@@ -90,6 +92,11 @@ triton36:
 	$(MAKE) VENV=.venv-triton36 .venv-triton36/.test
 	PIP_CONSTRAINT= .venv-triton36/bin/python -m pip install --quiet --no-deps triton==3.6.0 numpy==2.3.5
 	.venv-triton36/bin/python -m pytest --confcutdir=tests/kernels tests/test_kernels.py
+
+dropin:
+	test -x .venv-dropin/bin/python || $(PYTHON) -m venv .venv-dropin
+	BMATCH_CUDA=0 .venv-dropin/bin/python -m pip install --quiet --editable '.[dropin]'
+	.venv-dropin/bin/python -m benchmarks dropin $(DROPIN_ARGS)
 
 stress: $(VENV)/.test
 	$(BIN)/python tests/assignment/stress.py --seconds $(STRESS_SECONDS)

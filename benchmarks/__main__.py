@@ -20,6 +20,7 @@ BENCHMARKS = {
     "memory": "the memory that a solve takes beside its matrix, 4.3 GB of it",
     "align": "two models' activations to the gauge, whole, beside the usual pipeline",
     "correlation": "correlation matrices beside torch's, on the CPU or a GPU",
+    "dropin": "other libraries' own tests with bmatch in place of SciPy's function (`make dropin`)",
     "smoke": "what a GPU is, and whether anything works on it",
     "profile": "where the time of single solves on a GPU goes",
     "report": "no measurement: all tables of results/ anew",

@@ -21,6 +21,7 @@ PAGES = {
     "memory": ("memory", "Memory of a solve"),
     "align": ("align", "Two models' activations to the gauge, whole"),
     "correlation": ("correlation", "Correlation matrices"),
+    "dropin": ("dropin", "Other libraries' tests"),
     "model": ("model", "What the CUDA solver would wait for on a device, counted without one"),
 }
 """Benchmarks: the module whose `table` turns their rows into Markdown, and the page's title."""
