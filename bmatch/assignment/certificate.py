@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from bmatch.assignment.answer import Assignment
 from bmatch.assignment.costs import Costs, sense_of
-from bmatch.assignment.solver import solved
+from bmatch.assignment.solver import solve
+from bmatch.assignment.sparse import SparseCosts, entries_of, is_sparse
 
 
 @dataclass(frozen=True)
@@ -67,30 +68,38 @@ def certify(
         If the pairs are no matching of ``min(n, m)`` rows and columns, or for a matrix that
         `solve` refuses.
     """
-    costs = Costs.of(cost, sense_of(maximize, sign_marginalized))
+    costs: Any = (SparseCosts if is_sparse(cost) else Costs).of(
+        cost, sense_of(maximize, sign_marginalized)
+    )
     n, m = costs.shape
     if isinstance(assignment, Assignment):
         rows, cols = np.asarray(assignment.row_ind), np.asarray(assignment.col_ind)
         duals = assignment
     else:
         rows, cols = (np.asarray(side) for side in assignment)
-        duals = solved(costs)
+        duals = solve(cost, maximize, sign_marginalized=sign_marginalized)
     _require_matching(rows, cols, n, m)
     u, v = costs.flip * np.asarray(duals.row_dual), costs.flip * np.asarray(duals.col_dual)
     if costs.shift:
         u, v = _exact_duals(costs, u, v)
-    least = np.inf
-    for some, minimised in _blocks(costs):
-        reduced = minimised - v
-        reduced -= u[some, None]
-        least = min(least, float(reduced.min(initial=np.inf)))
+    if isinstance(costs, SparseCosts):
+        at_row, at_col, minimised = entries_of(costs)
+        least = float((minimised - v[at_col] - u[at_row]).min(initial=np.inf))
+        matched = _matched_entries(at_row * m + at_col, minimised, rows, cols, m)
+        objective = math.fsum(matched)
+    else:
+        least = np.inf
+        for some, minimised in _blocks(costs):
+            reduced = minimised - v
+            reduced -= u[some, None]
+            least = min(least, float(reduced.min(initial=np.inf)))
+        matched = costs.minimised(costs.matrix[rows, cols])
+        objective = costs.total(matched)
     # Duals of what is left unmatched must not be positive; what they lack to 0 is part of the gap.
     spare = np.delete(v, cols) if n < m else np.delete(u, rows)
     if len(spare):
         least = min(least, float((-spare).min()))
-    matched = costs.minimised(costs.matrix[rows, cols])
     gap = math.fsum([*(matched - v[cols] - u[rows]), *-spare])
-    objective = costs.total(matched)
     return Certificate(
         objective=costs.given(objective),
         bound=costs.given(objective - gap),
@@ -111,6 +120,21 @@ def _require_matching(rows: npt.NDArray[Any], cols: npt.NDArray[Any], n: int, m:
             f"assignment is no matching of the matrix of shape {(n, m)}: expected {short} "
             "distinct rows and as many distinct columns"
         )
+
+
+def _matched_entries(
+    places: npt.NDArray[np.int64],
+    minimised: npt.NDArray[np.float64],
+    rows: npt.NDArray[Any],
+    cols: npt.NDArray[Any],
+    m: int,
+) -> npt.NDArray[np.float64]:
+    """Costs of matched pairs of a sparse matrix, +inf where one is no entry; `places` ascend."""
+    if not len(places):
+        return np.full(len(rows), np.inf)
+    wanted = rows.astype(np.int64) * m + cols
+    at = np.searchsorted(places, wanted).clip(max=len(places) - 1)
+    return np.where(places[at] == wanted, minimised[at], np.inf)
 
 
 def _blocks(costs: Costs) -> Iterator[tuple[slice, npt.NDArray[np.float64]]]:

@@ -14,9 +14,10 @@ from bmatch import _core
 from bmatch.arrays import Array
 from bmatch.assignment import host
 from bmatch.assignment.answer import Answer, Assignment, assignment_of, pairs_of, start_prices
-from bmatch.assignment.costs import Costs
+from bmatch.assignment.costs import Costs, sense_of
 from bmatch.assignment.cuda import solve_batch_by_kernels
 from bmatch.assignment.device import Backend, costs_for, solve_on_device
+from bmatch.assignment.sparse import SparseCosts, is_sparse, solve_sparse
 
 
 def linear_sum_assignment(
@@ -29,7 +30,10 @@ def linear_sum_assignment(
     cost_matrix : array_like or torch.Tensor [n, m]
         Any boolean, integer or floating type that casts safely to float64. ``+inf`` forbids a
         pair (``-inf`` when maximising). Neither copied where it is float32 or float64, nor
-        written to.
+        written to. Or a sparse matrix, whose explicit entries, zeros among them, are the allowed
+        pairs: anything with ``indptr, indices, data, shape`` (CSR; CSC if its ``format`` says so)
+        or ``row, col, data, shape`` (COO), or with ``tocsr``, or a sparse tensor on the host;
+        entries of one place are added up.
     maximize : bool
         Whether the sum is maximised instead.
 
@@ -60,8 +64,12 @@ def linear_sum_assignment(
     pairs = _core.pairs(cost_matrix, maximize, host.threads())
     if pairs is not None:
         return pairs
-    costs = costs_for(cost_matrix, maximize)
-    row_ind, col_ind, _ = pairs_of(costs, _solve(costs, certificate=False))
+    if is_sparse(cost_matrix):
+        costs, answer = solve_sparse(SparseCosts.of(cost_matrix, sense_of(maximize, False)))
+    else:
+        costs = costs_for(cost_matrix, maximize)
+        answer = _solve(costs, certificate=False)
+    row_ind, col_ind, _ = pairs_of(costs, answer)
     return costs.to_kind(row_ind), costs.to_kind(col_ind)
 
 
@@ -89,11 +97,12 @@ def solve(
     warm_start : Assignment, optional
         The answer for a similar square matrix of the same shape, solved in the same sense: its
         column duals are where the search starts. The answer is optimal whatever is passed.
-        Rectangular matrices are solved from the beginning.
+        Rectangular and sparse matrices are solved from the beginning.
     num_threads : int, optional
         Threads for the passes over the matrix; by default all physical cores (or as many as the
         environment variable ``BMATCH_NUM_THREADS`` says when bmatch is imported) for matrices of
-        16 million entries or more, one for smaller ones. The answer does not depend on it.
+        16 million entries or more, one for smaller ones and for sparse ones. The answer does not
+        depend on it.
     backend : {"auto", "cpu", "cuda"}
         Where a matrix on a CUDA device is solved: there, or on the host, to which it is copied
         and from which the answer comes back. ``"auto"``: there from 128 rows on. What lies on the
@@ -119,6 +128,14 @@ def solve(
     its current stream, and the host waits for it once; while a CUDA graph is captured it does not
     wait, and `objective` and `gap` are NaN.
     """
+    if is_sparse(cost):
+        if backend not in ("auto", "cpu"):
+            raise ValueError(
+                f"backend must be 'auto' or 'cpu' for a sparse matrix, got {backend!r}: sparse "
+                "matrices are solved on the host"
+            )
+        sense = sense_of(maximize, sign_marginalized)
+        return assignment_of(*solve_sparse(SparseCosts.of(cost, sense)))
     costs = costs_for(cost, maximize, sign_marginalized, backend=backend)
     return solved(costs, warm_start, num_threads)
 

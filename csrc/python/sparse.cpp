@@ -79,9 +79,10 @@ SparseSolution solve_costs(const sparse::Costs& costs, const sparse::Invalid& in
           std::move(stats)};
 }
 
-SparseSolution solve_compressed(std::int64_t rows, std::int64_t cols, const Array<std::int64_t>& start,
-                                const py::array& indices, const py::array& data, Sense sense,
-                                bool by_columns, bool transposed, bool forbid) {
+SparseSolution solve_compressed(std::int64_t rows, std::int64_t cols,
+                                const Array<std::int64_t>& start, const py::array& indices,
+                                const py::array& data, Sense sense, bool by_columns,
+                                bool transposed, bool forbid) {
   sparse::Invalid invalid;
   const std::int64_t* const begin = start.data();
   const std::int64_t majors = start.size() - 1;
@@ -148,8 +149,8 @@ void define_sparse(py::module_& m) {
         "Solves a sparse matrix [rows, cols] whose rows, or columns, are side by side. transposed: "
         "the caller's rows are the columns. forbid: entries that are not finite are no pairs.");
   m.def("solve_coordinates", &solve_coordinates, py::arg("rows"), py::arg("cols"), py::arg("row"),
-        py::arg("col"), py::arg("data"), py::arg("sense"), py::arg("transposed"),
-        py::arg("forbid"), "The same from entries in any order.");
+        py::arg("col"), py::arg("data"), py::arg("sense"), py::arg("transposed"), py::arg("forbid"),
+        "The same from entries in any order.");
 }
 
 }  // namespace bmatch::python

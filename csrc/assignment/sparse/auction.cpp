@@ -41,7 +41,7 @@ Position Auction::free_tied(Index i, double best) const {
   return -1;
 }
 
-Step Auction::phase(double epsilon, std::int64_t bids, std::int64_t leave) {
+Step Auction::phase(double epsilon, std::int64_t bids) {
   const Index rows = state_.costs.rows;
   Matching& matching = state_.matching;
   double* const v = matching.v.data();
@@ -49,7 +49,7 @@ Step Auction::phase(double epsilon, std::int64_t bids, std::int64_t leave) {
   for (Index i = 0; i < rows; ++i) {
     if (matching.col_of_row[i] == kNone) queue_[length++] = i;
   }
-  for (; length > leave; --bids) {
+  for (; length > 0; --bids) {
     if (bids <= 0) return Step::budget_spent;
     if (bids % kBidsATurn == 0 && state_.interrupted()) return Step::interrupted;
     ++state_.stats.bids;
@@ -58,7 +58,6 @@ Step Auction::phase(double epsilon, std::int64_t bids, std::int64_t leave) {
     if (++head == rows) head = 0;
     --length;
     const Best b = best_of(state_.costs, i, v, state_.ceiling);
-    if (b.at < 0) return Step::infeasible;
     const Index j = state_.costs.col[b.at];
     const double drop = b.second < kInfinity ? b.second - b.best : scale_;
     const double price = v[j] - (drop + epsilon);

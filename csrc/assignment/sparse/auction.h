@@ -4,8 +4,9 @@
 //   problem", Annals of Operations Research 14 (1988).
 //   Without epsilon it is "augmenting row reduction" of Jonker and Volgenant, Computing 38 (1987).
 //
-// The queue tells which rows bid next, so that what they read is on its way from memory before it
-// is their turn: on large problems waiting for memory is most of a bid.
+// Every row must have an entry.  The queue tells which rows bid next, so that what they read is on
+// its way from memory before it is their turn: on large problems waiting for memory is most of a
+// bid.
 #pragma once
 
 #include <cstdint>
@@ -18,12 +19,11 @@ namespace bmatch::sparse {
 class Auction {
  public:
   // A row's only column falls by `scale`: any amount keeps its edge tight.
-  Auction(State& state, double scale)
-      : state_(state), scale_(scale), queue_(state.costs.rows) {}
+  Auction(State& state, double scale) : state_(state), scale_(scale), queue_(state.costs.rows) {}
 
-  // Bids until at most `leave` rows are free or the bids are spent.  Without epsilon, rows that
-  // tie with all of their best columns stay free as well.
-  Step phase(double epsilon, std::int64_t bids, std::int64_t leave);
+  // Bids until no row is free (done) or the bids are spent.  Without epsilon, rows whose best
+  // columns tie and are taken stay free.
+  Step phase(double epsilon, std::int64_t bids);
 
   // Sets free the rows whose matched edge is more than epsilon above their best.
   Step free_unhappy(double epsilon);

@@ -58,9 +58,8 @@ void arrange(Costs& costs, const Terms& terms, Invalid& invalid) {
       const double value = minimised(entry.value, terms.sense);
       if (value == kInfinity || (terms.nonfinite_forbid && !std::isfinite(value))) continue;
       if (!(value > -kInfinity)) {
-        const std::int64_t place = terms.transposed
-                                       ? std::int64_t{entry.col} * costs.rows + i
-                                       : std::int64_t{i} * costs.cols + entry.col;
+        const std::int64_t place = terms.transposed ? std::int64_t{entry.col} * costs.rows + i
+                                                    : std::int64_t{i} * costs.cols + entry.col;
         ++invalid.count;
         invalid.first = std::min(invalid.first, place);
         continue;

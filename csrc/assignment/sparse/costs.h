@@ -20,10 +20,11 @@ using Position = std::int64_t;
 
 struct Costs {
   Index rows = 0, cols = 0;
-  std::vector<Position> start;         // [rows + 1]
-  ReusedVector<double> cost;           // [entries], minimised, finite, ascending in a row,
-  ReusedVector<Index> col;             // [entries], and ascending where costs are equal
-  std::vector<std::uint8_t> negative;  // [entries], as they were given, where magnitudes are matched
+  std::vector<Position> start;  // [rows + 1]
+  ReusedVector<double> cost;    // [entries], minimised, finite, ascending in a row,
+  ReusedVector<Index> col;      // [entries], and ascending where costs are equal
+  std::vector<std::uint8_t>
+      negative;  // [entries], as they were given, where magnitudes are matched
 
   bool has_entries(Index i) const { return start[i] < start[i + 1]; }
 };
@@ -31,7 +32,8 @@ struct Costs {
 // Entries that are no costs: NaN, and -infinity of the minimised costs.
 struct Invalid {
   std::int64_t count = 0;
-  std::int64_t first = std::numeric_limits<std::int64_t>::max();  // at row * cols + col of what was given
+  std::int64_t first =
+      std::numeric_limits<std::int64_t>::max();  // at row * cols + col of what was given
 };
 
 // How entries are taken.
@@ -41,8 +43,8 @@ struct Terms {
   bool nonfinite_forbid = false;  // rather than to be invalid
 };
 
-// Entries of one place are added up; then +infinity forbids.  `for_each(f)` calls f(row, col, value)
-// for all entries, the same at each call; no sizes or places are checked here.
+// Entries of one place are added up; then +infinity forbids.  `for_each(f)` calls f(row, col,
+// value) for all entries, the same at each call; no sizes or places are checked here.
 template <typename F>
 Costs make_costs(Index rows, Index cols, const Terms& terms, F for_each, Invalid& invalid);
 
