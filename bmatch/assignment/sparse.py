@@ -130,7 +130,7 @@ class SparseCosts(NamedTuple):
         assert self.below_zero is not None
         return self.below_zero[col_ind if self.transposed else row_ind]
 
-    def solved(self, forbid: bool = False) -> SparseSolution:
+    def solved(self, forbid: bool) -> SparseSolution:
         """What the solver finds; `forbid`: entries that are not finite are no pairs."""
         rows, cols = self.shape[::-1] if self.transposed else self.shape
         if self.major is not None:
@@ -155,15 +155,17 @@ def is_sparse(cost: Any) -> bool:
     return _has(cost, _COMPRESSED) or _has(cost, _COORDINATES) or hasattr(cost, "tocsr")
 
 
-def solve_sparse(costs: SparseCosts) -> tuple[Any, Answer]:
+def solve_sparse(costs: SparseCosts, forbid: bool = False) -> tuple[Any, Answer]:
     """Solve a sparse matrix: what `pairs_of` and `assignment_of` take.
+
+    If `forbid`, entries that are not finite are no pairs.
 
     Raises
     ------
     ValueError
         If an entry is NaN or forbids nothing though it is infinite, or there is no assignment.
     """
-    solved = costs.solved()
+    solved = costs.solved(forbid)
     if solved.outcome == _core.Outcome.invalid:
         row, col = divmod(solved.first_invalid, costs.shape[1])
         count = solved.invalid

@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bmatch
+from bmatch.assignment.costs import sense_of
+from bmatch.assignment.sparse import SparseCosts, solve_sparse
 
 
 def problem(rng, n, m, density, values):
@@ -155,6 +157,13 @@ def test_invalid_entries_are_named(kind):
     cost[3, 0], cost[2, 1] = 1, -np.inf
     with pytest.raises(ValueError, match=r"invalid numeric entries: at row 2, column 1$"):
         bmatch.solve(scipy.sparse.coo_matrix(cost).asformat(kind))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_entries_that_are_not_finite_can_be_forbidden(value):
+    entries = parts(indptr=[0, 2, 4], indices=[0, 1, 0, 1], data=[value, 1.0, 2.0, value])
+    costs = SparseCosts.of(entries, sense_of(False, False))
+    assert solve_sparse(costs, forbid=True)[1].col_of_row.tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("n", [3, 300])

@@ -3,9 +3,9 @@
 // The dual, the certificate and what is exact are those of assignment/solver.h.  There a row is a
 // list of candidates and a bound on the rest; here the list is the row.  Stages:
 //   1. row reduction from price zero (auction.h);
-//   2. square, and many rows are free: auctions with falling epsilon.  The last rows of an auction
-//      are matched along shortest paths (forest.h), which end where prices would have to climb by
-//      epsilons without an end, and find out whether there is a complete matching at all;
+//   2. square, and many rows are free: auctions with falling epsilon.  Rows that an auction leaves
+//      free are matched along shortest paths (forest.h), where prices would climb by epsilons
+//      without an end; they also find out whether there is a complete matching at all;
 //   3. rows whose edges are not tight are set free, row reduction again, and shortest paths for
 //      what is left: from all free rows at once if square, one after the other if not.
 // Every stage has a budget but the paths, of which there are no more than free rows.
