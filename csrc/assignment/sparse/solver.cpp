@@ -92,18 +92,15 @@ double Solver::spread() const {
   return greatest > least ? greatest - least : 1.0;
 }
 
-// From the cheapest entry of a row to the next that is dearer; zero if no row has both.
+// From the cheapest entry of a row to the next; zero where most rows tie, and bids would go round
+// among equals while paths cross ties at no cost.
 double Solver::median_lead() const {
   std::vector<double> leads;
   const Index step = std::max(costs_.rows / 4096, Index{1});
   for (Index i = 0; i < costs_.rows; i += step) {
-    for (Position k = costs_.start[i] + 1; k < costs_.start[i + 1]; ++k) {
-      const double lead = costs_.cost[k] - costs_.cost[costs_.start[i]];
-      if (lead > 0.0) {
-        leads.push_back(lead);
-        break;
-      }
-    }
+    const Position first = costs_.start[i];
+    if (costs_.start[i + 1] - first < 2) continue;
+    leads.push_back(costs_.cost[first + 1] - costs_.cost[first]);
   }
   if (leads.empty()) return 0.0;
   const auto middle = leads.begin() + static_cast<std::ptrdiff_t>(leads.size() / 2);
