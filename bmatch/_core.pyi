@@ -1,6 +1,6 @@
 import enum
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,30 @@ class Solution:
     def gap(self) -> float: ...
     @property
     def trapped(self) -> npt.NDArray[np.int64]: ...  # rows, if infeasible
+    @property
+    def stats(self) -> dict[str, float]: ...
+
+class SparseSolution:
+    @property
+    def outcome(self) -> Outcome: ...
+    @property
+    def col_of_row(self) -> npt.NDArray[np.int64]: ...  # [rows]
+    @property
+    def row_dual(self) -> npt.NDArray[np.float64]: ...  # [rows]
+    @property
+    def col_dual(self) -> npt.NDArray[np.float64]: ...  # [cols]
+    @property
+    def objective(self) -> float: ...
+    @property
+    def gap(self) -> float: ...
+    @property
+    def trapped(self) -> npt.NDArray[np.int64]: ...  # rows, if infeasible
+    @property
+    def negative(self) -> npt.NDArray[np.bool_]: ...  # [rows] where magnitudes are matched
+    @property
+    def invalid(self) -> int: ...
+    @property
+    def first_invalid(self) -> int: ...
     @property
     def stats(self) -> dict[str, float]: ...
 
@@ -82,6 +106,27 @@ def pairs(
     cost: object, maximize: bool, threads: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None: ...
 def batch(costs: _Floats, sense: Sense, threads: int) -> BatchSolution: ...  # [B, n, m]
+def solve_compressed(
+    rows: int,
+    cols: int,
+    start: npt.NDArray[np.int64],  # [rows + 1], or [cols + 1] if by_columns
+    indices: npt.NDArray[Any],  # int32 or int64 [entries]
+    data: _Floats,  # [entries]
+    sense: Sense,
+    by_columns: bool,
+    transposed: bool,
+    forbid: bool,
+) -> SparseSolution: ...
+def solve_coordinates(
+    rows: int,
+    cols: int,
+    row: npt.NDArray[Any],  # int32 or int64 [entries]
+    col: npt.NDArray[Any],
+    data: _Floats,  # [entries]
+    sense: Sense,
+    transposed: bool,
+    forbid: bool,
+) -> SparseSolution: ...
 def margins(
     cost: _Floats,  # [n, m], n <= m
     sense: Sense,

@@ -36,18 +36,8 @@ ROOMS = {
         *("finalise", "pilot", "row_scan"),
     ),
     "assignment": (
-        *(
-            "entries",
-            "costs",
-            "answer",
-            "host",
-            "cuda",
-            "fetched",
-            "device",
-            "solver",
-            "certificate",
-        ),
-        "margins",
+        *("entries", "costs", "answer", "host", "cuda", "fetched", "device", "sparse", "solver"),
+        *("certificate", "margins"),
     ),
     "correlation": (
         *("products", "statistics", "chunks", "batch", "pilot", "by_chunks", "by_kernels"),

@@ -15,6 +15,7 @@ from bmatch.assignment.answer import Assignment
 from bmatch.assignment.costs import Costs, counted, sense_of
 from bmatch.assignment.device import Nonfinite, forbids_nonfinite
 from bmatch.assignment.solver import solved
+from bmatch.assignment.sparse import SparseCosts, entries_of, is_sparse
 
 _DOWN, _HUGE = 2.0**-64, 2.0**959
 """Where sums may pass the range of float64, all is taken times a power of two."""
@@ -79,7 +80,7 @@ def certify(
         If rows and columns are not given by whole numbers, or for what `solve` refuses.
     """
     sense, forbids = sense_of(maximize, sign_marginalized), forbids_nonfinite(nonfinite)
-    costs = Costs.of(cost, sense, forbids=forbids)
+    costs: Any = (SparseCosts if is_sparse(cost) else Costs).of(cost, sense, forbids=forbids)
     n, m = costs.shape
     if isinstance(assignment, Assignment):
         rows, cols = _indices(assignment.row_ind), _indices(assignment.col_ind)
@@ -103,7 +104,8 @@ def certify(
         u, v = v, u
     if costs.shift:
         u = _exact_duals(costs, v)
-    matched = costs.minimised(costs.matrix[rows, cols])
+    entries = entries_of(costs) if isinstance(costs, SparseCosts) else None
+    matched = _matched_costs(costs, entries, rows, cols)
     scale = 1.0
     if not all(np.all(np.abs(x) < _HUGE) for x in (u, v, matched)):
         scale, u, v = _DOWN, u * _DOWN, v * _DOWN
@@ -114,7 +116,14 @@ def certify(
         spare = np.delete(v, j)
     proving = bool(np.isfinite(u).all() and np.isfinite(v).all())
     lack = np.zeros(len(u))  # what row duals must be lowered by
-    for some, minimised in _blocks(costs):
+    if entries is not None and proving:
+        at_row, at_col, minimised = entries
+        if n > m:
+            at_row, at_col = at_col, at_row
+        reduced = _reduced(minimised * scale, u[at_row], v[at_col])
+        least = min(least, float(reduced.min(initial=np.inf)))
+        np.maximum.at(lack, at_row, -reduced)
+    for some, minimised in () if entries is not None else _blocks(costs):
         if not proving:
             continue
         of_rows = _least_reduced(minimised * scale, u[some], v)
@@ -201,6 +210,22 @@ def _rounding_error(
     """What ``x = fl(c - v)`` lacks to ``c - v``: Knuth's error of a sum."""
     taken = x - c
     return (c - (x - taken)) - (v + taken)
+
+
+def _matched_costs(
+    costs: Any, entries: Any, rows: npt.NDArray[Any], cols: npt.NDArray[Any]
+) -> npt.NDArray[np.float64]:
+    """Minimised costs of matched pairs, +inf for one that is no entry of a sparse matrix."""
+    if entries is None:
+        matched: npt.NDArray[np.float64] = costs.minimised(costs.matrix[rows, cols])
+        return matched
+    at_row, at_col, minimised = entries
+    if not len(minimised):
+        return np.full(len(rows), np.inf)
+    m = costs.shape[1]
+    places, wanted = at_row * m + at_col, rows.astype(np.int64) * m + cols
+    at = np.searchsorted(places, wanted).clip(max=len(places) - 1)
+    return np.where(places[at] == wanted, minimised[at], np.inf)
 
 
 def _blocks(costs: Costs) -> Iterator[tuple[slice, npt.NDArray[np.float64]]]:

@@ -219,14 +219,19 @@ class Costs(NamedTuple):
 
     def infeasible(self, trapped: npt.NDArray[np.int64]) -> str:
         """The error for the solver's rows that compete for too few of its columns."""
-        kind, other = ("column", "row") if self.transposed else ("row", "column")
-        shown = ", ".join(map(str, trapped[:10])) + (", ..." if len(trapped) > 10 else "")
-        if len(trapped) == 1:
-            return f"cost matrix is infeasible: {kind} {shown} has no finite entry"
-        return (
-            f"cost matrix is infeasible: the {len(trapped)} {kind}s {shown} have finite entries in "
-            f"only {counted(len(trapped) - 1, other)}"
-        )
+        return too_few(trapped, self.transposed)
+
+
+def too_few(trapped: npt.NDArray[np.int64], transposed: bool) -> str:
+    """The error for the solver's rows that compete for too few of its columns."""
+    kind, other = ("column", "row") if transposed else ("row", "column")
+    shown = ", ".join(map(str, trapped[:10])) + (", ..." if len(trapped) > 10 else "")
+    if len(trapped) == 1:
+        return f"cost matrix is infeasible: {kind} {shown} has no finite entry"
+    return (
+        f"cost matrix is infeasible: the {len(trapped)} {kind}s {shown} have finite entries in "
+        f"only {counted(len(trapped) - 1, other)}"
+    )
 
 
 def counted(count: int, noun: str) -> str:

@@ -14,9 +14,16 @@ from bmatch import _core
 from bmatch.arrays import Array
 from bmatch.assignment import host
 from bmatch.assignment.answer import Answer, Assignment, assignment_of, pairs_of, start_prices
-from bmatch.assignment.costs import Costs
+from bmatch.assignment.costs import Costs, sense_of
 from bmatch.assignment.cuda import solve_batch_by_kernels
-from bmatch.assignment.device import Backend, Nonfinite, costs_for, solve_on_device
+from bmatch.assignment.device import (
+    Backend,
+    Nonfinite,
+    costs_for,
+    forbids_nonfinite,
+    solve_on_device,
+)
+from bmatch.assignment.sparse import SparseCosts, is_sparse, solve_sparse
 
 
 def linear_sum_assignment(
@@ -31,7 +38,11 @@ def linear_sum_assignment(
         Decimal, Fraction and large Python integers, lists of numeric strings and data frames are
         rounded to float64. So are 64-bit integers further apart than 2**53, as where the type's
         greatest stands for "never"; others are exact. ``+inf`` forbids a pair (``-inf`` when
-        maximising). Neither copied where it is float32 or float64, nor written to.
+        maximising). Neither copied where it is float32 or float64, nor written to. Or a sparse
+        matrix, whose explicit entries, zeros among them, are the allowed pairs: anything with
+        ``indptr, indices, data, shape`` (CSR; CSC if its ``format`` says so) or ``row, col, data,
+        shape`` (COO), or with ``tocsr``, or a sparse tensor on the host; entries of one place are
+        added up.
     maximize : bool
         Whether the sum is maximised instead.
 
@@ -63,8 +74,12 @@ def linear_sum_assignment(
     pairs = _core.pairs(cost_matrix, maximize, host.threads())
     if pairs is not None:
         return pairs
-    costs = costs_for(cost_matrix, maximize)
-    row_ind, col_ind, _ = pairs_of(costs, _solve(costs, certificate=False))
+    if is_sparse(cost_matrix):
+        costs, answer = solve_sparse(SparseCosts.of(cost_matrix, sense_of(maximize, False)))
+    else:
+        costs = costs_for(cost_matrix, maximize)
+        answer = _solve(costs, certificate=False)
+    row_ind, col_ind, _ = pairs_of(costs, answer)
     return costs.to_kind(row_ind), costs.to_kind(col_ind)
 
 
@@ -93,11 +108,12 @@ def solve(
     warm_start : Assignment, optional
         The answer for a similar square matrix of the same shape, solved in the same sense: its
         column duals are where the search starts. The answer is optimal whatever is passed.
-        Rectangular matrices are solved from the beginning.
+        Rectangular and sparse matrices are solved from the beginning.
     num_threads : int, optional
         Threads for the passes over the matrix; by default all physical cores (or as many as the
         environment variable ``BMATCH_NUM_THREADS`` says when bmatch is imported) for matrices of
-        16 million entries or more, one for smaller ones. The answer does not depend on it.
+        16 million entries or more, one for smaller ones and for sparse ones. The answer does not
+        depend on it.
     backend : {"auto", "cpu", "cuda"}
         Where a matrix on a CUDA device is solved: there, or on the host, to which it is copied
         and from which the answer comes back. ``"auto"``: there from 128 rows on. What lies on the
@@ -127,14 +143,26 @@ def solve(
     its current stream, and the host waits for it once; while a CUDA graph is captured it does not
     wait, and `objective` and `gap` are NaN.
     """
+    if is_sparse(cost):
+        if backend not in ("auto", "cpu"):
+            raise ValueError(
+                f"backend must be 'auto' or 'cpu' for a sparse matrix, got {backend!r}: sparse "
+                "matrices are solved on the host"
+            )
+        sense, forbids = sense_of(maximize, sign_marginalized), forbids_nonfinite(nonfinite)
+        return solved(SparseCosts.of(cost, sense, forbids))
     costs = costs_for(cost, maximize, sign_marginalized, backend=backend, nonfinite=nonfinite)
     return solved(costs, warm_start, num_threads)
 
 
 def solved(
-    costs: Costs, warm_start: Assignment | None = None, num_threads: int | None = None
+    costs: Costs | SparseCosts,
+    warm_start: Assignment | None = None,
+    num_threads: int | None = None,
 ) -> Assignment:
     """What `solve` returns, for a matrix that has been read."""
+    if isinstance(costs, SparseCosts):
+        return assignment_of(*solve_sparse(costs))
     prices = None if warm_start is None else start_prices(warm_start, costs)
     return assignment_of(costs, _solve(costs, prices=prices, num_threads=num_threads))
 
