@@ -80,7 +80,12 @@ list_capacity: int
 def pairs(
     cost: object, maximize: bool, threads: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None: ...
-def batch(costs: _Floats, sense: Sense, threads: int) -> BatchSolution: ...  # [B, n, m]
+def batch(
+    costs: _Floats,  # [B, n, m]
+    sense: Sense,
+    threads: int,
+    sizes: npt.NDArray[np.int64] | None = None,  # [B, 2]
+) -> BatchSolution: ...
 def margins(
     cost: _Floats,  # [n, m], n <= m
     sense: Sense,
@@ -126,6 +131,7 @@ class CudaTask:
         row_stride: int,
         sense: Sense,
         prices: int,
+        sizes: int,
     ) -> None: ...
 
 class CudaFacts:

@@ -36,8 +36,8 @@ ROOMS = {
         *("finalise", "pilot", "row_scan"),
     ),
     "assignment": (
-        *("costs", "answer", "host", "cuda", "fetched", "device", "solver", "certificate"),
-        "margins",
+        *("ragged", "costs", "answer", "host", "cuda", "fetched", "device", "solver"),
+        *("certificate", "margins"),
     ),
     "correlation": (
         *("products", "statistics", "chunks", "batch", "pilot", "by_chunks", "by_kernels"),

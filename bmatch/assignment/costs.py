@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from bmatch import _core
 from bmatch.arrays import NOT_MOVED, as_array, as_tensor, is_tensor, kind_of
+from bmatch.assignment.ragged import checked_sizes, without_padding
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +45,8 @@ class Costs(NamedTuple):
         Whether `matrix` is in the memory of a CUDA device, where it is solved.
     to_kind : function
         Makes results things of the kind that was given, where that lies.
+    sizes : int64 [B, 2] or None
+        Rows and columns of each problem of a ragged batch; an array on the host.
     """
 
     matrix: Any
@@ -53,6 +56,7 @@ class Costs(NamedTuple):
     oriented: Any
     on_device: bool
     to_kind: Callable[[Any], Any]
+    sizes: npt.NDArray[np.int64] | None = None
 
     @classmethod
     def of(
@@ -61,10 +65,12 @@ class Costs(NamedTuple):
         sense: _core.Sense,
         ndim: int = 2,
         to_kind: Callable[[Any], Any] | None = None,
+        sizes: Any = None,
     ) -> Costs:
         """An array or a tensor on the host; `ndim` is 2 for a matrix, 3 for a batch.
 
-        `to_kind` is for results that are to be of another kind than `cost`.
+        `to_kind` is for results that are to be of another kind than `cost`, `sizes` for a batch of
+        problems that are smaller than its shape.
 
         Raises
         ------
@@ -80,16 +86,19 @@ class Costs(NamedTuple):
             )
         array = as_array(cost)
         _require_dimensions(array.ndim, ndim)
+        if sizes is not None:
+            sizes = checked_sizes(sizes, array.shape)
+            array = without_padding(array, sizes)
         matrix, shift = _host_floats(array)
         n, m = matrix.shape[-2:]
         columnwise = ndim == 2 and abs(matrix.strides[0]) < abs(matrix.strides[1])
         transposed = n > m or (n == m and columnwise)
         oriented = matrix.swapaxes(-1, -2) if transposed else matrix
         to_kind = to_kind or kind_of(cost, False)
-        return cls(matrix, sense, shift, transposed, oriented, False, to_kind)
+        return cls(matrix, sense, shift, transposed, oriented, False, to_kind, sizes)
 
     @classmethod
-    def of_device(cls, cost: Any, sense: _core.Sense, ndim: int = 2) -> Costs:
+    def of_device(cls, cost: Any, sense: _core.Sense, ndim: int = 2, sizes: Any = None) -> Costs:
         """The same for a tensor, or an array of another library, on the CUDA device it lies on.
 
         Raises
@@ -101,6 +110,9 @@ class Costs(NamedTuple):
         """
         tensor = as_tensor(cost)
         _require_dimensions(tensor.ndim, ndim)
+        if sizes is not None:
+            sizes = checked_sizes(sizes, tuple(tensor.shape))
+            tensor = without_padding(tensor, sizes)
         matrix = _device_floats(tensor)
         n, m = matrix.shape[-2:]
         columnwise = ndim == 2 and matrix.stride(1) != 1 and matrix.stride(0) == 1
@@ -108,7 +120,7 @@ class Costs(NamedTuple):
         oriented = matrix.mT if transposed else matrix
         if oriented.stride(-1) != 1:
             oriented = oriented.contiguous()
-        return cls(matrix, sense, 0, transposed, oriented, True, kind_of(cost, True))
+        return cls(matrix, sense, 0, transposed, oriented, True, kind_of(cost, True), sizes)
 
     def on_host(self) -> Costs:
         """The same in the memory of the host, oriented alike."""

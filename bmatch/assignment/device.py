@@ -23,10 +23,12 @@ def costs_for(
     ndim: int = 2,
     backend: Backend = "auto",
     movable: bool = False,
+    sizes: Any = None,
 ) -> Costs:
     """A matrix (`ndim` 2) or a batch (3) where it is solved: where it lies is asked here alone.
 
-    If `movable`, what cannot be solved where it lies is solved in a copy on the host.
+    `sizes` are those of a ragged batch. If `movable`, what cannot be solved where it lies is
+    solved in a copy on the host.
 
     Raises
     ------
@@ -42,15 +44,16 @@ def costs_for(
                 "backend='cuda' solves what lies on a CUDA device, and this matrix lies on the "
                 f"host: pass cost.cuda(); {arrays.NOT_MOVED}"
             )
-        return Costs.of(arrays.as_array(cost) if movable else cost, sense, ndim)
+        return Costs.of(arrays.as_array(cost) if movable else cost, sense, ndim, sizes=sizes)
     shape = cost.shape  # type: ignore[union-attr]
     small = len(shape) == 2 and min(shape) < cuda.HOST_ROWS
     to_host = backend == "cpu" or (backend == "auto" and small)
     if to_host or not can_solve(len(shape)):
         if not (to_host or movable):
             raise ValueError(cuda.why_unusable())
-        return Costs.of(arrays.on_host(cost), sense, ndim, arrays.kind_of(cost, True))
-    return Costs.of_device(cost, sense, ndim)
+        to_kind = arrays.kind_of(cost, True)
+        return Costs.of(arrays.on_host(cost), sense, ndim, to_kind, sizes)
+    return Costs.of_device(cost, sense, ndim, sizes)
 
 
 def can_solve(ndim: int) -> bool:
