@@ -153,9 +153,9 @@ def solve_ragged_by_kernels(costs: Costs) -> torch.Tensor:
         launched = launch(part.oriented, part.sense, duals=False, sizes=on_device)
         groups.append(Group(part, launched, which))
     _require_answers(*groups, where=_WHERE)
-    for part, launched, which in groups:
+    for part, launched, numbers in groups:
         found = _columns(launched, part)
-        out[torch.as_tensor(which, device=device), : found.shape[1]] = found
+        out[torch.as_tensor(numbers, device=device), : found.shape[1]] = found
     return out
 
 
