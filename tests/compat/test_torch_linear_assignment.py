@@ -36,7 +36,7 @@ def test_indices_are_scipys(shape):
 def test_errors():
     with pytest.raises(ValueError, match=r"Need 3-dimensional tensor with shape \(B, W, T\)\."):
         batch_linear_assignment(torch.zeros(2, 2))
-    with pytest.raises(ValueError, match="Inconsistent matching sizes."):
+    with pytest.raises(ValueError, match="Inconsistent matching sizes"):
         assignment_to_indices(torch.tensor([[0, -1], [0, 1]]))
     with pytest.raises(ValueError, match="matrix contains invalid numeric entries"):
         batch_linear_assignment(torch.full((1, 2, 2), torch.nan))
