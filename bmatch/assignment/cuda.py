@@ -145,8 +145,8 @@ def solve_ragged_by_kernels(costs: Costs) -> torch.Tensor:
         which = np.flatnonzero(chosen)
         if len(which) == 0:
             continue
-        alone = len(which) == problems
-        matrix = costs.matrix if alone else costs.matrix[torch.as_tensor(which, device=device)]
+        index = torch.as_tensor(which, device=device)
+        matrix = costs.matrix if len(which) == problems else costs.matrix[index]
         most_rows, most_cols = sizes[which].max(axis=0)
         part = Costs.of_device(matrix[:, :most_rows, :most_cols], costs.sense, 3, sizes[which])
         on_device = torch.as_tensor(_oriented_sizes(part).astype(np.int32), device=device)
@@ -181,9 +181,8 @@ def _columns(launched: Launched, costs: Costs) -> torch.Tensor:
     if not costs.transposed:
         return col_of_row
     problems, n, m = costs.shape
-    row_of_col = torch.where(
-        col_of_row < 0, n, col_of_row
-    )  # of padding: a row more, left out below
+    # What belongs to padding goes to a row more, which is left out.
+    row_of_col = torch.where(col_of_row < 0, n, col_of_row)
     out = torch.full((problems, n + 1), -1, dtype=torch.int64, device=device)
     return out.scatter_(1, row_of_col, torch.arange(m, device=device).expand_as(row_of_col))[:, :n]
 
