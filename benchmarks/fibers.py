@@ -14,7 +14,7 @@ class Arguments(ctypes.Structure):
     """A task, as the library takes it: addresses, shapes, strides in entries, numbers of enums."""
 
     _fields_ = (
-        *((name, ctypes.c_uint64) for name in ("cost", "prices")),
+        *((name, ctypes.c_uint64) for name in ("cost", "prices", "sizes")),
         *(
             (name, ctypes.c_int64)
             for name in ("problems", "rows", "cols", "problem_stride", "row_stride")

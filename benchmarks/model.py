@@ -74,7 +74,7 @@ def count(library: ctypes.CDLL, costs: Any, team: str) -> tuple[Counts, Any]:
     library.play(RESIDENT[team] * MULTIPROCESSORS, CLUSTER_BLOCKS, ctypes.c_uint64(SHARED_BYTES))
     words = (_core.CudaType.float32, _core.Sense.minimize, getattr(_core.CudaTeam, team))
     shape = (problems, n, m, n * m, m)
-    task = fibers.Arguments(costs.ctypes.data, 0, *shape, *(word.value for word in words), 0)
+    task = fibers.Arguments(costs.ctypes.data, 0, 0, *shape, *(word.value for word in words), 0)
     workspace = np.empty(library.workspace_bytes(ctypes.byref(task)), np.uint8)
     col_of_row = np.empty((problems, n), np.int64)
     u, v = np.empty((problems, n)), np.empty((problems, m))

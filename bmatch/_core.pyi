@@ -105,7 +105,6 @@ most_lines: int  # rows, or columns, of a matrix
 def pairs(
     cost: object, maximize: bool, threads: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None: ...
-def batch(costs: _Floats, sense: Sense, threads: int) -> BatchSolution: ...  # [B, n, m]
 def solve_compressed(
     rows: int,
     cols: int,
@@ -127,6 +126,12 @@ def solve_coordinates(
     transposed: bool,
     forbid: bool,
 ) -> SparseSolution: ...
+def batch(
+    costs: _Floats,  # [B, n, m]
+    sense: Sense,
+    threads: int,
+    sizes: npt.NDArray[np.int64] | None = None,  # [B, 2]
+) -> BatchSolution: ...
 def margins(
     cost: _Floats,  # [n, m], n <= m
     sense: Sense,
@@ -172,6 +177,7 @@ class CudaTask:
         row_stride: int,
         sense: Sense,
         prices: int,
+        sizes: int,
     ) -> None: ...
 
 class CudaFacts:

@@ -18,7 +18,7 @@ FLOORS = (
     ("groups", "jobs"),
     ("gauge",),
     ("architecture", "assignment", "correlation"),
-    ("matching", "models"),
+    ("compat", "matching", "models"),
     ("estimate", "transport"),
     ("align",),
     ("report",),
@@ -36,13 +36,15 @@ ROOMS = {
         *("finalise", "pilot", "row_scan"),
     ),
     "assignment": (
-        *("entries", "costs", "answer", "host", "cuda", "fetched", "device", "sparse", "solver"),
+        *("entries", "ragged", "costs", "answer", "host", "cuda", "fetched", "device", "sparse"),
+        "solver",
         *("certificate", "margins"),
     ),
     "correlation": (
         *("products", "statistics", "chunks", "batch", "pilot", "by_chunks", "by_kernels"),
         *("site_moments", "background", "cross_moments"),
     ),
+    "compat": ("lap", "torch_ops", "torch_linear_assignment"),
     "architecture": (
         *("wrappers", "axes", "families", "families.llama", "defaults", "table", "verify"),
     ),
@@ -126,7 +128,7 @@ def run(code):
 
 
 def test_import_loads_neither_torch_nor_anything_heavy():
-    loaded = run("import sys, bmatch; bmatch.solve; print(*sys.modules)").split()
+    loaded = run("import sys, bmatch, bmatch.compat.lap; bmatch.solve; print(*sys.modules)").split()
     heavy = {"torch", "triton", "scipy", "transformers", "safetensors", "typer", "rich"}
     assert not heavy & set(loaded)
     assert "numpy" in loaded

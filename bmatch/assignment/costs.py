@@ -19,6 +19,7 @@ from bmatch.assignment.entries import (
     exact_integers_of_each,
     find_invalid,
 )
+from bmatch.assignment.ragged import checked_sizes, without_padding
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +52,8 @@ class Costs(NamedTuple):
         Makes results things of the kind that was given, where that lies.
     forbids : bool
         Whether NaN and both infinities forbid a pair, in place of the one infinity that costs most.
+    sizes : int64 [B, 2] or None
+        Rows and columns of each problem of a ragged batch; an array on the host.
     """
 
     matrix: Any
@@ -61,6 +64,7 @@ class Costs(NamedTuple):
     on_device: bool
     to_kind: Callable[[Any], Any]
     forbids: bool = False
+    sizes: npt.NDArray[np.int64] | None = None
 
     @classmethod
     def of(
@@ -70,10 +74,12 @@ class Costs(NamedTuple):
         ndim: int = 2,
         to_kind: Callable[[Any], Any] | None = None,
         forbids: bool = False,
+        sizes: Any = None,
     ) -> Costs:
         """An array or a tensor on the host; `ndim` is 2 for a matrix, 3 for a batch.
 
-        `to_kind` is for results that are to be of another kind than `cost`.
+        `to_kind` is for results that are to be of another kind than `cost`, `sizes` for a batch of
+        problems that are smaller than its shape.
 
         Raises
         ------
@@ -84,7 +90,13 @@ class Costs(NamedTuple):
         """
         if is_tensor(cost) and cost.device.type != "cpu":  # type: ignore[union-attr]
             raise ValueError(_elsewhere(cost))
-        array = as_numbers(cost)
+        numbers: Any = cost
+        if sizes is not None:
+            numbers = as_array(cost)
+            _require_dimensions(numbers.shape, ndim)
+            sizes = checked_sizes(sizes, numbers.shape)
+            numbers = without_padding(numbers, sizes)
+        array = as_numbers(numbers)
         _require_dimensions(array.shape, ndim)
         matrix, shift = _host_floats(array)
         n, m = matrix.shape[-2:]
@@ -92,11 +104,16 @@ class Costs(NamedTuple):
         transposed = n > m or (n == m and columnwise)
         oriented = matrix.swapaxes(-1, -2) if transposed else matrix
         to_kind = to_kind or kind_of(cost, False)
-        return cls(matrix, sense, shift, transposed, oriented, False, to_kind, forbids)
+        return cls(matrix, sense, shift, transposed, oriented, False, to_kind, forbids, sizes)
 
     @classmethod
     def of_device(
-        cls, cost: Any, sense: _core.Sense, ndim: int = 2, forbids: bool = False
+        cls,
+        cost: Any,
+        sense: _core.Sense,
+        ndim: int = 2,
+        forbids: bool = False,
+        sizes: Any = None,
     ) -> Costs:
         """The same for a tensor, or an array of another library, on the CUDA device it lies on.
 
@@ -109,6 +126,9 @@ class Costs(NamedTuple):
         """
         tensor = as_tensor(cost)
         _require_dimensions(tuple(tensor.shape), ndim)
+        if sizes is not None:
+            sizes = checked_sizes(sizes, tuple(tensor.shape))
+            tensor = without_padding(tensor, sizes)
         matrix = _device_floats(tensor)
         n, m = matrix.shape[-2:]
         columnwise = ndim == 2 and matrix.stride(1) != 1 and matrix.stride(0) == 1
@@ -116,7 +136,9 @@ class Costs(NamedTuple):
         oriented = matrix.mT if transposed else matrix
         if oriented.stride(-1) != 1:
             oriented = oriented.contiguous()
-        return cls(matrix, sense, 0, transposed, oriented, True, kind_of(cost, True), forbids)
+        return cls(
+            matrix, sense, 0, transposed, oriented, True, kind_of(cost, True), forbids, sizes
+        )
 
     def on_host(self) -> Costs:
         """The same in the memory of the host, oriented alike."""
@@ -200,13 +222,20 @@ class Costs(NamedTuple):
         worst = math.inf if sense == _Sense.minimize else -math.inf
         return library.where(finite, entries, worst), sense
 
-    def invalid(self, problem: int | None = None) -> str:
-        """The error for NaN, and for infinities that forbid nothing; of a batch in one problem."""
+    def invalid(self, problem: int | None = None, number: int | None = None) -> str:
+        """The error for NaN, and for infinities that forbid nothing; of a batch in one problem.
+
+        `number` is that problem's name, if it is not where it stands in this batch.
+        """
         message, asked, matrix = "matrix contains invalid numeric entries", "", self.matrix
         if problem is None:
             asked = " of bmatch.solve"
         else:
-            message, matrix = f"{message} (problem {problem} of the batch)", matrix[problem]
+            named = problem if number is None else number
+            message, matrix = f"{message} (problem {named} of the batch)", matrix[problem]
+            if self.sizes is not None:
+                rows, cols = self.sizes[problem]
+                matrix = matrix[:rows, :cols]
         worst = {_Sense.minimize: math.inf, _Sense.maximize: -math.inf}
         found = find_invalid(matrix, worst.get(self.sense, math.nan))
         if found is None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,19 +30,21 @@ HOST_ROWS = 128
 """Problems with fewer rows are solved on the host, unless many come at once. Modelled (a launch
 and a few barriers beside the host's time at that size), not yet measured on a GPU."""
 
+_WHERE = " (problem {} of the batch)"
+
 WARP_ROWS, BLOCK_COLUMNS = 64, 1024
 """Up to this many rows a warp solves a problem of a batch, up to this many columns a block."""
 
 
 @dataclass(frozen=True, eq=False)
 class Launched:
-    """What the kernels wrote for problems of one shape, tensors on their device.
+    """What the kernels wrote for a batch of problems, tensors on their device.
 
     Attributes
     ----------
     col_of_row : int64 [B, n]
-        -1 for a row without a column; `_core.cuda_trapped` for rows that compete for too few
-        columns, where a problem is infeasible.
+        -1 for a row without a column, and for padding; `_core.cuda_trapped` for rows that compete
+        for too few columns, where a problem is infeasible.
     row_dual, col_dual : float64 [B, n] and [B, m], or None
         Of the minimised costs.
     reports : structured array [B]
@@ -52,6 +55,14 @@ class Launched:
     row_dual: torch.Tensor | None
     col_dual: torch.Tensor | None
     reports: npt.NDArray[Any] | None
+
+
+class Group(NamedTuple):
+    """Problems of one launch, and their numbers in the batch that was given."""
+
+    costs: Costs
+    launched: Launched
+    numbers: Sequence[int] | npt.NDArray[np.intp] = (0,)
 
 
 def is_usable() -> bool:
@@ -88,11 +99,9 @@ def solve_by_kernels(
         prices = torch.as_tensor(prices, dtype=torch.float64, device=oriented.device).contiguous()
     else:
         prices = None
-    sense = costs.sense
-    if costs.forbids:
-        oriented, sense = costs.forbidding(oriented)
+    oriented, sense = _entries(costs)
     launched = launch(oriented[None], sense, duals=certificate, prices=prices)
-    _require_answers(launched, costs)
+    _require_answers(Group(costs, launched))
     if launched.reports is None:  # and so no error and no objective
         report = {}
     else:
@@ -113,38 +122,102 @@ def solve_batch_by_kernels(costs: Costs) -> torch.Tensor:
     ValueError
         For the first problem that holds NaN or -infinity, or has no assignment.
     """
+    launched = launch(*_entries(costs), duals=False)
+    _require_answers(Group(costs, launched, range(len(costs.matrix))), where=_WHERE)
+    return _columns(launched, costs)
+
+
+def solve_ragged_by_kernels(costs: Costs) -> torch.Tensor:
+    """The same for a ragged batch.
+
+    The kernels want the short side of a problem as its rows, so those with more rows than columns
+    are transposed and launched apart from the others.
+    """
     import torch
 
-    oriented, sense = costs.oriented, costs.sense
-    if costs.forbids:
-        oriented, sense = costs.forbidding(oriented)
-    launched = launch(oriented, sense, duals=False)
-    _require_answers(launched, costs, " (problem {} of the batch)")
+    sizes = costs.sizes
+    assert sizes is not None
+    problems, n, _ = costs.shape
+    device = costs.matrix.device
+    out = torch.full((problems, n), -1, dtype=torch.int64, device=device)
+    rows, cols = sizes.T
+    groups = []
+    for chosen in ((rows > 0) & (rows <= cols), (cols > 0) & (cols < rows)):
+        which = np.flatnonzero(chosen)
+        if len(which) == 0:
+            continue
+        index = torch.as_tensor(which, device=device)
+        matrix = costs.matrix if len(which) == problems else costs.matrix[index]
+        most_rows, most_cols = sizes[which].max(axis=0)
+        matrix = matrix[:, :most_rows, :most_cols]
+        part = Costs.of_device(matrix, costs.sense, 3, costs.forbids, sizes[which])
+        on_device = torch.as_tensor(_oriented_sizes(part).astype(np.int32), device=device)
+        launched = launch(*_entries(part), duals=False, sizes=on_device)
+        groups.append(Group(part, launched, which))
+    _require_answers(*groups, where=_WHERE)
+    for part, launched, numbers in groups:
+        found = _columns(launched, part)
+        out[torch.as_tensor(numbers, device=device), : found.shape[1]] = found
+    return out
+
+
+def _entries(costs: Costs) -> tuple[torch.Tensor, _core.Sense]:
+    """What is solved, and its sense."""
+    return costs.forbidding(costs.oriented) if costs.forbids else (costs.oriented, costs.sense)
+
+
+def _oriented_sizes(costs: Costs) -> npt.NDArray[np.int64]:
+    """Rows and columns, int64 [B, 2], of each problem of a batch as it is solved."""
+    if costs.sizes is None:
+        return np.broadcast_to(costs.oriented.shape[1:], (len(costs.oriented), 2))
+    return costs.sizes[:, ::-1] if costs.transposed else costs.sizes
+
+
+def _columns(launched: Launched, costs: Costs) -> torch.Tensor:
+    """Columns of the rows of a batch, from what was found for its short sides."""
+    import torch
+
     col_of_row = launched.col_of_row
+    device = col_of_row.device
     if launched.reports is not None:
         for problem in np.flatnonzero(launched.reports["outcome"] == _Outcome.dwarfed):
-            found = solve_on_host(Costs.of(oriented[problem].cpu(), sense), certificate=False)
-            col_of_row[problem] = torch.as_tensor(found.col_of_row, device=oriented.device)
+            rows, cols = _oriented_sizes(costs)[problem]
+            matrix = costs.oriented[problem, :rows, :cols].cpu()
+            one = Costs.of(matrix, costs.sense, forbids=costs.forbids)
+            found = solve_on_host(one, certificate=False)
+            col_of_row[problem, :rows] = torch.as_tensor(found.col_of_row, device=device)
     if not costs.transposed:
         return col_of_row
     problems, n, m = costs.shape
-    out = torch.full((problems, n), -1, dtype=torch.int64, device=oriented.device)
-    return out.scatter_(1, col_of_row, torch.arange(m, device=out.device).expand_as(col_of_row))
+    # What belongs to padding goes to a row more, which is left out.
+    row_of_col = torch.where(col_of_row < 0, n, col_of_row)
+    out = torch.full((problems, n + 1), -1, dtype=torch.int64, device=device)
+    return out.scatter_(1, row_of_col, torch.arange(m, device=device).expand_as(row_of_col))[:, :n]
 
 
-def _require_answers(launched: Launched, costs: Costs, where: str = "") -> None:
-    """Raise the error for the first problem without an answer; `where` says which one it is."""
+def _failed(launched: Launched) -> npt.NDArray[np.intp]:
+    """Problems without an answer; none while a CUDA graph is captured, when it is not known."""
     if launched.reports is None:
+        return np.zeros(0, np.intp)
+    fine = (_Outcome.optimal, _Outcome.dwarfed)
+    return np.flatnonzero(~np.isin(launched.reports["outcome"], fine))
+
+
+def _require_answers(*groups: Group, where: str = "") -> None:
+    """Raise the error for the first problem without an answer; `where` says which one it is."""
+    failed = [
+        (int(group.numbers[problem]), problem, group)
+        for group in groups
+        for problem in _failed(group.launched)[:1]
+    ]
+    if not failed:
         return
-    outcomes = launched.reports["outcome"]
-    failed = np.flatnonzero(~np.isin(outcomes, (_Outcome.optimal, _Outcome.dwarfed)))
-    if len(failed) == 0:
-        return
-    first = int(failed[0])
-    where = where.format(first)
-    if outcomes[first] == _Outcome.invalid:
-        raise ValueError(costs.invalid(first if where else None))
-    trapped = np.flatnonzero(as_array(launched.col_of_row[first]) == _core.cuda_trapped)
+    number, problem, (costs, launched, _) = min(failed, key=lambda first: first[0])
+    assert launched.reports is not None
+    if launched.reports["outcome"][problem] == _Outcome.invalid:
+        raise ValueError(costs.invalid(problem, number) if where else costs.invalid())
+    where = where.format(number)
+    trapped = np.flatnonzero(as_array(launched.col_of_row[problem]) == _core.cuda_trapped)
     raise ValueError(f"{costs.infeasible(trapped)}{where}")
 
 
@@ -154,9 +227,10 @@ def launch(
     *,
     duals: bool,
     prices: torch.Tensor | None = None,
+    sizes: torch.Tensor | None = None,
     team: _core.CudaTeam | None = None,
 ) -> Launched:
-    """Run the kernels on problems of one shape where they lie, and wait for their reports.
+    """Run the kernels on a batch of problems where they lie, and wait for their reports.
 
     Parameters
     ----------
@@ -167,6 +241,8 @@ def launch(
         Whether row and column duals are returned.
     prices : float64 [m], contiguous, optional
         Column duals of a similar square problem, where the search starts.
+    sizes : int32 [B, 2], contiguous, optional
+        On the device: rows and columns of each problem, at least 1, rows <= columns.
     team : CudaTeam, optional
         Which threads solve one problem. Default: `team_for`.
 
@@ -202,6 +278,7 @@ def launch(
             cost.stride(1),
             sense,
             0 if prices is None else prices.data_ptr(),
+            0 if sizes is None else sizes.data_ptr(),
         )
         team = team or team_for(problems, n, m)
         workspace = empty(_core.cuda_workspace(task, team, device), dtype=torch.uint8)

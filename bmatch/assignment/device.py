@@ -27,10 +27,12 @@ def costs_for(
     backend: Backend = "auto",
     nonfinite: Nonfinite = "raise",
     movable: bool = False,
+    sizes: Any = None,
 ) -> Costs:
     """A matrix (`ndim` 2) or a batch (3) where it is solved: where it lies is asked here alone.
 
-    If `movable`, what cannot be solved where it lies is solved in a copy on the host.
+    `sizes` are those of a ragged batch. If `movable`, what cannot be solved where it lies is
+    solved in a copy on the host.
 
     Raises
     ------
@@ -48,15 +50,16 @@ def costs_for(
                 f"host: pass cost.cuda(); {arrays.NOT_MOVED}"
             )
         on_host = arrays.as_array(cost) if movable else cost
-        return Costs.of(on_host, sense, ndim, forbids=forbids)
+        return Costs.of(on_host, sense, ndim, forbids=forbids, sizes=sizes)
     shape = cost.shape  # type: ignore[union-attr]
     small = len(shape) == 2 and min(shape) < cuda.HOST_ROWS
     to_host = backend == "cpu" or (backend == "auto" and small)
     if to_host or not can_solve(len(shape)):
         if not (to_host or movable):
             raise ValueError(cuda.why_unusable())
-        return Costs.of(arrays.on_host(cost), sense, ndim, arrays.kind_of(cost, True), forbids)
-    return Costs.of_device(cost, sense, ndim, forbids)
+        to_kind = arrays.kind_of(cost, True)
+        return Costs.of(arrays.on_host(cost), sense, ndim, to_kind, forbids, sizes)
+    return Costs.of_device(cost, sense, ndim, forbids, sizes)
 
 
 def forbids_nonfinite(nonfinite: str) -> bool:

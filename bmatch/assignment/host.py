@@ -82,22 +82,24 @@ def answer_of(solved: Solution, costs: Costs) -> Answer:
 
 
 def solve_batch_on_host(costs: Costs, *, num_threads: int | None = None) -> npt.NDArray[np.int64]:
-    """Columns of all rows, int64 [B, n], -1 for a row without one; each solved in one thread.
+    """Columns of all rows, int64 [B, n], -1 for a row without one; a thread each.
 
     Raises
     ------
     ValueError
         For the first problem that `solve_on_host` refuses.
     """
-    solved = _core.batch(costs.matrix, costs.sense, threads(num_threads))
+    solved = _core.batch(costs.matrix, costs.sense, threads(num_threads), costs.sizes)
     if solved.outcome == _core.Outcome.invalid and costs.forbids:
-        solved = _core.batch(*costs.forbidding(costs.matrix), threads(num_threads))
+        matrix, sense = costs.forbidding(costs.matrix)
+        solved = _core.batch(matrix, sense, threads(num_threads), costs.sizes)
     if solved.outcome == _core.Outcome.invalid:
         raise ValueError(costs.invalid(solved.problem))
     if solved.outcome == _core.Outcome.infeasible:
+        rows, cols = costs.shape[1:] if costs.sizes is None else costs.sizes[solved.problem]
+        matrix = costs.matrix[solved.problem, :rows, :cols]
         try:
-            one = costs.matrix[solved.problem]
-            solve_on_host(Costs.of(one, costs.sense, forbids=costs.forbids))
+            solve_on_host(Costs.of(matrix, costs.sense, forbids=costs.forbids))
         except ValueError as error:
             raise ValueError(f"{error} (problem {solved.problem} of the batch)") from None
     return solved.col_of_row

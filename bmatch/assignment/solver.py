@@ -15,7 +15,7 @@ from bmatch.arrays import Array
 from bmatch.assignment import host
 from bmatch.assignment.answer import Answer, Assignment, assignment_of, pairs_of, start_prices
 from bmatch.assignment.costs import Costs, sense_of
-from bmatch.assignment.cuda import solve_batch_by_kernels
+from bmatch.assignment.cuda import solve_batch_by_kernels, solve_ragged_by_kernels
 from bmatch.assignment.device import (
     Backend,
     Nonfinite,
@@ -171,11 +171,14 @@ def batch_linear_sum_assignment(
     cost: npt.ArrayLike,
     maximize: bool = False,
     *,
+    sizes: npt.ArrayLike | None = None,
     num_threads: int | None = None,
     backend: Backend = "auto",
     nonfinite: Nonfinite = "raise",
 ) -> Array:
-    """Solve many linear sum assignment problems of one shape, each in one thread.
+    """Solve many linear sum assignment problems, each in one thread.
+
+    They have one shape, or are padded to one and `sizes` says how large each is.
 
     On a CUDA device each is solved by one warp, or by one block if it has more than 64 rows.
 
@@ -185,6 +188,10 @@ def batch_linear_sum_assignment(
         Entries as for `linear_sum_assignment`.
     maximize : bool
         Whether the sums are maximised instead.
+    sizes : array_like or torch.Tensor, int [B, 2], optional
+        Rows and columns of each problem, which stands in the first rows and columns of its
+        ``[n, m]``. The rest is padding, of any values: it is never read. Sizes are needed on the
+        host, so a CUDA graph cannot capture a ragged batch.
     num_threads : int, optional
         Problems solved at once; by default all physical cores.
     backend : {"auto", "cpu", "cuda"}
@@ -195,20 +202,32 @@ def batch_linear_sum_assignment(
     Returns
     -------
     col_of_row : int64 [B, n]
-        Column of each row; -1 for a row that is left unmatched (``n > m``). A tensor, if a
-        tensor was given.
+        Column of each row; -1 for a row that is left unmatched (it has more rows than columns) and
+        for a row of padding. A tensor, if a tensor was given.
 
     Raises
     ------
     ValueError
         If the array is not 3-D, or one of the problems contains NaN or ``-inf`` or has no complete
-        matching; the message then names the first of them.
+        matching; the message then names the first of them. If `sizes` has another shape, or
+        names a problem larger than ``[n, m]``.
     TypeError
-        If the entries are not numbers that float64 can hold.
+        If the entries are not numbers that float64 can hold, or `sizes` are no integers.
+
+    Examples
+    --------
+    >>> import bmatch, numpy as np
+    >>> cost = np.full((2, 3, 3), np.nan)
+    >>> cost[0, :2, :3] = [[4, 1, 6], [2, 0, 5]]
+    >>> cost[1, :3, :1] = [[3], [1], [2]]
+    >>> bmatch.batch_linear_sum_assignment(cost, sizes=[(2, 3), (3, 1)])
+    array([[ 1,  0, -1],
+           [-1,  0, -1]])
     """
-    costs = costs_for(cost, maximize, ndim=3, backend=backend, nonfinite=nonfinite)
+    costs = costs_for(cost, maximize, ndim=3, backend=backend, nonfinite=nonfinite, sizes=sizes)
     if costs.on_device:
-        col_of_row: Array = solve_batch_by_kernels(costs)
+        solve = solve_batch_by_kernels if sizes is None else solve_ragged_by_kernels
+        col_of_row: Array = solve(costs)
     else:
         col_of_row = host.solve_batch_on_host(costs, num_threads=num_threads)
     result: Array = costs.to_kind(col_of_row)

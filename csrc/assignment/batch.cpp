@@ -23,12 +23,12 @@ BatchResult solve_batch(const BatchView<T>& batch, int threads, std::int64_t* co
   auto work = [&](const Interrupted& stop) {
     for (std::int64_t b; !failed && (b = next++) < batch.problems;) {
       CostView<T> view{batch.data + b * batch.problem_stride,
-                       batch.rows,
-                       batch.cols,
+                       batch.sizes == nullptr ? batch.rows : batch.sizes[2 * b],
+                       batch.sizes == nullptr ? batch.cols : batch.sizes[2 * b + 1],
                        batch.row_stride,
                        batch.col_stride,
                        batch.sense};
-      const bool tall = batch.rows > batch.cols;
+      const bool tall = view.rows > view.cols;
       const Solution s = solve(DenseScanner<T>(tall ? view.transposed() : view), options, stop);
       if (s.outcome != Outcome::optimal) {
         const std::lock_guard<std::mutex> lock(guard);
@@ -39,11 +39,9 @@ BatchResult solve_batch(const BatchView<T>& batch, int threads, std::int64_t* co
         return;
       }
       std::int64_t* out = col_of_row + b * batch.rows;
-      if (!tall) {
-        std::copy(s.matching.col_of_row.begin(), s.matching.col_of_row.end(), out);
-      } else {
-        std::copy(s.matching.row_of_col.begin(), s.matching.row_of_col.end(), out);
-      }
+      const auto& columns = tall ? s.matching.row_of_col : s.matching.col_of_row;
+      std::copy_n(columns.begin(), view.rows, out);
+      std::fill(out + view.rows, out + batch.rows, std::int64_t{kNone});
     }
   };
   // Only the calling thread may ask Python whether the user wants to stop.

@@ -1,4 +1,4 @@
-// Many problems of one shape, one thread a problem at a time.
+// Many problems, one thread a problem at a time.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +14,9 @@ struct BatchView {
   std::int64_t problems, rows, cols;
   std::int64_t problem_stride, row_stride, col_stride;
   Sense sense;
+  // [problems, 2], rows and columns of each problem, whose other entries are not read; or null,
+  // where all have those of the batch.
+  const std::int64_t* sizes = nullptr;
 };
 
 struct BatchResult {

@@ -25,24 +25,27 @@ struct Batch {
   TeamKind team;
   Part part;
   const void* cost;
-  int problems, rows, cols;
+  int problems, rows, cols;  // of the largest, by which memory is laid out
   long long problem_stride, row_stride;
   Sense sense;
   unsigned char* workspace;
   Room room;
-  const double* prices;  // [cols] or null
+  const double* prices;       // [cols] or null
+  const std::int32_t* sizes;  // [problems, 2] or null
   Answer answer;
 
   template <typename T>
   __device__ Problem<T> problem(int k) const {
-    return {static_cast<const T*>(cost) + k * problem_stride, rows, cols, row_stride,
+    const bool alike = sizes == nullptr;
+    return {static_cast<const T*>(cost) + k * problem_stride, alike ? rows : sizes[2 * k],
+            alike ? cols : sizes[2 * k + 1], row_stride,
             CostBits<typename Stored<T>::Number>(sense)};
   }
 };
 
 // What a solve leaves behind: [rows] and [cols].
 struct Found {
-  int outcome;
+  int outcome, rows, cols;
   const int *col_of_row, *trapped;  // trapped: 1 for rows that compete for too few columns
   const double *u, *v;
 };
@@ -52,16 +55,16 @@ __device__ void hand_over(const Batch& batch, int k, const Found& found, int thr
   const bool solved = found.outcome == kOptimal || found.outcome == kDwarfed;
   const double no_dual = __longlong_as_double(0x7ff8000000000000LL);
   for (int i = thread; i < batch.rows; i += threads) {
-    const bool trapped = found.outcome == kInfeasible && peek(found.trapped + i) == 1;
-    batch.answer.col_of_row[k * rows + i] = solved    ? peek(found.col_of_row + i)
+    const bool there = i < found.rows, has = solved && there;
+    const bool trapped = there && found.outcome == kInfeasible && peek(found.trapped + i) == 1;
+    batch.answer.col_of_row[k * rows + i] = has       ? peek(found.col_of_row + i)
                                             : trapped ? kTrapped
                                                       : -1;
-    if (batch.answer.u != nullptr)
-      batch.answer.u[k * rows + i] = solved ? peek(found.u + i) : no_dual;
+    if (batch.answer.u != nullptr) batch.answer.u[k * rows + i] = has ? peek(found.u + i) : no_dual;
   }
   if (batch.answer.v == nullptr) return;
   for (int j = thread; j < batch.cols; j += threads) {
-    batch.answer.v[k * cols + j] = solved ? peek(found.v + j) : no_dual;
+    batch.answer.v[k * cols + j] = solved && j < found.cols ? peek(found.v + j) : no_dual;
   }
 }
 
@@ -88,8 +91,10 @@ __global__ void __launch_bounds__(kMostThreads, 1) solve_kernel(Batch batch) {
     const Problem<T> problem = batch.template problem<T>(k);
     const int outcome = Solve<T>(problem, state, team, batch.prices).run(batch.part);
     if (batch.part == Part::start || batch.part == Part::search) return;  // others go on
-    hand_over(batch, k, {outcome, state.col_of_row, state.choice, state.u, state.v}, team.thread(),
-              team.threads());
+    hand_over(
+        batch, k,
+        {outcome, problem.rows, problem.cols, state.col_of_row, state.choice, state.u, state.v},
+        team.thread(), team.threads());
     if (team.thread() == 0) batch.answer.reports[k] = state.control->report;
     if (k + step < batch.problems) team.sync();  // before the next takes the same memory
   }
@@ -111,8 +116,10 @@ __global__ void __launch_bounds__(kWarpThreads, 4) paths_kernel(Batch batch) {
     const Problem<T> problem = batch.template problem<T>(k);
     Report report;
     const int outcome = WarpPaths<T>(problem, arrays, batch.prices).run(report);
-    hand_over(batch, k, {outcome, arrays.col_of_row, arrays.trapped, arrays.u, arrays.v}, lane_id(),
-              kWarp);
+    hand_over(batch, k,
+              {outcome, problem.rows, problem.cols, arrays.col_of_row, arrays.trapped, arrays.u,
+               arrays.v},
+              lane_id(), kWarp);
     if (lane_id() == 0) batch.answer.reports[k] = report;
   }
 }
@@ -246,6 +253,7 @@ void solve(const Task& task, TeamKind team, const Answer& answer, void* workspac
                 static_cast<unsigned char*>(workspace),
                 room_for<T>(task, team),
                 task.prices,
+                task.sizes,
                 answer};
     const auto run = [&](Part part, TeamKind by) {
       batch.part = part;
@@ -265,6 +273,7 @@ void solve(const Task& task, TeamKind team, const Answer& answer, void* workspac
     for (std::int64_t k = 0; k < task.problems; ++k) {
       clear(workspace, sizeof(Control), queue);
       batch.cost = static_cast<const T*>(task.cost) + k * task.problem_stride;
+      if (task.sizes != nullptr) batch.sizes = task.sizes + 2 * k;
       batch.answer = {answer.col_of_row + k * task.rows,
                       answer.u == nullptr ? nullptr : answer.u + k * task.rows,
                       answer.v == nullptr ? nullptr : answer.v + k * task.cols, answer.reports + k};

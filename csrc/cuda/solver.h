@@ -24,13 +24,17 @@ struct Report {
   double objective, gap;  // of the minimised costs
 };
 
-// Problems of one shape, rows <= cols; strides count entries, those of a row lie side by side.
+// Problems of one shape, or smaller ones padded to it, rows <= cols of each; strides count entries,
+// those of a row lie side by side.
 struct Task {
   const void* cost;
   Type type;
   std::int64_t problems, rows, cols, problem_stride, row_stride;
   Sense sense;
   const double* prices = nullptr;  // [cols], column duals of a similar square problem: a start
+  // [problems, 2] on the device, rows and columns of each problem, at least 1; null: all alike.
+  // Padding is not read.  The answer for a padded row is -1, and for padding's duals NaN.
+  const std::int32_t* sizes = nullptr;
 };
 
 struct Answer {

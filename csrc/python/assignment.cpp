@@ -225,7 +225,8 @@ struct BatchArrays {
   py::array_t<std::int64_t> col_of_row;
 };
 
-BatchArrays solve_batch_array(const py::array& costs, Sense sense, int threads) {
+BatchArrays solve_batch_array(const py::array& costs, Sense sense, int threads,
+                              const std::optional<Array<std::int64_t>>& sizes) {
   return with_type_of(costs, [&](auto number) -> BatchArrays {
     using T = decltype(number);
     const auto item = static_cast<py::ssize_t>(sizeof(T));
@@ -236,7 +237,8 @@ BatchArrays solve_batch_array(const py::array& costs, Sense sense, int threads) 
                              costs.strides(0) / item,
                              costs.strides(1) / item,
                              costs.strides(2) / item,
-                             sense};
+                             sense,
+                             sizes ? sizes->data() : nullptr};
     py::array_t<std::int64_t> out({costs.shape(0), costs.shape(1)});
     std::int64_t* const data = out.mutable_data();
     const BatchResult result = [&] {
@@ -312,7 +314,8 @@ void define_assignment(py::module_& m) {
   m.attr("most_lines") = kMostLines;
   m.attr("pairs") = py::reinterpret_steal<py::object>(PyCFunction_New(&pairs_method, nullptr));
   m.def("batch", &solve_batch_array, py::arg("costs"), py::arg("sense"), py::arg("threads"),
-        "Solves problems [B, n, m] of any shape.");
+        py::arg("sizes") = py::none(),
+        "Solves problems [B, n, m] of any shape; sizes: rows and columns of each, [B, 2].");
   m.def("margins", &margins_array, py::arg("cost"), py::arg("sense"), py::arg("col_of_row"),
         py::arg("row_dual"), py::arg("col_dual"), py::arg("search_limit"),
         "(loss, exact) of every row; duals of the minimised costs.");

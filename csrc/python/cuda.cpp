@@ -16,7 +16,7 @@ namespace {
 
 cuda::Task task_at(std::uintptr_t cost, cuda::Type type, std::int64_t problems, std::int64_t rows,
                    std::int64_t cols, std::int64_t problem_stride, std::int64_t row_stride,
-                   Sense sense, std::uintptr_t prices) {
+                   Sense sense, std::uintptr_t prices, std::uintptr_t sizes) {
   return {reinterpret_cast<const void*>(cost),
           type,
           problems,
@@ -25,7 +25,8 @@ cuda::Task task_at(std::uintptr_t cost, cuda::Type type, std::int64_t problems, 
           problem_stride,
           row_stride,
           sense,
-          reinterpret_cast<const double*>(prices)};
+          reinterpret_cast<const double*>(prices),
+          reinterpret_cast<const std::int32_t*>(sizes)};
 }
 
 void solve_at(const cuda::Task& task, cuda::TeamKind team, std::uintptr_t col_of_row,
@@ -70,7 +71,7 @@ void define_cuda(py::module_& m) {
   py::class_<cuda::Task>(m, "CudaTask", "Problems of one shape on a device.")
       .def(py::init(&task_at), py::arg("cost"), py::arg("type"), py::arg("problems"),
            py::arg("rows"), py::arg("cols"), py::arg("problem_stride"), py::arg("row_stride"),
-           py::arg("sense"), py::arg("prices"));
+           py::arg("sense"), py::arg("prices"), py::arg("sizes"));
   py::class_<cuda::Facts>(m, "CudaFacts", "What this build and this machine have.")
       .def_readonly("built", &cuda::Facts::built, "Whether with a CUDA compiler.")
       .def_readonly("compiled", &cuda::Facts::compiled, "For which devices, by which toolkit.")

@@ -69,9 +69,11 @@ class Fibers:
         return spent(self.compiled)
 
     @staticmethod
-    def CudaTask(cost, kind, problems, rows, cols, problem_stride, row_stride, sense, prices):
+    def CudaTask(
+        cost, kind, problems, rows, cols, problem_stride, row_stride, sense, prices, sizes
+    ):
         shape = (problems, rows, cols, problem_stride, row_stride)
-        return Arguments(cost, prices, *shape, kind.value, sense.value, 0, 0)
+        return Arguments(cost, prices, sizes, *shape, kind.value, sense.value, 0, 0)
 
     def cuda_workspace(self, task, team, device):
         assert device == 0

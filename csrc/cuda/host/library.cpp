@@ -11,7 +11,7 @@ using namespace bmatch;
 namespace {
 
 struct Arguments {
-  std::uint64_t cost, prices;
+  std::uint64_t cost, prices, sizes;
   std::int64_t problems, rows, cols, problem_stride, row_stride;
   std::int32_t type, sense, team, unused;
 };
@@ -25,7 +25,8 @@ cuda::Task task_of(const Arguments& a) {
           a.problem_stride,
           a.row_stride,
           static_cast<Sense>(a.sense),
-          reinterpret_cast<const double*>(a.prices)};
+          reinterpret_cast<const double*>(a.prices),
+          reinterpret_cast<const std::int32_t*>(a.sizes)};
 }
 
 }  // namespace

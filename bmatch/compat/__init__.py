@@ -1,0 +1,1 @@
+"""Other packages' functions by name, signature and results, and PyTorch operators."""
