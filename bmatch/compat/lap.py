@@ -1,10 +1,11 @@
-"""The dense function of the package lap (and of lapx, which is imported as lap).
+"""The functions of the package lap (and of lapx, which is imported as lap).
 
 ``from bmatch.compat import lap`` in place of ``import lap``.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
@@ -13,6 +14,12 @@ import numpy.typing as npt
 from bmatch.assignment.solver import linear_sum_assignment
 
 _Indexes: TypeAlias = npt.NDArray[np.int32]
+
+LARGE = 1_000_000
+"""What costs of `lapmod` must be below, in lap and here."""
+
+FP_1, FP_2, FP_DYNAMIC = 1, 2, 3
+"""Ways that lap's `lapmod` has to find a path; here there is one."""
 
 
 @overload
@@ -125,3 +132,107 @@ def _as_floats(cost: npt.ArrayLike) -> npt.NDArray[Any]:
     """As lap reads costs, in float64; float32, which float64 holds, without a copy."""
     costs = np.asarray(cost)
     return costs if costs.dtype == np.float32 else costs.astype(np.float64, copy=False)
+
+
+def lapmod(
+    n: int,
+    cc: npt.ArrayLike,
+    ii: npt.ArrayLike,
+    kk: npt.ArrayLike,
+    fast: bool = True,
+    return_cost: bool = True,
+    fp_version: int = FP_DYNAMIC,
+) -> tuple[float, _Indexes, _Indexes] | tuple[_Indexes, _Indexes]:
+    """Solve a sparse linear assignment problem; what `lap.lapmod` takes and returns.
+
+    Parameters
+    ----------
+    n : int
+        Rows, and columns.
+    cc : array_like [entries]
+        Costs of the allowed pairs, row by row; at least 0 and less than `LARGE`.
+    ii : array_like, int [n + 1]
+        Where each row begins in `cc`, and where the last one ends.
+    kk : array_like, int [entries]
+        The column of each cost.
+    fast : bool
+        Not used: which code of lap's own runs.
+    return_cost : bool
+        Whether the sum of the matched costs is returned too.
+    fp_version : int
+        Not used: how lap finds a path.
+
+    Returns
+    -------
+    opt : float
+        Sum of the matched costs; not returned if `return_cost` is False. ``inf`` where there is no
+        complete matching: `x` and `y` are then one that has as few forbidden pairs as possible.
+    x, y : int32 [n]
+        Column of each row, row of each column.
+
+    Raises
+    ------
+    ValueError
+        If there are no rows or no entries, if a cost is negative or not less than `LARGE`, or if
+        the arrays do not fit one another.
+    TypeError
+        If costs are no numbers, or indices no integers.
+
+    Notes
+    -----
+    Among equally good answers lap may return another one. Columns of a row need not be sorted.
+    """
+    costs = np.asarray(cc)
+    sparse = _Csr(np.asarray(ii), np.asarray(kk), costs, (n, n))
+    if n == 0:
+        raise ValueError("Cost matrix has zero rows.")
+    if len(sparse.indices) == 0:
+        raise ValueError("Cost matrix has zero columns.")
+    if not costs.min() >= 0:
+        raise ValueError("Cost matrix values must be non-negative.")
+    if costs.max() >= LARGE:
+        raise ValueError(f"Cost matrix values must be less than {LARGE}")
+    rows, cols, solvable = _complete_sparse(sparse)
+    x, y = np.empty(n, np.int32), np.empty(n, np.int32)
+    x[rows] = cols
+    y[cols] = rows
+    if not return_cost:
+        return x, y
+    if not solvable:
+        return np.inf, x, y
+    matched = sparse.indices == np.repeat(x, np.diff(sparse.indptr))
+    return float(costs[matched].sum(dtype=np.float64)), x, y
+
+
+@dataclass(frozen=True)
+class _Csr:
+    """A sparse matrix as the solver recognises it."""
+
+    indptr: npt.NDArray[Any]
+    indices: npt.NDArray[Any]
+    data: npt.NDArray[Any]
+    shape: tuple[int, int]
+
+
+def _complete_sparse(sparse: _Csr) -> tuple[npt.NDArray[Any], npt.NDArray[Any], bool]:
+    """Pairs of a complete matching with as few forbidden pairs as possible; whether it has none."""
+    try:
+        rows, cols = linear_sum_assignment(sparse)  # type: ignore[arg-type]
+    except ValueError as error:
+        if not str(error).startswith("cost matrix is infeasible"):
+            raise
+    else:
+        return rows, cols, True  # type: ignore[return-value]
+    # A column more for each row, at a cost: rows that take it have no allowed pair.
+    n = sparse.shape[0]
+    ends = sparse.indptr[1:]
+    relaxed = _Csr(
+        sparse.indptr + np.arange(n + 1),
+        np.insert(sparse.indices.astype(np.int64), ends, n + np.arange(n)),
+        np.insert(np.zeros(len(sparse.indices)), ends, 1.0),
+        (n, 2 * n),
+    )
+    rows, cols = map(np.asarray, linear_sum_assignment(relaxed))  # type: ignore[arg-type]
+    alone = cols >= n
+    cols[alone] = np.setdiff1d(np.arange(n), cols)
+    return rows, cols, False
