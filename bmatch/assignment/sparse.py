@@ -201,7 +201,7 @@ def entries_of(
     rows, cols = (costs.minor, major) if costs.by_columns else (major, costs.minor)
     key = rows.astype(np.int64) * costs.shape[1] + cols
     places, at = np.unique(key, return_inverse=True)
-    values = np.bincount(at, costs.data, len(places))
+    values: Any = np.bincount(at, costs.data, len(places))
     if costs.matches_magnitudes:
         values = -np.abs(values)
     elif costs.sense == _Sense.maximize:

@@ -142,6 +142,7 @@ constexpr double kClearLead = 0.2;
 constexpr std::int64_t kUpBids = 4;  // a row
 constexpr Share kFewFree{1, 64};     // of the rows
 constexpr double kEpsilonGrowth = 4.0;
+constexpr int kMostGrowths = 16;  // where rows stay free all the same, as in infeasible problems
 
 // Down: bids at an epsilon, and more as long as they are cheap.  Without more, spatial 8192:
 // 1.1 -> 1.7 s, in prototypes.

@@ -32,7 +32,7 @@ Step EpsilonScaling::run() {
 }
 
 Step EpsilonScaling::up() {
-  while (true) {
+  for (int growth = 0; growth < kMostGrowths; ++growth) {
     const Stats before = stats_;
     const Step step = auction_.phase(epsilon_, kUpBids * rows_);
     if (step == Step::interrupted) return step;
@@ -41,6 +41,7 @@ Step EpsilonScaling::up() {
     if (leaves(before)) return Step::budget_spent;
     epsilon_ *= kEpsilonGrowth;
   }
+  return Step::done;
 }
 
 Step EpsilonScaling::down() {
