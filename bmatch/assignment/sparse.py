@@ -131,6 +131,10 @@ class SparseCosts(NamedTuple):
         """Objectives and duals of minimised costs in the units that were given; new, without -0."""
         return (values if self.sense == _Sense.minimize else -values) + 0.0
 
+    def total(self, minimised: npt.NDArray[np.float64]) -> float:
+        """The sum of minimised costs, to one rounding."""
+        return math.fsum(minimised)
+
     def negative(self, row_ind: Any, col_ind: Any) -> Any:
         """Which of these matched entries are below zero, as they were given."""
         assert self.below_zero is not None
