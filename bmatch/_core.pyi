@@ -11,6 +11,8 @@ def instruction_set() -> str: ...
 def use(name: str) -> None: ...
 
 _Floats: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+# Floats of up to 64 bits, integers of up to 32, booleans; two bytes of no kind: bfloat16.
+_Stored: TypeAlias = npt.NDArray[Any]
 
 class Sense(enum.Enum):
     minimize = 0
@@ -74,7 +76,7 @@ class BatchSolution:
     def col_of_row(self) -> npt.NDArray[np.int64]: ...  # [B, n]
 
 def solve(
-    cost: _Floats,  # [n, m], n <= m
+    cost: _Stored,  # [n, m], n <= m
     sense: Sense,
     threads: int,
     certificate: bool,
@@ -127,13 +129,13 @@ def solve_coordinates(
     forbid: bool,
 ) -> SparseSolution: ...
 def batch(
-    costs: _Floats,  # [B, n, m]
+    costs: _Stored,  # [B, n, m]
     sense: Sense,
     threads: int,
     sizes: npt.NDArray[np.int64] | None = None,  # [B, 2]
 ) -> BatchSolution: ...
 def margins(
-    cost: _Floats,  # [n, m], n <= m
+    cost: _Stored,  # [n, m], n <= m
     sense: Sense,
     col_of_row: npt.NDArray[np.int64],  # [n]
     row_dual: npt.NDArray[np.float64],  # [n]

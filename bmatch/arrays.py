@@ -38,11 +38,15 @@ def is_on_device(value: object) -> bool:
     return hasattr(value, "__cuda_array_interface__")
 
 
-def as_array(values: Any) -> npt.NDArray[Any]:
+BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
+"""bfloat16, which NumPy has not, as it is stored: `as_floats` tells the numbers."""
+
+
+def as_array(values: Any, *, stored: bool = False) -> npt.NDArray[Any]:
     """Array_like, a tensor of any device or a list of them, as a NumPy array on the host.
 
     Without a copy where it is on the host already. bfloat16 and float8, which NumPy has not, become
-    float32.
+    float32; but bfloat16 becomes `BFLOAT16`, without a copy, if it is to be as it is `stored`.
 
     Raises
     ------
@@ -52,7 +56,10 @@ def as_array(values: Any) -> npt.NDArray[Any]:
     if not is_tensor(values):
         if isinstance(values, list | tuple) and any(map(is_tensor, values)):
             return np.stack([as_array(value) for value in values])
-        return np.asarray(values)
+        array = np.asarray(values)
+        if array.dtype.kind == "V" and array.dtype.name == "bfloat16":  # the package ml_dtypes
+            return array.view(BFLOAT16) if stored else array.astype(np.float32)
+        return array
     if values.device.type == "meta":
         raise TypeError("a meta tensor holds no numbers: pass a tensor on a CPU or a CUDA device")
     if values.layout != sys.modules["torch"].strided or values.is_quantized:
@@ -63,10 +70,25 @@ def as_array(values: Any) -> npt.NDArray[Any]:
         )
     tensor = values.detach().resolve_neg().resolve_conj().cpu()
     if tensor.dtype.is_floating_point and tensor.dtype.itemsize < 4:
-        half = tensor.dtype == sys.modules["torch"].float16
-        tensor = tensor if half else tensor.float()
-    array: npt.NDArray[Any] = tensor.numpy()
-    return array
+        torch = sys.modules["torch"]
+        if stored and tensor.dtype == torch.bfloat16:
+            return tensor.view(torch.int16).numpy().view(BFLOAT16)  # type: ignore[no-any-return]
+        tensor = tensor if tensor.dtype == torch.float16 else tensor.float()
+    numbers: npt.NDArray[Any] = tensor.numpy()
+    return numbers
+
+
+def as_floats(stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Entries as they are stored in a floating type that holds them: themselves where they have one.
+
+    Integers of 64 bits are rounded to float64.
+    """
+    if stored.dtype == BFLOAT16:
+        return (stored["bfloat16"].astype(np.uint32) << 16).view(np.float32)  # type: ignore[no-any-return]
+    if stored.dtype.kind == "f":
+        return stored
+    single = np.can_cast(stored.dtype, np.float32, "safe")
+    return stored.astype(np.float32 if single else np.float64)
 
 
 def as_tensor(values: Any) -> torch.Tensor:

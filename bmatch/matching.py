@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bmatch.arrays import as_array, is_tensor
+from bmatch.arrays import as_array, as_floats, is_tensor
 from bmatch.assignment.answer import Assignment
 from bmatch.assignment.costs import Costs, sense_of
 from bmatch.assignment.device import costs_for
@@ -95,8 +95,8 @@ def match(correlation: npt.ArrayLike, group: Group = "signed_permutation") -> Ga
     require_group(group)
     costs = costs_for(correlation, True, group == "signed_permutation", movable=True)
     on_host = costs.on_host()  # [target, source]
-    matrix = on_host.matrix
-    _require_correlation(on_host)
+    matrix = as_floats(on_host.matrix)
+    _require_correlation(matrix, on_host.shift)
 
     found, costs = _best(costs._replace(to_kind=as_array), group)
     perm = found.col_of_row
@@ -124,9 +124,8 @@ def match(correlation: npt.ArrayLike, group: Group = "signed_permutation") -> Ga
     )
 
 
-def _require_correlation(costs: Costs) -> None:
-    matrix = costs.matrix
-    if costs.shift:
+def _require_correlation(matrix: npt.NDArray[Any], shift: int) -> None:
+    if shift:
         raise ValueError(
             "the matrix holds integers beyond 2**53, which float64 cannot hold one by one: scale "
             "them down, or pass floats"

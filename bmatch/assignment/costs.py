@@ -10,7 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from bmatch import _core
-from bmatch.arrays import NOT_MOVED, as_array, as_tensor, is_tensor, kind_of
+from bmatch.arrays import (
+    BFLOAT16,
+    NOT_MOVED,
+    as_array,
+    as_floats,
+    as_tensor,
+    is_tensor,
+    kind_of,
+)
 from bmatch.assignment.entries import (
     EXACT,
     as_numbers,
@@ -34,8 +42,9 @@ class Costs(NamedTuple):
 
     Attributes
     ----------
-    matrix : float32 or float64 [n, m] or [B, n, m]
-        An array; a tensor of any floating type, if `on_device`. Not copied where it came so.
+    matrix : [n, m] or [B, n, m]
+        An array as it is stored, of floats, booleans, integers of up to 32 bits or `BFLOAT16`; a
+        tensor of any floating type, if `on_device`. Not copied where it came so.
     sense : Sense
         What is made least or greatest of the entries that were given.
     shift : int
@@ -98,7 +107,7 @@ class Costs(NamedTuple):
             numbers = without_padding(numbers, sizes)
         array = as_numbers(numbers)
         _require_dimensions(array.shape, ndim)
-        matrix, shift = _host_floats(array)
+        matrix, shift = _host_entries(array)
         n, m = matrix.shape[-2:]
         columnwise = ndim == 2 and abs(matrix.strides[0]) < abs(matrix.strides[1])
         transposed = n > m or (n == m and columnwise)
@@ -144,7 +153,7 @@ class Costs(NamedTuple):
         """The same in the memory of the host, oriented alike."""
         if not self.on_device:
             return self
-        matrix, _ = _host_floats(as_array(self.matrix))
+        matrix, _ = _host_entries(as_array(self.matrix, stored=True))
         oriented = matrix.T if self.transposed else matrix
         return self._replace(matrix=matrix, oriented=oriented, on_device=False)
 
@@ -186,7 +195,7 @@ class Costs(NamedTuple):
 
     def minimised(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Minimised costs of stored entries, on the host."""
-        values: npt.NDArray[np.float64] = stored.astype(np.float64)
+        values: npt.NDArray[np.float64] = as_floats(stored).astype(np.float64)
         if self.forbids:
             values, sense = self.forbidding(values)
             return values if sense == _Sense.minimize else -values
@@ -208,13 +217,16 @@ class Costs(NamedTuple):
         """Which of these entries are below zero, as they were given."""
         if self.shift:
             return np.full(len(row_ind), self.shift < 0)
-        return self.matrix[row_ind, col_ind] < 0
+        entries = self.matrix[row_ind, col_ind]
+        return (entries if is_tensor(entries) else as_floats(entries)) < 0
 
     def forbidding(self, entries: Any) -> tuple[Any, _core.Sense]:
         """Entries of which NaN and both infinities forbid a pair, in a copy, and their sense."""
         library: Any = np
         if is_tensor(entries):
             import torch as library
+        else:
+            entries = as_floats(entries)
         sense = self.stored_sense
         finite = library.isfinite(entries)
         if sense == _Sense.maximize_magnitude:  # where no number forbids a pair
@@ -296,17 +308,20 @@ def _elsewhere(tensor: Any) -> str:
     )
 
 
-def _host_floats(array: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], int]:
-    """Entries as float32 or float64, without a copy where they are, and what they were moved by."""
+def _host_entries(array: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], int]:
+    """Entries of a type that the solver reads, and what they were moved by.
+
+    Without a copy where they are of one; integers of 64 bits become float64.
+    """
     shift = 0
-    if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
-        if array.dtype.kind in "iu" and array.dtype.itemsize == 8 and array.size:
-            if array.ndim == 3:
-                array = exact_integers_of_each(array)
-            else:
-                array, shift = exact_integers(array)
-        single = np.can_cast(array.dtype, np.float32, "safe")  # half the memory to read
-        array = array.astype(np.float32 if single else np.float64)
+    if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
+        if array.ndim == 3 and array.size:
+            array = exact_integers_of_each(array)
+        elif array.size:
+            array, shift = exact_integers(array)
+        array = array.astype(np.float64)
+    elif array.dtype != BFLOAT16 and not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     if any(stride % array.itemsize for stride in array.strides) or not array.flags.aligned:
         array = array.copy()  # a field of a structured array: no whole number of elements apart
     return array, shift

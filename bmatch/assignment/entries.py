@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bmatch.arrays import as_array, is_tensor
+from bmatch.arrays import BFLOAT16, as_array, as_floats, is_tensor
 
 EXACT = 2**53
 """float64 holds integers up to this one by one."""
@@ -32,7 +32,7 @@ def cannot_cast(dtype: str) -> TypeError:
 
 
 def as_numbers(cost: npt.ArrayLike) -> npt.NDArray[Any]:
-    """Array_like as an array of a type that casts to float64.
+    """Array_like as an array of a type that casts to float64, as it is stored.
 
     An array of objects (Decimal, Fraction, Python's integers) is rounded to float64 number by
     number; so are a list of numeric strings, and a data frame, whose missing values become NaN.
@@ -42,9 +42,9 @@ def as_numbers(cost: npt.ArrayLike) -> npt.NDArray[Any]:
     TypeError
         If the entries are not numbers that float64 can hold.
     """
-    array = as_array(cost)
+    array = as_array(cost, stored=True)
     kind = array.dtype.kind
-    if (kind in "biuf" and array.dtype.itemsize <= 8) or array.ndim == 0:
+    if (kind in "biuf" and array.dtype.itemsize <= 8) or array.dtype == BFLOAT16 or array.ndim == 0:
         return array  # what is no array has another error than what it holds
     is_array = isinstance(cost, np.ndarray) or is_tensor(cost)
     if kind != "O" and (is_array or kind not in "fSU"):
@@ -85,7 +85,7 @@ def find_invalid(matrix: Any, forbidding: float) -> Invalid | None:
     step = max(1, _AT_ONCE // max(m, 1))
     first, number = None, 0
     for start in range(0, n, step):
-        some = as_array(matrix[start : start + step])
+        some = as_floats(as_array(matrix[start : start + step], stored=True))
         invalid = ~np.isfinite(some) & (some != forbidding)
         found = int(invalid.sum())
         if found and first is None:

@@ -5,7 +5,7 @@
 #include <mutex>
 #include <vector>
 
-#include "assignment/rows/dense_scanner.h"
+#include "assignment/rows/packed.h"
 #include "threads.h"
 
 namespace bmatch {
@@ -29,7 +29,7 @@ BatchResult solve_batch(const BatchView<T>& batch, int threads, std::int64_t* co
                        batch.col_stride,
                        batch.sense};
       const bool tall = view.rows > view.cols;
-      const Solution s = solve(DenseScanner<T>(tall ? view.transposed() : view), options, stop);
+      const Solution s = solve(ScannerOf<T>(tall ? view.transposed() : view), options, stop);
       if (s.outcome != Outcome::optimal) {
         const std::lock_guard<std::mutex> lock(guard);
         // Problems are handed out in order and those begun are finished, so the least of those that
@@ -58,5 +58,21 @@ BatchResult solve_batch(const BatchView<T>& batch, int threads, std::int64_t* co
 
 template BatchResult solve_batch(const BatchView<float>&, int, std::int64_t*, const Interrupted&);
 template BatchResult solve_batch(const BatchView<double>&, int, std::int64_t*, const Interrupted&);
+template BatchResult solve_batch(const BatchView<Half>&, int, std::int64_t*, const Interrupted&);
+template BatchResult solve_batch(const BatchView<Bfloat16>&, int, std::int64_t*,
+                                 const Interrupted&);
+template BatchResult solve_batch(const BatchView<Boolean>&, int, std::int64_t*, const Interrupted&);
+template BatchResult solve_batch(const BatchView<std::int8_t>&, int, std::int64_t*,
+                                 const Interrupted&);
+template BatchResult solve_batch(const BatchView<std::uint8_t>&, int, std::int64_t*,
+                                 const Interrupted&);
+template BatchResult solve_batch(const BatchView<std::int16_t>&, int, std::int64_t*,
+                                 const Interrupted&);
+template BatchResult solve_batch(const BatchView<std::uint16_t>&, int, std::int64_t*,
+                                 const Interrupted&);
+template BatchResult solve_batch(const BatchView<std::int32_t>&, int, std::int64_t*,
+                                 const Interrupted&);
+template BatchResult solve_batch(const BatchView<std::uint32_t>&, int, std::int64_t*,
+                                 const Interrupted&);
 
 }  // namespace bmatch

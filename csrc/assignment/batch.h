@@ -26,13 +26,9 @@ struct BatchResult {
 
 // Writes the column of each row, kNone where unmatched, to col_of_row [problems, rows].  Rows may
 // outnumber columns.  After an interruption or a problem without answer the rest is left undone.
+// T is a type of stored_types.h, float or double.
 template <typename T>
 BatchResult solve_batch(const BatchView<T>& batch, int threads, std::int64_t* col_of_row,
                         const Interrupted& interrupted);
-
-extern template BatchResult solve_batch(const BatchView<float>&, int, std::int64_t*,
-                                        const Interrupted&);
-extern template BatchResult solve_batch(const BatchView<double>&, int, std::int64_t*,
-                                        const Interrupted&);
 
 }  // namespace bmatch

@@ -11,7 +11,7 @@
 
 #include <cstdint>
 
-#include "bfloat16.h"
+#include "narrow_floats.h"
 #include "threads.h"
 
 namespace bmatch {

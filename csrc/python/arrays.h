@@ -10,6 +10,7 @@
 
 #include "assignment/matching.h"
 #include "assignment/rows/cost_view.h"
+#include "assignment/rows/stored_types.h"
 
 namespace bmatch::python {
 
@@ -46,12 +47,53 @@ CostView<T> view_of(const py::array& cost, Sense sense) {
           sense};
 }
 
+// Calls f with a number of a type that is scanned as it is stored, or other().
+template <typename F, typename Other>
+auto with_wide_type(const py::dtype& dtype, F f, Other other) {
+  if (dtype.kind() == 'f' && dtype.itemsize() == 4) return f(float{});
+  if (dtype.kind() == 'f' && dtype.itemsize() == 8) return f(double{});
+  return other();
+}
+
+// Calls f with a number of a type that is read as it is stored, or other().  NumPy has no bfloat16:
+// two bytes of no kind stand for it.
+template <typename F, typename Other>
+auto with_stored_type(const py::dtype& dtype, F f, Other other) {
+  const auto of_kind = [&](auto one, auto two, auto four) {
+    switch (dtype.itemsize()) {
+      case 1:
+        return f(one);
+      case 2:
+        return f(two);
+      case 4:
+        return f(four);
+      default:
+        return other();
+    }
+  };
+  switch (dtype.kind()) {
+    case 'f':
+      if (dtype.itemsize() == 2) return f(Half{});
+      return with_wide_type(dtype, f, other);
+    case 'i':
+      return of_kind(std::int8_t{}, std::int16_t{}, std::int32_t{});
+    case 'u':
+      return of_kind(std::uint8_t{}, std::uint16_t{}, std::uint32_t{});
+    case 'b':
+      return f(Boolean{});
+    case 'V':
+      return dtype.itemsize() == 2 ? f(Bfloat16{}) : other();
+    default:
+      return other();
+  }
+}
+
 // Calls f with a number of the array's own type.
 template <typename F>
 auto with_type_of(const py::array& array, F f) {
-  if (py::isinstance<py::array_t<float>>(array)) return f(float{});
-  if (py::isinstance<py::array_t<double>>(array)) return f(double{});
-  throw py::type_error("bmatch._core takes float32 and float64 matrices");
+  return with_stored_type(array.dtype(), f, []() -> decltype(f(float{})) {
+    throw py::type_error("bmatch._core takes matrices of floats, booleans and integers of 32 bits");
+  });
 }
 
 }  // namespace bmatch::python

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <numeric>
 #include <optional>
@@ -137,14 +138,17 @@ SolutionArrays solve_fetched(const py::array& copy, Sense sense, int threads, bo
   const FirstPass first{minima.data(), list_cost.data(), list_col.data(), bound.data()};
   const auto start = copied(prices);
   const Options options = options_of(threads, certificate, start, transposed);
-  return with_type_of(copy, [&](auto number) {
-    return solve_fetched_of(view_of<decltype(number)>(copy, sense), first, fetch, options);
-  });
+  return with_wide_type(
+      copy.dtype(),
+      [&](auto number) {
+        return solve_fetched_of(view_of<decltype(number)>(copy, sense), first, fetch, options);
+      },
+      []() -> SolutionArrays { throw py::type_error("rows are fetched as float32 or float64"); });
 }
 
 constexpr std::int64_t kSolvedAtOnce = 1024;  // entries, that take some microseconds
 
-// (row_ind, col_ind) of a matrix that can be scanned where it lies; None where the general way has
+// (row_ind, col_ind) of a matrix that can be read where it lies; None where the general way has
 // to be gone: any other kind of input, and every error.
 py::object pairs_of(py::handle cost, bool maximize, int threads) {
   using Api = py::detail::npy_api;
@@ -152,12 +156,12 @@ py::object pairs_of(py::handle cost, bool maximize, int threads) {
   const auto array = py::reinterpret_borrow<py::array>(cost);
   if (array.ndim() != 2) return py::none();
   const py::dtype dtype = array.dtype();
-  const bool single = dtype.num() == Api::NPY_FLOAT_;
-  if (!single && dtype.num() != Api::NPY_DOUBLE_) return py::none();
-  const py::ssize_t item = single ? 4 : 8;
+  if (std::strchr("fiub", dtype.kind()) == nullptr) return py::none();
+  const py::ssize_t item = dtype.itemsize();
   if (array.shape(0) > kMostLines || array.shape(1) > kMostLines) return py::none();
-  const bool plain = (array.flags() & Api::NPY_ARRAY_ALIGNED_) != 0 && dtype.byteorder() == '=' &&
-                     array.strides(0) % item == 0 && array.strides(1) == item;
+  const bool plain = (array.flags() & Api::NPY_ARRAY_ALIGNED_) != 0 &&
+                     (dtype.byteorder() == '=' || item == 1) && array.strides(0) % item == 0 &&
+                     array.strides(1) == item;
   if (!plain) return py::none();
   const Sense sense = maximize ? Sense::maximize : Sense::minimize;
   const bool tall = array.shape(0) > array.shape(1);
@@ -189,7 +193,9 @@ py::object pairs_of(py::handle cost, bool maximize, int threads) {
     }
     return py::make_tuple(std::move(rows), std::move(cols));
   };
-  return single ? answer(view_of<float>(array, sense)) : answer(view_of<double>(array, sense));
+  return with_stored_type(
+      dtype, [&](auto number) { return answer(view_of<decltype(number)>(array, sense)); },
+      []() -> py::object { return py::none(); });
 }
 
 // As a bare C function: the call itself is a good part of a solve of two rows.

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstring>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 
@@ -33,8 +34,8 @@ namespace {
 
 }  // namespace
 
-const RowKernels kAvx2Kernels = {row_scans<float>(), row_scans<double>(), list_best, nearer,
-                                 solve_small<float>, solve_small<double>};
+const RowKernels kAvx2Kernels = {row_scans<float>(), row_scans<double>(), list_best,      nearer,
+                                 solve_small<float>, solve_small<double>, widen_kernels()};
 
 }  // namespace bmatch
 

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstring>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 
@@ -36,8 +37,8 @@ namespace {
 
 }  // namespace
 
-const RowKernels kAvx512Kernels = {row_scans<float>(), row_scans<double>(), list_best, nearer,
-                                   solve_small<float>, solve_small<double>};
+const RowKernels kAvx512Kernels = {row_scans<float>(), row_scans<double>(), list_best,      nearer,
+                                   solve_small<float>, solve_small<double>, widen_kernels()};
 
 }  // namespace bmatch
 

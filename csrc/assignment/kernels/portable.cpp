@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstring>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 
@@ -21,7 +22,8 @@ namespace {
 
 }  // namespace
 
-const RowKernels kPortableKernels = {row_scans<float>(), row_scans<double>(), list_best, nearer,
-                                     solve_small<float>, solve_small<double>};
+const RowKernels kPortableKernels = {
+    row_scans<float>(), row_scans<double>(), list_best,      nearer,
+    solve_small<float>, solve_small<double>, widen_kernels()};
 
 }  // namespace bmatch

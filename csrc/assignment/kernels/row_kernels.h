@@ -10,8 +10,10 @@
 
 #include <cstdint>
 #include <limits>
+#include <tuple>
 
 #include "assignment/rows/cost_view.h"
+#include "assignment/rows/stored_types.h"
 #include "assignment/matching.h"
 
 namespace bmatch {
@@ -117,6 +119,13 @@ struct SmallProblem {
   Index trapped_from = kNone, settled_count = 0;  // after Step::infeasible
 };
 
+// Widens [cols] numbers.
+template <typename T>
+using Widen = void (*)(const T* row, Index cols, Wide<T>* out);
+using WidenKernels = std::tuple<Widen<Half>, Widen<Bfloat16>, Widen<Boolean>, Widen<std::int8_t>,
+                                Widen<std::uint8_t>, Widen<std::int16_t>, Widen<std::uint16_t>,
+                                Widen<std::int32_t>, Widen<std::uint32_t>>;
+
 struct TwoLeast {
   double first, second;
 };
@@ -137,6 +146,7 @@ struct RowKernels {
   // Costs are read from the view; the answer is in col_of_row, row_of_col and price.
   Step (*small_f32)(const CostView<float>& view, SmallProblem& problem);
   Step (*small_f64)(const CostView<double>& view, SmallProblem& problem);
+  WidenKernels widen;
 
   template <typename T>
   const RowScans<T>& scans() const {
@@ -144,6 +154,10 @@ struct RowKernels {
       return f32;
     else
       return f64;
+  }
+  template <typename T>
+  Widen<T> widening() const {
+    return std::get<Widen<T>>(widen);
   }
 };
 

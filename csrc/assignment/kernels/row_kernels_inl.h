@@ -3,6 +3,7 @@
 // matters: each of these files uses what stands in those before it.
 #pragma once
 
+#include "widen_inl.h"
 #include "rows_inl.h"
 #include "minima_inl.h"
 #include "lists_inl.h"

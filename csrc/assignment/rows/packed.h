@@ -7,11 +7,16 @@
 #include <limits>
 #include <memory>
 #include <stdexcept>
+#include <type_traits>
 
 #include "assignment/policy.h"
 #include "dense_scanner.h"
+#include "widened_scanner.h"
 
 namespace bmatch {
+
+template <typename T>
+using ScannerOf = std::conditional_t<kIsWide<T>, DenseScanner<T>, WidenedScanner<T>>;
 
 // A row-major copy of a matrix whose rows lie far apart in memory, made in square blocks.
 template <typename T>
@@ -50,7 +55,7 @@ auto with_scanner_of(CostView<T> view, F f) {
     view.row_stride = view.cols;
     view.col_stride = 1;
   }
-  return f(DenseScanner<T>(view));
+  return f(ScannerOf<T>(view));
 }
 
 }  // namespace bmatch

@@ -16,8 +16,8 @@ auto RowScanner::scan(Index i, Scratch& scratch, F f) const {
       stored.entries);
 }
 
-// f(group, bits, scans) of the first kGroup of the rows, and of where the next ones lie; after the
-// last, those behind them if the rows follow one another as in a pass.
+// f(group, bits, scans) of the first at_once() of the rows, and of where the next ones lie; after
+// the last, those behind them if the rows follow one another as in a pass.
 template <typename F>
 void RowScanner::scan_group(const Index* rows, int count, Scratch& scratch, F f) const {
   scan(rows[0], scratch, [&](const auto* entries, auto bits, const auto& scans) {
@@ -25,7 +25,7 @@ void RowScanner::scan_group(const Index* rows, int count, Scratch& scratch, F f)
     const bool pass = count >= kGroup && rows[kGroup - 1] == rows[0] + kGroup - 1;
     const Index last = this->rows() - 1;
     RowGroup<T> group{};
-    group.count = std::min(count, kGroup);
+    group.count = std::min(count, at_once());
     for (int k = 0; k < group.count; ++k) {
       group.index[k] = rows[k];
       group.row[k] = k == 0 ? entries : std::get<const T*>(row(rows[k], scratch.row(k)).entries);
@@ -39,7 +39,7 @@ void RowScanner::scan_group(const Index* rows, int count, Scratch& scratch, F f)
 }
 
 void RowScanner::minima(Index first, int count, RowMinima* out, Scratch& scratch) const {
-  for (int k = 0; k < count; k += kGroup) {
+  for (int k = 0; k < count; k += at_once()) {
     const Index i = first + k;
     const Index rows[] = {i, i + 1, i + 2, i + 3};
     scan_group(rows, std::min(count - k, kGroup), scratch,
@@ -51,7 +51,7 @@ void RowScanner::minima(Index first, int count, RowMinima* out, Scratch& scratch
 
 void RowScanner::candidates(const Index* rows, int count, PriceView prices, CandidateRow* out,
                             Scratch& scratch) const {
-  for (int k = 0; k < count; k += kGroup) {
+  for (int k = 0; k < count; k += at_once()) {
     scan_group(rows + k, count - k, scratch, [&](const auto& group, auto bits, const auto& scans) {
       scans.candidates(group, cols(), bits, prices, scratch.cells(), out + k);
     });

@@ -18,7 +18,7 @@
 
 namespace bmatch {
 
-// A matrix in memory, of any type that is read as it is stored.
+// A matrix in memory, of any type that is scanned as it is stored.
 using AnyCostView = std::variant<CostView<float>, CostView<double>>;
 
 // A row as it is stored: its entries side by side, [cols], and what counts as a cost.
@@ -82,6 +82,8 @@ class RowScanner {
       : first_(static_cast<const char*>(first)), pitch_(pitch) {}
 
  private:
+  // Rows that are scanned together.  One that was made is in the caches, and best scanned at once.
+  int at_once() const { return first_ == nullptr ? 1 : kGroup; }
   template <typename F>
   auto scan(Index i, Scratch& scratch, F f) const;
   template <typename F>

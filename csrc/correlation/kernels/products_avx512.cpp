@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "correlation/bfloat16.h"
+#include "narrow_floats.h"
 #include "product_kernel.h"
 
 #if defined(__clang__)
