@@ -19,10 +19,10 @@
 #include "tables.h"
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma,bmi,bmi2,popcnt,lzcnt"))), \
+#pragma clang attribute push(__attribute__((target("avx2,f16c,fma,bmi,bmi2,popcnt,lzcnt"))), \
                              apply_to = function)
 #else
-#pragma GCC target("avx2,fma,bmi,bmi2,popcnt,lzcnt")
+#pragma GCC target("avx2,f16c,fma,bmi,bmi2,popcnt,lzcnt")
 #endif
 
 namespace bmatch {

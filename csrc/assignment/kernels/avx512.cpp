@@ -19,13 +19,14 @@
 #include "tables.h"
 
 #if defined(__clang__)
-#pragma clang attribute push(                                                                     \
-    __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,bmi,bmi2,popcnt,lzcnt"))), \
+#pragma clang attribute push(                                                               \
+    __attribute__((                                                                         \
+        target("avx512f,avx512dq,avx512bw,avx512vl,avx2,f16c,fma,bmi,bmi2,popcnt,lzcnt"))), \
     apply_to = function)
 #else
 #pragma GCC diagnostic ignored "-Wuninitialized"  // immintrin.h of GCC 12 sets both off
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,bmi,bmi2,popcnt,lzcnt")
+#pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,f16c,fma,bmi,bmi2,popcnt,lzcnt")
 #endif
 
 namespace bmatch {

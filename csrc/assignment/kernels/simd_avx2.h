@@ -167,6 +167,12 @@ inline float greatest(Floats v) {
   return _mm_cvtss_f32(_mm_max_ss(four, _mm_shuffle_ps(four, four, 1)));
 }
 
+// kHalves numbers in float32.
+constexpr int kHalves = 8;
+inline void widen_halves(const Half* p, float* out) {
+  _mm256_storeu_ps(out, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+
 struct NanFlag {
   __m256 seen;
   NanFlag() : seen(_mm256_setzero_ps()) {}

@@ -102,6 +102,12 @@ inline int count_le(Floats a, Floats b) { return __builtin_popcount(bits_le(a, b
 inline float least(Floats a) { return _mm512_reduce_min_ps(a.x); }
 inline float greatest(Floats a) { return _mm512_reduce_max_ps(a.x); }
 
+// kHalves numbers in float32.
+constexpr int kHalves = 16;
+inline void widen_halves(const Half* p, float* out) {
+  _mm512_storeu_ps(out, _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
+}
+
 struct NanFlag {
   unsigned seen = 0;
   void see(Floats a, Floats b) { seen |= _mm512_cmp_ps_mask(a.x, b.x, _CMP_UNORD_Q); }

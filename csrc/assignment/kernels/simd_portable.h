@@ -217,6 +217,10 @@ inline float greatest(Floats a) {
   return r;
 }
 
+// kHalves numbers in float32.
+constexpr int kHalves = 1;
+inline void widen_halves(const Half* p, float* out) { *out = widened(*p); }
+
 struct NanFlag {
   bool seen = false;
   void see(Floats a, Floats b) {
