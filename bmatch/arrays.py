@@ -57,9 +57,12 @@ def as_array(values: Any, *, stored: bool = False) -> npt.NDArray[Any]:
         if isinstance(values, list | tuple) and any(map(is_tensor, values)):
             return np.stack([as_array(value) for value in values])
         array = np.asarray(values)
-        if array.dtype.kind == "V" and array.dtype.name == "bfloat16":  # the package ml_dtypes
-            return array.view(BFLOAT16) if stored else array.astype(np.float32)
-        return array
+        if array.dtype.isbuiltin != 2:
+            return array
+        # A type of another package than NumPy: of ml_dtypes, as a rule.
+        if stored and array.dtype.name == "bfloat16":
+            return array.view(BFLOAT16)
+        return array.astype(np.float32) if np.can_cast(array.dtype, np.float32, "safe") else array
     if values.device.type == "meta":
         raise TypeError("a meta tensor holds no numbers: pass a tensor on a CPU or a CUDA device")
     if values.layout != sys.modules["torch"].strided or values.is_quantized:
@@ -79,12 +82,12 @@ def as_array(values: Any, *, stored: bool = False) -> npt.NDArray[Any]:
 
 
 def as_floats(stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Entries as they are stored in a floating type that holds them: themselves where they have one.
+    """Stored entries in a floating type that holds them; without a copy where they have one.
 
-    Integers of 64 bits are rounded to float64.
+    Integers of 64 bits are rounded to float64. `BFLOAT16` becomes float32.
     """
     if stored.dtype == BFLOAT16:
-        return (stored["bfloat16"].astype(np.uint32) << 16).view(np.float32)  # type: ignore[no-any-return]
+        return (stored["bfloat16"].astype(np.uint32) << 16).view(np.float32)
     if stored.dtype.kind == "f":
         return stored
     single = np.can_cast(stored.dtype, np.float32, "safe")

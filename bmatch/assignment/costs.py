@@ -101,7 +101,7 @@ class Costs(NamedTuple):
             raise ValueError(_elsewhere(cost))
         numbers: Any = cost
         if sizes is not None:
-            numbers = as_array(cost)
+            numbers = as_array(cost, stored=True)
             _require_dimensions(numbers.shape, ndim)
             sizes = checked_sizes(sizes, numbers.shape)
             numbers = without_padding(numbers, sizes)
