@@ -23,15 +23,18 @@ def table(rows: Sequence[results.Row]) -> list[str]:
     """Markdown."""
     kept = results.newest(rows)
     lines = [
-        f"{kept[-1].origin} Planted, {TOKENS} tokens, float32, one thread.",
+        f"{kept[-1].origin} Planted, {TOKENS} tokens, one thread.",
         "",
-        "| n | matrix, GB | the solve, MB | share | s | least reduced cost | relative gap |",
-        "|---|---|---|---|---|---|---|",
+        "| n | entries | matrix, GB | the solve, MB | share | s | least reduced cost | "
+        "relative gap |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for memory, time in zip(kept[::2], kept[1::2], strict=True):
         matrix, extra = memory.extra["matrix"], time.extra
+        case = Case.parse(memory.case)
+        entries = case.family.removeprefix("planted").strip() or "float32"
         lines.append(
-            f"| {Case.parse(memory.case).rows} | {matrix / 1e9:.2f} | {memory.value / 1e6:.1f} | "
+            f"| {case.rows} | {entries} | {matrix / 1e9:.2f} | {memory.value / 1e6:.1f} | "
             f"{memory.value / matrix:.2%} | {time.value:.3g} | {extra['least reduced cost']:.1e} | "
             f"{extra['relative gap']:.1e} |"
         )
@@ -43,6 +46,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks memory", description=__doc__)
     parser.add_argument("--rows", type=int, default=32_768)
     parser.add_argument("--seed", type=int, default=20301701, help="never use it for tuning")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "float16", "uint8"))
     results.arguments(parser)
     options = parser.parse_args(arguments)
     if options.report:
@@ -51,6 +55,9 @@ def main(arguments: list[str]) -> None:
     with results.appending("memory", options) as out:
         bmatch.linear_sum_assignment(np.eye(2))  # what is loaded on first use
         c = cases.on_host(options.seed, n).correlation(n, TOKENS, 0.5)
+        if options.dtype == "uint8":  # costs lie between 0 and 1
+            np.rint(np.multiply(c, 255, out=c), out=c)
+        c = c.astype(options.dtype, copy=False)
         phases: list[Phase] = []
         with phase("before", phases):
             pass
@@ -62,7 +69,8 @@ def main(arguments: list[str]) -> None:
         relative = proof.gap / abs(proof.objective)
         if taken > 0.05 * c.nbytes or proof.min_reduced_cost < -1e-12 or relative > 1e-12:
             raise AssertionError(f"{taken} bytes for a matrix of {c.nbytes}, {proof}")
-        case, proved = f"planted {n} x {n}", {"least reduced cost": proof.min_reduced_cost}
+        family = "planted" if options.dtype == "float32" else f"planted {options.dtype}"
+        case, proved = f"{family} {n} x {n}", {"least reduced cost": proof.min_reduced_cost}
         out.add(case, OURS, "memory", "B", taken, {"matrix": c.nbytes, "tokens": TOKENS})
         out.add(case, OURS, "time", "s", solve.seconds, proved | {"relative gap": relative})
         print(f"{case}: {taken / 1e6:.1f} MB, {taken / c.nbytes:.2%}, {solve.seconds:.3g} s")

@@ -38,11 +38,12 @@ def linear_sum_assignment(
         Decimal, Fraction and large Python integers, lists of numeric strings and data frames are
         rounded to float64. So are 64-bit integers further apart than 2**53, as where the type's
         greatest stands for "never"; others are exact. ``+inf`` forbids a pair (``-inf`` when
-        maximising). Neither copied where it is float32 or float64, nor written to. Or a sparse
-        matrix, whose explicit entries, zeros among them, are the allowed pairs: anything with
-        ``indptr, indices, data, shape`` (CSR; CSC if its ``format`` says so) or ``row, col, data,
-        shape`` (COO), or with ``tocsr``, or a sparse tensor on the host; entries of one place are
-        added up.
+        maximising). Never written to, and read as it is stored, without a copy, if it consists of
+        floats, booleans, integers of up to 32 bits or bfloat16 (a tensor's, or ml_dtypes'). Or a
+        sparse matrix, whose explicit entries, zeros among them, are the allowed pairs: anything
+        with ``indptr, indices, data, shape`` (CSR; CSC if its ``format`` says so) or ``row, col,
+        data, shape`` (COO), or with ``tocsr``, or a sparse tensor on the host; entries of one
+        place are added up.
     maximize : bool
         Whether the sum is maximised instead.
 
