@@ -106,3 +106,30 @@ def test_numbers_made_where_others_are(like):
     flags = arrays.as_int8(like == 0)
     assert flags.tolist() == [1]
     assert str(flags.dtype).removeprefix("torch.") == "int8"
+
+
+def test_bfloat16_as_it_is_stored_and_as_floats():
+    tensor = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)).bfloat16().T
+    stored = arrays.as_array(tensor, stored=True)
+    assert stored.dtype == arrays.BFLOAT16
+    assert stored.__array_interface__["data"][0] == tensor.data_ptr()
+    expected = tensor.float().numpy()
+    assert np.array_equal(arrays.as_floats(stored), expected)
+    assert np.array_equal(arrays.as_array(tensor), expected)
+    assert float(arrays.as_floats(stored[2, 3])) == expected[2, 3]
+    assert arrays.as_array(stored, stored=True) is stored
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        *(("bool", "f4"), ("i1", "f4"), ("u1", "f4"), ("i2", "f4"), ("u2", "f4")),
+        *(("i4", "f8"), ("u4", "f8"), ("i8", "f8"), ("f2", "f2"), ("f4", "f4"), ("f8", "f8")),
+    ],
+)
+def test_floats_hold_what_is_stored(dtype, expected):
+    stored = np.array([[0, 1], [1, 0]], dtype)
+    floats = arrays.as_floats(stored)
+    assert floats.dtype == expected
+    assert np.array_equal(floats, stored)
+    assert (floats is stored) == (np.dtype(dtype).kind == "f")
