@@ -56,6 +56,8 @@ def solve(
     certificate: bool,
     prices: npt.NDArray[np.float64] | None,  # [m]
     transposed: bool = ...,
+    limit: float = ...,
+    most: bool = ...,
     small: int = ...,
 ) -> Solution: ...
 def solve_fetched(
@@ -73,6 +75,8 @@ def solve_fetched(
     list_col: npt.NDArray[np.int32],  # [n, list_capacity]
     bound: npt.NDArray[np.float64],  # [n]
     fetch: Callable[[npt.NDArray[np.int64]], None],
+    limit: float = ...,
+    most: bool = ...,
 ) -> Solution: ...
 
 list_capacity: int
@@ -81,7 +85,13 @@ most_lines: int  # rows, or columns, of a matrix
 def pairs(
     cost: object, maximize: bool, threads: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None: ...
-def batch(costs: _Floats, sense: Sense, threads: int) -> BatchSolution: ...  # [B, n, m]
+def batch(
+    costs: _Floats,  # [B, n, m]
+    sense: Sense,
+    threads: int,
+    limits: npt.NDArray[np.float64] | None = ...,  # [B]
+    most: bool = ...,
+) -> BatchSolution: ...
 def margins(
     cost: _Floats,  # [n, m], n <= m
     sense: Sense,

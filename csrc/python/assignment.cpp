@@ -16,6 +16,7 @@
 #include "arrays.h"
 #include "assignment/batch.h"
 #include "assignment/margin.h"
+#include "assignment/partial.h"
 #include "assignment/rows/fetched_scanner.h"
 #include "assignment/rows/packed.h"
 #include "assignment/solver.h"
@@ -89,19 +90,21 @@ Options options_of(int threads, bool certificate, const std::optional<std::vecto
 }
 
 SolutionArrays solve_array(const py::array& cost, Sense sense, int threads, bool certificate,
-                           const Prices& prices, bool transposed, std::int64_t small) {
+                           const Prices& prices, bool transposed, double limit, bool most,
+                           std::int64_t small) {
   const auto start = copied(prices);
   Options options = options_of(threads, certificate, start, transposed);
   options.small = small;
   return to_arrays(with_scanner(cost, sense, [&](const RowScanner& scanner) {
-    return solve(scanner, options, SignalPoll());
+    return solve_partial(scanner, {limit, most}, options, SignalPoll());
   }));
 }
 
 // Rows that `fetch(rows)` puts into `copy` when they are wanted.
 template <typename T>
 SolutionArrays solve_fetched_of(const CostView<T>& copy, const FirstPass& first,
-                                const py::function& fetch, const Options& options) {
+                                const py::function& fetch, const Partial& partial,
+                                const Options& options) {
   // Threads of the solver must not see an exception: the solve ends as if it were interrupted.
   std::atomic<bool> failed{false};
   std::unique_ptr<py::error_already_set> error;
@@ -118,7 +121,7 @@ SolutionArrays solve_fetched_of(const CostView<T>& copy, const FirstPass& first,
   SignalPoll poll;
   Solution s = [&] {
     const py::gil_scoped_release release;
-    return solve(scanner, options, [&] { return failed || poll(); });
+    return solve_partial(scanner, partial, options, [&] { return failed || poll(); });
   }();
   if (error != nullptr) throw py::error_already_set(*error);
   return to_arrays(std::move(s));
@@ -129,7 +132,7 @@ SolutionArrays solve_fetched(const py::array& copy, Sense sense, int threads, bo
                              const Array<double>& second, const Array<Index>& col,
                              const Array<bool>& valid, const Array<double>& list_cost,
                              const Array<Index>& list_col, const Array<double>& bound,
-                             const py::function& fetch) {
+                             const py::function& fetch, double limit, bool most) {
   std::vector<RowMinima> minima(copy.shape(0));
   for (std::size_t i = 0; i < minima.size(); ++i) {
     minima[i] = {best.data()[i], second.data()[i], col.data()[i], valid.data()[i]};
@@ -138,7 +141,8 @@ SolutionArrays solve_fetched(const py::array& copy, Sense sense, int threads, bo
   const auto start = copied(prices);
   const Options options = options_of(threads, certificate, start, transposed);
   return with_type_of(copy, [&](auto number) {
-    return solve_fetched_of(view_of<decltype(number)>(copy, sense), first, fetch, options);
+    return solve_fetched_of(view_of<decltype(number)>(copy, sense), first, fetch, {limit, most},
+                            options);
   });
 }
 
@@ -225,7 +229,8 @@ struct BatchArrays {
   py::array_t<std::int64_t> col_of_row;
 };
 
-BatchArrays solve_batch_array(const py::array& costs, Sense sense, int threads) {
+BatchArrays solve_batch_array(const py::array& costs, Sense sense, int threads,
+                              const std::optional<Array<double>>& limits, bool most) {
   return with_type_of(costs, [&](auto number) -> BatchArrays {
     using T = decltype(number);
     const auto item = static_cast<py::ssize_t>(sizeof(T));
@@ -239,9 +244,10 @@ BatchArrays solve_batch_array(const py::array& costs, Sense sense, int threads) 
                              sense};
     py::array_t<std::int64_t> out({costs.shape(0), costs.shape(1)});
     std::int64_t* const data = out.mutable_data();
+    const double* const limit = limits ? limits->data() : nullptr;
     const BatchResult result = [&] {
       const py::gil_scoped_release release;
-      return solve_batch(batch, threads, data, SignalPoll());
+      return solve_batch(batch, limit, most, threads, data, SignalPoll());
     }();
     if (result.outcome == Outcome::interrupted) throw py::error_already_set();
     return {result.outcome, result.problem, std::move(out)};
@@ -297,14 +303,16 @@ void define_assignment(py::module_& m) {
       .def_readonly("col_of_row", &BatchArrays::col_of_row);
   m.def("solve", &solve_array, py::arg("cost"), py::arg("sense"), py::arg("threads"),
         py::arg("certificate"), py::arg("prices"), py::arg("transposed") = false,
-        py::arg("small") = kSmall,
+        py::arg("limit") = kInfinity, py::arg("most") = false, py::arg("small") = kSmall,
         "Solves a matrix whose rows do not outnumber its columns. transposed: square, and the "
-        "caller's rows are the columns.");
+        "caller's rows are the columns. limit: no pair costs more, and rows may stay out at it. "
+        "most: where there is no complete assignment, as many pairs as possible.");
   m.def(
       "solve_fetched", &solve_fetched, py::arg("copy"), py::arg("sense"), py::arg("threads"),
       py::arg("certificate"), py::arg("prices"), py::arg("transposed"), py::arg("best"),
       py::arg("second"), py::arg("col"), py::arg("valid"), py::arg("list_cost"),
-      py::arg("list_col"), py::arg("bound"), py::arg("fetch"),
+      py::arg("list_col"), py::arg("bound"), py::arg("fetch"), py::arg("limit") = kInfinity,
+      py::arg("most") = false,
       "As solve, from what a device found in its first pass: the two least costs of each row [n], "
       "candidate lists [n, list_capacity] with their bounds [n]. fetch(rows) puts rows of the "
       "matrix into copy [n, m].");
@@ -312,7 +320,8 @@ void define_assignment(py::module_& m) {
   m.attr("most_lines") = kMostLines;
   m.attr("pairs") = py::reinterpret_steal<py::object>(PyCFunction_New(&pairs_method, nullptr));
   m.def("batch", &solve_batch_array, py::arg("costs"), py::arg("sense"), py::arg("threads"),
-        "Solves problems [B, n, m] of any shape.");
+        py::arg("limits") = py::none(), py::arg("most") = false,
+        "Solves problems [B, n, m] of any shape; limits [B] and most as for solve.");
   m.def("margins", &margins_array, py::arg("cost"), py::arg("sense"), py::arg("col_of_row"),
         py::arg("row_dual"), py::arg("col_dual"), py::arg("search_limit"),
         "(loss, exact) of every row; duals of the minimised costs.");
