@@ -39,6 +39,7 @@ ROOMS = {
         *(
             "entries",
             "costs",
+            "partial",
             "answer",
             "host",
             "cuda",

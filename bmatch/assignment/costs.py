@@ -51,6 +51,10 @@ class Costs(NamedTuple):
         Makes results things of the kind that was given, where that lies.
     forbids : bool
         Whether NaN and both infinities forbid a pair, in place of the one infinity that costs most.
+    limit : float64 [] or [B], or None
+        Minimised cost above which no pair comes out, and at which rows stay out; inf for none.
+    partial : bool
+        Whether as few as possible stay out where there is no complete matching.
     """
 
     matrix: Any
@@ -61,6 +65,8 @@ class Costs(NamedTuple):
     on_device: bool
     to_kind: Callable[[Any], Any]
     forbids: bool = False
+    limit: npt.NDArray[np.float64] | None = None
+    partial: bool = False
 
     @classmethod
     def of(
@@ -123,13 +129,18 @@ class Costs(NamedTuple):
         if not self.on_device:
             return self
         matrix, _ = _host_floats(as_array(self.matrix))
-        oriented = matrix.T if self.transposed else matrix
+        oriented = matrix.swapaxes(-1, -2) if self.transposed else matrix
         return self._replace(matrix=matrix, oriented=oriented, on_device=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """[n, m], or [B, n, m]."""
         return tuple(self.matrix.shape)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether rows of the solver may stay out."""
+        return self.partial or self.limit is not None
 
     @property
     def transposed_square(self) -> bool:

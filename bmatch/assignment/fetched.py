@@ -9,6 +9,7 @@ that is built with it.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -65,5 +66,7 @@ def solve_by_fetching(
         list_col,
         bound,
         fetch,
+        math.inf if costs.limit is None else float(costs.limit),
+        costs.partial,
     )
     return answer_of(solved, costs).to(cost.device)

@@ -17,6 +17,7 @@ from bmatch.assignment.answer import Answer, Assignment, assignment_of, pairs_of
 from bmatch.assignment.costs import Costs
 from bmatch.assignment.cuda import solve_batch_by_kernels
 from bmatch.assignment.device import Backend, Nonfinite, costs_for, solve_on_device
+from bmatch.assignment.partial import allowing
 
 
 def linear_sum_assignment(
@@ -76,6 +77,8 @@ def solve(
     warm_start: Assignment | None = None,
     num_threads: int | None = None,
     backend: Backend = "auto",
+    cost_limit: float | None = None,
+    partial: bool = False,
     nonfinite: Nonfinite = "raise",
 ) -> Assignment:
     """Solve the linear sum assignment problem and return the whole answer.
@@ -101,7 +104,16 @@ def solve(
     backend : {"auto", "cpu", "cuda"}
         Where a matrix on a CUDA device is solved: there, or on the host, to which it is copied
         and from which the answer comes back. ``"auto"``: there from 128 rows on. What lies on the
-        host is solved on the host.
+        host is solved on the host. So is what may leave rows unmatched, by scans of the device
+        and rows that are fetched.
+    cost_limit : float, optional
+        No pair costs more (less, when maximising; no ``|cost|`` is less, where those are
+        maximised), and rows and columns may stay unmatched: each that does counts half of the
+        limit in the sum that is made least. That is the optimum of lap's extended matrix, which
+        is not made; a pair of exactly the limit is as good as none. ``inf`` (``-inf``) is no limit.
+    partial : bool
+        Where there is no complete matching, return one of as many pairs as possible, and of those
+        the cheapest, in place of an error. Under a `cost_limit`, there is always an answer.
     nonfinite : {"raise", "forbid"}
         What is done with NaN, and with the infinity that forbids nothing: an error that says where
         the first one is, or all of them, NaN and both infinities, forbid a pair. Where there are
@@ -115,7 +127,8 @@ def solve(
     ------
     ValueError
         If the matrix is not 2-D, contains NaN or ``-inf`` (``+inf`` when maximising), or has no
-        complete matching; the message then names rows that compete for too few columns.
+        complete matching; the message then names rows that compete for too few columns. If
+        `cost_limit` is NaN or forbids every pair.
     TypeError
         If the entries are not numbers that float64 can hold.
 
@@ -128,6 +141,8 @@ def solve(
     wait, and `objective` and `gap` are NaN.
     """
     costs = costs_for(cost, maximize, sign_marginalized, backend=backend, nonfinite=nonfinite)
+    if partial is not False or cost_limit is not None:
+        costs = allowing(costs, cost_limit, partial)
     return solved(costs, warm_start, num_threads)
 
 
@@ -145,6 +160,8 @@ def batch_linear_sum_assignment(
     *,
     num_threads: int | None = None,
     backend: Backend = "auto",
+    cost_limit: float | npt.ArrayLike | None = None,
+    partial: bool = False,
     nonfinite: Nonfinite = "raise",
 ) -> Array:
     """Solve many linear sum assignment problems of one shape, each in one thread.
@@ -161,14 +178,18 @@ def batch_linear_sum_assignment(
         Problems solved at once; by default all physical cores.
     backend : {"auto", "cpu", "cuda"}
         As for `solve`; ``"auto"`` solves a batch where it lies.
+    cost_limit : float or array_like [B], optional
+        As for `solve`; one for all problems, or one for each.
+    partial : bool
+        As for `solve`, problem by problem.
     nonfinite : {"raise", "forbid"}
         As for `solve`.
 
     Returns
     -------
     col_of_row : int64 [B, n]
-        Column of each row; -1 for a row that is left unmatched (``n > m``). A tensor, if a
-        tensor was given.
+        Column of each row; -1 for a row that is left unmatched (``n > m``, `cost_limit`,
+        `partial`). A tensor, if a tensor was given.
 
     Raises
     ------
@@ -179,10 +200,12 @@ def batch_linear_sum_assignment(
         If the entries are not numbers that float64 can hold.
     """
     costs = costs_for(cost, maximize, ndim=3, backend=backend, nonfinite=nonfinite)
-    if costs.on_device:
+    if partial is not False or cost_limit is not None:
+        costs = allowing(costs, cost_limit, partial, cost)
+    if costs.on_device and not costs.is_partial:
         col_of_row: Array = solve_batch_by_kernels(costs)
     else:
-        col_of_row = host.solve_batch_on_host(costs, num_threads=num_threads)
+        col_of_row = host.solve_batch_on_host(costs.on_host(), num_threads=num_threads)
     result: Array = costs.to_kind(col_of_row)
     return result
 

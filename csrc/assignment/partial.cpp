@@ -24,10 +24,15 @@ double matched_sum(const RowScanner& costs, const std::vector<Index>& col_of_row
 
 // ---- A limit -------------------------------------------------------------------------------
 
-Solution solve_limited(const RowScanner& costs, double limit, const Options& options,
+// Columns of their own leave entries above the limit out of account, but make the matrix
+// rectangular; clamped, it is solved as it would be without a limit.
+
+Solution solve_limited(const RowScanner& costs, double limit, Options options,
                        const Interrupted& interrupted) {
   const Index rows = costs.rows(), cols = costs.cols();
-  const bool clamped = std::int64_t{rows} * cols <= options.small || most_are_below(costs, limit);
+  const bool clamped =
+      std::int64_t{rows} * cols <= options.small || (rows == cols && most_are_below(costs, limit));
+  options.transposed &= clamped;
   Solution s = clamped ? solve(ClampedRows(costs, limit), options, interrupted)
                        : solve(OptionalRows(costs, limit), options, interrupted);
   if (s.outcome != Outcome::optimal) return s;

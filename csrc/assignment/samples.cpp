@@ -67,7 +67,7 @@ std::optional<double> forbidding_cost(const RowScanner& costs) {
 bool most_are_below(const RowScanner& costs, double limit) {
   const std::vector<double> seen = scattered(costs);
   const auto below = std::count_if(seen.begin(), seen.end(), [&](double x) { return x < limit; });
-  return 2 * below > static_cast<std::ptrdiff_t>(seen.size());
+  return is_above(below, static_cast<std::int64_t>(seen.size()), kMostBelow);
 }
 
 }  // namespace bmatch

@@ -1,5 +1,7 @@
 #include "clamped_rows.h"
 
+#include <algorithm>
+
 #include "copied.h"
 
 namespace bmatch {
@@ -33,5 +35,33 @@ double ClampedRows::cost(Index i, Index j) const {
 }
 
 AnyCostView ClampedRows::whole() const { return copied(*this, copy_); }
+
+void ClampedRows::minima(Index first, int count, RowMinima* out, Scratch& scratch) const {
+  costs_.minima(first, count, out, scratch);
+  for (int k = 0; k < count; ++k) {
+    if (!(out[k].best < limit_)) out[k].col = 0;  // all that is above is equal
+    out[k].best = std::min(out[k].best, limit_);
+    out[k].second = std::min(out[k].second, limit_);
+  }
+}
+
+// At prices of zero the list of the matrix as it was will do; at others, columns above the limit
+// may be the best.
+void ClampedRows::candidates(const Index* rows, int count, PriceView prices, CandidateRow* out,
+                             Scratch& scratch) const {
+  if (prices.magnitude > 0.0) {
+    RowScanner::candidates(rows, count, prices, out, scratch);
+    return;
+  }
+  costs_.candidates(rows, count, prices, out, scratch);
+  for (int k = 0; k < count; ++k) {
+    CandidateRow& list = out[k];
+    for (int q = 0; q < list.size; ++q) {
+      if (list.cost[q] < kInfinity) list.cost[q] = std::min(list.cost[q], limit_);
+    }
+    list.bound = std::min(list.bound, limit_);
+    if (list.cost[0] == kInfinity) list.cost[0] = limit_;  // of column 0, as of all others
+  }
+}
 
 }  // namespace bmatch

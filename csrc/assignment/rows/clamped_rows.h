@@ -24,6 +24,11 @@ class ClampedRows final : public RowScanner {
   double cost(Index i, Index j) const override;
   AnyCostView whole() const override;
 
+  // From those of the matrix as it was, with what they do not tell at the limit.
+  void minima(Index first, int count, RowMinima* out, Scratch& scratch) const override;
+  void candidates(const Index* rows, int count, PriceView prices, CandidateRow* out,
+                  Scratch& scratch) const override;
+
  private:
   const RowScanner& costs_;
   const double limit_;
