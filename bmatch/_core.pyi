@@ -67,6 +67,8 @@ def solve_fetched(
     certificate: bool,
     prices: npt.NDArray[np.float64] | None,  # [m]
     transposed: bool,
+    limit: float,
+    most: bool,
     best: npt.NDArray[np.float64],  # [n]
     second: npt.NDArray[np.float64],  # [n]
     col: npt.NDArray[np.int32],  # [n]
@@ -75,8 +77,6 @@ def solve_fetched(
     list_col: npt.NDArray[np.int32],  # [n, list_capacity]
     bound: npt.NDArray[np.float64],  # [n]
     fetch: Callable[[npt.NDArray[np.int64]], None],
-    limit: float = ...,
-    most: bool = ...,
 ) -> Solution: ...
 
 list_capacity: int

@@ -58,6 +58,8 @@ def solve_by_fetching(
         certificate,
         None if prices is None else as_array(on_host(prices)),
         costs.transposed_square,
+        math.inf if costs.limit is None else float(costs.limit),
+        costs.partial,
         best,
         second,
         col,
@@ -66,7 +68,5 @@ def solve_by_fetching(
         list_col,
         bound,
         fetch,
-        math.inf if costs.limit is None else float(costs.limit),
-        costs.partial,
     )
     return answer_of(solved, costs).to(cost.device)

@@ -11,8 +11,8 @@
 namespace bmatch {
 
 template <typename T>
-BatchResult solve_batch(const BatchView<T>& batch, const double* limits, bool most, int threads,
-                        std::int64_t* col_of_row, const Interrupted& interrupted) {
+BatchResult solve_batch(const BatchView<T>& batch, int threads, std::int64_t* col_of_row,
+                        const Interrupted& interrupted) {
   std::atomic<std::int64_t> next{0};
   std::atomic<bool> failed{false}, cancelled{false};
   std::mutex guard;
@@ -29,7 +29,7 @@ BatchResult solve_batch(const BatchView<T>& batch, const double* limits, bool mo
                        batch.col_stride,
                        batch.sense};
       const bool tall = batch.rows > batch.cols;
-      const Partial partial{limits == nullptr ? kInfinity : limits[b], most};
+      const Partial partial{batch.limits == nullptr ? kInfinity : batch.limits[b], batch.most};
       const DenseScanner<T> scanner(tall ? view.transposed() : view);
       const Solution s = solve_partial(scanner, partial, options, stop);
       if (s.outcome != Outcome::optimal) {
@@ -54,15 +54,13 @@ BatchResult solve_batch(const BatchView<T>& batch, const double* limits, bool mo
     if (interrupted()) cancelled = true;
     return is_cancelled();
   };
-  const auto at_once = static_cast<int>(std::min<std::int64_t>(threads, batch.problems));
-  ThreadTeam(std::max(at_once, 1)).run([&](int k) { work(k == 0 ? ask : is_cancelled); });
+  const auto most = static_cast<int>(std::min<std::int64_t>(threads, batch.problems));
+  ThreadTeam(std::max(most, 1)).run([&](int k) { work(k == 0 ? ask : is_cancelled); });
   if (cancelled) result.outcome = Outcome::interrupted;
   return result;
 }
 
-template BatchResult solve_batch(const BatchView<float>&, const double*, bool, int, std::int64_t*,
-                                 const Interrupted&);
-template BatchResult solve_batch(const BatchView<double>&, const double*, bool, int, std::int64_t*,
-                                 const Interrupted&);
+template BatchResult solve_batch(const BatchView<float>&, int, std::int64_t*, const Interrupted&);
+template BatchResult solve_batch(const BatchView<double>&, int, std::int64_t*, const Interrupted&);
 
 }  // namespace bmatch

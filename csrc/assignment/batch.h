@@ -14,6 +14,8 @@ struct BatchView {
   std::int64_t problems, rows, cols;
   std::int64_t problem_stride, row_stride, col_stride;
   Sense sense;
+  const double* limits = nullptr;  // [problems], of Partial; null: none
+  bool most = false;               // of Partial
 };
 
 struct BatchResult {
@@ -22,15 +24,14 @@ struct BatchResult {
 };
 
 // Writes the column of each row, kNone where unmatched, to col_of_row [problems, rows].  Rows may
-// outnumber columns.  `limits` [problems] are those of Partial, or null.  After an interruption or
-// a problem without answer the rest is left undone.
+// outnumber columns.  After an interruption or a problem without answer the rest is left undone.
 template <typename T>
-BatchResult solve_batch(const BatchView<T>& batch, const double* limits, bool most, int threads,
-                        std::int64_t* col_of_row, const Interrupted& interrupted);
+BatchResult solve_batch(const BatchView<T>& batch, int threads, std::int64_t* col_of_row,
+                        const Interrupted& interrupted);
 
-extern template BatchResult solve_batch(const BatchView<float>&, const double*, bool, int,
-                                        std::int64_t*, const Interrupted&);
-extern template BatchResult solve_batch(const BatchView<double>&, const double*, bool, int,
-                                        std::int64_t*, const Interrupted&);
+extern template BatchResult solve_batch(const BatchView<float>&, int, std::int64_t*,
+                                        const Interrupted&);
+extern template BatchResult solve_batch(const BatchView<double>&, int, std::int64_t*,
+                                        const Interrupted&);
 
 }  // namespace bmatch

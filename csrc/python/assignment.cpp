@@ -128,11 +128,11 @@ SolutionArrays solve_fetched_of(const CostView<T>& copy, const FirstPass& first,
 }
 
 SolutionArrays solve_fetched(const py::array& copy, Sense sense, int threads, bool certificate,
-                             const Prices& prices, bool transposed, const Array<double>& best,
-                             const Array<double>& second, const Array<Index>& col,
-                             const Array<bool>& valid, const Array<double>& list_cost,
-                             const Array<Index>& list_col, const Array<double>& bound,
-                             const py::function& fetch, double limit, bool most) {
+                             const Prices& prices, bool transposed, double limit, bool most,
+                             const Array<double>& best, const Array<double>& second,
+                             const Array<Index>& col, const Array<bool>& valid,
+                             const Array<double>& list_cost, const Array<Index>& list_col,
+                             const Array<double>& bound, const py::function& fetch) {
   std::vector<RowMinima> minima(copy.shape(0));
   for (std::size_t i = 0; i < minima.size(); ++i) {
     minima[i] = {best.data()[i], second.data()[i], col.data()[i], valid.data()[i]};
@@ -241,13 +241,14 @@ BatchArrays solve_batch_array(const py::array& costs, Sense sense, int threads,
                              costs.strides(0) / item,
                              costs.strides(1) / item,
                              costs.strides(2) / item,
-                             sense};
+                             sense,
+                             limits ? limits->data() : nullptr,
+                             most};
     py::array_t<std::int64_t> out({costs.shape(0), costs.shape(1)});
     std::int64_t* const data = out.mutable_data();
-    const double* const limit = limits ? limits->data() : nullptr;
     const BatchResult result = [&] {
       const py::gil_scoped_release release;
-      return solve_batch(batch, limit, most, threads, data, SignalPoll());
+      return solve_batch(batch, threads, data, SignalPoll());
     }();
     if (result.outcome == Outcome::interrupted) throw py::error_already_set();
     return {result.outcome, result.problem, std::move(out)};
@@ -309,10 +310,9 @@ void define_assignment(py::module_& m) {
         "most: where there is no complete assignment, as many pairs as possible.");
   m.def(
       "solve_fetched", &solve_fetched, py::arg("copy"), py::arg("sense"), py::arg("threads"),
-      py::arg("certificate"), py::arg("prices"), py::arg("transposed"), py::arg("best"),
-      py::arg("second"), py::arg("col"), py::arg("valid"), py::arg("list_cost"),
-      py::arg("list_col"), py::arg("bound"), py::arg("fetch"), py::arg("limit") = kInfinity,
-      py::arg("most") = false,
+      py::arg("certificate"), py::arg("prices"), py::arg("transposed"), py::arg("limit"),
+      py::arg("most"), py::arg("best"), py::arg("second"), py::arg("col"), py::arg("valid"),
+      py::arg("list_cost"), py::arg("list_col"), py::arg("bound"), py::arg("fetch"),
       "As solve, from what a device found in its first pass: the two least costs of each row [n], "
       "candidate lists [n, list_capacity] with their bounds [n]. fetch(rows) puts rows of the "
       "matrix into copy [n, m].");
