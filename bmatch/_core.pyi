@@ -83,7 +83,7 @@ list_capacity: int
 most_lines: int  # rows, or columns, of a matrix
 
 def pairs(
-    cost: object, maximize: bool, threads: int
+    cost: object, maximize: bool, threads: int, limit: float
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None: ...
 def batch(
     costs: _Floats,  # [B, n, m]

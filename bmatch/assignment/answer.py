@@ -141,7 +141,7 @@ def assignment_of(costs: Costs, answer: Answer) -> Assignment:
         gap=answer.gap,
         sign=sign,
         stats=answer.stats,
-        cost_limit=None if costs.limit is None else float(costs.given(costs.limit)),
+        cost_limit=None if costs.limit is None else costs.given(costs.limit),
         partial=costs.limit is None and len(row_ind) < min(costs.shape),
     )
 

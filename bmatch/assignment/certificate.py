@@ -146,7 +146,7 @@ def _checked(
     if costs.shift:
         u = _exact_duals(costs, v)
     matched = costs.minimised(costs.matrix[rows, cols])
-    half = 0.0 if costs.limit is None else float(costs.limit) / 2
+    half = 0.0 if costs.limit is None else costs.limit / 2
     scale = 1.0
     if not all(np.all(np.abs(x) < _HUGE) for x in (u, v, matched, half)):
         scale, u, v, half = _DOWN, u * _DOWN, v * _DOWN, half * _DOWN

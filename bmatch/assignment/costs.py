@@ -51,7 +51,7 @@ class Costs(NamedTuple):
         Makes results things of the kind that was given, where that lies.
     forbids : bool
         Whether NaN and both infinities forbid a pair, in place of the one infinity that costs most.
-    limit : float64 [] or [B], or None
+    limit : float, or float64 [B] for a batch, or None
         Minimised cost above which no pair comes out, and at which rows stay out; inf for none.
     partial : bool
         Whether as few as possible stay out where there is no complete matching.
@@ -65,7 +65,7 @@ class Costs(NamedTuple):
     on_device: bool
     to_kind: Callable[[Any], Any]
     forbids: bool = False
-    limit: npt.NDArray[np.float64] | None = None
+    limit: Any = None
     partial: bool = False
 
     @classmethod

@@ -58,7 +58,7 @@ def solve_by_fetching(
         certificate,
         None if prices is None else as_array(on_host(prices)),
         costs.transposed_square,
-        math.inf if costs.limit is None else float(costs.limit),
+        math.inf if costs.limit is None else costs.limit,
         costs.partial,
         best,
         second,

@@ -26,38 +26,47 @@ def allowing(costs: Costs, cost_limit: Any, partial: bool, given: Any = None) ->
     Raises
     ------
     ValueError
-        If a limit is NaN, forbids every pair, or is no single number for each matrix; or if the
+        If a limit is NaN or forbids every pair, or there is not one for each problem; or if the
         entries are integers that were moved to where float64 holds them.
     TypeError
         If `partial` is no boolean, or a limit no number.
     """
     if not isinstance(partial, (bool, np.bool_)):
         raise TypeError(f"partial must be True or False, got {partial!r:.60}")
-    costs = costs._replace(partial=bool(partial))
     if cost_limit is None:
-        return costs
+        return costs._replace(partial=bool(partial))
+    problems = costs.shape[:-2]
     try:
-        limits = np.asarray(as_array(cost_limit)).astype(np.float64)
+        limit: Any = np.asarray(as_array(cost_limit)).astype(np.float64) if problems else None
+        limit = limit if problems else float(cost_limit)
     except (TypeError, ValueError):
         raise TypeError(f"cost_limit must be a number, got {cost_limit!r:.60}") from None
-    problems = costs.shape[:-2]
-    if limits.shape not in ((), problems):
-        each = f", or one for each of the {problems[0]} problems" if problems else ""
-        raise ValueError(f"cost_limit must be one number{each}, got shape {limits.shape}")
-    minimised = costs.flip * limits
-    if not (minimised > -np.inf).all():
+    if problems and limit.shape not in ((), problems):
+        raise ValueError(
+            f"cost_limit must be one number, or one for each of the {problems[0]} problems, got an "
+            f"array of shape {limit.shape}"
+        )
+    limit = costs.flip * limit
+    if not _every(limit > -np.inf):
         none = "inf" if costs.flip > 0 else "-inf"
         raise ValueError(
             f"cost_limit must be a finite number, or {none} for no limit, got {cost_limit!r:.60}"
         )
-    if not (minimised < np.inf).any():
-        return costs
+    if _every(limit == np.inf):
+        return costs._replace(partial=bool(partial))
     if costs.shift or _is_beyond_float64(given):
         raise ValueError(
             "cost_limit takes integers that float64 holds one by one, up to 2**53: scale the "
             "matrix down, or pass floats"
         )
-    return costs._replace(limit=np.broadcast_to(minimised, problems).copy())
+    if problems:
+        limit = np.broadcast_to(limit, problems).copy()
+    return costs._replace(limit=limit, partial=bool(partial))
+
+
+def _every(flags: Any) -> bool:
+    """Whether a flag, or all of an array, is true; of one flag, without NumPy."""
+    return flags if isinstance(flags, bool) else bool(flags.all())
 
 
 def _is_beyond_float64(entries: Any) -> bool:

@@ -6,6 +6,7 @@ same solver with its whole answer: duals, objective, gap, and matching by magnit
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy.typing as npt
@@ -61,12 +62,33 @@ def linear_sum_assignment(
     >>> col_ind
     array([1, 0, 2])
     """
-    pairs = _core.pairs(cost_matrix, maximize, host.threads())
+    pairs = _core.pairs(cost_matrix, maximize, host.threads(), math.inf)
     if pairs is not None:
         return pairs
     costs = costs_for(cost_matrix, maximize)
     row_ind, col_ind, _ = pairs_of(costs, _solve(costs, certificate=False))
     return costs.to_kind(row_ind), costs.to_kind(col_ind)
+
+
+def limited_pairs(cost: npt.ArrayLike, cost_limit: float) -> tuple[Array, Array]:
+    """``row_ind, col_ind`` of `solve` under a finite limit, without the proof.
+
+    Parameters
+    ----------
+    cost : array_like or torch.Tensor [n, m]
+    cost_limit : float
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `solve`.
+    """
+    if isinstance(cost_limit, float) and math.isfinite(cost_limit):
+        pairs = _core.pairs(cost, False, host.threads(), cost_limit)
+        if pairs is not None:
+            return pairs
+    answer = solve(cost, cost_limit=cost_limit)
+    return answer.row_ind, answer.col_ind
 
 
 def solve(

@@ -8,7 +8,6 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <numeric>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -149,8 +148,9 @@ SolutionArrays solve_fetched(const py::array& copy, Sense sense, int threads, bo
 constexpr std::int64_t kSolvedAtOnce = 1024;  // entries, that take some microseconds
 
 // (row_ind, col_ind) of a matrix that can be scanned where it lies; None where the general way has
-// to be gone: any other kind of input, and every error.
-py::object pairs_of(py::handle cost, bool maximize, int threads) {
+// to be gone: any other kind of input, and every error.  No pair costs more than the limit, of
+// minimised costs.
+py::object pairs_of(py::handle cost, bool maximize, int threads, double limit) {
   using Api = py::detail::npy_api;
   if (!Api::get().PyArray_Check_(cost.ptr())) return py::none();
   const auto array = py::reinterpret_borrow<py::array>(cost);
@@ -173,23 +173,20 @@ py::object pairs_of(py::handle cost, bool maximize, int threads) {
       std::optional<py::gil_scoped_release> release;  // which takes as long as a solve of two rows
       if (array.size() > kSolvedAtOnce) release.emplace();
       return with_scanner_of(tall ? view.transposed() : view, [&](const RowScanner& scanner) {
-        return solve(scanner, options, SignalPoll());
+        return solve_partial(scanner, {limit, false}, options, SignalPoll());
       });
     }();
     if (s.outcome == Outcome::interrupted) throw py::error_already_set();
     if (s.outcome != Outcome::optimal) return py::none();
-    const auto count = static_cast<py::ssize_t>(s.matching.col_of_row.size());
-    py::array_t<std::int64_t> rows(count);
-    if (!tall) {
-      std::iota(rows.mutable_data(), rows.mutable_data() + count, std::int64_t{0});
-      return py::make_tuple(std::move(rows), to_indexes(s.matching.col_of_row));
-    }
-    py::array_t<std::int64_t> cols(count);
+    const std::vector<Index>& found = tall ? s.matching.row_of_col : s.matching.col_of_row;
+    const auto none = std::count(found.begin(), found.end(), kNone);
+    const auto count = static_cast<py::ssize_t>(found.size()) - none;
+    py::array_t<std::int64_t> rows(count), cols(count);
     std::int64_t *row = rows.mutable_data(), *col = cols.mutable_data();
-    for (std::size_t i = 0; i < s.matching.row_of_col.size(); ++i) {
-      if (s.matching.row_of_col[i] == kNone) continue;
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      if (found[i] == kNone) continue;
       *row++ = static_cast<std::int64_t>(i);
-      *col++ = s.matching.row_of_col[i];
+      *col++ = found[i];
     }
     return py::make_tuple(std::move(rows), std::move(cols));
   };
@@ -198,15 +195,18 @@ py::object pairs_of(py::handle cost, bool maximize, int threads) {
 
 // As a bare C function: the call itself is a good part of a solve of two rows.
 PyObject* pairs_entry(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
-  if (count != 3) {
-    PyErr_SetString(PyExc_TypeError, "pairs takes cost, maximize and threads");
+  if (count != 4) {
+    PyErr_SetString(PyExc_TypeError, "pairs takes cost, maximize, threads and limit");
     return nullptr;
   }
   const int maximize = PyObject_IsTrue(arguments[1]);
   const long threads = PyLong_AsLong(arguments[2]);
-  if (maximize < 0 || (threads == -1 && PyErr_Occurred() != nullptr)) return nullptr;
+  const double limit = PyFloat_AsDouble(arguments[3]);
+  if (maximize < 0 || ((threads == -1 || limit == -1.0) && PyErr_Occurred() != nullptr)) {
+    return nullptr;
+  }
   try {
-    return pairs_of(arguments[0], maximize != 0, static_cast<int>(threads)).release().ptr();
+    return pairs_of(arguments[0], maximize != 0, static_cast<int>(threads), limit).release().ptr();
   } catch (py::error_already_set& error) {
     error.restore();
   } catch (const std::bad_alloc&) {
@@ -220,7 +220,8 @@ PyObject* pairs_entry(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
 PyMethodDef pairs_method = {
     "pairs", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(pairs_entry)),
     METH_FASTCALL,
-    "pairs(cost, maximize, threads): (row_ind, col_ind) of a plain float matrix, or None for "
+    "pairs(cost, maximize, threads, limit): (row_ind, col_ind) of a plain float matrix, or None "
+    "for "
     "anything else and for every error."};
 
 struct BatchArrays {
