@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bmatch.arrays import as_array, full
-from bmatch.assignment.costs import Costs
+from bmatch.assignment.costs import Costs, counted
 from bmatch.assignment.entries import EXACT
 
 
@@ -39,7 +39,7 @@ def allowing(costs: Costs, cost_limit: Any, partial: bool, given: Any = None) ->
     try:
         limit: Any = np.asarray(as_array(cost_limit)).astype(np.float64) if problems else None
         limit = limit if problems else float(cost_limit)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(f"cost_limit must be a number, got {cost_limit!r:.60}") from None
     if problems and limit.shape not in ((), problems):
         raise ValueError(
@@ -125,8 +125,8 @@ def blocks(
     under_cols, under_rows = _reached(finite.T, row_of_col, col_of_row)
     if (over_rows & under_rows).any() or (over_cols & under_cols).any():
         raise ValueError(
-            f"assignment has {len(rows)} pairs, and there is a matching of more: as many as "
-            "possible were expected"
+            f"assignment has {counted(len(rows), 'pair')}, and there is a matching of more: as "
+            "many as possible were expected"
         )
     even = ~(over_rows | under_rows), ~(over_cols | under_cols)
     parts = (over_rows, over_cols), even, (under_rows, under_cols)

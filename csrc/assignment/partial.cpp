@@ -26,7 +26,6 @@ double matched_sum(const RowScanner& costs, const std::vector<Index>& col_of_row
 
 // Columns of their own leave entries above the limit out of account, but make the matrix
 // rectangular; clamped, it is solved as it would be without a limit.
-
 Solution solve_limited(const RowScanner& costs, double limit, Options options,
                        const Interrupted& interrupted) {
   const Index rows = costs.rows(), cols = costs.cols();
@@ -42,15 +41,15 @@ Solution solve_limited(const RowScanner& costs, double limit, Options options,
     if (j < cols && costs.cost(i, j) <= limit) matching.match(i, j);
   }
   std::copy_n(s.matching.v.begin(), cols, matching.v.begin());
-  if (clamped && rows == cols) {  // where only their sum with the row duals counted
-    const double most =
-        rows == 0 ? 0.0 : *std::max_element(matching.v.begin(), matching.v.begin() + cols);
+  double most = 0.0;  // of a clamped square matrix only sums of two duals count
+  if (clamped && rows == cols && cols > 0) {
+    most = *std::max_element(matching.v.begin(), matching.v.begin() + cols);
     for (Index j = 0; j < cols; ++j) matching.v[j] -= most;
-    for (double& dual : s.u) dual += most;
   }
-  if (options.certificate) {  // its own column may have been given a price, though nobody else bid
+  if (options.certificate) {
+    // A column of one row's own may have a price, though nobody else bid for it.
     for (Index i = 0; i < rows; ++i) {
-      if (matching.col_of_row[i] == kNone) s.u[i] = limit;
+      s.u[i] = matching.col_of_row[i] == kNone ? limit : std::min(s.u[i] + most, limit);
     }
   }
   s.matching = std::move(matching);

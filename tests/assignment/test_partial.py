@@ -191,6 +191,7 @@ def test_no_limit():
         (-np.inf, False, ValueError, "a finite number, or inf for no limit, got -inf"),
         (np.inf, True, ValueError, "a finite number, or -inf for no limit, got inf"),
         ([1.0, 2.0], False, TypeError, r"must be a number, got \[1.0, 2.0\]"),
+        (10**400, False, TypeError, "cost_limit must be a number, got 1000"),
         ("far", False, TypeError, "cost_limit must be a number, got 'far'"),
     ],
 )
@@ -362,7 +363,7 @@ def test_a_limit_alone_decides():
 
 def test_more_pairs_are_possible():
     cost = np.array([[1.0, 2.0, np.inf], [3.0, np.inf, np.inf], [4.0, np.inf, np.inf]])
-    with pytest.raises(ValueError, match="has 1 pairs, and there is a matching of more"):
+    with pytest.raises(ValueError, match="has 1 pair, and there is a matching of more"):
         bmatch.certify(cost, ([0], [0]), partial=True)
     c = bmatch.certify(cost, ([0, 2], [1, 0]), partial=True)
     assert (c.objective, c.bound, c.gap) == (6.0, 5.0, 1.0)
