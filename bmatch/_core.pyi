@@ -82,6 +82,8 @@ def solve(
     certificate: bool,
     prices: npt.NDArray[np.float64] | None,  # [m]
     transposed: bool = ...,
+    limit: float = ...,
+    most: bool = ...,
     small: int = ...,
 ) -> Solution: ...
 def solve_fetched(
@@ -91,6 +93,8 @@ def solve_fetched(
     certificate: bool,
     prices: npt.NDArray[np.float64] | None,  # [m]
     transposed: bool,
+    limit: float,
+    most: bool,
     best: npt.NDArray[np.float64],  # [n]
     second: npt.NDArray[np.float64],  # [n]
     col: npt.NDArray[np.int32],  # [n]
@@ -105,7 +109,7 @@ list_capacity: int
 most_lines: int  # rows, or columns, of a matrix
 
 def pairs(
-    cost: object, maximize: bool, threads: int
+    cost: object, maximize: bool, threads: int, limit: float
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None: ...
 def solve_compressed(
     rows: int,
@@ -133,6 +137,8 @@ def batch(
     sense: Sense,
     threads: int,
     sizes: npt.NDArray[np.int64] | None = None,  # [B, 2]
+    limits: npt.NDArray[np.float64] | None = None,  # [B]
+    most: bool = False,
 ) -> BatchSolution: ...
 def margins(
     cost: _Stored,  # [n, m], n <= m

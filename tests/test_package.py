@@ -36,9 +36,8 @@ ROOMS = {
         *("finalise", "pilot", "row_scan"),
     ),
     "assignment": (
-        *("entries", "ragged", "costs", "answer", "host", "cuda", "fetched", "device", "sparse"),
-        "solver",
-        *("certificate", "margins"),
+        *("entries", "ragged", "costs", "partial", "answer", "host", "cuda", "fetched", "device"),
+        *("sparse", "solver", "certificate", "margins"),
     ),
     "correlation": (
         *("products", "statistics", "chunks", "batch", "pilot", "by_chunks", "by_kernels"),

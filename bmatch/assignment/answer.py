@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from bmatch.arrays import Array, arange, as_int8, full
 from bmatch.assignment.costs import Costs
+from bmatch.assignment.partial import partial_pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,22 +20,31 @@ class Assignment:
     Attributes
     ----------
     row_ind, col_ind : int64 [min(n, m)]
-        Matched pairs, rows ascending: what `scipy.optimize.linear_sum_assignment` returns.
+        Matched pairs, rows ascending: what `scipy.optimize.linear_sum_assignment` returns. Fewer,
+        [k], where `cost_limit` or `partial` left some out.
     col_of_row : int64 [n]
         Column of each row, -1 for a row that is left unmatched.
     row_dual, col_dual : float64 [n], [m]
         An optimal solution of the dual, in the units of the matrix. When minimising,
         ``row_dual[i] + col_dual[j] <= cost[i, j]`` for all pairs, with equality on matched
         ones; when maximising, ``>=``; and where ``|cost|`` is maximised, ``>= |cost[i, j]|``.
-        To a rounding, and infinite where float64 holds no such number.
+        To a rounding, and infinite where float64 holds no such number. Under a `cost_limit`, row
+        and column duals are also at most half of it (at least, when maximising), with equality on
+        those that stay unmatched. Where `partial`, each of the three blocks of rows and columns in
+        which all matchings of as many pairs lie has duals of its own, which say nothing about
+        pairs of two blocks; the user guide says how they are found.
     objective : float
         Sum of the matched entries (of their magnitudes where those are maximised); infinite where
         float64 holds no such number.
     gap : float
         No assignment is better than this one by more than `gap`, in exact numbers: 0, or a few
-        roundings.
+        roundings. Under a `cost_limit`, half of it counts for each unmatched row and column.
     sign : int8 [min(n, m)] or None
         Sign of each matched entry, where magnitudes were matched; +1 for a zero.
+    cost_limit : float or None
+        The limit that was given, if any.
+    partial : bool
+        Whether there was no complete matching, and this is one of as many pairs as possible.
     """
 
     row_ind: Array
@@ -46,6 +56,8 @@ class Assignment:
     gap: float
     sign: Array | None = None
     stats: Mapping[str, float] = field(default_factory=dict)
+    cost_limit: float | None = None
+    partial: bool = False
 
 
 class Answer(NamedTuple):
@@ -56,8 +68,10 @@ class Answer(NamedTuple):
     Attributes
     ----------
     col_of_row : int64 [rows]
+        -1 for a row that stays out.
     row_dual, col_dual : float64 [rows], [cols]
-        None, or empty, if no certificate was asked for.
+        None, or empty, if no certificate was asked for. Under a limit, row duals are at most that,
+        column duals at most 0.
     objective, gap : float
     stats : mapping
     """
@@ -86,6 +100,8 @@ class Answer(NamedTuple):
 def pairs_of(costs: Costs, answer: Answer) -> tuple[Any, Any, Any]:
     """The pairs of an answer in terms of the matrix: row_ind, col_ind, col_of_row."""
     col_of_row = answer.col_of_row
+    if costs.is_partial:
+        return partial_pairs(costs, col_of_row)
     if costs.transposed:
         row_of_col = col_of_row
         n, m = costs.shape
@@ -101,6 +117,8 @@ def assignment_of(costs: Costs, answer: Answer) -> Assignment:
     """The whole answer in terms of the matrix: its orientation, units, kind and device."""
     row_ind, col_ind, col_of_row = pairs_of(costs, answer)
     u, v = answer.row_dual, answer.col_dual
+    if costs.limit is not None:  # half of it on either side
+        u, v = u - costs.limit / 2, v + costs.limit / 2
     row_dual, col_dual = (v, u) if costs.transposed else (u, v)
     objective = answer.objective
     if costs.shift:  # the duals of the side that is matched whole bear it
@@ -123,6 +141,8 @@ def assignment_of(costs: Costs, answer: Answer) -> Assignment:
         gap=answer.gap,
         sign=sign,
         stats=answer.stats,
+        cost_limit=None if costs.limit is None else costs.given(costs.limit),
+        partial=costs.limit is None and len(row_ind) < min(costs.shape),
     )
 
 

@@ -14,6 +14,7 @@ from bmatch.arrays import as_array
 from bmatch.assignment.answer import Assignment
 from bmatch.assignment.costs import Costs, counted, sense_of
 from bmatch.assignment.device import Nonfinite, forbids_nonfinite
+from bmatch.assignment.partial import allowing, blocks
 from bmatch.assignment.solver import solved
 from bmatch.assignment.sparse import SparseCosts, entries_of, is_sparse
 
@@ -30,7 +31,8 @@ class Certificate:
     objective : float
         Sum of the matched entries (of their magnitudes where those are maximised).
     bound : float
-        What no assignment can beat, by the duals: a lower bound when minimising.
+        What no assignment can beat, by the duals: a lower bound when minimising. Under a
+        `cost_limit`, the half of it for each unmatched row and column is left out of both.
     gap : float
         Distance of the two, summed without cancellation from the reduced costs of the matched
         pairs, and from what duals that are not feasible would have to be lowered by. Reduced costs
@@ -39,7 +41,9 @@ class Certificate:
     min_reduced_cost : float
         Least ``cost[i, j] - row_dual[i] - col_dual[j]`` of all pairs (of the negated costs where
         the sum is maximised), and of what duals of the longer side lack to the sign that they
-        must have; not below 0, or by a few roundings, if the duals are feasible.
+        must have, or all duals to half of a `cost_limit`; not below 0, or by a few roundings, if
+        the duals are feasible. Where there is no complete matching, of the pairs that some
+        matching of as many pairs may have.
     """
 
     objective: float
@@ -54,6 +58,8 @@ def certify(
     maximize: bool = False,
     *,
     sign_marginalized: bool = False,
+    cost_limit: float | None = None,
+    partial: bool = False,
     nonfinite: Nonfinite = "raise",
 ) -> Certificate:
     """Check any solver's assignment of a matrix, by linear programming duality.
@@ -65,6 +71,11 @@ def certify(
     assignment : Assignment, or (row_ind, col_ind)
         What is to be checked. Duals are taken from an `Assignment`; for bare pairs they are found
         by solving the problem. Either way they are checked here against every entry.
+    cost_limit, partial
+        As for `solve`, of bare pairs; an `Assignment` brings its own. Where pairs are fewer than
+        ``min(n, m)`` and `partial`, it is checked that no matching has more, and then each of the
+        three blocks of rows and columns within which all matchings of as many pairs lie is
+        a problem of its own.
 
     Returns
     -------
@@ -74,8 +85,9 @@ def certify(
     Raises
     ------
     ValueError
-        If the pairs are no matching of ``min(n, m)`` rows and columns, if there is not a dual for
-        each row and column, or for a matrix that `solve` refuses.
+        If the pairs are no matching of ``min(n, m)`` rows and columns, or of as many as possible,
+        where fewer are allowed; if there is not a dual for each row and column, or for a matrix
+        that `solve` refuses.
     TypeError
         If rows and columns are not given by whole numbers, or for what `solve` refuses.
     """
@@ -84,11 +96,13 @@ def certify(
     n, m = costs.shape
     if isinstance(assignment, Assignment):
         rows, cols = _indices(assignment.row_ind), _indices(assignment.col_ind)
-        _require_matching(rows, cols, n, m)
+        costs = allowing(costs, assignment.cost_limit, assignment.partial)
+        _require_matching(rows, cols, costs)
         duals = assignment
     else:
         rows, cols = (_indices(side) for side in _pair(assignment))
-        _require_matching(rows, cols, n, m)
+        costs = allowing(costs, cost_limit, partial)
+        _require_matching(rows, cols, costs)
         duals = solved(costs)
     u, v = (
         costs.flip * as_array(dual).astype(np.float64) for dual in (duals.row_dual, duals.col_dual)
@@ -98,22 +112,59 @@ def certify(
             f"the duals of the assignment have shapes {u.shape} and {v.shape}, expected "
             f"{(n,)} and {(m,)} for a matrix of shape {(n, m)}"
         )
+    if costs.limit is not None or len(rows) == min(n, m):
+        return _checked(costs, rows, cols, u, v)
+    col_of_row = np.full(n, -1)
+    col_of_row[rows] = cols
+    place = np.full(m, -1)  # of a column in its block
+    parts = []
+    for some, of in blocks(_finite(costs), rows, cols):
+        place[of] = np.arange(len(of))
+        block = costs._replace(matrix=costs.matrix[np.ix_(some, of)])
+        matched = np.flatnonzero(col_of_row[some] >= 0)
+        parts.append(_checked(block, matched, place[col_of_row[some[matched]]], u[some], v[of]))
+    return Certificate(
+        objective=math.fsum(part.objective for part in parts),
+        bound=math.fsum(part.bound for part in parts),
+        gap=math.fsum(part.gap for part in parts),
+        min_reduced_cost=float(np.min([part.min_reduced_cost for part in parts])),
+    )
+
+
+def _checked(
+    costs: Costs | SparseCosts,
+    rows: npt.NDArray[Any],
+    cols: npt.NDArray[Any],
+    u: npt.NDArray[np.float64],
+    v: npt.NDArray[np.float64],
+) -> Certificate:
+    """The certificate for pairs and duals, of the minimised costs: complete, or under a limit."""
+    n, m = costs.shape
     # In what follows rows are the short side.
     i, j = (cols, rows) if n > m else (rows, cols)
     if n > m:
         u, v = v, u
-    if costs.shift:
+    entries = None
+    if isinstance(costs, SparseCosts):
+        entries = entries_of(costs)
+    elif costs.shift:
         u = _exact_duals(costs, v)
-    entries = entries_of(costs) if isinstance(costs, SparseCosts) else None
     matched = _matched_costs(costs, entries, rows, cols)
+    half = 0.0 if costs.limit is None else costs.limit / 2
     scale = 1.0
-    if not all(np.all(np.abs(x) < _HUGE) for x in (u, v, matched)):
-        scale, u, v = _DOWN, u * _DOWN, v * _DOWN
+    if not all(np.all(np.abs(x) < _HUGE) for x in (u, v, matched, half)):
+        scale, u, v, half = _DOWN, u * _DOWN, v * _DOWN, half * _DOWN
     least, spare = np.inf, np.empty(0)
-    if n != m:  # duals of the longer side must not be positive: not all of it is matched
-        least = float((-v).min(initial=np.inf))
-        v = np.minimum(v, 0.0)
-        spare = np.delete(v, j)
+    # Duals of what may stay unmatched are bounded by what that costs, which is nothing for the
+    # longer side where the other is matched whole.
+    if n != m or costs.limit is not None:
+        least = float((half - v).min(initial=np.inf))
+        v = np.minimum(v, half)
+        spare = half - np.delete(v, j)
+    if costs.limit is not None:
+        least = min(least, float((half - u).min(initial=np.inf)))
+        u = np.minimum(u, half)
+        spare = np.concatenate([spare, half - np.delete(u, i)])
     proving = bool(np.isfinite(u).all() and np.isfinite(v).all())
     lack = np.zeros(len(u))  # what row duals must be lowered by
     if entries is not None and proving:
@@ -123,7 +174,7 @@ def certify(
         reduced = _reduced(minimised * scale, u[at_row], v[at_col])
         least = min(least, float(reduced.min(initial=np.inf)))
         np.maximum.at(lack, at_row, -reduced)
-    for some, minimised in () if entries is not None else _blocks(costs):
+    for some, minimised in () if isinstance(costs, SparseCosts) else _blocks(costs):
         if not proving:
             continue
         of_rows = _least_reduced(minimised * scale, u[some], v)
@@ -133,7 +184,7 @@ def certify(
     if np.isinf(matched).any():  # a forbidden pair
         gap = math.inf
     elif proving:
-        gap = math.fsum([*_reduced(matched * scale, u[i], v[j]), *lack, *-spare]) / scale
+        gap = math.fsum([*_reduced(matched * scale, u[i], v[j]), *lack, *spare]) / scale
     total = costs.total(matched * scale) / scale
     return Certificate(
         objective=costs.given(total),
@@ -167,18 +218,29 @@ def _indices(values: Any) -> npt.NDArray[Any]:
     return indices
 
 
-def _require_matching(rows: npt.NDArray[Any], cols: npt.NDArray[Any], n: int, m: int) -> None:
-    short = min(n, m)
+def _require_matching(rows: npt.NDArray[Any], cols: npt.NDArray[Any], costs: Costs) -> None:
+    (n, m), pairs = costs.shape, len(rows)
     if not (
-        len(rows) == len(cols) == short
-        and len(np.unique(rows)) == len(np.unique(cols)) == short
-        and (short == 0 or (rows.min() >= 0 and cols.min() >= 0))
-        and (short == 0 or (rows.max() < n and cols.max() < m))
+        len(cols) == pairs
+        and (pairs == min(n, m) or (costs.is_partial and pairs < min(n, m)))
+        and len(np.unique(rows)) == len(np.unique(cols)) == pairs
+        and (pairs == 0 or (rows.min() >= 0 and cols.min() >= 0))
+        and (pairs == 0 or (rows.max() < n and cols.max() < m))
     ):
+        most = "at most " if costs.is_partial else ""
         raise ValueError(
-            f"assignment is no matching of the matrix of shape {(n, m)}: expected "
-            f"{counted(short, 'distinct row')} and as many distinct columns"
+            f"assignment is no matching of the matrix of shape {(n, m)}: expected {most}"
+            f"{counted(min(n, m), 'distinct row')} and as many distinct columns"
         )
+
+
+def _finite(costs: Costs) -> npt.NDArray[np.bool_]:
+    """Which pairs are allowed."""
+    finite = np.empty(costs.shape, bool)
+    oriented = finite.T if finite.shape[0] > finite.shape[1] else finite
+    for some, minimised in _blocks(costs):
+        oriented[some] = minimised < np.inf
+    return finite
 
 
 def _least_reduced(

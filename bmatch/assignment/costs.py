@@ -63,6 +63,10 @@ class Costs(NamedTuple):
         Whether NaN and both infinities forbid a pair, in place of the one infinity that costs most.
     sizes : int64 [B, 2] or None
         Rows and columns of each problem of a ragged batch; an array on the host.
+    limit : float, or float64 [B] for a batch, or None
+        Minimised cost above which no pair comes out, and at which rows stay out; inf for none.
+    partial : bool
+        Whether as few as possible stay out where there is no complete matching.
     """
 
     matrix: Any
@@ -74,6 +78,8 @@ class Costs(NamedTuple):
     to_kind: Callable[[Any], Any]
     forbids: bool = False
     sizes: npt.NDArray[np.int64] | None = None
+    limit: Any = None
+    partial: bool = False
 
     @classmethod
     def of(
@@ -154,13 +160,18 @@ class Costs(NamedTuple):
         if not self.on_device:
             return self
         matrix, _ = _host_entries(as_array(self.matrix, stored=True))
-        oriented = matrix.T if self.transposed else matrix
+        oriented = matrix.swapaxes(-1, -2) if self.transposed else matrix
         return self._replace(matrix=matrix, oriented=oriented, on_device=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """[n, m], or [B, n, m]."""
         return tuple(self.matrix.shape)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether rows of the solver may stay out."""
+        return self.partial or self.limit is not None
 
     @property
     def transposed_square(self) -> bool:

@@ -11,6 +11,7 @@ from bmatch import arrays
 from bmatch.assignment import cuda
 from bmatch.assignment.answer import Answer
 from bmatch.assignment.costs import Costs, sense_of
+from bmatch.assignment.host import solve_on_host
 
 Backend: TypeAlias = Literal["auto", "cpu", "cuda"]
 
@@ -72,8 +73,11 @@ def forbids_nonfinite(nonfinite: str) -> bool:
 def can_solve(ndim: int) -> bool:
     """Whether matrices (`ndim` 2) or batches (3) on a device can be solved there."""
     # Batches have nothing to gain from scans of their rows: all of a small matrix is read.
-    scans = ndim == 2 and importlib.util.find_spec("triton") is not None
-    return cuda.is_usable() or scans
+    return cuda.is_usable() or (ndim == 2 and _has_triton())
+
+
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
 
 
 def solve_on_device(
@@ -83,9 +87,17 @@ def solve_on_device(
     prices: Any = None,
     num_threads: int | None = None,
 ) -> Answer:
-    """Solve a matrix on its device; parameters and errors as for `solve_on_host`."""
-    if cuda.is_usable():
+    """Solve a matrix on its device; parameters and errors as for `solve_on_host`.
+
+    What may leave rows unmatched is solved on the host, by scans of the device if triton is there.
+    """
+    if cuda.is_usable() and not costs.is_partial:
         solve = cuda.solve_by_kernels
-    else:
+    elif _has_triton():
         from bmatch.assignment.fetched import solve_by_fetching as solve
+    else:
+        found = solve_on_host(
+            costs.on_host(), certificate=certificate, prices=prices, num_threads=num_threads
+        )
+        return found.to(costs.matrix.device)
     return solve(costs, certificate=certificate, prices=prices, num_threads=num_threads)

@@ -9,6 +9,7 @@ that is built with it.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,8 @@ def solve_by_fetching(
         certificate,
         None if prices is None else as_array(on_host(prices)),
         costs.transposed_square,
+        math.inf if costs.limit is None else costs.limit,
+        costs.partial,
         best,
         second,
         col,

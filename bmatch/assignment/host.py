@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 import warnings
@@ -17,7 +18,7 @@ from bmatch.assignment.answer import Answer
 from bmatch.assignment.costs import Costs
 
 if TYPE_CHECKING:
-    from bmatch._core import Solution
+    from bmatch._core import BatchSolution, Solution
 
 MOST_THREADS = 4096
 """More than any machine has cores."""
@@ -57,6 +58,8 @@ def solve_on_host(
             certificate,
             None if prices is None else as_array(on_host(prices)),
             costs.transposed_square,
+            math.inf if costs.limit is None else costs.limit,
+            costs.partial,
         )
 
     solution = solved(costs.oriented, costs.stored_sense)
@@ -89,10 +92,15 @@ def solve_batch_on_host(costs: Costs, *, num_threads: int | None = None) -> npt.
     ValueError
         For the first problem that `solve_on_host` refuses.
     """
-    solved = _core.batch(costs.matrix, costs.sense, threads(num_threads), costs.sizes)
+
+    def batch(entries: npt.NDArray[Any], sense: _core.Sense) -> BatchSolution:
+        return _core.batch(
+            entries, sense, threads(num_threads), costs.sizes, costs.limit, costs.partial
+        )
+
+    solved = batch(costs.matrix, costs.sense)
     if solved.outcome == _core.Outcome.invalid and costs.forbids:
-        matrix, sense = costs.forbidding(costs.matrix)
-        solved = _core.batch(matrix, sense, threads(num_threads), costs.sizes)
+        solved = batch(*costs.forbidding(costs.matrix))
     if solved.outcome == _core.Outcome.invalid:
         raise ValueError(costs.invalid(solved.problem))
     if solved.outcome == _core.Outcome.infeasible:

@@ -39,7 +39,8 @@ def margins(
     Raises
     ------
     ValueError
-        If there are more rows than columns, or the assignment is none of this matrix.
+        If there are more rows than columns, or the assignment is none of this matrix, or one that
+        may leave rows unmatched.
     """
     matrix = costs.matrix
     n, m = costs.shape
@@ -47,6 +48,11 @@ def margins(
         raise ValueError(
             f"margins need at least as many columns as rows, got shape {(n, m)}: pass the "
             "transpose, and the assignment of the transpose"
+        )
+    if assignment.partial or assignment.cost_limit is not None:
+        raise ValueError(
+            "margins compare complete assignments, and this one was found with partial or "
+            "cost_limit: pass what bmatch.solve returns without them"
         )
     col_of_row = np.asarray(assignment.col_of_row)
     fits = (

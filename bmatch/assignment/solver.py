@@ -6,6 +6,7 @@ same solver with its whole answer: duals, objective, gap, and matching by magnit
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy.typing as npt
@@ -23,6 +24,7 @@ from bmatch.assignment.device import (
     forbids_nonfinite,
     solve_on_device,
 )
+from bmatch.assignment.partial import allowing
 from bmatch.assignment.sparse import SparseCosts, is_sparse, solve_sparse
 
 
@@ -72,7 +74,7 @@ def linear_sum_assignment(
     >>> col_ind
     array([1, 0, 2])
     """
-    pairs = _core.pairs(cost_matrix, maximize, host.threads())
+    pairs = _core.pairs(cost_matrix, maximize, host.threads(), math.inf)
     if pairs is not None:
         return pairs
     if is_sparse(cost_matrix):
@@ -84,6 +86,27 @@ def linear_sum_assignment(
     return costs.to_kind(row_ind), costs.to_kind(col_ind)
 
 
+def limited_pairs(cost: npt.ArrayLike, cost_limit: float) -> tuple[Array, Array]:
+    """``row_ind, col_ind`` of `solve` under a finite limit, without the proof.
+
+    Parameters
+    ----------
+    cost : array_like or torch.Tensor [n, m]
+    cost_limit : float
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `solve`.
+    """
+    if isinstance(cost_limit, float) and math.isfinite(cost_limit):
+        pairs = _core.pairs(cost, False, host.threads(), cost_limit)
+        if pairs is not None:
+            return pairs
+    answer = solve(cost, cost_limit=cost_limit)
+    return answer.row_ind, answer.col_ind
+
+
 def solve(
     cost: npt.ArrayLike,
     maximize: bool = False,
@@ -92,6 +115,8 @@ def solve(
     warm_start: Assignment | None = None,
     num_threads: int | None = None,
     backend: Backend = "auto",
+    cost_limit: float | None = None,
+    partial: bool = False,
     nonfinite: Nonfinite = "raise",
 ) -> Assignment:
     """Solve the linear sum assignment problem and return the whole answer.
@@ -118,7 +143,16 @@ def solve(
     backend : {"auto", "cpu", "cuda"}
         Where a matrix on a CUDA device is solved: there, or on the host, to which it is copied
         and from which the answer comes back. ``"auto"``: there from 128 rows on. What lies on the
-        host is solved on the host.
+        host is solved on the host. So is what may leave rows unmatched, by scans of the device
+        and rows that are fetched.
+    cost_limit : float, optional
+        No pair costs more (less, when maximising; no ``|cost|`` is less, where those are
+        maximised), and rows and columns may stay unmatched: each that does counts half of the
+        limit in the sum that is made least. That is the optimum of lap's extended matrix, which
+        is not made; a pair of exactly the limit is as good as none. ``inf`` (``-inf``) is no limit.
+    partial : bool
+        Where there is no complete matching, return one of as many pairs as possible, and of those
+        the cheapest, in place of an error. Under a `cost_limit`, there is always an answer.
     nonfinite : {"raise", "forbid"}
         What is done with NaN, and with the infinity that forbids nothing: an error that says where
         the first one is, or all of them, NaN and both infinities, forbid a pair. Where there are
@@ -132,7 +166,8 @@ def solve(
     ------
     ValueError
         If the matrix is not 2-D, contains NaN or ``-inf`` (``+inf`` when maximising), or has no
-        complete matching; the message then names rows that compete for too few columns.
+        complete matching; the message then names rows that compete for too few columns. If
+        `cost_limit` is NaN or forbids every pair.
     TypeError
         If the entries are not numbers that float64 can hold.
 
@@ -150,9 +185,13 @@ def solve(
                 f"backend must be 'auto' or 'cpu' for a sparse matrix, got {backend!r}: sparse "
                 "matrices are solved on the host"
             )
+        if partial is not False or cost_limit is not None:
+            raise ValueError("cost_limit and partial are for dense matrices, got a sparse one")
         sense, forbids = sense_of(maximize, sign_marginalized), forbids_nonfinite(nonfinite)
         return solved(SparseCosts.of(cost, sense, forbids))
     costs = costs_for(cost, maximize, sign_marginalized, backend=backend, nonfinite=nonfinite)
+    if partial is not False or cost_limit is not None:
+        costs = allowing(costs, cost_limit, partial)
     return solved(costs, warm_start, num_threads)
 
 
@@ -175,6 +214,8 @@ def batch_linear_sum_assignment(
     sizes: npt.ArrayLike | None = None,
     num_threads: int | None = None,
     backend: Backend = "auto",
+    cost_limit: float | npt.ArrayLike | None = None,
+    partial: bool = False,
     nonfinite: Nonfinite = "raise",
 ) -> Array:
     """Solve many linear sum assignment problems, each in one thread.
@@ -197,14 +238,18 @@ def batch_linear_sum_assignment(
         Problems solved at once; by default all physical cores.
     backend : {"auto", "cpu", "cuda"}
         As for `solve`; ``"auto"`` solves a batch where it lies.
+    cost_limit : float or array_like [B], optional
+        As for `solve`; one for all problems, or one for each.
+    partial : bool
+        As for `solve`, problem by problem.
     nonfinite : {"raise", "forbid"}
         As for `solve`.
 
     Returns
     -------
     col_of_row : int64 [B, n]
-        Column of each row; -1 for a row that is left unmatched (it has more rows than columns) and
-        for a row of padding. A tensor, if a tensor was given.
+        Column of each row; -1 for a row that is left unmatched (``n > m``, `cost_limit`,
+        `partial`) and for a row of padding. A tensor, if a tensor was given.
 
     Raises
     ------
@@ -226,11 +271,13 @@ def batch_linear_sum_assignment(
            [-1,  0, -1]])
     """
     costs = costs_for(cost, maximize, ndim=3, backend=backend, nonfinite=nonfinite, sizes=sizes)
-    if costs.on_device:
+    if partial is not False or cost_limit is not None:
+        costs = allowing(costs, cost_limit, partial, cost)
+    if costs.on_device and not costs.is_partial:
         solve = solve_batch_by_kernels if sizes is None else solve_ragged_by_kernels
         col_of_row: Array = solve(costs)
     else:
-        col_of_row = host.solve_batch_on_host(costs, num_threads=num_threads)
+        col_of_row = host.solve_batch_on_host(costs.on_host(), num_threads=num_threads)
     result: Array = costs.to_kind(col_of_row)
     return result
 

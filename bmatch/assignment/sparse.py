@@ -53,6 +53,8 @@ class SparseCosts(NamedTuple):
         What was subtracted from every entry: nothing.
     forbids : bool
         Whether entries that are not finite are no pairs.
+    limit, partial
+        As those of `Costs`.
     """
 
     shape: tuple[int, int]
@@ -67,6 +69,8 @@ class SparseCosts(NamedTuple):
     below_zero: npt.NDArray[np.bool_] | None = None
     shift: int = 0
     forbids: bool = False
+    limit: Any = None
+    partial: bool = False
 
     @classmethod
     def of(cls, cost: Any, sense: _core.Sense, forbids: bool = False) -> SparseCosts:
@@ -121,6 +125,11 @@ class SparseCosts(NamedTuple):
     def matches_magnitudes(self) -> bool:
         """Whether the sum of ``|cost|`` is maximised."""
         return self.sense == _Sense.maximize_magnitude
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether rows of the solver may stay out."""
+        return self.partial or self.limit is not None
 
     @property
     def flip(self) -> float:

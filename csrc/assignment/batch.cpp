@@ -29,7 +29,9 @@ BatchResult solve_batch(const BatchView<T>& batch, int threads, std::int64_t* co
                        batch.col_stride,
                        batch.sense};
       const bool tall = view.rows > view.cols;
-      const Solution s = solve(ScannerOf<T>(tall ? view.transposed() : view), options, stop);
+      const Partial partial{batch.limits == nullptr ? kInfinity : batch.limits[b], batch.most};
+      const ScannerOf<T> scanner(tall ? view.transposed() : view);
+      const Solution s = solve_partial(scanner, partial, options, stop);
       if (s.outcome != Outcome::optimal) {
         const std::lock_guard<std::mutex> lock(guard);
         // Problems are handed out in order and those begun are finished, so the least of those that

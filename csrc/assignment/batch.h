@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "assignment/rows/cost_view.h"
-#include "solver.h"
+#include "partial.h"
 
 namespace bmatch {
 
@@ -17,6 +17,8 @@ struct BatchView {
   // [problems, 2], rows and columns of each problem, whose other entries are not read; or null,
   // where all have those of the batch.
   const std::int64_t* sizes = nullptr;
+  const double* limits = nullptr;  // [problems], of Partial; null: none
+  bool most = false;               // of Partial
 };
 
 struct BatchResult {

@@ -27,9 +27,8 @@ bool most_are_greatest(const std::vector<double>& values) {
   return !is_below(count, static_cast<std::int64_t>(values.size()), kMostForbidden);
 }
 
-}  // namespace
-
-bool has_few_values(const RowScanner& costs) {
+// Entries of some columns of some rows, all over the matrix.
+std::vector<double> scattered(const RowScanner& costs) {
   std::vector<double> seen;
   for (std::int64_t r = 0; r < kValueRows; ++r) {
     const auto i = static_cast<Index>(r * (costs.rows() - 1) / (kValueRows - 1));
@@ -39,6 +38,13 @@ bool has_few_values(const RowScanner& costs) {
       seen.push_back(costs.cost(i, j));
     }
   }
+  return seen;
+}
+
+}  // namespace
+
+bool has_few_values(const RowScanner& costs) {
+  std::vector<double> seen = scattered(costs);
   return distinct(seen) <= kFewValues;
 }
 
@@ -56,6 +62,12 @@ std::optional<double> forbidding_cost(const RowScanner& costs) {
   const double largest = greatest(seen);
   if (distinct(seen) <= kAllowedValues) return {};
   return largest;
+}
+
+bool most_are_below(const RowScanner& costs, double limit) {
+  const std::vector<double> seen = scattered(costs);
+  const auto below = std::count_if(seen.begin(), seen.end(), [&](double x) { return x < limit; });
+  return is_above(below, static_cast<std::int64_t>(seen.size()), kMostBelow);
 }
 
 }  // namespace bmatch

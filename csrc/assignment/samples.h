@@ -14,4 +14,7 @@ bool has_few_values(const RowScanner& costs);
 // as it were, and more than a few lower ones stand between them.
 std::optional<double> forbidding_cost(const RowScanner& costs);
 
+// Whether most entries of a sample are below a limit.
+bool most_are_below(const RowScanner& costs, double limit);
+
 }  // namespace bmatch

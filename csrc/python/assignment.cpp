@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
-#include <numeric>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -17,6 +16,7 @@
 #include "arrays.h"
 #include "assignment/batch.h"
 #include "assignment/margin.h"
+#include "assignment/partial.h"
 #include "assignment/rows/fetched_scanner.h"
 #include "assignment/rows/packed.h"
 #include "assignment/solver.h"
@@ -90,19 +90,21 @@ Options options_of(int threads, bool certificate, const std::optional<std::vecto
 }
 
 SolutionArrays solve_array(const py::array& cost, Sense sense, int threads, bool certificate,
-                           const Prices& prices, bool transposed, std::int64_t small) {
+                           const Prices& prices, bool transposed, double limit, bool most,
+                           std::int64_t small) {
   const auto start = copied(prices);
   Options options = options_of(threads, certificate, start, transposed);
   options.small = small;
   return to_arrays(with_scanner(cost, sense, [&](const RowScanner& scanner) {
-    return solve(scanner, options, SignalPoll());
+    return solve_partial(scanner, {limit, most}, options, SignalPoll());
   }));
 }
 
 // Rows that `fetch(rows)` puts into `copy` when they are wanted.
 template <typename T>
 SolutionArrays solve_fetched_of(const CostView<T>& copy, const FirstPass& first,
-                                const py::function& fetch, const Options& options) {
+                                const py::function& fetch, const Partial& partial,
+                                const Options& options) {
   // Threads of the solver must not see an exception: the solve ends as if it were interrupted.
   std::atomic<bool> failed{false};
   std::unique_ptr<py::error_already_set> error;
@@ -119,18 +121,18 @@ SolutionArrays solve_fetched_of(const CostView<T>& copy, const FirstPass& first,
   SignalPoll poll;
   Solution s = [&] {
     const py::gil_scoped_release release;
-    return solve(scanner, options, [&] { return failed || poll(); });
+    return solve_partial(scanner, partial, options, [&] { return failed || poll(); });
   }();
   if (error != nullptr) throw py::error_already_set(*error);
   return to_arrays(std::move(s));
 }
 
 SolutionArrays solve_fetched(const py::array& copy, Sense sense, int threads, bool certificate,
-                             const Prices& prices, bool transposed, const Array<double>& best,
-                             const Array<double>& second, const Array<Index>& col,
-                             const Array<bool>& valid, const Array<double>& list_cost,
-                             const Array<Index>& list_col, const Array<double>& bound,
-                             const py::function& fetch) {
+                             const Prices& prices, bool transposed, double limit, bool most,
+                             const Array<double>& best, const Array<double>& second,
+                             const Array<Index>& col, const Array<bool>& valid,
+                             const Array<double>& list_cost, const Array<Index>& list_col,
+                             const Array<double>& bound, const py::function& fetch) {
   std::vector<RowMinima> minima(copy.shape(0));
   for (std::size_t i = 0; i < minima.size(); ++i) {
     minima[i] = {best.data()[i], second.data()[i], col.data()[i], valid.data()[i]};
@@ -141,7 +143,8 @@ SolutionArrays solve_fetched(const py::array& copy, Sense sense, int threads, bo
   return with_wide_type(
       copy.dtype(),
       [&](auto number) {
-        return solve_fetched_of(view_of<decltype(number)>(copy, sense), first, fetch, options);
+        return solve_fetched_of(view_of<decltype(number)>(copy, sense), first, fetch, {limit, most},
+                                options);
       },
       []() -> SolutionArrays { throw py::type_error("rows are fetched as float32 or float64"); });
 }
@@ -149,8 +152,9 @@ SolutionArrays solve_fetched(const py::array& copy, Sense sense, int threads, bo
 constexpr std::int64_t kSolvedAtOnce = 1024;  // entries, that take some microseconds
 
 // (row_ind, col_ind) of a matrix that can be read where it lies; None where the general way has
-// to be gone: any other kind of input, and every error.
-py::object pairs_of(py::handle cost, bool maximize, int threads) {
+// to be gone: any other kind of input, and every error.  No pair costs more than the limit, of
+// minimised costs.
+py::object pairs_of(py::handle cost, bool maximize, int threads, double limit) {
   using Api = py::detail::npy_api;
   if (!Api::get().PyArray_Check_(cost.ptr())) return py::none();
   const auto array = py::reinterpret_borrow<py::array>(cost);
@@ -173,23 +177,20 @@ py::object pairs_of(py::handle cost, bool maximize, int threads) {
       std::optional<py::gil_scoped_release> release;  // which takes as long as a solve of two rows
       if (array.size() > kSolvedAtOnce) release.emplace();
       return with_scanner_of(tall ? view.transposed() : view, [&](const RowScanner& scanner) {
-        return solve(scanner, options, SignalPoll());
+        return solve_partial(scanner, {limit, false}, options, SignalPoll());
       });
     }();
     if (s.outcome == Outcome::interrupted) throw py::error_already_set();
     if (s.outcome != Outcome::optimal) return py::none();
-    const auto count = static_cast<py::ssize_t>(s.matching.col_of_row.size());
-    py::array_t<std::int64_t> rows(count);
-    if (!tall) {
-      std::iota(rows.mutable_data(), rows.mutable_data() + count, std::int64_t{0});
-      return py::make_tuple(std::move(rows), to_indexes(s.matching.col_of_row));
-    }
-    py::array_t<std::int64_t> cols(count);
+    const std::vector<Index>& found = tall ? s.matching.row_of_col : s.matching.col_of_row;
+    const auto none = std::count(found.begin(), found.end(), kNone);
+    const auto count = static_cast<py::ssize_t>(found.size()) - none;
+    py::array_t<std::int64_t> rows(count), cols(count);
     std::int64_t *row = rows.mutable_data(), *col = cols.mutable_data();
-    for (std::size_t i = 0; i < s.matching.row_of_col.size(); ++i) {
-      if (s.matching.row_of_col[i] == kNone) continue;
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      if (found[i] == kNone) continue;
       *row++ = static_cast<std::int64_t>(i);
-      *col++ = s.matching.row_of_col[i];
+      *col++ = found[i];
     }
     return py::make_tuple(std::move(rows), std::move(cols));
   };
@@ -200,15 +201,18 @@ py::object pairs_of(py::handle cost, bool maximize, int threads) {
 
 // As a bare C function: the call itself is a good part of a solve of two rows.
 PyObject* pairs_entry(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
-  if (count != 3) {
-    PyErr_SetString(PyExc_TypeError, "pairs takes cost, maximize and threads");
+  if (count != 4) {
+    PyErr_SetString(PyExc_TypeError, "pairs takes cost, maximize, threads and limit");
     return nullptr;
   }
   const int maximize = PyObject_IsTrue(arguments[1]);
   const long threads = PyLong_AsLong(arguments[2]);
-  if (maximize < 0 || (threads == -1 && PyErr_Occurred() != nullptr)) return nullptr;
+  const double limit = PyFloat_AsDouble(arguments[3]);
+  if (maximize < 0 || ((threads == -1 || limit == -1.0) && PyErr_Occurred() != nullptr)) {
+    return nullptr;
+  }
   try {
-    return pairs_of(arguments[0], maximize != 0, static_cast<int>(threads)).release().ptr();
+    return pairs_of(arguments[0], maximize != 0, static_cast<int>(threads), limit).release().ptr();
   } catch (py::error_already_set& error) {
     error.restore();
   } catch (const std::bad_alloc&) {
@@ -222,7 +226,8 @@ PyObject* pairs_entry(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
 PyMethodDef pairs_method = {
     "pairs", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(pairs_entry)),
     METH_FASTCALL,
-    "pairs(cost, maximize, threads): (row_ind, col_ind) of a plain float matrix, or None for "
+    "pairs(cost, maximize, threads, limit): (row_ind, col_ind) of a plain float matrix, or None "
+    "for "
     "anything else and for every error."};
 
 struct BatchArrays {
@@ -232,7 +237,8 @@ struct BatchArrays {
 };
 
 BatchArrays solve_batch_array(const py::array& costs, Sense sense, int threads,
-                              const std::optional<Array<std::int64_t>>& sizes) {
+                              const std::optional<Array<std::int64_t>>& sizes,
+                              const std::optional<Array<double>>& limits, bool most) {
   return with_type_of(costs, [&](auto number) -> BatchArrays {
     using T = decltype(number);
     const auto item = static_cast<py::ssize_t>(sizeof(T));
@@ -244,7 +250,9 @@ BatchArrays solve_batch_array(const py::array& costs, Sense sense, int threads,
                              costs.strides(1) / item,
                              costs.strides(2) / item,
                              sense,
-                             sizes ? sizes->data() : nullptr};
+                             sizes ? sizes->data() : nullptr,
+                             limits ? limits->data() : nullptr,
+                             most};
     py::array_t<std::int64_t> out({costs.shape(0), costs.shape(1)});
     std::int64_t* const data = out.mutable_data();
     const BatchResult result = [&] {
@@ -305,14 +313,15 @@ void define_assignment(py::module_& m) {
       .def_readonly("col_of_row", &BatchArrays::col_of_row);
   m.def("solve", &solve_array, py::arg("cost"), py::arg("sense"), py::arg("threads"),
         py::arg("certificate"), py::arg("prices"), py::arg("transposed") = false,
-        py::arg("small") = kSmall,
+        py::arg("limit") = kInfinity, py::arg("most") = false, py::arg("small") = kSmall,
         "Solves a matrix whose rows do not outnumber its columns. transposed: square, and the "
-        "caller's rows are the columns.");
+        "caller's rows are the columns. limit: no pair costs more, and rows may stay out at it. "
+        "most: where there is no complete assignment, as many pairs as possible.");
   m.def(
       "solve_fetched", &solve_fetched, py::arg("copy"), py::arg("sense"), py::arg("threads"),
-      py::arg("certificate"), py::arg("prices"), py::arg("transposed"), py::arg("best"),
-      py::arg("second"), py::arg("col"), py::arg("valid"), py::arg("list_cost"),
-      py::arg("list_col"), py::arg("bound"), py::arg("fetch"),
+      py::arg("certificate"), py::arg("prices"), py::arg("transposed"), py::arg("limit"),
+      py::arg("most"), py::arg("best"), py::arg("second"), py::arg("col"), py::arg("valid"),
+      py::arg("list_cost"), py::arg("list_col"), py::arg("bound"), py::arg("fetch"),
       "As solve, from what a device found in its first pass: the two least costs of each row [n], "
       "candidate lists [n, list_capacity] with their bounds [n]. fetch(rows) puts rows of the "
       "matrix into copy [n, m].");
@@ -320,8 +329,9 @@ void define_assignment(py::module_& m) {
   m.attr("most_lines") = kMostLines;
   m.attr("pairs") = py::reinterpret_steal<py::object>(PyCFunction_New(&pairs_method, nullptr));
   m.def("batch", &solve_batch_array, py::arg("costs"), py::arg("sense"), py::arg("threads"),
-        py::arg("sizes") = py::none(),
-        "Solves problems [B, n, m] of any shape; sizes: rows and columns of each, [B, 2].");
+        py::arg("sizes") = py::none(), py::arg("limits") = py::none(), py::arg("most") = false,
+        "Solves problems [B, n, m] of any shape; sizes: rows and columns of each, [B, 2]; limits [B] "
+        "and most as for solve.");
   m.def("margins", &margins_array, py::arg("cost"), py::arg("sense"), py::arg("col_of_row"),
         py::arg("row_dual"), py::arg("col_dual"), py::arg("search_limit"),
         "(loss, exact) of every row; duals of the minimised costs.");

@@ -173,6 +173,33 @@ class TestWithoutNvcc:
         with pytest.raises(ValueError, match="invalid numeric entries"):
             bmatch.solve(cost)
 
+    @pytest.mark.parametrize("shape", [(300, 300), (500, 500), (450, 400)])
+    @pytest.mark.parametrize("limit", [0.002, 0.3, 2.0])
+    def test_rows_that_may_stay_out(self, shape, limit):
+        cost = random_costs(*shape)
+        a, host = bmatch.solve(cost, cost_limit=limit), bmatch.solve(cost.numpy(), cost_limit=limit)
+        assert isinstance(a.row_dual, torch.Tensor)
+        assert len(a.row_ind) == len(host.row_ind)
+        assert a.objective == pytest.approx(host.objective, rel=1e-12)
+        c = bmatch.certify(cost.numpy(), a)
+        assert abs(c.gap) <= 1e-12
+        assert c.min_reduced_cost >= -1e-12
+
+    def test_as_many_pairs_as_possible(self):
+        cost = random_costs(450, 400)
+        cost[:200] = torch.inf
+        cost[:200, :7] = 1.0
+        a = bmatch.solve(cost, partial=True)
+        assert (len(a.row_ind), a.partial) == (257, True)
+        assert abs(bmatch.certify(cost.numpy(), a).gap) <= 1e-12
+
+    def test_gated_rows_stay_on_the_device(self, fetches):
+        place = np.random.default_rng(0).random((600, 2))
+        cost = torch.from_numpy(np.hypot(*(place[:, None] - place).transpose(2, 0, 1)))
+        a = bmatch.solve(cost, cost_limit=0.01)
+        assert a.col_ind.tolist() == list(range(600))
+        assert sum(map(len, fetches)) <= 8  # a sample of values, and no row for its own sake
+
     def test_batches_say_what_to_do(self):
         with pytest.raises(ValueError, match="pass backend='cpu'"):
             bmatch.batch_linear_sum_assignment(random_costs(4, 9)[None])

@@ -15,6 +15,7 @@
 #include "assignment/rows/dense_scanner.h"
 #include "assignment/rows/fetched_scanner.h"
 #include "assignment/margin.h"
+#include "assignment/partial.h"
 #include "assignment/solver.h"
 #include "instruction_set.h"
 
@@ -107,10 +108,57 @@ void verify(int kind, const Problem& p, const RowScanner& costs, const Solution&
   if (static_cast<Index>(m.loss.size()) != p.rows) fail("margins", kind, p);
 }
 
+// Rows may stay out, at a limit: duals prove it as those of lap's extended matrix would.
+void verify_limit(int kind, const Problem& p, const RowScanner& costs, double limit,
+                  const Solution& s) {
+  if (s.outcome != Outcome::optimal) fail("no answer under a limit", kind, p);
+  double scale = std::fabs(limit);
+  for (const double c : p.cost) {
+    if (std::isfinite(c)) scale = std::max(scale, std::fabs(c));
+  }
+  const double nothing = 1e-12 * scale * p.cols;
+  for (Index i = 0; i < p.rows; ++i) {
+    const Index own = s.matching.col_of_row[i];
+    if (own == kNone ? s.u[i] != limit : !(costs.cost(i, own) <= limit)) fail("limit", kind, p);
+    if (!(s.u[i] <= limit + nothing)) fail("row dual above the limit", kind, p);
+    for (Index j = 0; j < p.cols; ++j) {
+      const double reduced = costs.cost(i, j) - s.u[i] - s.matching.v[j];
+      if (!(reduced >= -nothing)) fail("dual not feasible under a limit", kind, p);
+      if (j == own && !(reduced <= nothing)) fail("pair not tight under a limit", kind, p);
+    }
+  }
+  for (Index j = 0; j < p.cols; ++j) {
+    const double v = s.matching.v[j];
+    if (v > 0.0 || (s.matching.row_of_col[j] == kNone && !(v >= -nothing))) {
+      fail("price of a column under a limit", kind, p);
+    }
+  }
+}
+
+// As many pairs as possible: no alternating path leads from a free row to a free column.
+void verify_most(int kind, const Problem& p, const RowScanner& costs, const Solution& s) {
+  if (s.outcome != Outcome::optimal) fail("no answer with as many pairs as possible", kind, p);
+  std::vector<Index> reached;
+  std::vector<bool> seen(p.cols, false);
+  for (Index i = 0; i < p.rows; ++i) {
+    if (s.matching.col_of_row[i] == kNone) reached.push_back(i);
+  }
+  while (!reached.empty()) {
+    const Index i = reached.back();
+    reached.pop_back();
+    for (Index j = 0; j < p.cols; ++j) {
+      if (seen[j] || !(costs.cost(i, j) < kInf)) continue;
+      seen[j] = true;
+      if (s.matching.row_of_col[j] == kNone) fail("more pairs are possible", kind, p);
+      reached.push_back(s.matching.row_of_col[j]);
+    }
+  }
+}
+
 // As if the matrix lay on a device: its first pass by `costs`, rows copied when they are asked for.
 template <typename T>
 Solution solve_fetched(const DenseScanner<T>& costs, const std::vector<T>& stored,
-                       const Options& options) {
+                       const Partial& partial, const Options& options) {
   const Index rows = costs.rows(), cols = costs.cols();
   std::vector<RowMinima> minima(rows);
   std::vector<double> list_cost(std::size_t{kListCapacity} * rows, kInf), bound(rows);
@@ -134,7 +182,7 @@ Solution solve_fetched(const DenseScanner<T>& costs, const std::vector<T>& store
                                                 copy.begin() + std::ptrdiff_t{i} * cols);
                                     }
                                   });
-  return solve(fetched, options, kNever);
+  return solve_partial(fetched, partial, options, kNever);
 }
 
 // As if rows were made when they are asked for: none lies in memory.
@@ -177,7 +225,16 @@ void check(int kind, const Problem& p, const Options& options) {
   const std::vector<T> stored(p.cost.begin(), p.cost.end());
   const DenseScanner<T> costs({stored.data(), p.rows, p.cols, p.cols, 1, Sense::minimize});
   verify(kind, p, costs, solve(costs, options, kNever));
-  verify(kind, p, costs, solve_fetched(costs, stored, options));
+  verify(kind, p, costs, solve_fetched(costs, stored, {}, options));
+  const double low = stored.front(), high = stored.back();
+  for (const double limit : {low, 0.3 * high, 2.0 * high, -1.0}) {
+    if (!(limit < kInf)) continue;
+    const Partial partial{limit, false};
+    verify_limit(kind, p, costs, limit, solve_partial(costs, partial, options, kNever));
+    verify_limit(kind, p, costs, limit, solve_fetched(costs, stored, partial, options));
+  }
+  verify_most(kind, p, costs, solve_partial(costs, {kInf, true}, options, kNever));
+  verify_most(kind, p, costs, solve_fetched(costs, stored, {kInf, true}, options));
 }
 
 void check_all() {

@@ -60,7 +60,7 @@ FAULTS = {
         ("solve.h", "(part == Part::start || searches)", "true"),
     ),
     "row duals handed over that nobody has written": (
-        ("solver.cu", "solved ? peek(found.u + i) : no_dual", "peek(found.u + i)"),
+        ("solver.cu", "has ? peek(found.u + i) : no_dual", "there ? peek(found.u + i) : no_dual"),
     ),
 }
 

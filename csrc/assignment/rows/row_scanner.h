@@ -3,8 +3,8 @@
 // Everything above this interface (lists, auction, paths, certificate, margins) is independent of
 // where the rows come from: memory, a device, or factors from which they are recomputed.  A row
 // comes as it is stored; what is done with one, the scans of row_kernels.h, stands here once.  A
-// new kind of matrix gives rows and single costs, and overrides the two scans of many rows where it
-// knows a quicker way than to read them.
+// new kind of matrix gives rows and single costs, and overrides scans where it knows a quicker way
+// than to read its rows.
 //
 // All methods are const and may run in several threads at once, each with a scratch of its own.
 #pragma once
@@ -64,9 +64,10 @@ class RowScanner {
                           Scratch& scratch) const;
 
   // The same on row i.
-  BestTwo best_two(Index i, const double* v, const std::uint8_t* free, Scratch& scratch) const;
-  Claim claim(Index i, const double* v, const std::uint8_t* free, Scratch& scratch) const;
-  void relax(Index i, double base, PathState& state, Scratch& scratch) const;
+  virtual BestTwo best_two(Index i, const double* v, const std::uint8_t* free,
+                           Scratch& scratch) const;
+  virtual Claim claim(Index i, const double* v, const std::uint8_t* free, Scratch& scratch) const;
+  virtual void relax(Index i, double base, PathState& state, Scratch& scratch) const;
   void lower(Index i, double u, double* least, Scratch& scratch) const;
   bool on_grid(Index i, double grid, Scratch& scratch) const;
 
