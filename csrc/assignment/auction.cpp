@@ -1,6 +1,7 @@
 #include "auction.h"
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "policy.h"
@@ -33,6 +34,22 @@ Index Auction::free_tied_column(Index i, double best) const {
     if (list.cost[k] - matching_.v[j] == best && matching_.row_of_col[j] == kNone) return j;
   }
   return kNone;
+}
+
+// The same outside the list, where that ties as a whole: once for a row, which is read for it.
+Index Auction::free_tied_beyond(Index i, double best) {
+  if (asked_.empty()) {
+    asked_.resize(costs_.rows(), 0);
+    free_.resize(padded(costs_.cols()) / 8, 0);
+    scratch_ = std::make_unique<RowScanner::Scratch>(costs_.scratch());
+    for (Index j = 0; j < costs_.cols(); ++j) {
+      if (matching_.row_of_col[j] == kNone) free_[j / 8] |= static_cast<std::uint8_t>(1 << j % 8);
+    }
+  }
+  if (std::exchange(asked_[i], 1)) return kNone;
+  ++stats_.row_reads;
+  const Claim claim = costs_.claim(i, matching_.v.data(), free_.data(), *scratch_);
+  return claim.best == best ? claim.free_col : kNone;
 }
 
 std::int64_t Auction::free_rows() const {
@@ -70,11 +87,13 @@ Step Auction::row_reduction(std::int64_t bids) {
       const double price = matching_.v[j] - drop(b);
       const bool fell = price < matching_.v[j];
       if (!fell && matching_.row_of_col[j] != kNone) {
-        const Index tied = free_tied_column(i, b.best);
+        Index tied = free_tied_column(i, b.best);
+        if (tied == kNone && lists_.of(i).bound == b.best) tied = free_tied_beyond(i, b.best);
         if (tied != kNone) j = tied;
       }
       if (matching_.row_of_col[j] == kNone) {
         matching_.match(i, j);
+        if (!free_.empty()) free_[j / 8] &= static_cast<std::uint8_t>(~(1 << j % 8));
         if (fell && j == b.col) lists_.lower_price(j, price);
         continue;
       }

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "candidates.h"
@@ -22,7 +23,8 @@ namespace bmatch {
 class Auction {
  public:
   Auction(const Context& context, CandidateLists& lists)
-      : matching_(context.matching),
+      : costs_(context.costs),
+        matching_(context.matching),
         lists_(lists),
         stats_(context.stats),
         interrupted_(context.interrupted) {}
@@ -39,12 +41,8 @@ class Auction {
   // Sets free the rows whose matched edge is more than epsilon above their best.
   Step free_unhappy(double epsilon);
 
-  // A bid lowers a price by no more than `scale` where a row has but one cost below `forbidding`,
-  // a stand-in for a forbidden pair, left.
-  void set_scale(double scale, double forbidding = kInfinity) {
-    scale_ = scale;
-    forbidding_ = forbidding;
-  }
+  // What a bid lowers a price by where a row has but one finite cost left.
+  void set_scale(double scale) { scale_ = scale; }
 
   std::int64_t free_rows() const;
 
@@ -52,16 +50,20 @@ class Auction {
   template <typename F>
   ListBest best(Index i, std::int64_t more, F row_after);
   Index free_tied_column(Index i, double best) const;
+  Index free_tied_beyond(Index i, double best);
   double drop(const ListBest& b) const {
-    const double most = b.second - b.best;
-    return b.second < forbidding_ || most < scale_ ? most : scale_;
+    return b.second < kInfinity ? b.second - b.best : scale_;
   }
 
+  const RowScanner& costs_;
   Matching& matching_;
   CandidateLists& lists_;
   Stats& stats_;
   const Interrupted& interrupted_;
-  double scale_ = 1.0, forbidding_ = kInfinity;
+  double scale_ = 1.0;
+  std::vector<std::uint8_t> free_;   // [padded cols / 8], one bit a column, once it is asked for
+  std::vector<std::uint8_t> asked_;  // [rows], whose whole row was looked through
+  std::unique_ptr<RowScanner::Scratch> scratch_;
 };
 
 }  // namespace bmatch

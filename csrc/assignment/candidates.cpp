@@ -81,80 +81,23 @@ double CandidateLists::least_cost(Index i) const {
   return std::min(list.bound, *std::min_element(list.cost, list.cost + list.size));
 }
 
-Step CandidateLists::list_below(Index i, double bound, std::int64_t& entries) {
-  ++stats_.row_reads;
-  const double* cost = costs_.row_costs(i, scratch_[0]);
-  LongList list;
-  for (Index j = 0; j < costs_.cols(); ++j) {
-    if (cost[j] >= bound) continue;
-    if (!(cost[j] > -kInfinity)) return Step::invalid;
-    if (--entries < 0) return Step::budget_spent;
-    list.cost.push_back(cost[j]);
-    list.col.push_back(j);
-  }
-  set_long(i, std::move(list), bound);
-  return Step::done;
-}
-
-void CandidateLists::reduce_columns() {
-  std::vector<double> least(costs_.cols(), kInfinity);
-  for (Index i = 0; i < costs_.rows(); ++i) {
-    const List list = of(i);
-    double u = kInfinity;
-    for (int k = 0; k < list.size; ++k) u = std::min(u, list.cost[k]);
-    for (int k = 0; k < list.size; ++k) {
-      if (list.cost[k] == kInfinity) continue;
-      double& x = least[list.col[k]];
-      x = std::min(x, list.cost[k] - u);
-    }
-  }
-  set_column_prices(matching_, least);
-  prices_changed(true);
-}
-
-CandidateLists::Gap CandidateLists::mean_gap() {
-  double gap = 0.0, lead = 0.0, magnitude = 0.0;
-  std::int64_t counted = 0, ties = 0;
+CandidateLists::Gap CandidateLists::typical_gap() {
+  std::vector<double> gap, lead, magnitude;
   for (Index i = 0; i < costs_.rows(); i += sample_step()) {
     if (adopted(i)) continue;
     const auto [x, second, col] = best(i);
-    const double bound = bound_[i];
-    if (!(bound < kInfinity)) continue;
-    gap += bound - x;
-    lead += second - x;
-    magnitude += std::fabs(x);
-    ties += second == x;
-    ++counted;
-  }
-  const auto count = static_cast<double>(counted);
-  return {gap / count, lead / count, magnitude / count, static_cast<double>(ties) / count};
-}
-
-bool CandidateLists::all_tie() {
-  bool any = false;
-  for (Index i = 0; i < costs_.rows(); ++i) {
-    if (adopted(i)) continue;
-    const double x = best(i).best;
     if (!(bound_[i] < kInfinity)) continue;
-    if (x < bound_[i]) return false;
-    any = true;
+    gap.push_back(bound_[i] - x);
+    lead.push_back(second - x);
+    magnitude.push_back(std::fabs(x));
   }
-  return any;
-}
-
-double CandidateLists::mean_spread() const {
-  double sum = 0.0;
-  for (Index i = 0; i < costs_.rows(); ++i) {
-    const List list = of(i);
-    double least = kInfinity, greatest = -kInfinity;
-    for (int k = 0; k < list.size; ++k) {
-      if (list.cost[k] == kInfinity) continue;
-      least = std::min(least, list.cost[k]);
-      greatest = std::max(greatest, list.cost[k]);
-    }
-    if (least < greatest) sum += greatest - least;
-  }
-  return sum / costs_.rows();
+  const auto median = [](std::vector<double>& values) {
+    if (values.empty()) return kNan;
+    const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+    std::nth_element(values.begin(), middle, values.end());
+    return *middle;
+  };
+  return {median(gap), median(lead), median(magnitude)};
 }
 
 void CandidateLists::sample() {

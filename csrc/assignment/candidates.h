@@ -68,14 +68,6 @@ class CandidateLists {
   // The least cost of row i, if its list was made at price zero; NaN otherwise.
   double least_cost(Index i) const;
 
-  // At price zero, a list of all costs below the bound; budget_spent if there are more of them than
-  // `entries`, from which they are taken.
-  Step list_below(Index i, double bound, std::int64_t& entries);
-
-  // Column prices from the lists: v_j = min_i (c_ij - min_k c_ik), shifted so that none is above
-  // zero; columns that no list holds take the greatest.
-  void reduce_columns();
-
   // Makes lists again at present prices; of up to kChunk rows in all threads at once.
   void rescan(Index i) { rescan(&i, 1); }
   void rescan(const Index* rows, int count);
@@ -93,21 +85,15 @@ class CandidateLists {
   // Call after prices changed by other hands: `fell` if none of them rose.
   void prices_changed(bool fell);
 
-  // Means over some rows all over the matrix (kSampledRows), those of them that have a list of more
-  // than one: from the best to the bound, from the best to the second best, of the best's
-  // magnitude, and how many have two best columns.  NaN if there is no such row.
+  // Medians over some rows all over the matrix (kSampledRows), those of them that have a list of
+  // more than one: from the best to the bound, from the best to the second best, and of the best's
+  // magnitude.  NaN if there is no such row.
   struct Gap {
-    double gap, lead, magnitude, ties;
+    double gap, lead, magnitude;
   };
-  Gap mean_gap();
-  // Whether the best of every row that has a list of more than one is at its bound; false if there
-  // is no such row.
-  bool all_tie();
+  Gap typical_gap();
 
-  // Mean over the rows of the greatest finite cost of a list less the least.
-  double mean_spread() const;
-
-  // Sees to it that every fourth (kSampledAnew) of the rows of mean_gap has a list of more than
+  // Sees to it that every fourth (kSampledAnew) of the rows of typical_gap has a list of more than
   // one.
   void sample();
 

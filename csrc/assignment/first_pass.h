@@ -15,12 +15,7 @@ class FirstRead {
  public:
   FirstRead(const Context& context, ThreadTeam& team);
 
-  // Minima of the first rows.
-  Step begin();
-  // Whether most of these want the same few columns.
-  bool rows_agree() const;
-  // All others.
-  Step finish();
+  Step run();
 
   ReusedVector<RowMinima> minima;         // [rows], if every row got its best column
   std::unique_ptr<CandidateLists> lists;  // otherwise
@@ -37,9 +32,5 @@ class FirstRead {
 
 // Lists at present prices for all rows from `first` on; done, invalid or interrupted.
 Step list_rows(const Context& context, CandidateLists& lists, ThreadTeam& team, Index first);
-
-// An empty matching at the prices v_j = min_i (c_ij - u_i), u_i the best of the lists, and lists
-// made anew; done, invalid or interrupted.
-Step column_start(const Context& context, CandidateLists& lists, ThreadTeam& team);
 
 }  // namespace bmatch

@@ -44,24 +44,15 @@ constexpr std::int64_t kGathered = 64 * 128;
 constexpr int kValueRows = 4;      // of the sample
 constexpr int kValueColumns = 64;  // of each of these rows
 constexpr int kFewValues = 64;     // distinct ones, at most
-// What that try may take.  Not measured on its own.
+// What that try may take, and the rows that may be free before paths.  Not measured on its own.
 constexpr std::int64_t kFewValuesBids = 3;   // of row reduction, a row
 constexpr std::int64_t kFewValuesReads = 8;  // of rows by paths, a row
+constexpr Share kFewLeftOfValues{3, 20};
 
 // Sampled entries below a limit at which rows may stay out, above which a square matrix is solved
 // as one whose entries are clamped.  n = 4000, all below: spatial 733 -> 154 ms, uniform 92 -> 45
 // ms; with 0.6 of them below, integers 0..99 take 62 -> 285 ms.
 constexpr Share kMostBelow{3, 4};
-
-// Where most entries are their greatest, that is a stand-in for a forbidden pair, and lists hold
-// all others.  sparse, n = 4000: 1160 -> 140 ms.
-constexpr Share kMostForbidden{3, 4};  // of the sampled entries
-constexpr int kForbiddenSample = 64;   // entries of the first row, before two rows are sampled
-constexpr int kAllowedValues = 4;      // distinct ones that are not enough
-// What those lists and their paths may take.  Not measured on its own.
-constexpr std::int64_t kAllowedShare = 64;    // entries: 1 of so many of the matrix,
-constexpr std::int64_t kAllowedEntries = 64;  // and so many a row
-constexpr std::int64_t kAllowedEvents = 4;    // lists whose end is reached, a row
 
 // ---- First pass ----------------------------------------------------------------------------
 
@@ -73,14 +64,6 @@ constexpr int kFirstRows = 64;
 // rows read.  Lists from 1/24 or 1/10 on only: noisy 4096 1.1, uniform 1024 1.2 times slower.
 constexpr int kFewCollisions = 3;
 constexpr Share kCollisions{1, 64};
-
-// The same among the first rows, from which on rows agree on what they want, and column minima come
-// first, over whole rows.  a + b 1024 23 -> 12 ms, equal rows 1024 0.93 -> 0.58 ms.
-constexpr Share kRowsAgree{3, 4};
-
-// Free rows after the greedy start, above which there is a new start from the columns' own minima.
-// It rescues degenerate matrices; not measured on its own.
-constexpr Share kColumnStart{1, 2};
 
 // ---- Lists ---------------------------------------------------------------------------------
 
@@ -106,23 +89,17 @@ constexpr int kSampledAnew = 4;  // 1 of so many of these is read if it has no l
 
 // ---- Row reduction and paths over lists ----------------------------------------------------
 
-// Free rows, of all, up to which there is no auction.  Up to 0.45: uniform 1024 1.2 -> 4.0 ms,
-// spatial 2048 16 -> 41 ms.  An auction where 0.06 are free: noisy 4096 9.5 -> 10.7 ms.
-constexpr double kManyFree = 0.15;
-// The same where rows are few and most have several best columns.  Integers 0..99, n = 450:
-// 1.9 -> 1.2 ms.
-constexpr double kManyFreeTied = 0.3;
-constexpr double kMostTied = 0.8;  // of the rows
-constexpr int kTiedRows = 512;     // of the matrix, at most
+// Rows that bids leave free, up to which there is no auction.
+constexpr Share kFewLeft{1, 100};
 
 // What they may take before the next stage.  Not measured on their own.
 constexpr std::int64_t kReductionBids = 12;  // a row
 constexpr std::int64_t kListPops = 20;       // columns and bounds that paths come by, a row
 
-// The same where every list ends in a tie.  In prototypes a + b and |a - b| of n = 1024 so came to
-// beat the best peer by 1.2 and 1.4 times.
-constexpr std::int64_t kTiedEvents = 16;  // lists whose end is reached; then whole rows:
-constexpr std::int64_t kTiedReads = 8;    // of rows, a row
+// Lists whose end paths reach before whole rows are read instead: one for so many rows, and some.
+// A list that grows costs about ten reads of its row.
+constexpr std::int64_t kEventsOf = 50;
+constexpr std::int64_t kLeastEvents = 16;
 
 // ---- Auction -------------------------------------------------------------------------------
 
@@ -156,13 +133,9 @@ constexpr std::int64_t kStepBids = 8;    // at a time, a row
 constexpr std::int64_t kMostBids = 400;  // of the whole solve, a row
 constexpr Share kCheapBids{3, 10};       // of the bids read a row again, at most
 
-// An auction is hopeless, and whole rows are tried, if this part of its bids read a row again, and
-// the whole solve has done so often.  The first alone: spatial 2048 29 -> 190 ms.
+// An auction is hopeless if this part of its bids read a row again, and it has done so often.
 constexpr Share kHopelessBids{2, 5};
-constexpr std::int64_t kHopelessRescans = 16;  // a row
-// The same for few rows.  Not measured on its own.
-constexpr std::int64_t kHopelessRescansOfFew = 4;
-constexpr int kHopelessFewRows = 768;
+constexpr std::int64_t kHopelessRescans = 2;  // a row
 
 // After the auction: bids, and lists whose end paths reach before whole rows take over.  In
 // prototypes the latter made spatial slower above n = 2048.
@@ -172,11 +145,11 @@ constexpr int kFinishRows = 2048;           // of the matrix, at most
 
 // ---- Whole rows ----------------------------------------------------------------------------
 
-// A try from price zero: bids, and reads of rows by its paths.  Sums, differences and blocks of
-// equal rows take n / 22 reads of the matrix, sometimes twice that.
-constexpr std::int64_t kTryBids = 2;     // a free row
-constexpr std::int64_t kTryReads = 48;   // of the matrix, at least,
-constexpr std::int64_t kTryReadsOf = 8;  // and one for so many rows
+// Reads of the matrix by paths from free rows, before they begin at the free columns.
+constexpr std::int64_t kForwardReads = 3;
+
+// Entries up to which columns are copied for that.
+constexpr std::int64_t kMostCopied = std::int64_t{1} << 26;
 
 // Bids before the paths of small matrices, a free row.  Three for every row before: spatial 16
 // 2.8 -> 2.1 us, spatial 32 7.2 -> 5.4 us; 8 for every row: spatial 32 7.2 -> 10.5 us.

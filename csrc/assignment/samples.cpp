@@ -18,15 +18,6 @@ std::ptrdiff_t distinct(std::vector<double>& values) {
   return std::unique(values.begin(), values.end()) - values.begin();
 }
 
-double greatest(const std::vector<double>& values) {
-  return *std::max_element(values.begin(), values.end());
-}
-
-bool most_are_greatest(const std::vector<double>& values) {
-  const auto count = std::count(values.begin(), values.end(), greatest(values));
-  return !is_below(count, static_cast<std::int64_t>(values.size()), kMostForbidden);
-}
-
 // Entries of some columns of some rows, all over the matrix.
 std::vector<double> scattered(const RowScanner& costs) {
   std::vector<double> seen;
@@ -41,6 +32,23 @@ std::vector<double> scattered(const RowScanner& costs) {
   return seen;
 }
 
+// How many of `count` lines have their least cost where an earlier line has its own; at(a, b) is
+// the cost of line a at place b.
+template <typename F>
+int collisions(int count, F at) {
+  std::vector<char> taken(count, 0);
+  int number = 0;
+  for (int a = 0; a < count; ++a) {
+    int best = 0;
+    for (int b = 1; b < count; ++b) {
+      if (at(a, b) < at(a, best)) best = b;
+    }
+    number += taken[best];
+    taken[best] = 1;
+  }
+  return number;
+}
+
 }  // namespace
 
 bool has_few_values(const RowScanner& costs) {
@@ -48,26 +56,25 @@ bool has_few_values(const RowScanner& costs) {
   return distinct(seen) <= kFewValues;
 }
 
-std::optional<double> forbidding_cost(const RowScanner& costs) {
-  std::vector<double> seen;
-  for (Index j = 0; j < std::min(kForbiddenSample, costs.cols()); ++j) {
-    seen.push_back(costs.cost(0, j));
-  }
-  if (!most_are_greatest(seen)) return {};  // as good as always: whole rows are read for few others
-  seen.clear();
-  for (const Index i : {costs.rows() / 3, costs.rows() / 2}) {
-    for (Index j = 0; j < costs.cols(); ++j) seen.push_back(costs.cost(i, j));
-  }
-  if (!most_are_greatest(seen)) return {};
-  const double largest = greatest(seen);
-  if (distinct(seen) <= kAllowedValues) return {};
-  return largest;
-}
-
 bool most_are_below(const RowScanner& costs, double limit) {
   const std::vector<double> seen = scattered(costs);
   const auto below = std::count_if(seen.begin(), seen.end(), [&](double x) { return x < limit; });
   return is_above(below, static_cast<std::int64_t>(seen.size()), kMostBelow);
+}
+
+bool rows_agree_more_than_columns(const RowScanner& costs) {
+  constexpr int n = kAgreeingSample;
+  std::vector<double> sample;  // [n, n]
+  const std::int64_t rows = costs.rows(), cols = costs.cols();
+  for (int a = 0; a < n; ++a) {
+    for (int b = 0; b < n; ++b) {
+      sample.push_back(
+          costs.cost(static_cast<Index>(a * rows / n), static_cast<Index>(b * cols / n)));
+    }
+  }
+  const int of_rows = collisions(n, [&](int a, int b) { return sample[a * n + b]; });
+  const int of_columns = collisions(n, [&](int a, int b) { return sample[b * n + a]; });
+  return is_above(of_rows - n / 10, of_columns, kMoreThanColumns);
 }
 
 }  // namespace bmatch

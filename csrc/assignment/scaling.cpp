@@ -8,10 +8,10 @@
 namespace bmatch {
 
 EpsilonScaling::EpsilonScaling(const Context& context, CandidateLists& lists,
-                               const CandidateLists::Gap& gap, std::function<bool()> leave)
+                               const CandidateLists::Gap& gap)
     : rows_(context.costs.rows()),
       stats_(context.stats),
-      leave_(std::move(leave)),
+      rescans_before_(stats_.rescans),
       auction_(context, lists) {
   auction_.set_scale(gap.gap);
   // Where most rows have a clear best, they hardly fight over prices: one small epsilon does.
@@ -72,10 +72,9 @@ Step EpsilonScaling::finish() {
 }
 
 // Most bids since then read a row again: lists do not hold what is wanted.
-bool EpsilonScaling::leaves(const Stats& before) {
-  const std::int64_t most = rows_ <= kHopelessFewRows ? kHopelessRescansOfFew : kHopelessRescans;
+bool EpsilonScaling::leaves(const Stats& before) const {
   return is_above(stats_.rescans - before.rescans, stats_.bids - before.bids, kHopelessBids) &&
-         stats_.rescans > most * rows_ && leave_();
+         stats_.rescans - rescans_before_ > kHopelessRescans * rows_;
 }
 
 }  // namespace bmatch

@@ -3,10 +3,8 @@
 // Epsilon grows until an auction leaves few rows free, and falls from there, a tenth at a time, as
 // long as auctions come to their end; what each leaves is the start of the next.  Then prices are
 // right to the last epsilon, and rows whose edges are not tight are set free for what follows.
-// Epsilons are measured by the mean gap between a row's best column and the bound of its list.
+// Epsilons are measured by the typical gap between a row's best column and the bound of its list.
 #pragma once
-
-#include <functional>
 
 #include "auction.h"
 #include "candidates.h"
@@ -16,26 +14,23 @@ namespace bmatch {
 
 class EpsilonScaling {
  public:
-  // `leave` is asked when the lists prove hopeless, and says whether the answer was found another
-  // way; if not, matching and prices are as they were.
-  EpsilonScaling(const Context& context, CandidateLists& lists, const CandidateLists::Gap& gap,
-                 std::function<bool()> leave);
+  EpsilonScaling(const Context& context, CandidateLists& lists, const CandidateLists::Gap& gap);
 
   // Whether bids at such a gap would get anywhere.
   static bool is_possible(const CandidateLists::Gap& gap);
 
-  // Done: every matched edge is tight.  Budget spent: it was left.  Or interrupted.
+  // Done: every matched edge is tight.  Budget spent: lists proved hopeless.  Or interrupted.
   Step run();
 
  private:
   Step up();
   Step down();
   Step finish();
-  bool leaves(const Stats& before);
+  bool leaves(const Stats& before) const;
 
   const std::int64_t rows_;
   const Stats& stats_;
-  const std::function<bool()> leave_;
+  const std::int64_t rescans_before_;
   Auction auction_;
   double epsilon_, last_;
 };

@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "assignment/rows/column_scanner.h"
 #include "auction.h"
 #include "candidates.h"
 #include "certify.h"
@@ -17,7 +18,6 @@
 #include "list_paths.h"
 #include "plain_paths.h"
 #include "policy.h"
-#include "samples.h"
 #include "scaling.h"
 #include "small.h"
 
@@ -42,38 +42,30 @@ class Solver {
   Solution run();
 
  private:
-  // What whole rows begin with: what there is, or an empty matching at price zero, from which rows
-  // claim minima, or column minima come first, or both, or neither.
-  enum class WholeRows { present, zero, minima, columns, minima_and_columns };
-
   // Started when first wanted.
   ThreadTeam& team() {
     if (team_ == nullptr) team_ = std::make_unique<ThreadTeam>(threads_);
     return *team_;
   }
   bool square() const { return rows_ == cols_; }
+  std::int64_t free_rows() const {
+    return std::count(matching_.col_of_row.begin(), matching_.col_of_row.end(), kNone);
+  }
 
   // Each stage returns whether the solve has ended, well or not.
   bool solve_small();
   bool solve_large();
   bool solve_warm();
-  bool solve_allowed(double forbidding);
-  bool solve_few_values();
   bool first_read();
-  bool new_start();
-  bool reduce_and_augment(std::int64_t bids, ListPaths::Budget budget, double forbidding);
-  bool reduce_and_augment(std::int64_t events = kUnlimited) {
-    return reduce_and_augment(kReductionBids * rows_, {kListPops * rows_, events}, kInfinity);
-  }
+  bool reduce_rows(bool& ended);
   bool augment_free(ListPaths::Budget budget);
   bool auction();
-  bool whole_rows(WholeRows start, std::int64_t reads);
-  Step prepare(DensePaths& paths, WholeRows start);
-  bool try_whole_rows(WholeRows start = WholeRows::minima_and_columns);
+  bool whole_rows(std::int64_t reads);
+  bool from_columns();
+  bool finish();
   bool restart_plain();
   bool finished(Step step);
 
-  void start_anew();
   bool is_exact();
   void finish_with_certificate();
 
@@ -88,8 +80,7 @@ class Solver {
   std::unique_ptr<ThreadTeam> team_;
   std::unique_ptr<CandidateLists> lists_;
   ReusedVector<RowMinima> minima_;  // [rows], if they are the answer
-  bool tried_ = false;              // whole rows
-  bool from_whole_rows_ = false;    // the answer, from price zero
+  bool by_whole_rows_ = false;      // the answer: lists are not of its prices
 };
 
 Solution Solver::run() {
@@ -104,35 +95,22 @@ Solution Solver::run() {
   return std::move(solution_);
 }
 
-// Ways that suit few matrices come first and are short; then one read of the matrix, and what its
-// free rows call for; last what comes to its end for certain.
+// One read of the matrix, then bids over lists; what they leave free is matched by paths, after an
+// auction where bids had no end.
 bool Solver::solve_large() {
   if (square() && options_.prices != nullptr) {
     if (solve_warm()) return true;
-    start_anew();
+    matching_ = Matching(rows_, cols_);
+    lists_.reset();
   }
-  if (const auto forbidding = forbidding_cost(costs_)) {
-    if (solve_allowed(*forbidding)) return true;
-    start_anew();
-    if (square() && try_whole_rows()) return true;
-  }
-  if (has_few_values(costs_) && solve_few_values()) return true;
-
   if (first_read()) return true;
+  bool ended = false;
+  if (reduce_rows(ended)) return true;
   if (!square()) {  // auctions are out: prices of spare columns must stay zero
-    return reduce_and_augment() || whole_rows(WholeRows::present, kUnlimited);
+    return augment_free({kListPops * rows_, kUnlimited}) || whole_rows(kUnlimited);
   }
-  if (new_start()) return true;
-  const auto free = static_cast<double>(Auction(context_, *lists_).free_rows());
-  // Rows tie with all that their lists hold: bids would crawl, and whole rows do better.
-  const bool tied = lists_->all_tie();
-  // Where paths are short and most rows have several best columns, more rows than otherwise.
-  const bool many = rows_ <= kTiedRows && lists_->mean_gap().ties > kMostTied;
-  if (free <= (many ? kManyFreeTied : kManyFree) * static_cast<double>(rows_) || tied) {
-    if (reduce_and_augment(tied ? kTiedEvents : kUnlimited)) return true;
-    if (tied && whole_rows(WholeRows::present, kTiedReads * rows_)) return true;
-  }
-  return auction() || whole_rows(WholeRows::zero, kUnlimited);
+  if (!ended && is_above(free_rows(), rows_, kFewLeft) && auction()) return true;
+  return finish();
 }
 
 // Records why the solve has ended, if it has.
@@ -153,11 +131,6 @@ bool Solver::finished(Step step) {
       return true;
   }
   return true;
-}
-
-void Solver::start_anew() {
-  matching_ = Matching(rows_, cols_);
-  lists_.reset();
 }
 
 // ---- Starts --------------------------------------------------------------------------------
@@ -186,68 +159,30 @@ bool Solver::solve_warm() {
   const Step step = list_rows(context_, *lists_, team(), 0);
   if (step != Step::done) return finished(step);
   Auction(context_, *lists_).claim_tight();
-  return reduce_and_augment() || auction();
+  bool ended = false;
+  return reduce_rows(ended) || augment_free({kListPops * rows_, kUnlimited}) || auction() ||
+         finish();
 }
-
-// Lists of all entries below a stand-in for forbidden pairs, so that prices climb no further before
-// the rest counts.
-bool Solver::solve_allowed(double forbidding) {
-  const std::int64_t n = rows_;
-  {
-    PhaseTimer timer(stats_.first_pass_seconds);
-    lists_ = std::make_unique<CandidateLists>(context_, team());
-    std::int64_t entries = n * cols_ / kAllowedShare + kAllowedEntries * n;
-    for (Index i = 0; i < rows_; ++i) {
-      if (i % kRowsListedATurn == 0 && context_.interrupted()) return finished(Step::interrupted);
-      const Step step = lists_->list_below(i, forbidding, entries);
-      if (step != Step::done) return finished(step);
-    }
-    if (square()) lists_->reduce_columns();
-  }
-  Auction(context_, *lists_).claim_tight();
-  return reduce_and_augment(kReductionBids * n, {kUnlimited, kAllowedEvents * n}, forbidding);
-}
-
-bool Solver::solve_few_values() { return whole_rows(WholeRows::minima, kFewValuesReads * rows_); }
 
 // Lists of all rows, at price zero; where every row gets its best column that is the end.
 bool Solver::first_read() {
   PhaseTimer timer(stats_.first_pass_seconds);
   FirstRead read(context_, team());
-  Step step = read.begin();
-  if (step == Step::done && square() && read.rows_agree() && try_whole_rows(WholeRows::columns)) {
-    return true;
-  }
-  if (step == Step::done) step = read.finish();
+  const Step step = read.run();
   if (step != Step::done) return finished(step);
   minima_ = std::move(read.minima);
   lists_ = std::move(read.lists);
   return lists_ == nullptr;
 }
 
-// From the columns' own minima, where most rows want the same columns.
-bool Solver::new_start() {
-  Auction start(context_, *lists_);
-  if (!is_above(start.free_rows(), rows_, kColumnStart)) return false;
-  PhaseTimer timer(stats_.first_pass_seconds);
-  const Step step = column_start(context_, *lists_, team());
-  if (step != Step::done) return finished(step);
-  start.claim_tight();
-  return false;
-}
-
 // ---- Lists ---------------------------------------------------------------------------------
 
-// Row reduction and paths from present prices, which keep every matched edge tight.
-bool Solver::reduce_and_augment(std::int64_t bids, ListPaths::Budget budget, double forbidding) {
-  {
-    PhaseTimer timer(stats_.auction_seconds);
-    Auction auction(context_, *lists_);
-    if (forbidding < kInfinity) auction.set_scale(lists_->mean_spread(), forbidding);
-    const Step step = auction.row_reduction(bids);  // a row without finite cost: the paths name it
-    if (step == Step::interrupted) return finished(step);
-  }
-  return augment_free(budget);
+// Whether the bids came to an end by themselves: then only rows that tie are free.
+bool Solver::reduce_rows(bool& ended) {
+  PhaseTimer timer(stats_.auction_seconds);
+  const Step step = Auction(context_, *lists_).row_reduction(kReductionBids * rows_);
+  ended = step != Step::budget_spent;  // a row without finite cost: the paths name it
+  return step == Step::interrupted && finished(step);
 }
 
 bool Solver::augment_free(ListPaths::Budget budget) {
@@ -262,71 +197,77 @@ bool Solver::augment_free(ListPaths::Budget budget) {
   return true;
 }
 
-// Where many rows are free: epsilon scaling, then paths.
+// Where rows fight over prices: epsilon scaling, then paths.  If it is hopeless, everything is as it
+// was before.
 bool Solver::auction() {
   lists_->sample();
-  const CandidateLists::Gap gap = lists_->mean_gap();
-  if (!EpsilonScaling::is_possible(gap)) {
-    return try_whole_rows() || reduce_and_augment() || whole_rows(WholeRows::present, kUnlimited);
-  }
+  const CandidateLists::Gap gap = lists_->typical_gap();
+  if (!EpsilonScaling::is_possible(gap)) return false;
+  Matching kept = matching_;
   {
     PhaseTimer timer(stats_.auction_seconds);
-    const auto leave = [this] { return try_whole_rows(); };
-    const Step step = EpsilonScaling(context_, *lists_, gap, leave).run();
-    if (step == Step::budget_spent) return true;  // whole rows have the answer
+    const Step step = EpsilonScaling(context_, *lists_, gap).run();
     if (step == Step::interrupted) return finished(step);
+    if (step == Step::budget_spent) {
+      matching_ = std::move(kept);
+      lists_->prices_changed(false);
+      return false;
+    }
   }
   const std::int64_t events = rows_ <= kFinishRows ? kFinishEvents : kUnlimited;
-  return augment_free({kUnlimited, events}) || whole_rows(WholeRows::present, kUnlimited);
+  return augment_free({kUnlimited, events});
+}
+
+// Paths for what is still free: over lists as long as they hold what is wanted, then over whole
+// rows; from the free columns if rows tie in so many that most would be read.
+bool Solver::finish() {
+  const std::int64_t events = std::max<std::int64_t>(rows_ / kEventsOf, kLeastEvents);
+  return augment_free({kUnlimited, events}) || whole_rows(kForwardReads * rows_) ||
+         from_columns() || whole_rows(kUnlimited);
 }
 
 // ---- Whole rows ----------------------------------------------------------------------------
 
-// Reads at most so many rows in its paths.  If they were not enough, a start from price zero leaves
-// everything as it was.
-bool Solver::whole_rows(WholeRows start, std::int64_t reads) {
+// Reads at most so many rows.
+bool Solver::whole_rows(std::int64_t reads) {
   PhaseTimer timer(stats_.path_seconds);
-  std::optional<Matching> kept;
-  if (start != WholeRows::present) kept = std::exchange(matching_, Matching(rows_, cols_));
   DensePaths paths(context_);
-  Step step = prepare(paths, start);
-  if (step == Step::done) step = paths.augment_all(reads);
+  const Step step = paths.augment_all(reads);
   if (step == Step::infeasible) solution_.trapped = paths.trapped();
-  if (finished(step)) {
-    from_whole_rows_ = from_whole_rows_ || kept.has_value();
-    return true;
-  }
-  if (kept.has_value()) {
-    matching_ = std::move(*kept);
-  } else if (lists_ != nullptr) {
-    lists_->prices_changed(true);
-  }
-  return false;
+  lists_->prices_changed(true);
+  return finished(step);
 }
 
-// Claims and bids before the paths.
-Step Solver::prepare(DensePaths& paths, WholeRows start) {
-  if (start == WholeRows::present || start == WholeRows::zero) return Step::done;
-  Step step = start == WholeRows::columns ? Step::done : paths.claim_minima();
-  if (step == Step::done && start != WholeRows::minima) step = paths.reduce_columns();
-  if (step != Step::done) return step;
-  return paths.reduce_rows(start == WholeRows::minima
-                               ? kFewValuesBids * rows_
-                               : kTryBids * static_cast<std::int64_t>(paths.free_rows()));
-}
-
-// Made once.  Where rows agree on the column they want, their own minima tell nothing and are left
-// out.
-bool Solver::try_whole_rows(WholeRows start) {
-  if (std::exchange(tried_, true)) return false;
-  return whole_rows(start, std::max(rows_ / kTryReadsOf, kTryReads) * rows_);
+// Paths from free columns, over a copy of the matrix by columns: its prices are the row duals.
+bool Solver::from_columns() {
+  if (std::int64_t{rows_} * cols_ > kMostCopied) return false;
+  PhaseTimer timer(stats_.path_seconds);
+  const ColumnScanner columns(costs_);
+  Matching other(cols_, rows_);
+  for (Index i = 0; i < rows_; ++i) {
+    other.v[i] = lists_->best(i).best;
+    if (other.v[i] == kInfinity) return false;
+    if (matching_.col_of_row[i] != kNone) other.match(matching_.col_of_row[i], i);
+  }
+  DensePaths paths({columns, other, stats_, context_.interrupted});
+  const Step step = paths.augment_all(kUnlimited);
+  if (step == Step::interrupted) return finished(step);
+  if (step != Step::done) return false;  // the rows that compete are yet to be found
+  matching_.col_of_row = std::move(other.row_of_col);
+  matching_.row_of_col = std::move(other.col_of_row);
+  for (Index i = 0; i < rows_; ++i) {
+    const Index j = matching_.col_of_row[i];
+    matching_.v[j] = costs_.cost(i, j) - other.v[i];
+  }
+  by_whole_rows_ = true;
+  return true;
 }
 
 // Once more, in the order in which SciPy adds.
 bool Solver::restart_plain() {
   matching_ = Matching(rows_, cols_);
   PhaseTimer timer(stats_.path_seconds);
-  from_whole_rows_ = true;
+  by_whole_rows_ = true;
   return finished(plain_paths(context_, options_.transposed));
 }
 
@@ -350,7 +291,7 @@ void Solver::finish_with_certificate() {
   Certificate certificate;
   if (!minima_.empty()) {  // price zero: the row minima are the duals
     certificate = certify(costs_, matching_, minima_.data());
-  } else if (lists_ != nullptr && !from_whole_rows_) {  // the bounds make the best of a list exact
+  } else if (lists_ != nullptr && !by_whole_rows_) {  // the bounds make the best of a list exact
     lists_->prices_changed(true);
     certificate = certify(costs_, matching_, *lists_);
   } else {
