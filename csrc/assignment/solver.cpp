@@ -18,6 +18,8 @@
 #include "list_paths.h"
 #include "plain_paths.h"
 #include "policy.h"
+#include "regret_start.h"
+#include "samples.h"
 #include "scaling.h"
 #include "small.h"
 
@@ -56,6 +58,9 @@ class Solver {
   bool solve_small();
   bool solve_large();
   bool solve_warm();
+  bool solve_few_values();
+  bool solve_crowded();
+  bool solve_transposed();
   bool first_read();
   bool reduce_rows(bool& ended);
   bool augment_free(ListPaths::Budget budget);
@@ -103,7 +108,8 @@ bool Solver::solve_large() {
     matching_ = Matching(rows_, cols_);
     lists_.reset();
   }
-  if (first_read()) return true;
+  if (square() && has_few_values(costs_) && solve_few_values()) return true;
+  if (lists_ == nullptr && first_read()) return true;
   bool ended = false;
   if (reduce_rows(ended)) return true;
   if (!square()) {  // auctions are out: prices of spare columns must stay zero
@@ -164,11 +170,84 @@ bool Solver::solve_warm() {
          finish();
 }
 
+// Where rows have their least cost in many columns at once: over whole rows, each of which takes a
+// free one of them.
+bool Solver::solve_few_values() {
+  PhaseTimer timer(stats_.path_seconds);
+  DensePaths paths(context_);
+  Step step = paths.claim_minima();
+  if (step == Step::done) {
+    step = Step::budget_spent;
+    if (!is_above(static_cast<std::int64_t>(paths.free_rows()), rows_, kFewLeftOfValues)) {
+      step = paths.reduce_rows(kFewValuesBids * rows_);
+      if (step == Step::done) step = paths.augment_all(kFewValuesReads * rows_);
+    }
+  }
+  if (step == Step::infeasible) solution_.trapped = paths.trapped();
+  by_whole_rows_ = step == Step::done;
+  if (finished(step)) return true;
+  matching_ = Matching(rows_, cols_);
+  return false;
+}
+
+// Where most rows want the same few columns, whose prices come first.
+bool Solver::solve_crowded() {
+  if (!options_.nested && rows_agree_more_than_columns(costs_)) return solve_transposed();
+  matching_ = Matching(rows_, cols_);
+  {
+    PhaseTimer timer(stats_.path_seconds);
+    DensePaths paths(context_);
+    Step step = paths.reduce_columns();
+    if (step == Step::done) {
+      step = Step::budget_spent;
+      const auto free = static_cast<std::int64_t>(paths.free_rows());
+      if (!is_above(free, rows_, kHalf)) {
+        step = paths.reduce_rows(kTryBids * free);
+        if (step == Step::done) step = paths.augment_all(std::max(rows_ / kTryReadsOf, kTryReads) * rows_);
+      }
+    }
+    if (step == Step::infeasible) solution_.trapped = paths.trapped();
+    by_whole_rows_ = step == Step::done;
+    if (finished(step)) return true;
+    matching_ = Matching(rows_, cols_);
+    step = regret_start(context_);
+    if (step != Step::budget_spent) {
+      if (step != Step::done) return finished(step);
+      lists_ = std::make_unique<CandidateLists>(context_, team());
+      return finished(list_rows(context_, *lists_, team(), 0)) && solution_.outcome != Outcome::optimal;
+    }
+  }
+  matching_ = Matching(rows_, cols_);
+  return false;
+}
+
+bool Solver::solve_transposed() {
+  const ColumnScanner columns(costs_);
+  Options options = options_;
+  options.prices = nullptr;
+  options.nested = true;
+  options.certificate = false;
+  Solution other = Solver(columns, options, context_.interrupted).run();
+  solution_.outcome = other.outcome;
+  stats_.row_reads += other.stats.row_reads;
+  stats_.rescans += other.stats.rescans;
+  stats_.bids += other.stats.bids;
+  stats_.augmentations += other.stats.augmentations;
+  if (other.outcome != Outcome::optimal) return other.outcome != Outcome::infeasible;
+  take_columns(other.matching);
+  return true;
+}
+
 // Lists of all rows, at price zero; where every row gets its best column that is the end.
 bool Solver::first_read() {
   PhaseTimer timer(stats_.first_pass_seconds);
   FirstRead read(context_, team());
-  const Step step = read.run();
+  Step step = read.begin();
+  if (step == Step::done && square() && read.rows_agree()) {
+    if (solve_crowded()) return true;
+    if (lists_ != nullptr) return false;
+  }
+  if (step == Step::done) step = read.finish();
   if (step != Step::done) return finished(step);
   minima_ = std::move(read.minima);
   lists_ = std::move(read.lists);
