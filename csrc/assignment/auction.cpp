@@ -73,8 +73,17 @@ Step Auction::row_reduction(std::int64_t bids) {
   for (Index i = rows - 1; i >= 0; --i) {
     if (matching_.col_of_row[i] == kNone) stack.push_back(i);
   }
+  std::int64_t turn = rows, free = stack.size();
+  int standstills = 0;
   for (int round = 0; round < kReductionRounds; ++round) {
     while (!stack.empty()) {
+      if (turn-- == 0) {
+        const auto left = static_cast<std::int64_t>(stack.size() + later.size());
+        standstills = is_above(left, free, kStandstill) ? standstills + 1 : 0;
+        if (standstills == kStandstills) return Step::budget_spent;
+        turn = rows;
+        free = left;
+      }
       const Index i = stack.back();
       stack.pop_back();
       if (bids-- <= 0) return Step::budget_spent;

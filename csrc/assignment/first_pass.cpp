@@ -22,6 +22,10 @@ Index rows_a_turn(std::int64_t entries, Index cols) {
 FirstRead::FirstRead(const Context& context, ThreadTeam& team)
     : minima(context.costs.rows()), context_(context), team_(team) {}
 
+Step FirstRead::begin() { return read_on(); }
+
+bool FirstRead::rows_agree() const { return !is_below(collisions_, end_, kRowsAgree); }
+
 bool FirstRead::is_separated() const {
   return collisions_ <= kFewCollisions || !is_above(collisions_, end_, kCollisions);
 }
@@ -49,10 +53,10 @@ Step FirstRead::read_on() {
   return Step::done;
 }
 
-Step FirstRead::run() {
-  do {
+Step FirstRead::finish() {
+  while (is_separated() && end_ < context_.costs.rows()) {
     if (const Step step = read_on(); step != Step::done) return step;
-  } while (is_separated() && end_ < context_.costs.rows());
+  }
   if (collisions_ == 0) return Step::done;
   lists = std::make_unique<CandidateLists>(context_, team_);
   for (Index i = 0; i < end_; ++i) lists->adopt(i, minima[i]);

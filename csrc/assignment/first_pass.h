@@ -15,7 +15,12 @@ class FirstRead {
  public:
   FirstRead(const Context& context, ThreadTeam& team);
 
-  Step run();
+  // Minima of the first rows.
+  Step begin();
+  // Whether most of these want the same few columns.
+  bool rows_agree() const;
+  // All others.
+  Step finish();
 
   ReusedVector<RowMinima> minima;         // [rows], if every row got its best column
   std::unique_ptr<CandidateLists> lists;  // otherwise

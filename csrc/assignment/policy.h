@@ -65,6 +65,23 @@ constexpr int kFirstRows = 64;
 constexpr int kFewCollisions = 3;
 constexpr Share kCollisions{1, 64};
 
+// Rows want the same columns if so many of the first ones meet a column that is taken.
+constexpr Share kRowsAgree{3, 4};
+// Then columns are taken for rows if, in a sample, they agree this much less.  Not measured on its
+// own.
+constexpr int kAgreeingSample = 64;  // rows, and columns, of the sample
+constexpr Share kMoreThanColumns{2, 1};
+
+// Otherwise column prices come first, and what they may take while at most half of the rows stay
+// free.  Not measured on its own.
+constexpr Share kHalf{1, 2};
+constexpr std::int64_t kTryBids = 2;     // of row reduction, a free row
+constexpr std::int64_t kTryReadsOf = 8;  // reads of the matrix by paths: one for so many rows, or
+constexpr std::int64_t kTryReads = 48;   // so many, if that is more
+
+// Rows that a start by regret has to match for paths over lists to go on from there.
+constexpr Share kMostTight{9, 10};
+
 // ---- Lists ---------------------------------------------------------------------------------
 
 // Columns that a list has at least, by the columns of the matrix.  16 everywhere before: int100
@@ -94,6 +111,10 @@ constexpr Share kFewLeft{1, 100};
 
 // What they may take before the next stage.  Not measured on their own.
 constexpr std::int64_t kReductionBids = 12;  // a row
+// Where as many bids as there are rows leave more than this part of the free rows free, twice, they
+// fight over prices.
+constexpr Share kStandstill{9, 10};
+constexpr int kStandstills = 2;
 constexpr std::int64_t kListPops = 20;       // columns and bounds that paths come by, a row
 
 // Lists whose end paths reach before whole rows are read instead: one for so many rows, and some.

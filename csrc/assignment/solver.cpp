@@ -67,6 +67,7 @@ class Solver {
   bool auction();
   bool whole_rows(std::int64_t reads);
   bool from_columns();
+  void take_columns(Matching& other);
   bool finish();
   bool restart_plain();
   bool finished(Step step);
@@ -203,7 +204,7 @@ bool Solver::solve_crowded() {
       const auto free = static_cast<std::int64_t>(paths.free_rows());
       if (!is_above(free, rows_, kHalf)) {
         step = paths.reduce_rows(kTryBids * free);
-        if (step == Step::done) step = paths.augment_all(std::max(rows_ / kTryReadsOf, kTryReads) * rows_);
+        if (step == Step::done) step = paths.augment_all(std::max<std::int64_t>(rows_ / kTryReadsOf, kTryReads) * rows_);
       }
     }
     if (step == Step::infeasible) solution_.trapped = paths.trapped();
@@ -332,6 +333,12 @@ bool Solver::from_columns() {
   const Step step = paths.augment_all(kUnlimited);
   if (step == Step::interrupted) return finished(step);
   if (step != Step::done) return false;  // the rows that compete are yet to be found
+  take_columns(other);
+  return true;
+}
+
+// The answer of the transposed problem: its prices are the row duals.
+void Solver::take_columns(Matching& other) {
   matching_.col_of_row = std::move(other.row_of_col);
   matching_.row_of_col = std::move(other.col_of_row);
   for (Index i = 0; i < rows_; ++i) {
@@ -339,7 +346,6 @@ bool Solver::from_columns() {
     matching_.v[j] = costs_.cost(i, j) - other.v[i];
   }
   by_whole_rows_ = true;
-  return true;
 }
 
 // Once more, in the order in which SciPy adds.

@@ -62,6 +62,7 @@ struct Options {
   const std::vector<double>* prices = nullptr;  // [cols], of a similar problem
   bool transposed = false;                      // square, and the caller's rows are the columns
   std::int64_t small = kSmall;                  // up to so many entries no lists are made
+  bool nested = false;                          // rows are the columns of a matrix that is solved
 };
 
 struct Solution {
