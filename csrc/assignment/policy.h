@@ -169,8 +169,10 @@ constexpr int kFinishRows = 2048;           // of the matrix, at most
 // Reads of the matrix by paths from free rows, before they begin at the free columns.
 constexpr std::int64_t kForwardReads = 3;
 
-// Entries up to which columns are copied for that.
+// Entries up to which columns are copied for that, of matrices whose rows lie in memory, and of
+// those whose rows are made.
 constexpr std::int64_t kMostCopied = std::int64_t{1} << 26;
+constexpr std::int64_t kMostMade = std::int64_t{1} << 20;
 
 // Bids before the paths of small matrices, a free row.  Three for every row before: spatial 16
 // 2.8 -> 2.1 us, spatial 32 7.2 -> 5.4 us; 8 for every row: spatial 32 7.2 -> 10.5 us.

@@ -193,7 +193,10 @@ bool Solver::solve_few_values() {
 
 // Where most rows want the same few columns, whose prices come first.
 bool Solver::solve_crowded() {
-  if (!options_.nested && rows_agree_more_than_columns(costs_)) return solve_transposed();
+  if (!options_.nested && ColumnScanner::is_worth_copying(costs_) &&
+      rows_agree_more_than_columns(costs_)) {
+    return solve_transposed();
+  }
   matching_ = Matching(rows_, cols_);
   {
     PhaseTimer timer(stats_.path_seconds);
@@ -320,7 +323,7 @@ bool Solver::whole_rows(std::int64_t reads) {
 
 // Paths from free columns, over a copy of the matrix by columns: its prices are the row duals.
 bool Solver::from_columns() {
-  if (std::int64_t{rows_} * cols_ > kMostCopied) return false;
+  if (!ColumnScanner::is_worth_copying(costs_)) return false;
   PhaseTimer timer(stats_.path_seconds);
   const ColumnScanner columns(costs_);
   Matching other(cols_, rows_);

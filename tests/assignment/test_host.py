@@ -150,9 +150,9 @@ def test_gil_is_released_while_solving():
 def test_ctrl_c_stops_a_solve():
     code = (
         "import numpy as np, bmatch\n"
-        "x = np.random.default_rng(0).random((6000, 1))\n"
+        "x, y = np.random.default_rng(0).random((2, 6000))\n"
         "print('ready', flush=True)\n"
-        "bmatch.solve(x @ x.T)\n"
+        "bmatch.solve((x[:, None] - y) ** 2)\n"
         "print('finished', flush=True)\n"
     )
     process = subprocess.Popen(

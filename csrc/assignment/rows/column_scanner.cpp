@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "assignment/policy.h"
+
 namespace bmatch {
 namespace {
 
@@ -15,6 +17,12 @@ bool is_made(const StoredRow& row, const double* room) {
 }
 
 }  // namespace
+
+bool ColumnScanner::is_worth_copying(const RowScanner& costs) {
+  RowScanner::Scratch scratch = costs.scratch();
+  const bool made = is_made(costs.row(0, scratch.row()), scratch.row());
+  return std::int64_t{costs.rows()} * costs.cols() <= (made ? kMostMade : kMostCopied);
+}
 
 ColumnScanner::ColumnScanner(const RowScanner& costs)
     : costs_(costs),

@@ -24,6 +24,10 @@ class ColumnScanner final : public RowScanner {
   double cost(Index j, Index i) const override { return costs_.cost(i, j); }
   AnyCostView whole() const override;
 
+  // Whether the matrix is small enough to be copied: one whose rows lie in memory may be larger than
+  // one whose rows are made, by whoever has no room for a copy.
+  static bool is_worth_copying(const RowScanner& costs);
+
  private:
   template <typename T>
   T* copy() const {
