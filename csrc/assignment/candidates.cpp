@@ -152,18 +152,26 @@ void CandidateLists::lengthen(Index i) {
       threshold = std::max(threshold, lowest);
     }
   }
+  // Where many tie there, as at a plateau, what is below it is a list by itself.
   std::vector<Entry> found;
-  for (Index j = 0; j < cols; ++j) {
-    const double x = cost[j] - v[j];
-    if (x <= threshold && x < kInfinity) found.push_back({x, j});
-  }
   double bound = kInfinity;
-  if (static_cast<Index>(found.size()) > wanted) {
+  if (threshold < kInfinity && threshold > of(i).bound) {
+    for (Index j = 0; j < cols; ++j) {
+      const double x = cost[j] - v[j];
+      if (x < threshold) found.push_back({x, j});
+    }
+    bound = threshold;
+  } else {
+    for (Index j = 0; j < cols; ++j) {
+      const double x = cost[j] - v[j];
+      if (x <= threshold && x < kInfinity) found.push_back({x, j});
+    }
+    if (threshold < kInfinity) bound = threshold;
+  }
+  if (static_cast<Index>(found.size()) > kFewTimes * wanted) {
     std::nth_element(found.begin(), found.begin() + wanted, found.end());
     bound = found[wanted].value;
     found.resize(wanted);
-  } else if (threshold < kInfinity) {
-    bound = threshold;
   }
   std::sort(found.begin(), found.end(),
             [](const Entry& a, const Entry& b) { return a.col < b.col; });

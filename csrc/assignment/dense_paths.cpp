@@ -80,12 +80,17 @@ Step DensePaths::reduce_columns() {
 }
 
 Step DensePaths::reduce_rows(std::int64_t bids) {
+  auto before = static_cast<std::int64_t>(free_rows_.size());
   for (int round = 0; round < kReductionRounds && !free_rows_.empty(); ++round) {
     std::vector<Index> later;
     std::vector<Index> stack(free_rows_.rbegin(), free_rows_.rend());
     while (!stack.empty()) {
       const Index i = stack.back();
       stack.pop_back();
+      if (bids == 0) {  // more, as long as they leave fewer rows free
+        const auto left = static_cast<std::int64_t>(later.size() + stack.size() + 1);
+        if (is_below(left, before, kStillFalling)) bids = before = left;
+      }
       if (bids-- <= 0) {
         later.push_back(i);
         continue;
@@ -120,13 +125,23 @@ Step DensePaths::reduce_rows(std::int64_t bids) {
   return Step::done;
 }
 
-Step DensePaths::augment_all(std::int64_t sweeps) {
+Step DensePaths::augment_all(std::int64_t sweeps, bool hurries) {
   Step step = Step::done;
+  const std::int64_t least = sweeps / kEarliest;
+  const double given = static_cast<double>(sweeps) / static_cast<double>(free_rows_.size());
+  std::int64_t left = sweeps;
   std::size_t done = 0;
-  for (; done < free_rows_.size(); ++done) {
-    step = augment(free_rows_[done], sweeps);
+  while (done < free_rows_.size()) {
+    step = augment(free_rows_[done], left);
     if (step != Step::done) break;
+    ++done;
+    const std::int64_t taken = sweeps - left;
+    if (hurries && taken > least && static_cast<double>(taken) > given * static_cast<double>(done)) {
+      step = Step::budget_spent;
+      break;
+    }
   }
+  if (done == free_rows_.size()) step = Step::done;
   free_rows_.erase(free_rows_.begin(), free_rows_.begin() + static_cast<std::ptrdiff_t>(done));
   publish_prices();
   return step;

@@ -32,11 +32,13 @@ class DensePaths {
   // count as if their minima were zero.
   Step reduce_columns();
 
-  // Augmenting row reduction: free rows bid the difference of their two best.
+  // Augmenting row reduction: free rows bid the difference of their two best, so often, and more as
+  // long as fewer and fewer rows are free.
   Step reduce_rows(std::int64_t bids);
 
-  // Shortest augmenting paths for all free rows; reads at most `sweeps` rows.
-  Step augment_all(std::int64_t sweeps);
+  // Shortest augmenting paths for all free rows; reads at most `sweeps` rows.  If it hurries, it
+  // gives up as soon as the paths found so far let it expect that all would take more.
+  Step augment_all(std::int64_t sweeps, bool hurries = false);
 
   std::size_t free_rows() const { return free_rows_.size(); }
 

@@ -81,4 +81,32 @@ Step list_rows(const Context& context, CandidateLists& lists, ThreadTeam& team, 
   return valid ? Step::done : Step::invalid;
 }
 
+Step column_start(const Context& context, CandidateLists& lists, ThreadTeam& team) {
+  const RowScanner& costs = context.costs;
+  const Index rows = costs.rows(), cols = costs.cols();
+  context.matching = Matching(rows, cols);
+  std::vector<double> minima(rows);
+  for (Index i = 0; i < rows; ++i) minima[i] = lists.best(i).best;
+  if (context.interrupted()) return Step::interrupted;
+  const int count = team.threads();
+  std::vector<std::vector<double>> parts(count);  // least_j over a part of the rows
+  share(team, count, [&](std::int64_t part) {
+    std::vector<double> part_least(padded(cols), kInfinity);
+    RowScanner::Scratch scratch = costs.scratch();
+    const auto end = static_cast<Index>(std::int64_t{rows} * (part + 1) / count);
+    for (auto i = static_cast<Index>(std::int64_t{rows} * part / count); i < end; ++i) {
+      if (minima[i] < kInfinity) costs.lower(i, minima[i], part_least.data(), scratch);
+    }
+    parts[part] = std::move(part_least);
+  });
+  context.stats.row_reads += rows;
+  std::vector<double> least = std::move(parts[0]);
+  for (int part = 1; part < count; ++part) {
+    for (Index j = 0; j < cols; ++j) least[j] = std::min(least[j], parts[part][j]);
+  }
+  set_column_prices(context.matching, least);
+  lists.prices_changed(false);
+  return list_rows(context, lists, team, 0);
+}
+
 }  // namespace bmatch

@@ -38,4 +38,8 @@ class FirstRead {
 // Lists at present prices for all rows from `first` on; done, invalid or interrupted.
 Step list_rows(const Context& context, CandidateLists& lists, ThreadTeam& team, Index first);
 
+// An empty matching at the prices v_j = min_i (c_ij - u_i), u_i the best of the lists, and lists
+// made anew; done, invalid or interrupted.
+Step column_start(const Context& context, CandidateLists& lists, ThreadTeam& team);
+
 }  // namespace bmatch

@@ -7,7 +7,8 @@
 namespace bmatch {
 
 ListPaths::ListPaths(const Context& context, CandidateLists& lists)
-    : matching_(context.matching),
+    : costs_(context.costs),
+      matching_(context.matching),
       lists_(lists),
       stats_(context.stats),
       interrupted_(context.interrupted),
@@ -56,6 +57,23 @@ void ListPaths::offer(Index i, double base) {
   if (more < best_) push(more, ~i);
 }
 
+// The nearest free column through row i, which is read for it.
+void ListPaths::offer_free(Index i, double base) {
+  if (scratch_ == nullptr) {
+    scratch_ = std::make_unique<RowScanner::Scratch>(costs_.scratch());
+    free_.resize(padded(costs_.cols()) / 8, 0);
+    for (Index j = 0; j < costs_.cols(); ++j) {
+      if (matching_.row_of_col[j] == kNone) free_[j / 8] |= static_cast<std::uint8_t>(1 << j % 8);
+    }
+  }
+  ++stats_.row_reads;
+  const BestTwo b = costs_.best_two(i, matching_.v.data(), free_.data(), *scratch_);
+  if (!(base + b.best_free < best_)) return;
+  best_ = base + b.best_free;
+  best_col_ = b.free_col;
+  predecessor_[best_col_] = i;
+}
+
 Step ListPaths::augment(Index free_row, Budget& budget) {
   Step step = Step::done;
   heap_.clear();
@@ -94,11 +112,16 @@ Step ListPaths::augment(Index free_row, Budget& budget) {
     }
     if (id < 0) {
       const Index i = ~id;
-      if (--budget.events < 0) {
-        step = Step::budget_spent;
-        break;
-      }
       const double bound = lists_.of(i).bound;
+      if (!is_fresh_[i]) {
+        if (--budget.reads < 0) {
+          step = Step::budget_spent;
+          break;
+        }
+        offer_free(i, base_[i]);
+        if (best_ <= at_) break;
+      }
+      budget.reads -= kGrowthReads;
       if (!is_fresh_[i]) {
         is_fresh_[i] = 1;
         fresh_.push_back(i);
@@ -125,6 +148,7 @@ Step ListPaths::augment(Index free_row, Budget& budget) {
     for (const Index j : settled_) {
       if (distance_[j] < best_) lists_.lower_price(j, matching_.v[j] + (distance_[j] - best_));
     }
+    if (!free_.empty()) free_[best_col_ / 8] &= static_cast<std::uint8_t>(~(1 << best_col_ % 8));
     // Flip the path, from its end back to the row it started at.
     for (Index j = best_col_, i = kNone; i != free_row;) {
       i = predecessor_[j];

@@ -7,11 +7,13 @@
 // Difference from the paper: the sparse graph is never wrong.  A scanned row i at distance b_i
 // offers its listed columns at once and everything else at b_i + t_i or beyond, t_i the bound of
 // its list.  That key waits in the heap like a column; when it comes up before any free column, the
-// list is made again or lengthened and the row offers more.  Lists grow to whole rows if they
-// must, so a path is found if there is one, and it is a shortest one of the dense graph.
+// row is read for its own nearest free column, which ends the path where costs tie at the bound.
+// Otherwise the list is made again or lengthened and the row offers more.  Lists grow to whole rows if
+// they must, so a path is found if there is one, and it is a shortest one of the dense graph.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "candidates.h"
@@ -24,8 +26,8 @@ class ListPaths {
   ListPaths(const Context& context, CandidateLists& lists);
 
   struct Budget {
-    std::int64_t pops;    // columns and rows taken from the heap
-    std::int64_t events;  // of these: rows whose bound came up
+    std::int64_t pops;   // columns and rows taken from the heap
+    std::int64_t reads;  // of rows whose bound came up; a list that grows counts for kGrowthReads
   };
 
   // Matches the free row and lowers prices so that every matched edge is tight again.
@@ -42,8 +44,10 @@ class ListPaths {
     friend bool operator<(const Key& a, const Key& b) { return a.distance > b.distance; }
   };
   void offer(Index i, double base);
+  void offer_free(Index i, double base);
   void push(double distance, Index id);
 
+  const RowScanner& costs_;
   Matching& matching_;
   CandidateLists& lists_;
   Stats& stats_;
@@ -57,6 +61,8 @@ class ListPaths {
   std::vector<Index> fresh_;            // rows whose lists were made at present prices
   std::vector<std::uint8_t> is_fresh_;  // [rows]
   std::vector<Key> heap_;
+  std::vector<std::uint8_t> free_;  // [padded cols / 8], one bit a column, once it is asked for
+  std::unique_ptr<RowScanner::Scratch> scratch_;
   std::vector<Index> level_;  // columns at the distance of the search
   double at_ = 0.0;           // distance of the search
   double best_ = 0.0;         // of the nearest free column

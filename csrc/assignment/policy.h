@@ -44,11 +44,6 @@ constexpr std::int64_t kGathered = 64 * 128;
 constexpr int kValueRows = 4;      // of the sample
 constexpr int kValueColumns = 64;  // of each of these rows
 constexpr int kFewValues = 64;     // distinct ones, at most
-// What that try may take, and the rows that may be free before paths.  Not measured on its own.
-constexpr std::int64_t kFewValuesBids = 3;   // of row reduction, a row
-constexpr std::int64_t kFewValuesReads = 8;  // of rows by paths, a row
-constexpr Share kFewLeftOfValues{3, 20};
-
 // Sampled entries below a limit at which rows may stay out, above which a square matrix is solved
 // as one whose entries are clamped.  n = 4000, all below: spatial 733 -> 154 ms, uniform 92 -> 45
 // ms; with 0.6 of them below, integers 0..99 take 62 -> 285 ms.
@@ -72,14 +67,11 @@ constexpr Share kRowsAgree{3, 4};
 constexpr int kAgreeingSample = 64;  // rows, and columns, of the sample
 constexpr Share kMoreThanColumns{2, 1};
 
-// Otherwise column prices come first, and what they may take while at most half of the rows stay
-// free.  Not measured on its own.
-constexpr Share kHalf{1, 2};
-constexpr std::int64_t kTryBids = 2;     // of row reduction, a free row
-constexpr std::int64_t kTryReadsOf = 8;  // reads of the matrix by paths: one for so many rows, or
-constexpr std::int64_t kTryReads = 48;   // so many, if that is more
+// Free rows after the greedy start, above which there is a new start from the columns' own minima.
+// It rescues degenerate matrices; not measured on its own.
+constexpr Share kColumnStart{3, 4};
 
-// Rows that a start by regret has to match for paths over lists to go on from there.
+// Rows that a start by regret has to match, for its prices to be better than those of columns.
 constexpr Share kMostTight{9, 10};
 
 // ---- Lists ---------------------------------------------------------------------------------
@@ -94,6 +86,7 @@ constexpr int kLongList = 16;
 // How a list is lengthened.  Not measured on its own.
 constexpr int kLengthen = 2;  // times as long as it was
 constexpr int kWholeRow = 4;  // the whole row, if it were to hold 1 of so many columns
+constexpr int kFewTimes = 4;  // so many times as long where that is what is below a threshold
 
 // Rows that bid next, among which more are sought when one has to be read again.  With the reading
 // of four rows side by side: lowrank 2048 18.7 -> 15.5 ms, 4096 76 -> 63 ms.
@@ -117,10 +110,11 @@ constexpr Share kStandstill{9, 10};
 constexpr int kStandstills = 2;
 constexpr std::int64_t kListPops = 20;       // columns and bounds that paths come by, a row
 
-// Lists whose end paths reach before whole rows are read instead: one for so many rows, and some.
-// A list that grows costs about ten reads of its row.
-constexpr std::int64_t kEventsOf = 50;
-constexpr std::int64_t kLeastEvents = 16;
+// Reads of rows by paths over lists before whole rows take over: one for so many rows, or so many.
+// A list that grows costs about ten.
+constexpr std::int64_t kGrowthReads = 10;
+constexpr std::int64_t kPathReadsOf = 1;
+constexpr std::int64_t kLeastPathReads = 160;
 
 // ---- Auction -------------------------------------------------------------------------------
 
@@ -154,17 +148,41 @@ constexpr std::int64_t kStepBids = 8;    // at a time, a row
 constexpr std::int64_t kMostBids = 400;  // of the whole solve, a row
 constexpr Share kCheapBids{3, 10};       // of the bids read a row again, at most
 
-// An auction is hopeless if this part of its bids read a row again, and it has done so often.
+// An auction is hopeless, and a start over whole rows is tried, if this part of its bids read a row
+// again, and it has done so often; if that is no way out, it is left at so many times as often.
 constexpr Share kHopelessBids{2, 5};
-constexpr std::int64_t kHopelessRescans = 2;  // a row
+constexpr std::int64_t kHopelessRescans = 16;  // a row
+// The same for fewer rows than that.
+constexpr std::int64_t kHopelessRescansOfFew = 4;
+constexpr int kHopelessFewRows = 768;
+constexpr std::int64_t kLeftRescans = 40;  // a row
 
-// After the auction: bids, and lists whose end paths reach before whole rows take over.  In
+// After the auction: bids, and reads of rows before whole rows take over.  In
 // prototypes the latter made spatial slower above n = 2048.
 constexpr std::int64_t kFinishBids = 20;    // a row
-constexpr std::int64_t kFinishEvents = 64;  // of all lists
+constexpr std::int64_t kFinishReads = 640;  // by paths over lists
 constexpr int kFinishRows = 2048;           // of the matrix, at most
 
 // ---- Whole rows ----------------------------------------------------------------------------
+
+// Where lists cannot help, column prices come first, then bids, a free row, and paths, unless more
+// than this part of the rows are free.  Not measured on its own.
+constexpr Share kHalf{1, 2};
+constexpr Share kFewFreeOfStart{1, 8};  // by row minima, up to which column prices stay zero
+constexpr std::int64_t kStartBids = 2;
+// Reads of rows, a row, by such paths: where there are few values, after a hopeless auction, and
+// where rows agree, one for so many rows, or so many.
+constexpr std::int64_t kFewValuesReads = 8, kHopelessReads = 5;
+constexpr std::int64_t kCrowdedReadsOf = 8, kCrowdedReads = 48;
+constexpr int kEarliest = 16;  // 1 of so many of those reads are spent before they are judged
+
+// Rows from which on a small square matrix goes the way of large ones: if more than this part of the
+// rows are free before they bid, or if fewer than that are free after it and their paths come
+// through more than this part of all rows.  Not measured on its own.
+constexpr int kHurriedRows = 96;
+constexpr Share kNearlyAll{19, 20};
+constexpr Share kFewOfSmall{3, 10};
+constexpr Share kLongPath{1, 3};
 
 // Reads of the matrix by paths from free rows, before they begin at the free columns.
 constexpr std::int64_t kForwardReads = 3;
@@ -177,6 +195,8 @@ constexpr std::int64_t kMostMade = std::int64_t{1} << 20;
 // Bids before the paths of small matrices, a free row.  Three for every row before: spatial 16
 // 2.8 -> 2.1 us, spatial 32 7.2 -> 5.4 us; 8 for every row: spatial 32 7.2 -> 10.5 us.
 constexpr int kSmallBids = 2;
+// Then as many again as rows are free, if these are fewer than this part of what they were.
+constexpr Share kStillFalling{4, 5};
 
 // Rounds of row reduction; rows that tie wait for the next.  Two in Jonker and Volgenant's paper;
 // not measured on their own.

@@ -38,6 +38,7 @@ Step regret_start(const Context& context) {
   if (!lowered) return Step::interrupted;
   if (!valid) return Step::invalid;
   set_column_prices(matching, least);
+  const std::vector<double> of_columns = v;
 
   std::vector<double> regret(n);
   if (!every_row(order, [&](Index i) {
@@ -80,7 +81,11 @@ Step regret_start(const Context& context) {
       })) {
     return Step::interrupted;
   }
-  return is_below(tight, n, kMostTight) ? Step::budget_spent : Step::done;
+  if (is_below(tight, n, kMostTight)) {
+    matching = Matching(n, n);
+    matching.v = of_columns;
+  }
+  return Step::done;
 }
 
 }  // namespace bmatch

@@ -12,9 +12,9 @@
 
 namespace bmatch {
 
-// From an empty matching of a square matrix.  Done: so many rows (kMostTight) are matched to tight
-// columns that the rest is soon found.  Budget spent: they are not, and the matching is of no use.
-// Or invalid, or interrupted.
+// From an empty matching of a square matrix; done, invalid or interrupted.  Unless so many rows
+// (kMostTight) come to a column that is tight that the rest is soon found, the matching is empty
+// again, at the first of these prices.
 Step regret_start(const Context& context);
 
 }  // namespace bmatch

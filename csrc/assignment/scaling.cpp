@@ -8,10 +8,11 @@
 namespace bmatch {
 
 EpsilonScaling::EpsilonScaling(const Context& context, CandidateLists& lists,
-                               const CandidateLists::Gap& gap)
+                               const CandidateLists::Gap& gap, std::function<bool()> leave)
     : rows_(context.costs.rows()),
       stats_(context.stats),
       rescans_before_(stats_.rescans),
+      leave_(std::move(leave)),
       auction_(context, lists) {
   auction_.set_scale(gap.gap);
   // Where most rows have a clear best, they hardly fight over prices: one small epsilon does.
@@ -73,8 +74,9 @@ Step EpsilonScaling::finish() {
 
 // Most bids since then read a row again: lists do not hold what is wanted.
 bool EpsilonScaling::leaves(const Stats& before) const {
+  const std::int64_t most = rows_ <= kHopelessFewRows ? kHopelessRescansOfFew : kHopelessRescans;
   return is_above(stats_.rescans - before.rescans, stats_.bids - before.bids, kHopelessBids) &&
-         stats_.rescans - rescans_before_ > kHopelessRescans * rows_;
+         stats_.rescans - rescans_before_ > most * rows_ && leave_();
 }
 
 }  // namespace bmatch

@@ -6,6 +6,8 @@
 // Epsilons are measured by the typical gap between a row's best column and the bound of its list.
 #pragma once
 
+#include <functional>
+
 #include "auction.h"
 #include "candidates.h"
 #include "context.h"
@@ -14,12 +16,15 @@ namespace bmatch {
 
 class EpsilonScaling {
  public:
-  EpsilonScaling(const Context& context, CandidateLists& lists, const CandidateLists::Gap& gap);
+  // `leave` is asked when bids read too many rows again, and says whether this is the end of it; if
+  // not, matching and prices are as they were.
+  EpsilonScaling(const Context& context, CandidateLists& lists, const CandidateLists::Gap& gap,
+                 std::function<bool()> leave);
 
   // Whether bids at such a gap would get anywhere.
   static bool is_possible(const CandidateLists::Gap& gap);
 
-  // Done: every matched edge is tight.  Budget spent: lists proved hopeless.  Or interrupted.
+  // Done: every matched edge is tight.  Budget spent: it was left.  Or interrupted.
   Step run();
 
  private:
@@ -31,6 +36,7 @@ class EpsilonScaling {
   const std::int64_t rows_;
   const Stats& stats_;
   const std::int64_t rescans_before_;
+  const std::function<bool()> leave_;
   Auction auction_;
   double epsilon_, last_;
 };

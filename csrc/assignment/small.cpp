@@ -7,6 +7,7 @@
 #include <variant>
 
 #include "exactness_rule.h"
+#include "policy.h"
 
 namespace bmatch {
 namespace {
@@ -62,6 +63,7 @@ SmallAnswer solve_small(const RowScanner& costs, Matching& matching, Stats& stat
   p.cols = costs.cols();
   p.stride = (p.cols + 7) / 8 * 8;
   p.trapped_from = kNone;
+  p.hurries = p.rows == p.cols && p.rows >= kHurriedRows;
   const auto n = static_cast<std::size_t>(p.rows), m = static_cast<std::size_t>(p.stride);
   arena.reset(8 * n * m + 64 * (n + m) + 1024);
   p.cost = arena.take<double>(n * m);

@@ -58,13 +58,14 @@ class Solver {
   bool solve_small();
   bool solve_large();
   bool solve_warm();
-  bool solve_few_values();
   bool solve_crowded();
+  bool dense_start(std::int64_t reads);
+  bool dense_rest(DensePaths& paths, std::int64_t reads);
   bool solve_transposed();
   bool first_read();
   bool reduce_rows(bool& ended);
   bool augment_free(ListPaths::Budget budget);
-  bool auction();
+  bool auction(bool ended);
   bool whole_rows(std::int64_t reads);
   bool from_columns();
   void take_columns(Matching& other);
@@ -73,6 +74,7 @@ class Solver {
   bool finished(Step step);
 
   bool is_exact();
+  Solution certified();
   void finish_with_certificate();
 
   const RowScanner& costs_;
@@ -92,11 +94,15 @@ class Solver {
 Solution Solver::run() {
   if (rows_ == 0) return std::move(solution_);
   if (std::int64_t{rows_} * cols_ <= options_.small) {
-    solve_small();
-  } else {
-    solve_large();
-    if (solution_.outcome == Outcome::optimal && !is_exact()) restart_plain();
+    if (solve_small()) return certified();
+    matching_ = Matching(rows_, cols_);
   }
+  solve_large();
+  if (solution_.outcome == Outcome::optimal && !is_exact()) restart_plain();
+  return certified();
+}
+
+Solution Solver::certified() {
   if (solution_.outcome == Outcome::optimal && options_.certificate) finish_with_certificate();
   return std::move(solution_);
 }
@@ -109,14 +115,14 @@ bool Solver::solve_large() {
     matching_ = Matching(rows_, cols_);
     lists_.reset();
   }
-  if (square() && has_few_values(costs_) && solve_few_values()) return true;
-  if (lists_ == nullptr && first_read()) return true;
+  if (square() && has_few_values(costs_) && dense_start(kFewValuesReads * rows_)) return true;
+  if (first_read()) return true;
   bool ended = false;
   if (reduce_rows(ended)) return true;
   if (!square()) {  // auctions are out: prices of spare columns must stay zero
     return augment_free({kListPops * rows_, kUnlimited}) || whole_rows(kUnlimited);
   }
-  if (!ended && is_above(free_rows(), rows_, kFewLeft) && auction()) return true;
+  if (is_above(free_rows(), rows_, kFewLeft) && auction(ended)) return true;
   return finish();
 }
 
@@ -167,31 +173,12 @@ bool Solver::solve_warm() {
   if (step != Step::done) return finished(step);
   Auction(context_, *lists_).claim_tight();
   bool ended = false;
-  return reduce_rows(ended) || augment_free({kListPops * rows_, kUnlimited}) || auction() ||
+  return reduce_rows(ended) || augment_free({kListPops * rows_, kUnlimited}) ||
+         auction(false) ||
          finish();
 }
 
-// Where rows have their least cost in many columns at once: over whole rows, each of which takes a
-// free one of them.
-bool Solver::solve_few_values() {
-  PhaseTimer timer(stats_.path_seconds);
-  DensePaths paths(context_);
-  Step step = paths.claim_minima();
-  if (step == Step::done) {
-    step = Step::budget_spent;
-    if (!is_above(static_cast<std::int64_t>(paths.free_rows()), rows_, kFewLeftOfValues)) {
-      step = paths.reduce_rows(kFewValuesBids * rows_);
-      if (step == Step::done) step = paths.augment_all(kFewValuesReads * rows_);
-    }
-  }
-  if (step == Step::infeasible) solution_.trapped = paths.trapped();
-  by_whole_rows_ = step == Step::done;
-  if (finished(step)) return true;
-  matching_ = Matching(rows_, cols_);
-  return false;
-}
-
-// Where most rows want the same few columns, whose prices come first.
+// Where most rows want the same few columns.
 bool Solver::solve_crowded() {
   if (!options_.nested && ColumnScanner::is_worth_copying(costs_) &&
       rows_agree_more_than_columns(costs_)) {
@@ -202,26 +189,21 @@ bool Solver::solve_crowded() {
     PhaseTimer timer(stats_.path_seconds);
     DensePaths paths(context_);
     Step step = paths.reduce_columns();
-    if (step == Step::done) {
-      step = Step::budget_spent;
-      const auto free = static_cast<std::int64_t>(paths.free_rows());
-      if (!is_above(free, rows_, kHalf)) {
-        step = paths.reduce_rows(kTryBids * free);
-        if (step == Step::done) step = paths.augment_all(std::max<std::int64_t>(rows_ / kTryReadsOf, kTryReads) * rows_);
-      }
+    const auto free = static_cast<std::int64_t>(paths.free_rows());
+    if (step == Step::done && is_above(free, rows_, kNearlyAll)) {
+      step = regret_start(context_);
+    } else if (step == Step::done) {
+      const std::vector<double> of_columns = matching_.v;
+      if (dense_rest(paths, std::max<std::int64_t>(rows_ / kCrowdedReadsOf, kCrowdedReads) * rows_)) return true;
+      matching_.v = of_columns;
     }
-    if (step == Step::infeasible) solution_.trapped = paths.trapped();
-    by_whole_rows_ = step == Step::done;
-    if (finished(step)) return true;
-    matching_ = Matching(rows_, cols_);
-    step = regret_start(context_);
-    if (step != Step::budget_spent) {
-      if (step != Step::done) return finished(step);
-      lists_ = std::make_unique<CandidateLists>(context_, team());
-      return finished(list_rows(context_, *lists_, team(), 0)) && solution_.outcome != Outcome::optimal;
-    }
+    if (step != Step::done) return finished(step);
   }
-  matching_ = Matching(rows_, cols_);
+  PhaseTimer timer(stats_.first_pass_seconds);
+  lists_ = std::make_unique<CandidateLists>(context_, team());
+  const Step step = list_rows(context_, *lists_, team(), 0);
+  if (step != Step::done) return finished(step);
+  Auction(context_, *lists_).claim_tight();
   return false;
 }
 
@@ -249,13 +231,18 @@ bool Solver::first_read() {
   Step step = read.begin();
   if (step == Step::done && square() && read.rows_agree()) {
     if (solve_crowded()) return true;
-    if (lists_ != nullptr) return false;
+    return false;
   }
   if (step == Step::done) step = read.finish();
   if (step != Step::done) return finished(step);
   minima_ = std::move(read.minima);
   lists_ = std::move(read.lists);
-  return lists_ == nullptr;
+  if (lists_ == nullptr) return true;
+  if (!square() || !is_above(free_rows(), rows_, kColumnStart)) return false;
+  step = column_start(context_, *lists_, team());
+  if (step != Step::done) return finished(step);
+  Auction(context_, *lists_).claim_tight();
+  return false;
 }
 
 // ---- Lists ---------------------------------------------------------------------------------
@@ -280,36 +267,73 @@ bool Solver::augment_free(ListPaths::Budget budget) {
   return true;
 }
 
-// Where rows fight over prices: epsilon scaling, then paths.  If it is hopeless, everything is as it
-// was before.
-bool Solver::auction() {
+// Where rows fight over prices: epsilon scaling, then paths.  If it is hopeless, a start over whole
+// rows is tried, and then everything is as it was before.  Nothing is done where bids came to their
+// end and most rows tie.
+bool Solver::auction(bool ended) {
   lists_->sample();
   const CandidateLists::Gap gap = lists_->typical_gap();
-  if (!EpsilonScaling::is_possible(gap)) return false;
-  Matching kept = matching_;
+  if (!EpsilonScaling::is_possible(gap) || (ended && !(gap.lead > 0.0))) return false;
+  const Matching before = matching_;
+  bool ended_by_rows = false, tried = false;
+  const auto leave = [&] {
+    if (tried) return stats_.rescans > kLeftRescans * rows_;
+    tried = true;
+    Matching present = matching_;
+    ended_by_rows = dense_start(kHopelessReads * rows_);
+    if (!ended_by_rows) matching_ = std::move(present);
+    return ended_by_rows;
+  };
   {
     PhaseTimer timer(stats_.auction_seconds);
-    const Step step = EpsilonScaling(context_, *lists_, gap).run();
+    const Step step = EpsilonScaling(context_, *lists_, gap, leave).run();
+    if (ended_by_rows) return true;
     if (step == Step::interrupted) return finished(step);
     if (step == Step::budget_spent) {
-      matching_ = std::move(kept);
+      matching_ = before;
       lists_->prices_changed(false);
       return false;
     }
   }
-  const std::int64_t events = rows_ <= kFinishRows ? kFinishEvents : kUnlimited;
-  return augment_free({kUnlimited, events});
+  const std::int64_t reads = rows_ <= kFinishRows ? kFinishReads : kUnlimited;
+  return augment_free({kUnlimited, reads});
 }
 
 // Paths for what is still free: over lists as long as they hold what is wanted, then over whole
 // rows; from the free columns if rows tie in so many that most would be read.
 bool Solver::finish() {
-  const std::int64_t events = std::max<std::int64_t>(rows_ / kEventsOf, kLeastEvents);
-  return augment_free({kUnlimited, events}) || whole_rows(kForwardReads * rows_) ||
+  const std::int64_t reads = std::max<std::int64_t>(rows_ / kPathReadsOf, kLeastPathReads);
+  return augment_free({kUnlimited, reads}) || whole_rows(kForwardReads * rows_) ||
          from_columns() || whole_rows(kUnlimited);
 }
 
 // ---- Whole rows ----------------------------------------------------------------------------
+
+// As in dense solvers: row minima, column minima, a few bids, and paths as long as they are short.
+bool Solver::dense_start(std::int64_t reads) {
+  PhaseTimer timer(stats_.path_seconds);
+  matching_ = Matching(rows_, cols_);
+  DensePaths paths(context_);
+  Step step = paths.claim_minima();
+  const auto free = static_cast<std::int64_t>(paths.free_rows());
+  if (step == Step::done && is_above(free, rows_, kFewFreeOfStart)) step = paths.reduce_columns();
+  if (step != Step::done) return finished(step);
+  return dense_rest(paths, reads);
+}
+
+// The bids and the paths.  If they are given up, there is no matching again.
+bool Solver::dense_rest(DensePaths& paths, std::int64_t reads) {
+  const auto free = static_cast<std::int64_t>(paths.free_rows());
+  Step step = Step::budget_spent;
+  if (!is_above(free, rows_, kHalf)) {
+    step = paths.reduce_rows(kStartBids * free);
+    if (step == Step::done) step = paths.augment_all(reads, true);
+  }
+  if (step == Step::infeasible) solution_.trapped = paths.trapped();
+  by_whole_rows_ = step == Step::done;
+  if (step == Step::budget_spent) matching_ = Matching(rows_, cols_);
+  return finished(step);
+}
 
 // Reads at most so many rows.
 bool Solver::whole_rows(std::int64_t reads) {

@@ -115,7 +115,8 @@ struct SmallProblem {
   Index *col_of_row, *free_rows;      // [rows]
   Index *row_of_col, *predecessor;    // [stride]
   std::uint8_t *free, *settled_bits;  // [stride / 8], a bit a column
-  std::int64_t bids = 0, augmentations = 0;
+  bool hurries;                       // gives up where lists do better, with Step::budget_spent
+  std::int64_t bids = 0, augmentations = 0, reads = 0;
   Index trapped_from = kNone, settled_count = 0;  // after Step::infeasible
 };
 

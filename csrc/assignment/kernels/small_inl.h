@@ -21,9 +21,15 @@ class SmallSolver {
     for (Index j = 0; j < p_.cols; ++j) p_.row_of_col[j] = kNone;
     claim_minima();
     if (free_ > 0 && p_.rows == p_.cols) reduce_columns();
+    if (p_.hurries && is_above(free_, p_.rows, kNearlyAll)) return Step::budget_spent;
     if (free_ > 0) reduce_rows();
+    const bool few = is_below(free_, p_.rows, kFewOfSmall);
     for (Index k = 0; k < free_; ++k) {
       if (!augment(p_.free_rows[k])) return Step::infeasible;
+      const std::int64_t through = std::int64_t{p_.rows} * (k + 1);
+      if (p_.hurries && few && p_.reads > p_.rows && is_above(p_.reads, through, kLongPath)) {
+        return Step::budget_spent;
+      }
     }
     return Step::done;
   }
@@ -109,13 +115,17 @@ class SmallSolver {
   void reduce_rows() {
     const Index stride = p_.stride;
     double* const price_of = p_.price;
-    Index bids = kSmallBids * free_;
+    Index bids = kSmallBids * free_, before = free_;
     for (int round = 0; round < kReductionRounds && free_ > 0; ++round) {
       // The list is read from the front and what is left is written behind the reader; a displaced
       // row bids at once, in the place of the one that displaced it.
       Index kept = 0;
       for (Index k = 0; k < free_;) {
         const Index i = p_.free_rows[k];
+        if (bids == 0) {  // more, as long as they leave fewer rows free
+          const Index left = kept + free_ - k;
+          if (is_below(left, before, kStillFalling)) bids = before = left;
+        }
         if (bids-- <= 0) {
           p_.free_rows[kept++] = i;
           ++k;
@@ -219,6 +229,7 @@ class SmallSolver {
       base = distance - (row(row_at)[j] - price_of[j]);
       settled_bits[j / 8] |= static_cast<std::uint8_t>(1u << j % 8);
     }
+    p_.reads += settled + 1;
     const bool found = nearest_col != kNone;
     for (Index k = 0; k < settled; ++k) {  // rounding can make the path end before what it passed
       const SmallProblem::Settled& s = p_.settled[k];
