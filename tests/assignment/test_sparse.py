@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import scipy.optimize
 import scipy.sparse
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -115,6 +114,7 @@ def test_types_of_entries_and_indices(dtype, index):
 @pytest.mark.parametrize("to", ["to_sparse_coo", "to_sparse_csr", "to_sparse_csc"])
 @pytest.mark.filterwarnings("ignore:Sparse:UserWarning")
 def test_sparse_tensors_give_tensors(to):
+    torch = pytest.importorskip("torch")
     cost = torch.tensor([[4.0, 1.0, 0.0], [2.0, 0.0, 5.0], [3.0, 2.0, 2.0]])
     row_ind, col_ind = bmatch.linear_sum_assignment(getattr(cost, to)())
     assert isinstance(col_ind, torch.Tensor)
