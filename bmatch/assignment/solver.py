@@ -185,11 +185,10 @@ def solve(
                 f"backend must be 'auto' or 'cpu' for a sparse matrix, got {backend!r}: sparse "
                 "matrices are solved on the host"
             )
-        if partial is not False or cost_limit is not None:
-            raise ValueError("cost_limit and partial are for dense matrices, got a sparse one")
         sense, forbids = sense_of(maximize, sign_marginalized), forbids_nonfinite(nonfinite)
-        return solved(SparseCosts.of(cost, sense, forbids))
-    costs = costs_for(cost, maximize, sign_marginalized, backend=backend, nonfinite=nonfinite)
+        costs: Any = SparseCosts.of(cost, sense, forbids)
+    else:
+        costs = costs_for(cost, maximize, sign_marginalized, backend=backend, nonfinite=nonfinite)
     if partial is not False or cost_limit is not None:
         costs = allowing(costs, cost_limit, partial)
     return solved(costs, warm_start, num_threads)

@@ -223,10 +223,32 @@ void Solver::certify() {
   solution_.gap = gap.value();
 }
 
+// Under a limit: rows in columns of their own have none, and duals are within the limit.
+void leave_out(const Costs& costs, Solution& s) {
+  const Index cols = costs.given_cols();
+  Matching matching(costs.rows, cols);
+  Sum objective;
+  for (Index i = 0; i < costs.rows; ++i) {
+    const Index j = s.matching.col_of_row[i];
+    if (j < cols) {
+      matching.match(i, j);
+      objective.add(costs.cost[s.entry[i]]);
+      s.u[i] = std::min(s.u[i], costs.limit);
+    } else {
+      s.u[i] = costs.limit;  // the column may have a price, though nobody else bid for it
+    }
+  }
+  std::copy_n(s.matching.v.begin(), cols, matching.v.begin());
+  s.matching = std::move(matching);
+  s.objective = objective.value();
+}
+
 }  // namespace
 
 Solution solve(const Costs& costs, const Interrupted& interrupted) {
-  return Solver(costs, interrupted).run();
+  Solution s = Solver(costs, interrupted).run();
+  if (costs.limit < kInfinity && s.outcome == Outcome::optimal) leave_out(costs, s);
+  return s;
 }
 
 }  // namespace bmatch::sparse
