@@ -170,8 +170,8 @@ class SparseCosts(NamedTuple):
         rows, cols = self.shape[::-1] if self.transposed else self.shape
         if self.limit is not None and rows + cols >= _MOST_LINES:
             raise ValueError(
-                f"sparse cost matrix has shape {self.shape}, and under a cost_limit the solver takes "
-                "up to 2**31 - 1 rows and columns together"
+                f"sparse cost matrix has shape {self.shape}, and under a cost_limit the solver "
+                "takes up to 2**31 - 1 rows and columns together"
             )
         limit = math.inf if self.limit is None else self.limit
         most = self.partial and self.limit is None
