@@ -77,10 +77,15 @@ def linear_sum_assignment(
     pairs = _core.pairs(cost_matrix, maximize, host.threads(), math.inf)
     if pairs is not None:
         return pairs
+    costs: Any
     if is_sparse(cost_matrix):
-        costs, answer = solve_sparse(SparseCosts.of(cost_matrix, sense_of(maximize, False)))
+        sparse = SparseCosts.of(cost_matrix, sense_of(maximize, False))
+        costs = sparse.dense() or sparse
     else:
         costs = costs_for(cost_matrix, maximize)
+    if isinstance(costs, SparseCosts):
+        costs, answer = solve_sparse(costs)
+    else:
         answer = _solve(costs, certificate=False)
     row_ind, col_ind, _ = pairs_of(costs, answer)
     return costs.to_kind(row_ind), costs.to_kind(col_ind)
@@ -201,7 +206,10 @@ def solved(
 ) -> Assignment:
     """What `solve` returns, for a matrix that has been read."""
     if isinstance(costs, SparseCosts):
-        return assignment_of(*solve_sparse(costs))
+        dense = costs.dense()
+        if dense is None:
+            return assignment_of(*solve_sparse(costs))
+        return assignment_of(dense, _solve(dense))
     prices = None if warm_start is None else start_prices(warm_start, costs)
     return assignment_of(costs, _solve(costs, prices=prices, num_threads=num_threads))
 

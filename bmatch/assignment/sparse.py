@@ -16,7 +16,7 @@ import numpy.typing as npt
 from bmatch import _core
 from bmatch.arrays import as_array, is_tensor, kind_of
 from bmatch.assignment.answer import Answer
-from bmatch.assignment.costs import too_few
+from bmatch.assignment.costs import Costs, too_few
 
 if TYPE_CHECKING:
     from bmatch._core import SparseSolution
@@ -165,6 +165,34 @@ class SparseCosts(NamedTuple):
         assert self.below_zero is not None
         return self.below_zero[col_ind if self.transposed else row_ind]
 
+    def dense(self) -> Costs | None:
+        """The same as an array, if that takes no more than what is held per entry; or None.
+
+        Magnitudes have no value for what is absent, and what is not finite is judged by entries.
+        """
+        n, m = self.shape
+        if 2 * len(self.data) < n * m or self.matches_magnitudes or not len(self.data):
+            return None
+        if not np.isfinite(self.data).all():
+            return None
+        major, minor = self.indices()
+        lines = (m, n) if self.by_columns else (n, m)
+        place = major.astype(np.int64) * lines[1] + minor
+        matrix: Any = np.bincount(place, self.data, n * m)
+        absent = np.ones(n * m, bool)
+        absent[place] = False
+        matrix[absent] = self.flip * np.inf
+        matrix = matrix.reshape(lines)
+        matrix = matrix.T if self.by_columns else matrix
+        costs = Costs.of(matrix, self.sense, to_kind=self.to_kind)
+        return costs._replace(limit=self.limit, partial=self.partial)
+
+    def indices(self) -> tuple[Any, npt.NDArray[Any]]:
+        """Major and minor index of each entry."""
+        if self.start is None:
+            return self.major, self.minor
+        return np.repeat(np.arange(len(self.start) - 1), np.diff(self.start)), self.minor
+
     def solved(self) -> SparseSolution:
         """What the solver finds."""
         rows, cols = self.shape[::-1] if self.transposed else self.shape
@@ -232,10 +260,8 @@ def entries_of(
     ValueError
         If an entry is NaN or forbids nothing though it is infinite.
     """
-    major: Any = costs.major
-    if costs.start is not None:
-        major = np.repeat(np.arange(len(costs.start) - 1), np.diff(costs.start))
-    rows, cols = (costs.minor, major) if costs.by_columns else (major, costs.minor)
+    major, minor = costs.indices()
+    rows, cols = (minor, major) if costs.by_columns else (major, minor)
     key = rows.astype(np.int64) * costs.shape[1] + cols
     places, at = np.unique(key, return_inverse=True)
     values: Any = np.bincount(at, costs.data, len(places))
