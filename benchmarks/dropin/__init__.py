@@ -134,8 +134,8 @@ def table(rows: Sequence[results.Row]) -> list[str]:
     lines = [
         f'{kept[-1].origin} "Before" and "after" are the solver\'s share of the time of the '
         "tests that call it, with SciPy's or lap's function and with bmatch's. Tests are the "
-        "library's own, or its use as we wrote it down (benchmarks/dropin/uses) where PyPI has none "
-        "of its tests. Two of lap's expect one of several best answers, and get another.",
+        "library's own, or its use as we wrote it down (benchmarks/dropin/uses) where PyPI has "
+        "none of its tests. Two of lap's expect one of several best answers, and get another.",
         "",
         "| library | what | tests | passed, plain | passed, bmatch | calls | before | after |",
         "|---|---|---|---|---|---|---|---|",
