@@ -15,8 +15,9 @@
 namespace bmatch::sparse {
 namespace {
 
-// Bids of a stage, a row.  Where an auction's were spent, paths do the rest.  k nearest
-// neighbours, 10^5 rows: with 8 a row the paths took ten times as long as with 50.
+// Bids of a stage, a row.  Where an auction's were spent, paths do the rest.  Ten nearest
+// neighbours, 10^5 rows: with 8 bids a row the paths take 8.9 s and the solve 9.7, with 20 2.1 and
+// 3.7, with 50 2.4 and 4.7.
 constexpr std::int64_t kFirstBids = 4, kEpsilonBids = 50, kLastBids = 20;
 
 // Free rows after the first row reduction, of all, up to which there is no auction.
