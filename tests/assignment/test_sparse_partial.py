@@ -219,3 +219,16 @@ def test_rows_and_columns_beyond_the_index_under_a_limit():
     wide = SimpleNamespace(row=[0], col=[0], data=[1.0], shape=(2, 2**31 - 1))
     with pytest.raises(ValueError, match="up to 2\\*\\*31 - 1 rows and columns together"):
         bmatch.solve(wide, cost_limit=1.0)
+
+
+@pytest.mark.parametrize("limit", [1e6, 1e12, 1e300])
+def test_what_a_great_limit_rounds_away_is_in_the_gap(limit):
+    """Prices as great as the limit hide what entries differ by, and the gap says how much."""
+    rng = np.random.default_rng(0)
+    n = 300
+    row, col = np.repeat(np.arange(n), 4), rng.integers(0, n, 4 * n)
+    entries = SimpleNamespace(row=row, col=col, data=rng.random(4 * n), shape=(n, n))
+    limited, most = bmatch.solve(entries, cost_limit=limit), bmatch.solve(entries, partial=True)
+    assert len(limited.row_ind) == len(most.row_ind) < n
+    assert limited.gap >= limited.objective - most.objective - 1e-9
+    assert most.gap < 1e-10

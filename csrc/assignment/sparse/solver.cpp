@@ -6,6 +6,7 @@
 
 #include "assignment/exactness_rule.h"
 #include "assignment/policy.h"
+#include "assignment/rounding_error.h"
 #include "assignment/sum.h"
 #include "auction.h"
 #include "forest.h"
@@ -48,6 +49,7 @@ class Solver {
   bool is_on_grid(double greatest) const;
   void start_anew();
   void certify();
+  double slack(Index i, double u) const;
   double median_lead() const;
   double spread() const;
 
@@ -204,6 +206,20 @@ bool Solver::is_exact() const {
          is_on_grid(greatest);
 }
 
+// What the row's matched entry is above its least, u, exactly but for one rounding: entries that
+// round to the same may differ.
+double Solver::slack(Index i, double u) const {
+  const double* const v = solution_.matching.v.data();
+  double least = kInfinity;  // error of those that round to u
+  for (Position k = costs_.start[i]; k < costs_.start[i + 1]; ++k) {
+    const double c = costs_.cost[k], price = v[costs_.col[k]];
+    if (c - state_.ceiling > u) break;
+    if (c - price == u) least = std::min(least, rounding_error(c, price));
+  }
+  const Position at = state_.entry[i];
+  return (state_.matched(i) - u) + (rounding_error(costs_.cost[at], v[costs_.col[at]]) - least);
+}
+
 void Solver::certify() {
   PhaseTimer timer(solution_.stats.certificate_seconds);
   const Matching& matching = solution_.matching;
@@ -213,7 +229,7 @@ void Solver::certify() {
   for (Index i = 0; i < costs_.rows; ++i) {
     solution_.u[i] = least_of(costs_, i, matching.v.data(), state_.ceiling);
     objective.add(costs_.cost[state_.entry[i]]);
-    gap.add(state_.matched(i) - solution_.u[i]);
+    gap.add(slack(i, solution_.u[i]));
   }
   if (!square()) {
     for (Index j = 0; j < costs_.cols; ++j) {
