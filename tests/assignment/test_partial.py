@@ -13,9 +13,9 @@ from optimality import scipy_objective
 
 import bmatch
 from bmatch import _core
-from bmatch.assignment import partial as partials
 from bmatch.assignment.costs import Costs
 from bmatch.assignment.margins import margins
+from bmatch.assignment.partial import blocks, neighbours
 from bmatch.assignment.solver import limited_pairs
 
 EXAMPLES = int(os.environ.get("BMATCH_FUZZ_EXAMPLES", "400")) // 2
@@ -369,7 +369,9 @@ def test_more_pairs_are_possible():
 
 def test_blocks():
     finite = np.array([[1, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]], bool)
-    found = partials.blocks(finite, np.array([0, 2, 3]), np.array([0, 1, 2]))
+    at_row, at_col = np.nonzero(finite)
+    of = neighbours(at_row, at_col, 4), neighbours(at_col, at_row, 4)
+    found = blocks((4, 4), *of, np.array([0, 2, 3]), np.array([0, 1, 2]))
     assert [(i.tolist(), j.tolist()) for i, j in found] == [
         ([0, 1], [0]),
         ([2], [1]),
