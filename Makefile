@@ -12,7 +12,7 @@
 # make gpu-bundle  what a machine with a GPU and no network needs: the extension for PYTHON312, wheels
 # make gpu-here    `make gpu` there, with the packages of PYTHON and the bundle's; GPU_ARGS="--quick"
 # make triton36   the kernels' tests on the oldest Triton they are compiled with
-# make dropin other libraries' own tests with bmatch in place of SciPy's function, in .venv-dropin;
+# make dropin other libraries' own tests with bmatch in place of SciPy's and lap's, in .venv-dropin;
 #             some five minutes; DROPIN_ARGS="--out DIR" leaves the table alone
 # make stress the solver against SciPy for STRESS_SECONDS
 # make arm    the solver's C++ tests on 64-bit Arm, emulated: needs the Debian packages

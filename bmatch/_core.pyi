@@ -121,6 +121,8 @@ def solve_compressed(
     by_columns: bool,
     transposed: bool,
     forbid: bool,
+    limit: float,
+    most: bool,
 ) -> SparseSolution: ...
 def solve_coordinates(
     rows: int,
@@ -131,6 +133,8 @@ def solve_coordinates(
     sense: Sense,
     transposed: bool,
     forbid: bool,
+    limit: float,
+    most: bool,
 ) -> SparseSolution: ...
 def batch(
     costs: _Stored,  # [B, n, m]

@@ -80,7 +80,7 @@ def host_solver(tmp_path_factory):
     folder = tmp_path_factory.mktemp("host")
     objects = []
     for source in sources("assignment"):
-        objects.append(folder / f"{source.stem}.o")
+        objects.append(folder / f"{'-'.join(source.relative_to(ROOT).parts)}.o")
         command = [COMPILER, "-std=c++17", "-O2", "-ffp-contract=off", f"-I{ROOT / 'csrc'}"]
         subprocess.run([*command, "-c", source, "-o", objects[-1]], check=True)
     subprocess.run(["ar", "rcs", folder / "libhost.a", *objects], check=True)

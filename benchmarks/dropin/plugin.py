@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import json
 import os
 import sys
@@ -19,11 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import bmatch
+from bmatch.compat import lap
 
 REPLACED: dict[tuple[str, str], Callable[..., Any]] = {
     ("scipy.optimize", "linear_sum_assignment"): bmatch.linear_sum_assignment,
+    ("lap", "lapjv"): lap.lapjv,
+    ("lap", "lapmod"): lap.lapmod,
 }
-"""Functions of others, by module and name, and ours in their place."""
+"""Functions of others, by module and name, and ours in their place where they are installed."""
 
 
 @dataclass
@@ -98,5 +102,7 @@ def _allow_older_names() -> None:
 
 if "BMATCH_DROPIN" in os.environ:
     for (module, name), solver in REPLACED.items():
+        if importlib.util.find_spec(module.partition(".")[0]) is None:
+            continue
         put(module, name, solver if os.environ["BMATCH_DROPIN"] == "bmatch" else None)
     _allow_older_names()

@@ -14,7 +14,7 @@ from bmatch.arrays import as_array
 from bmatch.assignment.answer import Assignment
 from bmatch.assignment.costs import Costs, counted, sense_of
 from bmatch.assignment.device import Nonfinite, forbids_nonfinite
-from bmatch.assignment.partial import allowing, blocks
+from bmatch.assignment.partial import Reach, allowing, blocks, neighbours
 from bmatch.assignment.solver import solved
 from bmatch.assignment.sparse import SparseCosts, entries_of, is_sparse
 
@@ -118,9 +118,9 @@ def certify(
     col_of_row[rows] = cols
     place = np.full(m, -1)  # of a column in its block
     parts = []
-    for some, of in blocks(_finite(costs), rows, cols):
+    for some, of in blocks((n, m), *_allowed(costs), rows, cols):
         place[of] = np.arange(len(of))
-        block = costs._replace(matrix=costs.matrix[np.ix_(some, of)])
+        block = costs.block(some, of)
         matched = np.flatnonzero(col_of_row[some] >= 0)
         parts.append(_checked(block, matched, place[col_of_row[some[matched]]], u[some], v[of]))
     return Certificate(
@@ -234,13 +234,20 @@ def _require_matching(rows: npt.NDArray[Any], cols: npt.NDArray[Any], costs: Cos
         )
 
 
-def _finite(costs: Costs) -> npt.NDArray[np.bool_]:
-    """Which pairs are allowed."""
-    finite = np.empty(costs.shape, bool)
-    oriented = finite.T if finite.shape[0] > finite.shape[1] else finite
+def _allowed(costs: Any) -> tuple[Reach, Reach]:
+    """Which pairs are allowed: columns of rows, rows of columns."""
+    n, m = costs.shape
+    if isinstance(costs, SparseCosts):
+        at_row, at_col, _ = entries_of(costs)
+        return neighbours(at_row, at_col, n), neighbours(at_col, at_row, m)
+    finite = np.empty((n, m), bool)
+    oriented = finite.T if n > m else finite
     for some, minimised in _blocks(costs):
         oriented[some] = minimised < np.inf
-    return finite
+    return (
+        lambda rows: np.flatnonzero(finite[rows].any(axis=0)),
+        lambda cols: np.flatnonzero(finite[:, cols].any(axis=1)),
+    )
 
 
 def _least_reduced(

@@ -199,6 +199,10 @@ class Costs(NamedTuple):
         """1 or -1: what turns minimised costs, and their duals, into the units that were given."""
         return 1.0 if self.sense == _Sense.minimize else -1.0
 
+    def block(self, rows: npt.NDArray[Any], cols: npt.NDArray[Any]) -> Costs:
+        """These rows and columns of the matrix alone."""
+        return self._replace(matrix=self.matrix[np.ix_(rows, cols)])
+
     @property
     def minimised_shift(self) -> int:
         """What minimised costs of stored entries lack to those of the given ones."""

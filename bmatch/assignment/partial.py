@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,11 @@ import numpy.typing as npt
 from bmatch.arrays import as_array, full
 from bmatch.assignment.costs import Costs, counted
 from bmatch.assignment.entries import EXACT
+
+_Indices: TypeAlias = npt.NDArray[Any]
+
+Reach: TypeAlias = Callable[[_Indices], _Indices]
+"""From some rows to the columns with which one of them is allowed, ascending; or the other way."""
 
 
 def allowing(costs: Costs, cost_limit: Any, partial: bool, given: Any = None) -> Costs:
@@ -97,8 +103,23 @@ def _nonzero(flags: Any) -> Any:
     return found[0] if isinstance(found, tuple) else found[:, 0]
 
 
+def neighbours(major: _Indices, minor: _Indices, size: int) -> Reach:
+    """The minor indices that stand beside some of the major ones, which are below `size`."""
+    order = np.argsort(major, kind="stable")
+    minor = minor[order]
+    start = np.concatenate([[0], np.cumsum(np.bincount(major, minlength=size))])
+
+    def reach(some: _Indices) -> _Indices:
+        count = start[some + 1] - start[some]
+        before = np.cumsum(count) - count
+        at = np.repeat(start[some] - before, count) + np.arange(count.sum())
+        return np.unique(minor[at])
+
+    return reach
+
+
 def blocks(
-    finite: npt.NDArray[np.bool_], rows: npt.NDArray[Any], cols: npt.NDArray[Any]
+    shape: tuple[int, int], cols_of: Reach, rows_of: Reach, rows: _Indices, cols: _Indices
 ) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
     """Rows and columns of the blocks within which all matchings of as many pairs lie.
 
@@ -108,8 +129,9 @@ def blocks(
 
     Parameters
     ----------
-    finite : bool [n, m]
-        Which pairs are allowed.
+    shape : (n, m)
+    cols_of, rows_of : Reach
+        Which pairs are allowed, from either side.
     rows, cols : int64 [k]
         The pairs of a matching.
 
@@ -118,11 +140,11 @@ def blocks(
     ValueError
         If there is a matching of more pairs.
     """
-    n, m = finite.shape
+    n, m = shape
     col_of_row, row_of_col = np.full(n, -1), np.full(m, -1)
     col_of_row[rows], row_of_col[cols] = cols, rows
-    over_rows, over_cols = _reached(finite, col_of_row, row_of_col)
-    under_cols, under_rows = _reached(finite.T, row_of_col, col_of_row)
+    over_rows, over_cols = _reached(cols_of, col_of_row, row_of_col)
+    under_cols, under_rows = _reached(rows_of, row_of_col, col_of_row)
     if (over_rows & under_rows).any() or (over_cols & under_cols).any():
         raise ValueError(
             f"assignment has {counted(len(rows), 'pair')}, and there is a matching of more: as "
@@ -134,14 +156,16 @@ def blocks(
 
 
 def _reached(
-    finite: npt.NDArray[np.bool_], col_of_row: npt.NDArray[Any], row_of_col: npt.NDArray[Any]
+    cols_of: Reach, col_of_row: _Indices, row_of_col: _Indices
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Rows and columns that alternating paths reach from unmatched rows."""
     rows, cols = col_of_row < 0, np.zeros(len(row_of_col), bool)
     frontier = np.flatnonzero(rows)
     while len(frontier):
-        found = finite[frontier].any(axis=0) & ~cols
-        cols |= found
-        frontier = row_of_col[found & (row_of_col >= 0)]
+        found = cols_of(frontier)
+        found = found[~cols[found]]
+        cols[found] = True
+        frontier = row_of_col[found]
+        frontier = frontier[frontier >= 0]
         rows[frontier] = True
     return rows, cols

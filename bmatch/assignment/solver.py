@@ -77,10 +77,15 @@ def linear_sum_assignment(
     pairs = _core.pairs(cost_matrix, maximize, host.threads(), math.inf)
     if pairs is not None:
         return pairs
+    costs: Any
     if is_sparse(cost_matrix):
-        costs, answer = solve_sparse(SparseCosts.of(cost_matrix, sense_of(maximize, False)))
+        sparse = SparseCosts.of(cost_matrix, sense_of(maximize, False))
+        costs = sparse.dense() or sparse
     else:
         costs = costs_for(cost_matrix, maximize)
+    if isinstance(costs, SparseCosts):
+        costs, answer = solve_sparse(costs)
+    else:
         answer = _solve(costs, certificate=False)
     row_ind, col_ind, _ = pairs_of(costs, answer)
     return costs.to_kind(row_ind), costs.to_kind(col_ind)
@@ -185,11 +190,10 @@ def solve(
                 f"backend must be 'auto' or 'cpu' for a sparse matrix, got {backend!r}: sparse "
                 "matrices are solved on the host"
             )
-        if partial is not False or cost_limit is not None:
-            raise ValueError("cost_limit and partial are for dense matrices, got a sparse one")
         sense, forbids = sense_of(maximize, sign_marginalized), forbids_nonfinite(nonfinite)
-        return solved(SparseCosts.of(cost, sense, forbids))
-    costs = costs_for(cost, maximize, sign_marginalized, backend=backend, nonfinite=nonfinite)
+        costs: Any = SparseCosts.of(cost, sense, forbids)
+    else:
+        costs = costs_for(cost, maximize, sign_marginalized, backend=backend, nonfinite=nonfinite)
     if partial is not False or cost_limit is not None:
         costs = allowing(costs, cost_limit, partial)
     return solved(costs, warm_start, num_threads)
@@ -202,7 +206,10 @@ def solved(
 ) -> Assignment:
     """What `solve` returns, for a matrix that has been read."""
     if isinstance(costs, SparseCosts):
-        return assignment_of(*solve_sparse(costs))
+        dense = costs.dense()
+        if dense is None:
+            return assignment_of(*solve_sparse(costs))
+        return assignment_of(dense, _solve(dense))
     prices = None if warm_start is None else start_prices(warm_start, costs)
     return assignment_of(costs, _solve(costs, prices=prices, num_threads=num_threads))
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from bmatch import _core
 from bmatch.arrays import as_array, is_tensor, kind_of
 from bmatch.assignment.answer import Answer
-from bmatch.assignment.costs import too_few
+from bmatch.assignment.costs import Costs, too_few
 
 if TYPE_CHECKING:
     from bmatch._core import SparseSolution
@@ -25,6 +25,7 @@ _Sense = _core.Sense
 
 _COMPRESSED = "indptr", "indices", "data", "shape"
 _COORDINATES = "row", "col", "data", "shape"
+_MOST_LINES = 2**31
 
 
 class SparseCosts(NamedTuple):
@@ -98,7 +99,7 @@ class SparseCosts(NamedTuple):
         if len(shape) != 2:
             raise ValueError(f"expected a matrix (2-D array), got a {len(shape)} array")
         n, m = shape
-        if max(n, m) >= 2**31:
+        if max(n, m) >= _MOST_LINES:
             raise ValueError(
                 f"sparse cost matrix has shape {shape}, and the solver takes up to 2**31 - 1 rows "
                 "and columns"
@@ -144,24 +145,75 @@ class SparseCosts(NamedTuple):
         """The sum of minimised costs, to one rounding."""
         return math.fsum(minimised)
 
+    def block(self, rows: npt.NDArray[Any], cols: npt.NDArray[Any]) -> SparseCosts:
+        """These rows and columns alone."""
+        at_row, at_col, minimised = entries_of(self)
+        places = []
+        for size, some in zip(self.shape, (rows, cols), strict=True):
+            place = np.full(size, -1)
+            place[some] = np.arange(len(some))
+            places.append(place)
+        row, col = places[0][at_row], places[1][at_col]
+        inside = (row >= 0) & (col >= 0)
+        return self._replace(
+            shape=(len(rows), len(cols)), start=None, major=row[inside], minor=col[inside],
+            data=self.flip * minimised[inside], by_columns=False,
+        )  # fmt: skip
+
     def negative(self, row_ind: Any, col_ind: Any) -> Any:
         """Which of these matched entries are below zero, as they were given."""
         assert self.below_zero is not None
         return self.below_zero[col_ind if self.transposed else row_ind]
 
+    def dense(self) -> Costs | None:
+        """The same as an array, if that takes no more than what is held per entry; or None.
+
+        Magnitudes have no value for what is absent, and what is not finite is judged by entries.
+        """
+        n, m = self.shape
+        if 2 * len(self.data) < n * m or self.matches_magnitudes or not len(self.data):
+            return None
+        if not np.isfinite(self.data).all():
+            return None
+        major, minor = self.indices()
+        lines = (m, n) if self.by_columns else (n, m)
+        place = major.astype(np.int64) * lines[1] + minor
+        matrix: Any = np.bincount(place, self.data, n * m)
+        absent = np.ones(n * m, bool)
+        absent[place] = False
+        matrix[absent] = self.flip * np.inf
+        matrix = matrix.reshape(lines)
+        matrix = matrix.T if self.by_columns else matrix
+        costs = Costs.of(matrix, self.sense, to_kind=self.to_kind)
+        return costs._replace(limit=self.limit, partial=self.partial)
+
+    def indices(self) -> tuple[Any, npt.NDArray[Any]]:
+        """Major and minor index of each entry."""
+        if self.start is None:
+            return self.major, self.minor
+        return np.repeat(np.arange(len(self.start) - 1), np.diff(self.start)), self.minor
+
     def solved(self) -> SparseSolution:
         """What the solver finds."""
         rows, cols = self.shape[::-1] if self.transposed else self.shape
+        if self.limit is not None and rows + cols >= _MOST_LINES:
+            raise ValueError(
+                f"sparse cost matrix has shape {self.shape}, and under a cost_limit the solver "
+                "takes up to 2**31 - 1 rows and columns together"
+            )
+        limit = math.inf if self.limit is None else self.limit
+        most = self.partial and self.limit is None
         if self.major is not None:
             row, col = (self.minor, self.major) if self.transposed else (self.major, self.minor)
             return _core.solve_coordinates(
-                rows, cols, row, col, self.data, self.sense, self.transposed, self.forbids
-            )
+                rows, cols, row, col, self.data, self.sense, self.transposed, self.forbids,
+                limit, most,
+            )  # fmt: skip
         assert self.start is not None
         by_columns = self.by_columns != self.transposed
         return _core.solve_compressed(
             rows, cols, self.start, self.minor, self.data, self.sense, by_columns,
-            self.transposed, self.forbids,
+            self.transposed, self.forbids, limit, most,
         )  # fmt: skip
 
 
@@ -184,13 +236,7 @@ def solve_sparse(costs: SparseCosts) -> tuple[Any, Answer]:
     """
     solved = costs.solved()
     if solved.outcome == _core.Outcome.invalid:
-        row, col = divmod(solved.first_invalid, costs.shape[1])
-        count = solved.invalid
-        more = "" if count == 1 else f", the first of {count}"
-        raise ValueError(
-            f"matrix contains invalid numeric entries: row {row}, column {col}{more}; "
-            "nonfinite='forbid' takes such entries for forbidden pairs"
-        )
+        raise _invalid(costs, solved.first_invalid, solved.invalid)
     if solved.outcome == _core.Outcome.infeasible:
         raise ValueError(too_few(solved.trapped, costs.transposed))
     answer = Answer(
@@ -207,11 +253,15 @@ def solve_sparse(costs: SparseCosts) -> tuple[Any, Answer]:
 def entries_of(
     costs: SparseCosts,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.float64]]:
-    """Rows, columns and minimised costs of the allowed pairs, duplicates added up; rows ascend."""
-    major: Any = costs.major
-    if costs.start is not None:
-        major = np.repeat(np.arange(len(costs.start) - 1), np.diff(costs.start))
-    rows, cols = (costs.minor, major) if costs.by_columns else (major, costs.minor)
+    """Rows, columns and minimised costs of the allowed pairs, duplicates added up; rows ascend.
+
+    Raises
+    ------
+    ValueError
+        If an entry is NaN or forbids nothing though it is infinite.
+    """
+    major, minor = costs.indices()
+    rows, cols = (minor, major) if costs.by_columns else (major, minor)
     key = rows.astype(np.int64) * costs.shape[1] + cols
     places, at = np.unique(key, return_inverse=True)
     values: Any = np.bincount(at, costs.data, len(places))
@@ -220,8 +270,20 @@ def entries_of(
     elif costs.sense == _Sense.maximize:
         values = -values
     allowed = np.isfinite(values) if costs.forbids else values != math.inf
-    places = places[allowed]
-    return places // costs.shape[1], places % costs.shape[1], values[allowed]
+    places, values = places[allowed], values[allowed]
+    wrong = ~(values > -math.inf)
+    if wrong.any():
+        raise _invalid(costs, int(places[wrong.argmax()]), int(wrong.sum()))
+    return places // costs.shape[1], places % costs.shape[1], values
+
+
+def _invalid(costs: SparseCosts, place: int, count: int) -> ValueError:
+    row, col = divmod(place, costs.shape[1])
+    more = "" if count == 1 else f", the first of {count}"
+    return ValueError(
+        f"matrix contains invalid numeric entries: row {row}, column {col}{more}; "
+        "nonfinite='forbid' takes such entries for forbidden pairs"
+    )
 
 
 def _has(cost: Any, names: tuple[str, ...]) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
-from bmatch.assignment.solver import linear_sum_assignment
+from bmatch.assignment.solver import limited_pairs, linear_sum_assignment
 
 _Indexes: TypeAlias = npt.NDArray[np.int32]
 
@@ -86,8 +86,7 @@ def lapjv(
 
     Notes
     -----
-    Among equally good answers lap may return another one. Nothing is padded or extended: leaving a
-    pair's row and column unmatched costs as much as an entry of `cost_limit`.
+    Among equally good answers lap may return another one. Nothing is padded, extended or copied.
     """
     costs = _as_floats(cost)
     if costs.ndim != 2:
@@ -102,11 +101,7 @@ def lapjv(
             "extend_cost=True or set a finite cost_limit."
         )
     if limited:
-        # Entries above the limit stand for leaving both sides alone.
-        costs = costs.astype(np.float64, copy=False)
-        rows, cols = linear_sum_assignment(np.minimum(costs, cost_limit))
-        kept = costs[rows, cols] <= cost_limit
-        rows, cols = rows[kept], cols[kept]
+        rows, cols = limited_pairs(costs, float(cost_limit))
     else:
         rows, cols = _complete(costs)
     x, y = np.full(n, -1, np.int32), np.full(m, -1, np.int32)

@@ -3,16 +3,11 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "rounding_error.h"
 #include "sum.h"
 
 namespace bmatch {
 namespace {
-
-// What a rounded c - v lacks to the exact one: Knuth's error of a sum.
-double rounding_error(double c, double v) {
-  const double x = c - v, taken = x - c;
-  return (c - (x - taken)) - (v + taken);
-}
 
 // The least error of the columns whose rounded c - v is u.
 double least_error(const double* cost, const double* v, Index cols, double u) {

@@ -88,17 +88,6 @@ Solution solve_block(const RowScanner& costs, const Block& block, const Options&
       first.entries);
 }
 
-void add(const Stats& part, Stats& stats) {
-  stats.row_reads += part.row_reads;
-  stats.rescans += part.rescans;
-  stats.bids += part.bids;
-  stats.augmentations += part.augmentations;
-  stats.first_pass_seconds += part.first_pass_seconds;
-  stats.auction_seconds += part.auction_seconds;
-  stats.path_seconds += part.path_seconds;
-  stats.certificate_seconds += part.certificate_seconds;
-}
-
 // In place of a solution that says that there is none.
 Solution solve_blocks(const RowScanner& costs, Solution s, Options options,
                       const Interrupted& interrupted) {
@@ -141,7 +130,7 @@ Solution solve_blocks(const RowScanner& costs, Solution s, Options options,
       for (std::size_t k = 0; k < cols.size(); ++k) v[cols[k]] = part.matching.v[k];
     }
     s.gap += part.gap;
-    add(part.stats, s.stats);
+    s.stats.add(part.stats);
   }
   s.objective = matched_sum(costs, s.matching.col_of_row);
   return s;

@@ -15,6 +15,18 @@ struct Stats {
   double auction_seconds = 0.0;  // row reduction included
   double path_seconds = 0.0;
   double certificate_seconds = 0.0;
+
+  // What another solve did, too.
+  void add(const Stats& other) {
+    row_reads += other.row_reads;
+    rescans += other.rescans;
+    bids += other.bids;
+    augmentations += other.augmentations;
+    first_pass_seconds += other.first_pass_seconds;
+    auction_seconds += other.auction_seconds;
+    path_seconds += other.path_seconds;
+    certificate_seconds += other.certificate_seconds;
+  }
 };
 
 // Adds the time from its construction to its end to a field of Stats.

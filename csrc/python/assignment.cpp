@@ -328,10 +328,11 @@ void define_assignment(py::module_& m) {
   m.attr("list_capacity") = kListCapacity;
   m.attr("most_lines") = kMostLines;
   m.attr("pairs") = py::reinterpret_steal<py::object>(PyCFunction_New(&pairs_method, nullptr));
-  m.def("batch", &solve_batch_array, py::arg("costs"), py::arg("sense"), py::arg("threads"),
-        py::arg("sizes") = py::none(), py::arg("limits") = py::none(), py::arg("most") = false,
-        "Solves problems [B, n, m] of any shape; sizes: rows and columns of each, [B, 2]; limits [B] "
-        "and most as for solve.");
+  m.def(
+      "batch", &solve_batch_array, py::arg("costs"), py::arg("sense"), py::arg("threads"),
+      py::arg("sizes") = py::none(), py::arg("limits") = py::none(), py::arg("most") = false,
+      "Solves problems [B, n, m] of any shape; sizes: rows and columns of each, [B, 2]; limits [B] "
+      "and most as for solve.");
   m.def("margins", &margins_array, py::arg("cost"), py::arg("sense"), py::arg("col_of_row"),
         py::arg("row_dual"), py::arg("col_dual"), py::arg("search_limit"),
         "(loss, exact) of every row; duals of the minimised costs.");

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "arrays.h"
-#include "assignment/sparse/solver.h"
+#include "assignment/sparse/partial.h"
 #include "module.h"
 #include "signal_poll.h"
 
@@ -40,14 +40,14 @@ auto with_types_of(const py::array& indices, const py::array& data, F f) {
   return with_data(std::int64_t{});
 }
 
-SparseSolution solve_costs(const sparse::Costs& costs, const sparse::Invalid& invalid) {
+SparseSolution solve_costs(const sparse::Costs& costs, const sparse::Invalid& invalid, bool most) {
   const std::int64_t wrong = invalid.count;
   sparse::Solution s = [&] {
     const py::gil_scoped_release release;
     if (wrong > 0) {
       return sparse::Solution{Outcome::invalid, Matching(0, 0), {}, {}, 0.0, 0.0, {}, {}};
     }
-    return sparse::solve(costs, SignalPoll());
+    return most ? sparse::solve_most(costs, SignalPoll()) : sparse::solve(costs, SignalPoll());
   }();
   if (s.outcome == Outcome::interrupted) throw py::error_already_set();
   s.matching.v.resize(s.matching.row_of_col.size());  // without the padding
@@ -82,13 +82,13 @@ SparseSolution solve_costs(const sparse::Costs& costs, const sparse::Invalid& in
 SparseSolution solve_compressed(std::int64_t rows, std::int64_t cols,
                                 const Array<std::int64_t>& start, const py::array& indices,
                                 const py::array& data, Sense sense, bool by_columns,
-                                bool transposed, bool forbid) {
+                                bool transposed, bool forbid, double limit, bool most) {
   sparse::Invalid invalid;
   const std::int64_t* const begin = start.data();
   const std::int64_t majors = start.size() - 1;
   const auto costs = with_types_of(indices, data, [&](const auto* minor, const auto* value) {
     const py::gil_scoped_release release;
-    const sparse::Terms terms{sense, transposed, forbid};
+    const sparse::Terms terms{sense, transposed, forbid, limit};
     return sparse::make_costs(
         static_cast<Index>(rows), static_cast<Index>(cols), terms,
         [&](auto f) {
@@ -103,18 +103,18 @@ SparseSolution solve_compressed(std::int64_t rows, std::int64_t cols,
         },
         invalid);
   });
-  return solve_costs(costs, invalid);
+  return solve_costs(costs, invalid, most);
 }
 
 SparseSolution solve_coordinates(std::int64_t rows, std::int64_t cols, const py::array& row,
                                  const py::array& col, const py::array& data, Sense sense,
-                                 bool transposed, bool forbid) {
+                                 bool transposed, bool forbid, double limit, bool most) {
   sparse::Invalid invalid;
   const std::int64_t count = data.size();
   const auto costs = with_types_of(row, data, [&](const auto* i, const auto* value) {
     const auto* j = static_cast<decltype(i)>(col.data());
     const py::gil_scoped_release release;
-    const sparse::Terms terms{sense, transposed, forbid};
+    const sparse::Terms terms{sense, transposed, forbid, limit};
     return sparse::make_costs(
         static_cast<Index>(rows), static_cast<Index>(cols), terms,
         [&](auto f) {
@@ -122,7 +122,7 @@ SparseSolution solve_coordinates(std::int64_t rows, std::int64_t cols, const py:
         },
         invalid);
   });
-  return solve_costs(costs, invalid);
+  return solve_costs(costs, invalid, most);
 }
 
 }  // namespace
@@ -145,12 +145,14 @@ void define_sparse(py::module_& m) {
       .def_readonly("stats", &SparseSolution::stats);
   m.def("solve_compressed", &solve_compressed, py::arg("rows"), py::arg("cols"), py::arg("start"),
         py::arg("indices"), py::arg("data"), py::arg("sense"), py::arg("by_columns"),
-        py::arg("transposed"), py::arg("forbid"),
+        py::arg("transposed"), py::arg("forbid"), py::arg("limit"), py::arg("most"),
         "Solves a sparse matrix [rows, cols] whose rows, or columns, are side by side. transposed: "
-        "the caller's rows are the columns. forbid: entries that are not finite are no pairs.");
+        "the caller's rows are the columns. forbid: entries that are not finite are no pairs. "
+        "limit: of the minimised costs, at which rows stay out. most: without a limit, as many "
+        "pairs as possible.");
   m.def("solve_coordinates", &solve_coordinates, py::arg("rows"), py::arg("cols"), py::arg("row"),
         py::arg("col"), py::arg("data"), py::arg("sense"), py::arg("transposed"), py::arg("forbid"),
-        "The same from entries in any order.");
+        py::arg("limit"), py::arg("most"), "The same from entries in any order.");
 }
 
 }  // namespace bmatch::python

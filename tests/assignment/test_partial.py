@@ -7,16 +7,15 @@ import os
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optimality import scipy_objective
 
 import bmatch
 from bmatch import _core
-from bmatch.assignment import partial as partials
 from bmatch.assignment.costs import Costs
 from bmatch.assignment.margins import margins
+from bmatch.assignment.partial import blocks, neighbours
 from bmatch.assignment.solver import limited_pairs
 
 EXAMPLES = int(os.environ.get("BMATCH_FUZZ_EXAMPLES", "400")) // 2
@@ -209,9 +208,8 @@ def test_integers_that_float64_does_not_hold():
     far = np.array([[2**60, 2**60 + 1], [2**60 + 3, 2**60]])
     with pytest.raises(ValueError, match="integers that float64 holds one by one"):
         bmatch.solve(far, cost_limit=2.0**60)
-    for batch in (far[None], torch.from_numpy(far[None])):
-        with pytest.raises(ValueError, match="integers that float64 holds one by one"):
-            bmatch.batch_linear_sum_assignment(batch, cost_limit=2.0**60)
+    with pytest.raises(ValueError, match="integers that float64 holds one by one"):
+        bmatch.batch_linear_sum_assignment(far[None], cost_limit=2.0**60)
     assert bmatch.solve(far, partial=True).objective == 2.0**61
 
 
@@ -371,7 +369,9 @@ def test_more_pairs_are_possible():
 
 def test_blocks():
     finite = np.array([[1, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]], bool)
-    found = partials.blocks(finite, np.array([0, 2, 3]), np.array([0, 1, 2]))
+    at_row, at_col = np.nonzero(finite)
+    of = neighbours(at_row, at_col, 4), neighbours(at_col, at_row, 4)
+    found = blocks((4, 4), *of, np.array([0, 2, 3]), np.array([0, 1, 2]))
     assert [(i.tolist(), j.tolist()) for i, j in found] == [
         ([0, 1], [0]),
         ([2], [1]),
@@ -399,10 +399,6 @@ def test_batches(shape, maximize):
     found = bmatch.batch_linear_sum_assignment(cost, maximize, partial=True)
     for k in range(12):
         assert np.array_equal(found[k], bmatch.solve(cost[k], maximize, partial=True).col_of_row)
-    tensors = bmatch.batch_linear_sum_assignment(
-        torch.from_numpy(cost), maximize, cost_limit=torch.from_numpy(limits)
-    )
-    assert tensors.dtype == torch.int64
 
 
 def test_limits_of_a_batch():
@@ -418,8 +414,23 @@ def test_limits_of_a_batch():
 
 
 def test_tensors():
+    torch = pytest.importorskip("torch")
     cost = torch.tensor([[1.0, 5.0], [4.0, torch.inf]])
     for a in (bmatch.solve(cost, cost_limit=3.0), bmatch.solve(cost[:, :1], partial=True)):
         assert a.row_ind.tolist() == a.col_ind.tolist() == [0]
         assert isinstance(a.row_dual, torch.Tensor)
         assert a.col_of_row.tolist() == [0, -1]
+
+
+@pytest.mark.parametrize("maximize", [False, True])
+def test_batches_of_tensors(maximize):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(2)
+    cost, limits = rng.random((12, 5, 9), dtype=np.float32), rng.random(12)
+    expected = bmatch.batch_linear_sum_assignment(cost, maximize, cost_limit=limits)
+    tensors = (torch.from_numpy(cost), maximize)
+    found = bmatch.batch_linear_sum_assignment(*tensors, cost_limit=torch.from_numpy(limits))
+    assert torch.equal(found, torch.from_numpy(expected))
+    far = torch.tensor([[[2**60, 2**60 + 1], [2**60 + 3, 2**60]]])
+    with pytest.raises(ValueError, match="integers that float64 holds one by one"):
+        bmatch.batch_linear_sum_assignment(far, maximize, cost_limit=2.0**60)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import scipy.optimize
 import scipy.sparse
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from signals import heed_ctrl_c
 
 import bmatch
 from bmatch.assignment.costs import sense_of
@@ -115,6 +119,7 @@ def test_types_of_entries_and_indices(dtype, index):
 @pytest.mark.parametrize("to", ["to_sparse_coo", "to_sparse_csr", "to_sparse_csc"])
 @pytest.mark.filterwarnings("ignore:Sparse:UserWarning")
 def test_sparse_tensors_give_tensors(to):
+    torch = pytest.importorskip("torch")
     cost = torch.tensor([[4.0, 1.0, 0.0], [2.0, 0.0, 5.0], [3.0, 2.0, 2.0]])
     row_ind, col_ind = bmatch.linear_sum_assignment(getattr(cost, to)())
     assert isinstance(col_ind, torch.Tensor)
@@ -244,3 +249,52 @@ def test_what_is_given_is_not_written_to():
     bmatch.solve(given, maximize=True)
     assert given.indices.tolist() == [1, 0]
     assert given.data.tolist() == [3.0, 4.0]
+
+
+@pytest.mark.parametrize("kind", ["coo", "csr", "csc"])
+@pytest.mark.parametrize("maximize", [False, True])
+@pytest.mark.parametrize("shape", [(30, 30), (20, 30), (30, 20)])
+def test_what_is_half_there_is_solved_as_a_dense_matrix(kind, maximize, shape):
+    """Entries of one place are added up, absent ones are forbidden, ties are the dense solver's."""
+    rng = np.random.default_rng(4)
+    cost = rng.integers(0, 5, shape).astype(float)
+    row, col = np.nonzero(rng.random(shape) < 0.7)
+    part = rng.integers(-3, 4, len(row))
+    twice = np.concatenate([cost[row, col] - part, part])
+    entries = scipy.sparse.coo_matrix((twice, (np.tile(row, 2), np.tile(col, 2))), shape)
+    entries = entries if kind == "coo" else entries.asformat(kind)
+    dense = np.full(shape, -np.inf if maximize else np.inf)
+    dense[row, col] = cost[row, col]
+    dense = np.asfortranarray(dense) if kind == "csc" else dense
+    a, expected = bmatch.solve(entries, maximize), bmatch.solve(dense, maximize)
+    assert np.array_equal(a.col_of_row, expected.col_of_row)
+    assert np.array_equal(a.col_dual, expected.col_dual)
+    assert bmatch.linear_sum_assignment(entries, maximize)[1].tolist() == a.col_ind.tolist()
+    assert bmatch.certify(entries, a, maximize).gap == a.gap == 0
+
+
+@pytest.mark.parametrize("options", ["", ", cost_limit=10.0"])
+def test_ctrl_c_stops_a_solve_of_a_sparse_matrix(options):
+    code = (
+        "from types import SimpleNamespace\n"
+        "import numpy as np, bmatch\n"
+        "n, rng = 500_000, np.random.default_rng(0)\n"
+        "col = np.concatenate([rng.permutation(n) for _ in range(10)])\n"
+        "parts = dict(row=np.tile(np.arange(n), 10), col=col, data=rng.random(10 * n))\n"
+        "print('ready', flush=True)\n"
+        f"bmatch.solve(SimpleNamespace(**parts, shape=(n, n)){options})\n"
+        "print('finished', flush=True)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_ctrl_c,
+    )
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(2.0)  # past what is made of the entries
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert "finished" not in out
+    assert "KeyboardInterrupt" in err

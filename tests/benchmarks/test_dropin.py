@@ -51,6 +51,7 @@ def test_the_solver_is_another_one_and_what_it_loses_is_named(found):
     (lost,) = ours.lost(plain)
     assert lost.endswith("test_whose_message")
     assert plain.lost(plain) == []
+    assert ours.lost(plain, ("test_whose_message",)) == []
 
 
 def test_tests_that_vanish_are_lost():

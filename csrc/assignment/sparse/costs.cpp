@@ -33,7 +33,8 @@ void arrange(Costs& costs, const Terms& terms, Invalid& invalid) {
   const bool magnitudes = terms.sense == Sense::maximize_magnitude;
   if (magnitudes) costs.negative.resize(costs.cost.size());
   std::vector<Entry> row;
-  std::vector<std::uint8_t> negative(magnitudes ? costs.cols : 0);
+  std::vector<std::uint8_t> negative(magnitudes ? costs.cols : 0, 0);
+  const Index cols = costs.given_cols();
   Position kept = 0;
   for (Index i = 0; i < costs.rows; ++i) {
     row.clear();
@@ -55,11 +56,17 @@ void arrange(Costs& costs, const Terms& terms, Invalid& invalid) {
     }
     std::size_t allowed = 0;
     for (const Entry& entry : row) {
+      if (entry.col >= cols) {  // the row's own
+        row[allowed++] = entry;
+        continue;
+      }
       const double value = minimised(entry.value, terms.sense);
-      if (value == kInfinity || (terms.nonfinite_forbid && !std::isfinite(value))) continue;
+      if (value == kInfinity || value > terms.limit ||
+          (terms.nonfinite_forbid && !std::isfinite(value)))
+        continue;
       if (!(value > -kInfinity)) {
         const std::int64_t place = terms.transposed ? std::int64_t{entry.col} * costs.rows + i
-                                                    : std::int64_t{i} * costs.cols + entry.col;
+                                                    : std::int64_t{i} * cols + entry.col;
         ++invalid.count;
         invalid.first = std::min(invalid.first, place);
         continue;

@@ -20,12 +20,15 @@ using Position = std::int64_t;
 
 struct Costs {
   Index rows = 0, cols = 0;
+  double limit = kInfinity;     // below infinity: the last `rows` columns are one row's own each
   std::vector<Position> start;  // [rows + 1]
   ReusedVector<double> cost;    // [entries], minimised, finite, ascending in a row,
   ReusedVector<Index> col;      // [entries], and ascending where costs are equal
   std::vector<std::uint8_t>
       negative;  // [entries], as they were given, where magnitudes are matched
 
+  // All columns but rows' own.
+  Index given_cols() const { return limit < kInfinity ? cols - rows : cols; }
   bool has_entries(Index i) const { return start[i] < start[i + 1]; }
 };
 
@@ -41,6 +44,8 @@ struct Terms {
   Sense sense = Sense::minimize;
   bool transposed = false;        // the rows of Costs are the columns of what is given
   bool nonfinite_forbid = false;  // rather than to be invalid
+  double limit = kInfinity;       // what costs more is dropped; below infinity, each row has an
+                                  // entry of this cost in a column of its own, to stay out by
 };
 
 // Entries of one place are added up; then +infinity forbids.  `for_each(f)` calls f(row, col,
@@ -55,13 +60,19 @@ template <typename F>
 Costs make_costs(Index rows, Index cols, const Terms& terms, F for_each, Invalid& invalid) {
   Costs costs;
   costs.rows = rows;
-  costs.cols = cols;
+  costs.limit = terms.limit;
+  const bool limited = terms.limit < kInfinity;
+  costs.cols = limited ? cols + rows : cols;
   costs.start.assign(static_cast<std::size_t>(rows) + 2, 0);
-  for_each([&](std::int64_t i, std::int64_t, double) { ++costs.start[i + 2]; });
+  const auto for_all = [&](auto f) {
+    for_each(f);
+    for (Index i = 0; limited && i < rows; ++i) f(i, cols + i, terms.limit);
+  };
+  for_all([&](std::int64_t i, std::int64_t, double) { ++costs.start[i + 2]; });
   for (Index i = 0; i < rows; ++i) costs.start[i + 2] += costs.start[i + 1];
   costs.cost.resize(costs.start[rows + 1]);
   costs.col.resize(costs.start[rows + 1]);
-  for_each([&](std::int64_t i, std::int64_t j, double value) {
+  for_all([&](std::int64_t i, std::int64_t j, double value) {
     const Position k = costs.start[i + 1]++;
     costs.cost[k] = value;
     costs.col[k] = static_cast<Index>(j);

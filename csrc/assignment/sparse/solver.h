@@ -29,7 +29,9 @@ struct Solution {
   Stats stats;
 };
 
-// No more rows than columns.
+// No more rows than columns.  Under a limit of the costs, rows may have no column: what is least is
+// then the sum of the matched costs and of the limit for each of these, and duals are as in
+// assignment/partial.h.
 Solution solve(const Costs& costs, const Interrupted& interrupted);
 
 }  // namespace bmatch::sparse
