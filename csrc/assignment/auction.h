@@ -51,9 +51,7 @@ class Auction {
   ListBest best(Index i, std::int64_t more, F row_after);
   Index free_tied_column(Index i, double best) const;
   Index free_tied_beyond(Index i, double best);
-  double drop(const ListBest& b) const {
-    return b.second < kInfinity ? b.second - b.best : scale_;
-  }
+  double drop(const ListBest& b) const { return b.second < kInfinity ? b.second - b.best : scale_; }
 
   const RowScanner& costs_;
   Matching& matching_;

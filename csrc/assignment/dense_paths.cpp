@@ -136,7 +136,8 @@ Step DensePaths::augment_all(std::int64_t sweeps, bool hurries) {
     if (step != Step::done) break;
     ++done;
     const std::int64_t taken = sweeps - left;
-    if (hurries && taken > least && static_cast<double>(taken) > given * static_cast<double>(done)) {
+    if (hurries && taken > least &&
+        static_cast<double>(taken) > given * static_cast<double>(done)) {
       step = Step::budget_spent;
       break;
     }

@@ -8,8 +8,8 @@
 // offers its listed columns at once and everything else at b_i + t_i or beyond, t_i the bound of
 // its list.  That key waits in the heap like a column; when it comes up before any free column, the
 // row is read for its own nearest free column, which ends the path where costs tie at the bound.
-// Otherwise the list is made again or lengthened and the row offers more.  Lists grow to whole rows if
-// they must, so a path is found if there is one, and it is a shortest one of the dense graph.
+// Otherwise the list is made again or lengthened and the row offers more.  Lists grow to whole rows
+// if they must, so a path is found if there is one, and it is a shortest one of the dense graph.
 #pragma once
 
 #include <cstdint>

@@ -108,7 +108,7 @@ constexpr std::int64_t kReductionBids = 12;  // a row
 // fight over prices.
 constexpr Share kStandstill{9, 10};
 constexpr int kStandstills = 2;
-constexpr std::int64_t kListPops = 20;       // columns and bounds that paths come by, a row
+constexpr std::int64_t kListPops = 20;  // columns and bounds that paths come by, a row
 
 // Reads of rows by paths over lists before whole rows take over: one for so many rows, or so many.
 // A list that grows costs about ten.
@@ -156,6 +156,7 @@ constexpr std::int64_t kHopelessRescans = 16;  // a row
 constexpr std::int64_t kHopelessRescansOfFew = 4;
 constexpr int kHopelessFewRows = 768;
 constexpr std::int64_t kLeftRescans = 40;  // a row
+constexpr std::int64_t kLeftRescansOfFew = 16;
 
 // After the auction: bids, and reads of rows before whole rows take over.  In
 // prototypes the latter made spatial slower above n = 2048.
@@ -176,8 +177,8 @@ constexpr std::int64_t kFewValuesReads = 8, kHopelessReads = 5;
 constexpr std::int64_t kCrowdedReadsOf = 8, kCrowdedReads = 48;
 constexpr int kEarliest = 16;  // 1 of so many of those reads are spent before they are judged
 
-// Rows from which on a small square matrix goes the way of large ones: if more than this part of the
-// rows are free before they bid, or if fewer than that are free after it and their paths come
+// Rows from which on a small square matrix goes the way of large ones: if more than this part of
+// the rows are free before they bid, or if fewer than that are free after it and their paths come
 // through more than this part of all rows.  Not measured on its own.
 constexpr int kHurriedRows = 96;
 constexpr Share kNearlyAll{19, 20};

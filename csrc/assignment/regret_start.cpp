@@ -48,7 +48,8 @@ Step regret_start(const Context& context) {
       })) {
     return Step::interrupted;
   }
-  std::stable_sort(order.begin(), order.end(), [&](Index a, Index b) { return regret[a] > regret[b]; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](Index a, Index b) { return regret[a] > regret[b]; });
 
   for (Index j = 0; j < n; ++j) free[j / 8] |= static_cast<std::uint8_t>(1 << j % 8);
   if (!every_row(order, [&](Index i) {

@@ -2,9 +2,9 @@
 //
 // Row minima claim free columns; prices of free columns rise to their own minima (square matrices)
 // and rows claim again; rows still free bid, twice each; what is left is matched by
-// shortest augmenting paths over whole rows.  See dense_paths.h for the references.  Square matrices
-// on which paths from few rows pass most of the others, and those on which nearly all rows stay free
-// until then, are handed on (Step::budget_spent).
+// shortest augmenting paths over whole rows.  See dense_paths.h for the references.  Square
+// matrices on which paths from few rows pass most of the others, and those on which nearly all rows
+// stay free until then, are handed on (Step::budget_spent).
 #pragma once
 
 #include "matching.h"

@@ -173,16 +173,15 @@ bool Solver::solve_warm() {
   if (step != Step::done) return finished(step);
   Auction(context_, *lists_).claim_tight();
   bool ended = false;
-  return reduce_rows(ended) || augment_free({kListPops * rows_, kUnlimited}) ||
-         auction(false) ||
+  return reduce_rows(ended) || augment_free({kListPops * rows_, kUnlimited}) || auction(false) ||
          finish();
 }
 
 // Where most rows want the same few columns.
 bool Solver::solve_crowded() {
   if (!options_.nested && ColumnScanner::is_worth_copying(costs_) &&
-      rows_agree_more_than_columns(costs_)) {
-    return solve_transposed();
+      rows_agree_more_than_columns(costs_) && solve_transposed()) {
+    return true;
   }
   matching_ = Matching(rows_, cols_);
   {
@@ -191,11 +190,13 @@ bool Solver::solve_crowded() {
     Step step = paths.reduce_columns();
     const auto free = static_cast<std::int64_t>(paths.free_rows());
     if (step == Step::done && is_above(free, rows_, kNearlyAll)) {
+      matching_ = Matching(rows_, cols_);
       step = regret_start(context_);
     } else if (step == Step::done) {
       const std::vector<double> of_columns = matching_.v;
-      if (dense_rest(paths, std::max<std::int64_t>(rows_ / kCrowdedReadsOf, kCrowdedReads) * rows_)) return true;
-      matching_.v = of_columns;
+      if (dense_rest(paths, std::max<std::int64_t>(rows_ / kCrowdedReadsOf, kCrowdedReads) * rows_))
+        return true;
+      set_column_prices(matching_, of_columns);
     }
     if (step != Step::done) return finished(step);
   }
@@ -275,9 +276,10 @@ bool Solver::auction(bool ended) {
   const CandidateLists::Gap gap = lists_->typical_gap();
   if (!EpsilonScaling::is_possible(gap) || (ended && !(gap.lead > 0.0))) return false;
   const Matching before = matching_;
+  const std::int64_t most = rows_ <= kHopelessFewRows ? kLeftRescansOfFew : kLeftRescans;
   bool ended_by_rows = false, tried = false;
   const auto leave = [&] {
-    if (tried) return stats_.rescans > kLeftRescans * rows_;
+    if (tried) return stats_.rescans > most * rows_;
     tried = true;
     Matching present = matching_;
     ended_by_rows = dense_start(kHopelessReads * rows_);
@@ -303,8 +305,8 @@ bool Solver::auction(bool ended) {
 // rows; from the free columns if rows tie in so many that most would be read.
 bool Solver::finish() {
   const std::int64_t reads = std::max<std::int64_t>(rows_ / kPathReadsOf, kLeastPathReads);
-  return augment_free({kUnlimited, reads}) || whole_rows(kForwardReads * rows_) ||
-         from_columns() || whole_rows(kUnlimited);
+  return augment_free({kUnlimited, reads}) || whole_rows(kForwardReads * rows_) || from_columns() ||
+         whole_rows(kUnlimited);
 }
 
 // ---- Whole rows ----------------------------------------------------------------------------

@@ -24,8 +24,8 @@ class ColumnScanner final : public RowScanner {
   double cost(Index j, Index i) const override { return costs_.cost(i, j); }
   AnyCostView whole() const override;
 
-  // Whether the matrix is small enough to be copied: one whose rows lie in memory may be larger than
-  // one whose rows are made, by whoever has no room for a copy.
+  // Whether the matrix is small enough to be copied: one whose rows lie in memory may be larger
+  // than one whose rows are made, by whoever has no room for a copy.
   static bool is_worth_copying(const RowScanner& costs);
 
  private:
@@ -38,9 +38,9 @@ class ColumnScanner final : public RowScanner {
 
   const RowScanner& costs_;
   mutable Scratch scratch_;
-  const StoredRow first_;              // for the type of the entries
-  const Index block_;                  // columns copied at a time
-  std::unique_ptr<std::byte[]> copy_;  // [cols, rows]
+  const StoredRow first_;                   // for the type of the entries
+  const Index block_;                       // columns copied at a time
+  std::unique_ptr<std::byte[]> copy_;       // [cols, rows]
   mutable std::vector<std::uint8_t> here_;  // [blocks]
 };
 
