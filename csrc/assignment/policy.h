@@ -158,10 +158,11 @@ constexpr int kHopelessFewRows = 768;
 constexpr std::int64_t kLeftRescans = 40;  // a row
 constexpr std::int64_t kLeftRescansOfFew = 16;
 
-// After the auction: bids, and reads of rows before whole rows take over.  In
+// After the auction: bids, and reads of rows before whole rows take over, fewer for few rows.  In
 // prototypes the latter made spatial slower above n = 2048.
 constexpr std::int64_t kFinishBids = 20;    // a row
-constexpr std::int64_t kFinishReads = 640;  // by paths over lists
+constexpr std::int64_t kFinishReads = 16;       // by paths over lists, a row
+constexpr std::int64_t kFinishReadsOfFew = 640;  // of all rows
 constexpr int kFinishRows = 2048;           // of the matrix, at most
 
 // ---- Whole rows ----------------------------------------------------------------------------

@@ -297,7 +297,7 @@ bool Solver::auction(bool ended) {
       return false;
     }
   }
-  const std::int64_t reads = rows_ <= kFinishRows ? kFinishReads : kUnlimited;
+  const std::int64_t reads = rows_ <= kFinishRows ? kFinishReadsOfFew : kFinishReads * rows_;
   return augment_free({kUnlimited, reads});
 }
 
