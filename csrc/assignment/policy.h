@@ -100,14 +100,18 @@ constexpr int kSampledAnew = 4;  // 1 of so many of these is read if it has no l
 // ---- Row reduction and paths over lists ----------------------------------------------------
 
 // Rows that bids leave free, up to which there is no auction.
-constexpr Share kFewLeft{1, 100};
+constexpr Share kFewLeft{3, 200};
 
 // What they may take before the next stage.  Not measured on their own.
 constexpr std::int64_t kReductionBids = 12;  // a row
-// Where as many bids as there are rows leave more than this part of the free rows free, twice, they
-// fight over prices.
+// Row reduction is judged each time that there were as many bids as rows.  Where they leave more
+// than this part of the free rows free, twice, rows fight over prices; and from the third time on
+// they are to leave less than that, or an auction does better: noisy and uniform 2048 1.2 to 1.6
+// times slower if it goes on.
 constexpr Share kStandstill{9, 10};
 constexpr int kStandstills = 2;
+constexpr int kSlowTurns = 3;
+constexpr Share kSlow{2, 5};
 constexpr std::int64_t kListPops = 20;  // columns and bounds that paths come by, a row
 
 // Reads of rows by paths over lists before whole rows take over: one for so many rows, or so many.
@@ -160,10 +164,10 @@ constexpr std::int64_t kLeftRescansOfFew = 16;
 
 // After the auction: bids, and reads of rows before whole rows take over, fewer for few rows.  In
 // prototypes the latter made spatial slower above n = 2048.
-constexpr std::int64_t kFinishBids = 20;    // a row
-constexpr std::int64_t kFinishReads = 16;       // by paths over lists, a row
+constexpr std::int64_t kFinishBids = 20;         // a row
+constexpr std::int64_t kFinishReads = 16;        // by paths over lists, a row
 constexpr std::int64_t kFinishReadsOfFew = 640;  // of all rows
-constexpr int kFinishRows = 2048;           // of the matrix, at most
+constexpr int kFinishRows = 2048;                // of the matrix, at most
 
 // ---- Whole rows ----------------------------------------------------------------------------
 

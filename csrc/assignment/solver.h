@@ -18,20 +18,20 @@
 //   3. an auction with epsilon scaling, if more than a few rows are free (scaling.h);
 //   4. shortest augmenting paths for the rows still free, exact from any prices (list_paths.h).
 // Lists hold the truth about the few best columns of a row.  Where that is not what decides, as on
-// plateaus, in ties, and where all rows want the same columns, whole rows do better, as in the dense
-// algorithm of Jonker and Volgenant (dense_paths.h): from the rows' minima, from the columns' own
-// minima, from regrets (regret_start.h), with rows and columns exchanged, or from the free columns
-// backwards (rows/column_scanner.h).  Small matrices begin there (small.h).
+// plateaus, in ties, and where all rows want the same columns, whole rows do better, as in the
+// dense algorithm of Jonker and Volgenant (dense_paths.h): from the rows' minima, from the columns'
+// own minima, from regrets (regret_start.h), with rows and columns exchanged, or from the free
+// columns backwards (rows/column_scanner.h).  Small matrices begin there (small.h).
 //
 // Guarantee.  Which of these is the quickest cannot be known beforehand, and samples (samples.h)
 // only set the order.  So each stage counts what it does, in reads of rows, and has a share of it
 // (policy.h): a fixed number of times the rows, or a small part of what dense paths may take; and
 // those over whole rows give up as soon as their first paths let it expect that all would take
-// more.  What is left is matched by dense paths, which have no budget and come to an end for certain.
-// A solve of a square matrix therefore reads at most about 100 + rows / 8 times as many rows as there
-// are beyond those of dense shortest paths from the better side, which may read rows^2.  A path that
-// reaches the end of a list looks for its own free column first, as dense ones do, so that ties at
-// the bound end it.
+// more.  What is left is matched by dense paths, which have no budget and come to an end for
+// certain. A solve of a square matrix therefore reads at most about 100 + rows / 8 times as many
+// rows as there are beyond those of dense shortest paths from the better side, which may read
+// rows^2.  A path that reaches the end of a list looks for its own free column first, as dense ones
+// do, so that ties at the bound end it.
 //
 // Exactness.  Prices are float64 whatever the costs are; reduced costs are fl(c_ij - v_j), the same
 // expression everywhere, so "tight" and "below the bound" are exact comparisons.  Prices of an
@@ -51,8 +51,8 @@
 //
 // Time O(rows^2 cols) at worst; near one read of the matrix in practice.  Memory beyond the
 // matrix: 450 bytes a row and 50 a column; 1.2 MB at most for a float64 copy of a small one; of a
-// square one up to kMostCopied entries, a copy of the columns that are searched from, at worst of all.
-// A thread keeps up to 32 MB of it for its next solve (reused.h).
+// square one up to kMostCopied entries, a copy of the columns that are searched from, at worst of
+// all. A thread keeps up to 32 MB of it for its next solve (reused.h).
 #pragma once
 
 #include <cstdint>
