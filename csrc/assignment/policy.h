@@ -44,6 +44,7 @@ constexpr std::int64_t kGathered = 64 * 128;
 constexpr int kValueRows = 4;      // of the sample
 constexpr int kValueColumns = 64;  // of each of these rows
 constexpr int kFewValues = 64;     // distinct ones, at most
+
 // Sampled entries below a limit at which rows may stay out, above which a square matrix is solved
 // as one whose entries are clamped.  n = 4000, all below: spatial 733 -> 154 ms, uniform 92 -> 45
 // ms; with 0.6 of them below, integers 0..99 take 62 -> 285 ms.
@@ -114,10 +115,10 @@ constexpr int kSlowTurns = 3;
 constexpr Share kSlow{2, 5};
 constexpr std::int64_t kListPops = 20;  // columns and bounds that paths come by, a row
 
-// Reads of rows by paths over lists before whole rows take over: one for so many rows, or so many.
-// A list that grows costs about ten.
+// Reads of rows by paths over lists before whole rows take over, a row, and at least.  A list that
+// grows costs about ten.  A fifth of them: logits 1500 2.8 -> 12.8 ms, ranks 1500 2.8 -> 14.9 ms.
 constexpr std::int64_t kGrowthReads = 10;
-constexpr std::int64_t kPathReadsOf = 1;
+constexpr std::int64_t kPathReads = 1;
 constexpr std::int64_t kLeastPathReads = 160;
 
 // ---- Auction -------------------------------------------------------------------------------
@@ -153,7 +154,8 @@ constexpr std::int64_t kMostBids = 400;  // of the whole solve, a row
 constexpr Share kCheapBids{3, 10};       // of the bids read a row again, at most
 
 // An auction is hopeless, and a start over whole rows is tried, if this part of its bids read a row
-// again, and it has done so often; if that is no way out, it is left at so many times as often.
+// again, and it has done so often; if that is no way out, it goes on, and is left after this many.
+// Left at 12 without going on: colours 1500 18 -> 226 ms, product, noisy 1500 32 -> 585 ms.
 constexpr Share kHopelessBids{2, 5};
 constexpr std::int64_t kHopelessRescans = 16;  // a row
 // The same for fewer rows than that.
@@ -217,9 +219,8 @@ constexpr int kFetchAllAfter = 8;
 // How much is done between two questions whether the user wants to stop.  A pass of so many entries
 // takes a thread about 0.1 s; the others were not measured on their own.
 constexpr std::int64_t kBidsATurn = 1024;
-constexpr std::int64_t kPopsATurn = 256;       // of paths over lists
-constexpr std::int64_t kReadsATurn = 256;      // of rows, by other stages than a pass
-constexpr std::int64_t kRowsListedATurn = 64;  // whole
+constexpr std::int64_t kPopsATurn = 256;   // of paths over lists
+constexpr std::int64_t kReadsATurn = 256;  // of rows, by other stages than a pass
 constexpr std::int64_t kEntriesATurn = std::int64_t{1} << 27;
 constexpr std::int64_t kRowsATurn = 256;  // of a pass, at least
 

@@ -177,7 +177,7 @@ bool Solver::solve_warm() {
          finish();
 }
 
-// Where most rows want the same few columns.
+// Where most rows want the same few columns: those take rows, or prices of columns come first.
 bool Solver::solve_crowded() {
   if (!options_.nested && ColumnScanner::is_worth_copying(costs_) &&
       rows_agree_more_than_columns(costs_) && solve_transposed()) {
@@ -208,6 +208,7 @@ bool Solver::solve_crowded() {
   return false;
 }
 
+// With columns as rows.  A proof that there is no answer is wanted in terms of the rows.
 bool Solver::solve_transposed() {
   const ColumnScanner columns(costs_);
   Options options = options_;
@@ -230,10 +231,7 @@ bool Solver::first_read() {
   PhaseTimer timer(stats_.first_pass_seconds);
   FirstRead read(context_, team());
   Step step = read.begin();
-  if (step == Step::done && square() && read.rows_agree()) {
-    if (solve_crowded()) return true;
-    return false;
-  }
+  if (step == Step::done && square() && read.rows_agree()) return solve_crowded();
   if (step == Step::done) step = read.finish();
   if (step != Step::done) return finished(step);
   minima_ = std::move(read.minima);
@@ -304,7 +302,7 @@ bool Solver::auction(bool ended) {
 // Paths for what is still free: over lists as long as they hold what is wanted, then over whole
 // rows; from the free columns if rows tie in so many that most would be read.
 bool Solver::finish() {
-  const std::int64_t reads = std::max<std::int64_t>(rows_ / kPathReadsOf, kLeastPathReads);
+  const std::int64_t reads = std::max<std::int64_t>(kPathReads * rows_, kLeastPathReads);
   return augment_free({kUnlimited, reads}) || whole_rows(kForwardReads * rows_) || from_columns() ||
          whole_rows(kUnlimited);
 }

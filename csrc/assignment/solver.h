@@ -28,7 +28,7 @@
 // (policy.h): a fixed number of times the rows, or a small part of what dense paths may take; and
 // those over whole rows give up as soon as their first paths let it expect that all would take
 // more.  What is left is matched by dense paths, which have no budget and come to an end for
-// certain. A solve of a square matrix therefore reads at most about 100 + rows / 8 times as many
+// certain. A solve of a square matrix therefore reads at most some 200 + rows / 8 times as many
 // rows as there are beyond those of dense shortest paths from the better side, which may read
 // rows^2.  A path that reaches the end of a list looks for its own free column first, as dense ones
 // do, so that ties at the bound end it.
