@@ -74,6 +74,7 @@ Step Auction::row_reduction(std::int64_t bids) {
     if (matching_.col_of_row[i] == kNone) stack.push_back(i);
   }
   std::int64_t turn = rows, free = stack.size();
+  const bool many = is_above(free, rows, kManyFree);
   int standstills = 0, turns = 0;
   for (int round = 0; round < kReductionRounds; ++round) {
     while (!stack.empty()) {
@@ -81,7 +82,8 @@ Step Auction::row_reduction(std::int64_t bids) {
         const auto left = static_cast<std::int64_t>(stack.size() + later.size());
         standstills = is_above(left, free, kStandstill) ? standstills + 1 : 0;
         if (standstills == kStandstills) return Step::budget_spent;
-        if (++turns >= kSlowTurns && is_above(left, free, kSlow)) return Step::budget_spent;
+        const bool slow = ++turns >= kSlowTurns && is_above(left, free, kSlow);
+        if (many && slow) return Step::budget_spent;
         turn = rows;
         free = left;
       }
