@@ -26,12 +26,13 @@
 // Guarantee.  Which of these is the quickest cannot be known beforehand, and samples (samples.h)
 // only set the order.  So each stage counts what it does, in reads of rows, and has a share of it
 // (policy.h): a fixed number of times the rows, or a small part of what dense paths may take; and
-// those over whole rows give up as soon as their first paths let it expect that all would take
-// more.  What is left is matched by dense paths, which have no budget and come to an end for
-// certain. A solve of a square matrix therefore reads at most some 200 + rows / 8 times as many
-// rows as there are beyond those of dense shortest paths from the better side, which may read
-// rows^2.  A path that reaches the end of a list looks for its own free column first, as dense ones
-// do, so that ties at the bound end it.
+// those over whole rows that come first give up as soon as their first paths let it expect that all
+// would take more.  What is left is matched by dense paths, which have no budget and come to an end
+// for certain: from the free columns, or from the free rows where a copy of the columns would be
+// too large.  A solve of a square matrix therefore reads at most some 200 + rows / 8 times as many
+// rows as there are beyond those of these last paths, which may be rows^2.  A path that reaches the
+// end of a list looks for its own free column first, as dense ones do, so that ties at the bound
+// end it.
 //
 // Exactness.  Prices are float64 whatever the costs are; reduced costs are fl(c_ij - v_j), the same
 // expression everywhere, so "tight" and "below the bound" are exact comparisons.  Prices of an
