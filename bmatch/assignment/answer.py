@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bmatch.arrays import Array, arange, as_int8, full
 from bmatch.assignment.costs import Costs
 from bmatch.assignment.partial import partial_pairs
+
+if TYPE_CHECKING:
+    from bmatch._core import Solution, SparseSolution
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +85,18 @@ class Answer(NamedTuple):
     objective: float
     gap: float
     stats: Mapping[str, float]
+
+    @classmethod
+    def of(cls, solved: Solution | SparseSolution) -> Answer:
+        """What a solver on the host found."""
+        return cls(
+            solved.col_of_row,
+            solved.row_dual,
+            solved.col_dual,
+            solved.objective,
+            solved.gap,
+            solved.stats,
+        )
 
     def to(self, device: Any) -> Answer:
         """An answer found on the host as tensors on a device."""

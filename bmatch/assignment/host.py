@@ -74,14 +74,7 @@ def answer_of(solved: Solution, costs: Costs) -> Answer:
         raise ValueError(costs.invalid())
     if solved.outcome == _core.Outcome.infeasible:
         raise ValueError(costs.infeasible(solved.trapped))
-    return Answer(
-        solved.col_of_row,
-        solved.row_dual,
-        solved.col_dual,
-        solved.objective,
-        solved.gap,
-        solved.stats,
-    )
+    return Answer.of(solved)
 
 
 def solve_batch_on_host(costs: Costs, *, num_threads: int | None = None) -> npt.NDArray[np.int64]:

@@ -239,14 +239,7 @@ def solve_sparse(costs: SparseCosts) -> tuple[Any, Answer]:
         raise _invalid(costs, solved.first_invalid, solved.invalid)
     if solved.outcome == _core.Outcome.infeasible:
         raise ValueError(too_few(solved.trapped, costs.transposed))
-    answer = Answer(
-        solved.col_of_row,
-        solved.row_dual,
-        solved.col_dual,
-        solved.objective,
-        solved.gap,
-        solved.stats,
-    )
+    answer = Answer.of(solved)
     return costs._replace(below_zero=solved.negative), answer
 
 

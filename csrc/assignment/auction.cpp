@@ -40,11 +40,8 @@ Index Auction::free_tied_column(Index i, double best) const {
 Index Auction::free_tied_beyond(Index i, double best) {
   if (asked_.empty()) {
     asked_.resize(costs_.rows(), 0);
-    free_.resize(padded(costs_.cols()) / 8, 0);
+    free_ = free_columns(matching_);
     scratch_ = std::make_unique<RowScanner::Scratch>(costs_.scratch());
-    for (Index j = 0; j < costs_.cols(); ++j) {
-      if (matching_.row_of_col[j] == kNone) free_[j / 8] |= static_cast<std::uint8_t>(1 << j % 8);
-    }
   }
   if (std::exchange(asked_[i], 1)) return kNone;
   ++stats_.row_reads;
@@ -105,7 +102,7 @@ Step Auction::row_reduction(std::int64_t bids) {
       }
       if (matching_.row_of_col[j] == kNone) {
         matching_.match(i, j);
-        if (!free_.empty()) free_[j / 8] &= static_cast<std::uint8_t>(~(1 << j % 8));
+        if (!free_.empty()) take_column(free_, j);
         if (fell && j == b.col) lists_.lower_price(j, price);
         continue;
       }

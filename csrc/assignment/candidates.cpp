@@ -154,20 +154,12 @@ void CandidateLists::lengthen(Index i) {
   }
   // Where many tie there, as at a plateau, what is below it is a list by itself.
   std::vector<Entry> found;
-  double bound = kInfinity;
-  if (threshold < kInfinity && threshold > of(i).bound) {
-    for (Index j = 0; j < cols; ++j) {
-      const double x = cost[j] - v[j];
-      if (x < threshold) found.push_back({x, j});
-    }
-    bound = threshold;
-  } else {
-    for (Index j = 0; j < cols; ++j) {
-      const double x = cost[j] - v[j];
-      if (x <= threshold && x < kInfinity) found.push_back({x, j});
-    }
-    if (threshold < kInfinity) bound = threshold;
+  const bool strictly = threshold < kInfinity && threshold > of(i).bound;
+  for (Index j = 0; j < cols; ++j) {
+    const double x = cost[j] - v[j];
+    if (x < threshold || (!strictly && x == threshold && x < kInfinity)) found.push_back({x, j});
   }
+  double bound = threshold;
   if (static_cast<Index>(found.size()) > kFewTimes * wanted) {
     std::nth_element(found.begin(), found.begin() + wanted, found.end());
     bound = found[wanted].value;

@@ -14,12 +14,11 @@ DensePaths::DensePaths(const Context& context)
       price_(padded(costs_.cols()), -kInfinity),
       distance_(padded(costs_.cols()), kInfinity),
       predecessor_(padded(costs_.cols()), kNone),
-      free_(padded(costs_.cols()) / 8, 0),
+      free_(free_columns(matching_)),
       minimum_(costs_.rows(), 0.0),
       scratch_(costs_.scratch()) {
   for (Index j = 0; j < costs_.cols(); ++j) {
     price_[j] = matching_.v[j];
-    if (matching_.row_of_col[j] == kNone) free_[j / 8] |= static_cast<std::uint8_t>(1 << j % 8);
   }
   for (Index i = 0; i < costs_.rows(); ++i) {
     if (matching_.col_of_row[i] == kNone) free_rows_.push_back(i);
@@ -37,7 +36,7 @@ bool DensePaths::take_turn() {
 
 void DensePaths::match(Index i, Index j) {
   matching_.match(i, j);
-  free_[j / 8] &= static_cast<std::uint8_t>(~(1 << j % 8));
+  take_column(free_, j);
 }
 
 void DensePaths::publish_prices() {
@@ -186,7 +185,7 @@ Step DensePaths::augment(Index free_row, std::int64_t& sweeps) {
   if (step != Step::done) return step;
 
   // Flip the path, from its end back to the row it started at.
-  free_[state_.free_col / 8] &= static_cast<std::uint8_t>(~(1 << state_.free_col % 8));
+  take_column(free_, state_.free_col);
   for (Index j = state_.free_col, i = kNone; i != free_row;) {
     i = predecessor_[j];
     matching_.row_of_col[j] = i;

@@ -61,10 +61,7 @@ void ListPaths::offer(Index i, double base) {
 void ListPaths::offer_free(Index i, double base) {
   if (scratch_ == nullptr) {
     scratch_ = std::make_unique<RowScanner::Scratch>(costs_.scratch());
-    free_.resize(padded(costs_.cols()) / 8, 0);
-    for (Index j = 0; j < costs_.cols(); ++j) {
-      if (matching_.row_of_col[j] == kNone) free_[j / 8] |= static_cast<std::uint8_t>(1 << j % 8);
-    }
+    free_ = free_columns(matching_);
   }
   ++stats_.row_reads;
   const BestTwo b = costs_.best_two(i, matching_.v.data(), free_.data(), *scratch_);
@@ -148,7 +145,7 @@ Step ListPaths::augment(Index free_row, Budget& budget) {
     for (const Index j : settled_) {
       if (distance_[j] < best_) lists_.lower_price(j, matching_.v[j] + (distance_[j] - best_));
     }
-    if (!free_.empty()) free_[best_col_ / 8] &= static_cast<std::uint8_t>(~(1 << best_col_ % 8));
+    if (!free_.empty()) take_column(free_, best_col_);
     // Flip the path, from its end back to the row it started at.
     for (Index j = best_col_, i = kNone; i != free_row;) {
       i = predecessor_[j];

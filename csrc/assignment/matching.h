@@ -46,6 +46,19 @@ struct Matching {
   }
 };
 
+// The free columns of a matching as scans read them: [padded cols / 8], one bit a column.
+inline std::vector<std::uint8_t> free_columns(const Matching& matching) {
+  const auto cols = static_cast<Index>(matching.row_of_col.size());
+  std::vector<std::uint8_t> free(padded(cols) / 8, 0);
+  for (Index j = 0; j < cols; ++j) {
+    if (matching.row_of_col[j] == kNone) free[j / 8] |= static_cast<std::uint8_t>(1 << j % 8);
+  }
+  return free;
+}
+inline void take_column(std::vector<std::uint8_t>& free, Index j) {
+  free[j / 8] &= static_cast<std::uint8_t>(~(1 << j % 8));
+}
+
 // Prices v_j = least_j, the least of column j's reduced costs, shifted so that none is above zero.
 // A column without any keeps price zero.
 inline void set_column_prices(Matching& matching, const std::vector<double>& least) {

@@ -126,12 +126,12 @@ constexpr std::int64_t kLeastPathReads = 160;
 
 // ---- Auction -------------------------------------------------------------------------------
 
-// A mean gap up to this part of the best costs' mean magnitude is none: bids would crawl.  Not
+// A typical gap up to this part of the best costs' typical magnitude is none: bids would crawl. Not
 // measured on its own.
 constexpr double kNoGap = 1e-6;
 
-// Epsilon, by the mean gap.  First ones of 0.01 to 0.1, last ones of 0.001 to 0.02 of the gap and
-// steps of 4: all within the noise.
+// Epsilon, by the typical gap.  First ones of 0.01 to 0.1, last ones of 0.001 to 0.02 of the gap
+// and steps of 4: all within the noise.
 constexpr double kFirstEpsilon = 0.02;
 constexpr double kLastOfFirst = 0.1;   // the last, by the first
 constexpr double kEpsilonStep = 10.0;  // between them, downwards

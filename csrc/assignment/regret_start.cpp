@@ -51,12 +51,12 @@ Step regret_start(const Context& context) {
   std::stable_sort(order.begin(), order.end(),
                    [&](Index a, Index b) { return regret[a] > regret[b]; });
 
-  for (Index j = 0; j < n; ++j) free[j / 8] |= static_cast<std::uint8_t>(1 << j % 8);
+  free = free_columns(matching);
   if (!every_row(order, [&](Index i) {
         const BestTwo b = costs.best_two(i, v.data(), free.data(), scratch);
         if (!(b.best_free < kInfinity)) return;
         matching.match(i, b.free_col);
-        free[b.free_col / 8] &= static_cast<std::uint8_t>(~(1 << b.free_col % 8));
+        take_column(free, b.free_col);
       })) {
     return Step::interrupted;
   }

@@ -63,6 +63,7 @@ class Solver {
   bool dense_rest(DensePaths& paths, std::int64_t reads);
   bool solve_transposed();
   bool first_read();
+  bool list_and_claim();
   bool reduce_rows(bool& ended);
   bool augment_free(ListPaths::Budget budget);
   bool auction(bool ended);
@@ -168,10 +169,7 @@ bool Solver::solve_warm() {
   }
   if (std::isinf(greatest - least)) return false;
   for (Index j = 0; j < cols_; ++j) matching_.v[j] = given[j] - greatest;
-  lists_ = std::make_unique<CandidateLists>(context_, team());
-  const Step step = list_rows(context_, *lists_, team(), 0);
-  if (step != Step::done) return finished(step);
-  Auction(context_, *lists_).claim_tight();
+  if (list_and_claim()) return true;
   bool ended = false;
   return reduce_rows(ended) || augment_free({kListPops * rows_, kUnlimited}) || auction(false) ||
          finish();
@@ -201,11 +199,7 @@ bool Solver::solve_crowded() {
     if (step != Step::done) return finished(step);
   }
   PhaseTimer timer(stats_.first_pass_seconds);
-  lists_ = std::make_unique<CandidateLists>(context_, team());
-  const Step step = list_rows(context_, *lists_, team(), 0);
-  if (step != Step::done) return finished(step);
-  Auction(context_, *lists_).claim_tight();
-  return false;
+  return list_and_claim();
 }
 
 // With columns as rows.  A proof that there is no answer is wanted in terms of the rows.
@@ -217,10 +211,7 @@ bool Solver::solve_transposed() {
   options.certificate = false;
   Solution other = Solver(columns, options, context_.interrupted).run();
   solution_.outcome = other.outcome;
-  stats_.row_reads += other.stats.row_reads;
-  stats_.rescans += other.stats.rescans;
-  stats_.bids += other.stats.bids;
-  stats_.augmentations += other.stats.augmentations;
+  stats_.add(other.stats);
   if (other.outcome != Outcome::optimal) return other.outcome != Outcome::infeasible;
   take_columns(other.matching);
   return true;
@@ -245,6 +236,15 @@ bool Solver::first_read() {
 }
 
 // ---- Lists ---------------------------------------------------------------------------------
+
+// Of all rows, at present prices; free rows take free columns that are tight.
+bool Solver::list_and_claim() {
+  lists_ = std::make_unique<CandidateLists>(context_, team());
+  const Step step = list_rows(context_, *lists_, team(), 0);
+  if (step != Step::done) return finished(step);
+  Auction(context_, *lists_).claim_tight();
+  return false;
+}
 
 // Whether the bids came to an end by themselves: then only rows that tie are free.
 bool Solver::reduce_rows(bool& ended) {
