@@ -187,13 +187,22 @@ constexpr std::int64_t kFewValuesReads = 8, kHopelessReads = 5;
 constexpr std::int64_t kCrowdedReadsOf = 8, kCrowdedReads = 48;
 constexpr int kEarliest = 16;  // 1 of so many of those reads are spent before they are judged
 
-// Rows from which on a small square matrix goes the way of large ones: if more than this part of
-// the rows are free before they bid, or if fewer than that are free after it and their paths come
-// through more than this part of all rows.  Not measured on its own.
+// Rows from which on a small square matrix goes the way of large ones if more than this part of the
+// rows are free before they bid.  Not measured on its own.
 constexpr int kHurriedRows = 96;
 constexpr Share kNearlyAll{19, 20};
-constexpr Share kFewOfSmall{3, 10};
-constexpr Share kLongPath{1, 3};
+
+// Rows wait for the others where so much of a sample of so many blocks of 8 columns is at their
+// minimum, from so many rows on; and columns take their place if more than half of the rows do and
+// fewer columns would: this part, at most.
+constexpr Share kPlateau{1, 4};
+constexpr int kPlateauBlocks = 8;
+constexpr int kWaitingRows = 32;
+constexpr Share kFewerPlateaus{7, 8};
+
+// Reads of the matrix by paths from one side before they begin at the other, and then back, each
+// time twice as many.
+constexpr std::int64_t kTurnReads = 4;
 
 // Reads of the matrix by paths from free rows, before they begin at the free columns.
 constexpr std::int64_t kForwardReads = 3;

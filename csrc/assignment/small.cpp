@@ -55,17 +55,11 @@ bool prices_dwarf_answer(const SmallProblem& p) {
   return prices_dwarf(greatest, magnitudes, p.rows) && !minimal;
 }
 
-}  // namespace
-
-SmallAnswer solve_small(const RowScanner& costs, Matching& matching, Stats& stats) {
-  SmallProblem p{};
-  p.rows = costs.rows();
-  p.cols = costs.cols();
-  p.stride = (p.cols + 7) / 8 * 8;
-  p.trapped_from = kNone;
-  p.hurries = p.rows == p.cols && p.rows >= kHurriedRows;
-  const auto n = static_cast<std::size_t>(p.rows), m = static_cast<std::size_t>(p.stride);
-  arena.reset(8 * n * m + 64 * (n + m) + 1024);
+void lay_out(SmallProblem& p, Index rows, Index cols) {
+  p.rows = rows;
+  p.cols = cols;
+  p.stride = (cols + 7) / 8 * 8;
+  const auto n = static_cast<std::size_t>(rows), m = static_cast<std::size_t>(p.stride);
   p.cost = arena.take<double>(n * m);
   p.minimum = arena.take<double>(n);
   p.price = arena.take<double>(m);
@@ -75,14 +69,117 @@ SmallAnswer solve_small(const RowScanner& costs, Matching& matching, Stats& stat
   p.predecessor = arena.take<Index>(m);
   p.free = arena.take<std::uint8_t>(m / 8);
   p.settled_bits = arena.take<std::uint8_t>(m / 8);
+}
+
+std::size_t bytes(Index rows, Index cols) {
+  const auto n = static_cast<std::size_t>(rows), m = static_cast<std::size_t>(cols + 7);
+  return 8 * n * m + 64 * (n + m) + 1024;
+}
+
+// Whether, in a sample, fewer columns are plateaus than rows are.
+bool columns_differ_more(const SmallProblem& p) {
+  const Index count = std::min(p.rows, Index{kAgreeingSample});
+  Index waiting = 0;
+  for (Index b = 0; b < count; ++b) {
+    const std::int64_t j = std::int64_t{b} * p.cols / count;
+    double least = kInfinity;
+    Index equal = 0;
+    for (Index a = 0; a < count; ++a) {
+      const double c = p.cost[std::int64_t{a} * p.rows / count * p.stride + j];
+      equal = c < least ? 1 : equal + (c == least);
+      least = std::min(least, c);
+    }
+    waiting += !is_below(equal, count, kPlateau);
+  }
+  return std::int64_t{waiting} * p.rows * kFewerPlateaus.whole <
+         std::int64_t{p.waiting} * count * kFewerPlateaus.part;
+}
+
+// A square problem from both of its sides.
+class TwoSided {
+ public:
+  TwoSided(SmallProblem& rows, const SmallKernels& kernels)
+      : kernels_(kernels), side_{&rows, &columns_} {}
+
+  Step solve() {
+    SmallProblem& rows = *side_[0];
+    kernels_.claim(rows);
+    if (is_above(rows.waiting - rows.flat, rows.rows, kHalf) && columns_differ_more(rows)) {
+      turn();
+      kernels_.claim(columns_);
+    }
+    std::int64_t reads = kTurnReads * rows.rows;
+    side_[at_]->most_reads = reads;
+    Step step = kernels_.start(*side_[at_]);
+    for (bool second = true; step == Step::budget_spent && !side_[at_]->crowded; second = !second) {
+      step = resume_from_other(reads);
+      if (second) reads *= 2;
+    }
+    if (at_ == 0) return step;
+    // The rows that compete are wanted of the rows' own side, and prices of columns.
+    if (step == Step::infeasible) return resume_from_other(kUnlimited);
+    if (step == Step::done) price_from(columns_, rows);
+    return step;
+  }
+
+ private:
+  void turn() {
+    SmallProblem& rows = *side_[0];
+    lay_out(columns_, rows.cols, rows.rows);
+    columns_.col_of_row = rows.row_of_col;
+    columns_.row_of_col = rows.col_of_row;
+    columns_.hurries = rows.hurries;
+    kernels_.turn(rows, columns_);
+    at_ = 1;
+  }
+
+  void price_from(SmallProblem& from, SmallProblem& to) {
+    std::fill_n(to.price, to.stride, -kInfinity);
+    kernels_.row_duals(from, to.price);
+  }
+
+  Step resume_from_other(std::int64_t reads) {
+    SmallProblem& from = *side_[at_];
+    if (columns_.cost == nullptr)
+      turn();
+    else
+      at_ = 1 - at_;
+    SmallProblem& to = *side_[at_];
+    price_from(from, to);
+    to.most_reads = reads == kUnlimited ? reads : to.reads + reads;
+    return kernels_.resume(to);
+  }
+
+  const SmallKernels& kernels_;
+  SmallProblem columns_{};
+  SmallProblem* const side_[2];
+  int at_ = 0;
+};
+
+}  // namespace
+
+SmallAnswer solve_small(const RowScanner& costs, Matching& matching, Stats& stats) {
+  arena.reset(bytes(costs.rows(), costs.cols()) + bytes(costs.cols(), costs.rows()));
+  SmallProblem p{};
+  p.trapped_from = kNone;
+  p.hurries = costs.rows() == costs.cols() && costs.rows() >= kHurriedRows;
+  p.most_reads = kUnlimited;
+  lay_out(p, costs.rows(), costs.cols());
   p.col_of_row = matching.col_of_row.data();
   p.row_of_col = matching.row_of_col.data();
 
-  const RowKernels& kernels = row_kernels();
+  const SmallKernels& kernels = row_kernels().small;
   const AnyCostView whole = costs.whole();
   const auto* const single = std::get_if<CostView<float>>(&whole);
-  const Step step = single != nullptr ? kernels.small_f32(*single, p)
-                                      : kernels.small_f64(std::get<CostView<double>>(whole), p);
+  const bool valid = single != nullptr ? kernels.load_f32(*single, p)
+                                       : kernels.load_f64(std::get<CostView<double>>(whole), p);
+  Step step = Step::invalid;
+  if (valid && p.rows == p.cols) {
+    step = TwoSided(p, kernels).solve();
+  } else if (valid) {
+    kernels.claim(p);
+    step = kernels.start(p);
+  }
   stats.row_reads += p.rows;
   stats.bids += p.bids;
   stats.augmentations += p.augmentations;

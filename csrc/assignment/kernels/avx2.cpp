@@ -34,8 +34,8 @@ namespace {
 
 }  // namespace
 
-const RowKernels kAvx2Kernels = {row_scans<float>(), row_scans<double>(), list_best,      nearer,
-                                 solve_small<float>, solve_small<double>, widen_kernels()};
+const RowKernels kAvx2Kernels = {row_scans<float>(), row_scans<double>(), list_best, nearer,
+                                 small_kernels(),    widen_kernels()};
 
 }  // namespace bmatch
 

@@ -22,8 +22,7 @@ namespace {
 
 }  // namespace
 
-const RowKernels kPortableKernels = {
-    row_scans<float>(), row_scans<double>(), list_best,      nearer,
-    solve_small<float>, solve_small<double>, widen_kernels()};
+const RowKernels kPortableKernels = {row_scans<float>(), row_scans<double>(), list_best, nearer,
+                                     small_kernels(),    widen_kernels()};
 
 }  // namespace bmatch

@@ -115,9 +115,26 @@ struct SmallProblem {
   Index *col_of_row, *free_rows;      // [rows]
   Index *row_of_col, *predecessor;    // [stride]
   std::uint8_t *free, *settled_bits;  // [stride / 8], a bit a column
-  bool hurries;                       // gives up where lists do better, with Step::budget_spent
+  bool hurries;                       // gives up where lists do better
+  bool crowded;                       // whether it did
+  std::int64_t most_reads;            // of rows by paths, before Step::budget_spent
+  Index free_count, waiting;          // rows at the beginning and at the end of free_rows
+  Index flat;                         // of those waiting, the ones that want all columns alike
   std::int64_t bids = 0, augmentations = 0, reads = 0;
   Index trapped_from = kNone, settled_count = 0;  // after Step::infeasible
+};
+
+// The stages of small.h.  The answer is in col_of_row, row_of_col and price.
+struct SmallKernels {
+  // Copy costs and find the minima of rows; false if a cost is NaN or -infinity.
+  bool (*load_f32)(const CostView<float>& view, SmallProblem& problem);
+  bool (*load_f64)(const CostView<double>& view, SmallProblem& problem);
+  void (*claim)(SmallProblem& problem);
+  Step (*start)(SmallProblem& problem);                     // after claim
+  Step (*resume)(SmallProblem& problem);                    // from a matching and prices
+  void (*row_duals)(SmallProblem& problem, double* duals);  // [rows]
+  // Costs and minima with columns as rows.
+  void (*turn)(const SmallProblem& problem, SmallProblem& turned);
 };
 
 // Widens [cols] numbers.
@@ -144,9 +161,7 @@ struct RowKernels {
   // Bits k < size <= 32 where base + (cost_k - v[col_k]) < min(distance[col_k], limit).
   std::uint32_t (*nearer)(const double* cost, const Index* col, int size, double base,
                           const double* v, const double* distance, double limit);
-  // Costs are read from the view; the answer is in col_of_row, row_of_col and price.
-  Step (*small_f32)(const CostView<float>& view, SmallProblem& problem);
-  Step (*small_f64)(const CostView<double>& view, SmallProblem& problem);
+  SmallKernels small;
   WidenKernels widen;
 
   template <typename T>

@@ -1,5 +1,5 @@
-// The solver for small matrices: the stages of dense_paths.h in one function, over a float64 copy
-// of the matrix.  Included after row_kernels_inl.h, into the same unnamed namespace.
+// The stages of small.h over a float64 copy of the matrix.  Included after row_kernels_inl.h, into
+// the same unnamed namespace.
 //
 // At a few dozen columns a sweep costs less than a call, so nothing here is called: rows are
 // whole blocks, padded with infinite costs, and every sweep is inlined.
@@ -9,29 +9,58 @@ class SmallSolver {
  public:
   explicit SmallSolver(SmallProblem& p) : p_(p) {}
 
-  Step run() {
+  // Rows claim a free column among their minima, but those that have no one minimum to lose wait.
+  void claim() {
     for (Index j = 0; j < p_.stride; ++j) {
       p_.price[j] = j < p_.cols ? 0.0 : -kInf;
       p_.distance[j] = kInf;
     }
-    for (Index j = 0; j < p_.stride; j += 8) {
-      const Index left = p_.cols - j;
-      p_.free[j / 8] = static_cast<std::uint8_t>(left >= 8 ? 0xff : (1 << left) - 1);
-    }
     for (Index j = 0; j < p_.cols; ++j) p_.row_of_col[j] = kNone;
-    claim_minima();
-    if (free_ > 0 && p_.rows == p_.cols) reduce_columns();
-    if (p_.hurries && is_above(free_, p_.rows, kNearlyAll)) return Step::budget_spent;
-    if (free_ > 0) reduce_rows();
-    const bool few = is_below(free_, p_.rows, kFewOfSmall);
-    for (Index k = 0; k < free_; ++k) {
-      if (!augment(p_.free_rows[k])) return Step::infeasible;
-      const std::int64_t through = std::int64_t{p_.rows} * (k + 1);
-      if (p_.hurries && few && p_.reads > p_.rows && is_above(p_.reads, through, kLongPath)) {
-        return Step::budget_spent;
+    find_free_columns();
+    const bool may_wait = p_.rows >= kWaitingRows;
+    p_.free_count = p_.waiting = p_.flat = 0;
+    for (Index i = 0; i < p_.rows; ++i) {
+      const double u = p_.minimum[i];
+      if (may_wait && u < kInf) {
+        const auto [equal, seen] = equal_to_minimum(row(i), u);
+        if (!is_below(equal, seen, kPlateau)) {
+          p_.col_of_row[i] = kNone;
+          p_.free_rows[p_.rows - ++p_.waiting] = i;
+          p_.flat += equal == seen;
+          continue;
+        }
       }
+      claim_or_keep(i, u);
     }
-    return Step::done;
+  }
+
+  Step start() {
+    if (is_above(p_.waiting, p_.rows, kNearlyAll)) claim_waiting();
+    if (p_.free_count + p_.waiting > 0 && p_.rows == p_.cols) reduce_columns();
+    p_.crowded = p_.hurries && is_above(p_.free_count, p_.rows, kNearlyAll);
+    if (p_.crowded) return Step::budget_spent;
+    if (p_.free_count > 0) reduce_rows();
+    const Step step = augment_all();
+    if (step != Step::done || p_.waiting == 0) return step;
+    claim_waiting();
+    return augment_all();
+  }
+
+  Step resume() {
+    std::fill_n(p_.distance, p_.stride, kInf);
+    find_free_columns();
+    p_.free_count = p_.waiting = 0;
+    for (Index i = 0; i < p_.rows; ++i) {
+      if (p_.col_of_row[i] == kNone) p_.free_rows[p_.free_count++] = i;
+    }
+    return augment_all();
+  }
+
+  void row_duals(double* out) const {
+    for (Index i = 0; i < p_.rows; ++i) {
+      const Index j = p_.col_of_row[i];
+      out[i] = j == kNone ? minimum(row(i)) : row(i)[j] - p_.price[j];
+    }
   }
 
  private:
@@ -74,17 +103,43 @@ class SmallSolver {
     return least(best);
   }
 
-  void claim_minima() {
-    free_ = 0;
-    for (Index i = 0; i < p_.rows; ++i) {
-      const double u = p_.minimum[i];
-      const Index j = u < kInf ? free_column(row(i), u) : kNone;
-      if (j != kNone) {
-        match(i, j);
-      } else {
-        p_.col_of_row[i] = kNone;
-        p_.free_rows[free_++] = i;
-      }
+  void find_free_columns() {
+    std::fill_n(p_.free, p_.stride / 8, std::uint8_t{0});
+    for (Index j = 0; j < p_.cols; ++j) {
+      if (p_.row_of_col[j] == kNone) p_.free[j / 8] |= static_cast<std::uint8_t>(1 << j % 8);
+    }
+  }
+
+  void claim_or_keep(Index i, double u) {
+    const Index j = u < kInf ? free_column(row(i), u) : kNone;
+    if (j != kNone) {
+      match(i, j);
+    } else {
+      p_.col_of_row[i] = kNone;
+      p_.free_rows[p_.free_count++] = i;
+    }
+  }
+
+  // How many of a sample of the row, at price zero, are equal to its minimum, and of how many.
+  std::pair<Index, Index> equal_to_minimum(const double* c, double u) const {
+    const Index blocks = p_.stride / 8, step = (blocks + kPlateauBlocks - 1) / kPlateauBlocks;
+    const Doubles wanted = Doubles::all(u);
+    Index equal = 0, seen = 0;
+    for (Index b = 0; b < blocks; b += step) {
+      equal += __builtin_popcount((Doubles::load(c + 8 * b) == wanted).bits());
+      seen += std::min(p_.cols - 8 * b, Index{8});
+    }
+    return {equal, seen};
+  }
+
+  // The rows that waited stand at the end, in descending order.
+  void claim_waiting() {
+    const Index first = p_.rows - p_.waiting;
+    std::reverse(p_.free_rows + first, p_.free_rows + p_.rows);
+    p_.waiting = 0;
+    for (Index k = first; k < p_.rows; ++k) {
+      const Index i = p_.free_rows[k];
+      claim_or_keep(i, minimum(row(i)));
     }
   }
 
@@ -99,31 +154,25 @@ class SmallSolver {
       const Mask8 changed = Mask8::of(p_.free[j / 8]) & (lowest < Doubles::all(kInf));
       select(changed, lowest, Doubles::load(p_.price + j)).store(p_.price + j);
     }
-    Index kept = 0;
-    for (Index k = 0; k < free_; ++k) {
+    const Index before = std::exchange(p_.free_count, 0);
+    for (Index k = 0; k < before; ++k) {
       const Index i = p_.free_rows[k];
-      const double u = minimum(row(i));
-      const Index j = u < kInf ? free_column(row(i), u) : kNone;
-      if (j != kNone)
-        match(i, j);
-      else
-        p_.free_rows[kept++] = i;
+      claim_or_keep(i, minimum(row(i)));
     }
-    free_ = kept;
   }
 
   void reduce_rows() {
     const Index stride = p_.stride;
     double* const price_of = p_.price;
-    Index bids = kSmallBids * free_, before = free_;
-    for (int round = 0; round < kReductionRounds && free_ > 0; ++round) {
+    Index free = p_.free_count, bids = kSmallBids * free, before = free;
+    for (int round = 0; round < kReductionRounds && free > 0; ++round) {
       // The list is read from the front and what is left is written behind the reader; a displaced
       // row bids at once, in the place of the one that displaced it.
       Index kept = 0;
-      for (Index k = 0; k < free_;) {
+      for (Index k = 0; k < free;) {
         const Index i = p_.free_rows[k];
         if (bids == 0) {  // more, as long as they leave fewer rows free
-          const Index left = kept + free_ - k;
+          const Index left = kept + free - k;
           if (is_below(left, before, kStillFalling)) bids = before = left;
         }
         if (bids-- <= 0) {
@@ -171,8 +220,19 @@ class SmallSolver {
           ++k;
         }
       }
-      free_ = kept;
+      free = kept;
     }
+    p_.free_count = free;
+  }
+
+  // Paths for free rows, until so many rows were read.
+  Step augment_all() {
+    for (Index k = 0; k < p_.free_count; ++k) {
+      if (p_.reads >= p_.most_reads) return Step::budget_spent;
+      if (!augment(p_.free_rows[k])) return Step::infeasible;
+    }
+    p_.free_count = 0;
+    return Step::done;
   }
 
   bool augment(Index free_row) {
@@ -257,7 +317,6 @@ class SmallSolver {
   static unsigned lowest_bit(unsigned bits) { return static_cast<unsigned>(__builtin_ctz(bits)); }
 
   SmallProblem& p_;
-  Index free_ = 0;
 };
 
 // Copies a row in float64 and takes its minimum; false if a cost is NaN or -infinity.
@@ -290,12 +349,41 @@ bool load_small(const T* costs, Index cols, std::int64_t col_stride, CostBits<T>
 }
 
 template <typename T>
-Step solve_small(const CostView<T>& view, SmallProblem& p) {
+bool load_small(const CostView<T>& view, SmallProblem& p) {
   const CostBits<T> bits(view.sense);
   bool valid = true;
   for (Index i = 0; i < p.rows; ++i) {
     valid &= load_small(view.data + i * view.row_stride, p.cols, view.col_stride, bits,
                         p.cost + std::int64_t{i} * p.stride, p.stride, p.minimum[i]);
   }
-  return valid ? SmallSolver(p).run() : Step::invalid;
+  return valid;
+}
+
+// Blocks of 8 x 8.
+void turn_small(const SmallProblem& p, SmallProblem& turned) {
+  for (Index j0 = 0; j0 < turned.rows; j0 += 8) {
+    const Index j1 = std::min(j0 + 8, turned.rows);
+    Doubles least_of[8];
+    std::fill_n(least_of, 8, Doubles::all(kInf));
+    for (Index i0 = 0; i0 < turned.stride; i0 += 8) {
+      for (Index j = j0; j < j1; ++j) {
+        double* const out = turned.cost + std::int64_t{j} * turned.stride + i0;
+        for (Index i = i0; i < i0 + 8; ++i) {
+          out[i - i0] = i < p.rows ? p.cost[std::int64_t{i} * p.stride + j] : kInf;
+        }
+        least_of[j - j0] = min(least_of[j - j0], Doubles::load(out));
+      }
+    }
+    for (Index j = j0; j < j1; ++j) turned.minimum[j] = least(least_of[j - j0]);
+  }
+}
+
+SmallKernels small_kernels() {
+  return {load_small<float>,
+          load_small<double>,
+          [](SmallProblem& p) { SmallSolver(p).claim(); },
+          [](SmallProblem& p) { return SmallSolver(p).start(); },
+          [](SmallProblem& p) { return SmallSolver(p).resume(); },
+          [](SmallProblem& p, double* duals) { SmallSolver(p).row_duals(duals); },
+          turn_small};
 }
