@@ -1,6 +1,7 @@
 #include "dense_paths.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "policy.h"
 
@@ -44,19 +45,37 @@ void DensePaths::publish_prices() {
 }
 
 Step DensePaths::claim_minima() {
-  auto kept = free_rows_.begin();
-  for (const Index i : free_rows_) {
+  return claim_free(true);
+}
+
+Step DensePaths::claim_waiting() {
+  const std::vector<Index> others = std::exchange(free_rows_, std::exchange(waiting_, {}));
+  const Step step = claim_free(false);
+  free_rows_.insert(free_rows_.begin(), others.begin(), others.end());
+  return step;
+}
+
+Step DensePaths::claim_free(bool may_wait) {
+  std::vector<Index> rows = std::exchange(free_rows_, {});
+  for (std::size_t k = 0; k < rows.size(); ++k) {
+    const Index i = rows[k];
     if (take_turn()) return Step::interrupted;
     const Claim claim = costs_.claim(i, price_.data(), free_.data(), scratch_);
     if (!claim.valid) return Step::invalid;
     minimum_[i] = claim.best;
-    if (claim.free_col != kNone) {
+    if (may_wait && claim.best < kInfinity && !is_below(claim.equal, claim.seen, kPlateau)) {
+      waiting_.push_back(i);
+      if (k + 1 == kFirstRows && is_above(static_cast<std::int64_t>(waiting_.size()), kFirstRows, kNearlyAll)) {
+        may_wait = false;  // where all wait, none need
+        rows.insert(rows.end(), waiting_.begin(), waiting_.end());
+        waiting_.clear();
+      }
+    } else if (claim.free_col != kNone) {
       match(i, claim.free_col);
     } else {
-      *kept++ = i;
+      free_rows_.push_back(i);
     }
   }
-  free_rows_.erase(kept, free_rows_.end());
   return Step::done;
 }
 
@@ -75,7 +94,7 @@ Step DensePaths::reduce_columns() {
   }
   std::fill(distance_.begin(), distance_.end(), kInfinity);
   publish_prices();
-  return claim_minima();
+  return claim_free(false);
 }
 
 Step DensePaths::reduce_rows(std::int64_t bids) {
@@ -125,26 +144,48 @@ Step DensePaths::reduce_rows(std::int64_t bids) {
 }
 
 Step DensePaths::augment_all(std::int64_t sweeps, bool hurries) {
-  Step step = Step::done;
-  const std::int64_t least = sweeps / kEarliest;
-  const double given = static_cast<double>(sweeps) / static_cast<double>(free_rows_.size());
   std::int64_t left = sweeps;
+  Step step = augment_free(left, sweeps, hurries);
+  if (step == Step::done && !waiting_.empty()) {
+    step = claim_waiting();
+    if (step == Step::done) step = augment_free(left, left, hurries);
+  }
+  publish_prices();
+  return step;
+}
+
+Step DensePaths::augment_free(std::int64_t& left, std::int64_t given, bool hurries) {
+  const double each = static_cast<double>(given) / static_cast<double>(free_rows_.size());
+  const std::int64_t before = left;
+  Step step = Step::done;
   std::size_t done = 0;
   while (done < free_rows_.size()) {
     step = augment(free_rows_[done], left);
     if (step != Step::done) break;
     ++done;
-    const std::int64_t taken = sweeps - left;
-    if (hurries && taken > least &&
-        static_cast<double>(taken) > given * static_cast<double>(done)) {
+    const std::int64_t taken = before - left;
+    if (hurries && done < free_rows_.size() && taken > given / kEarliest &&
+        static_cast<double>(taken) > each * static_cast<double>(done)) {
       step = Step::budget_spent;
       break;
     }
   }
-  if (done == free_rows_.size()) step = Step::done;
   free_rows_.erase(free_rows_.begin(), free_rows_.begin() + static_cast<std::ptrdiff_t>(done));
-  publish_prices();
   return step;
+}
+
+std::vector<double> DensePaths::row_duals() {
+  std::vector<double> duals(padded(costs_.rows()), 0.0);
+  for (Index i = 0; i < costs_.rows(); ++i) {
+    const Index j = matching_.col_of_row[i];
+    if (j != kNone) {
+      duals[i] = costs_.cost(i, j) - price_[j];
+    } else {
+      take_turn();
+      duals[i] = costs_.claim(i, price_.data(), free_.data(), scratch_).best;
+    }
+  }
+  return duals;
 }
 
 Step DensePaths::augment(Index free_row, std::int64_t& sweeps) {

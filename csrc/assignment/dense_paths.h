@@ -24,7 +24,8 @@ class DensePaths {
   // Takes over the matching; its prices are current again after every public method.
   explicit DensePaths(const Context& context);
 
-  // Free rows take a free column among their minima, the lowest one.
+  // Free rows take a free column among their minima, the lowest one.  At price zero, rows wait for
+  // the others if a good part of their costs are least.
   Step claim_minima();
 
   // Prices of free columns rise until one row finds them a minimum, then free rows claim.  For
@@ -40,7 +41,11 @@ class DensePaths {
   // gives up as soon as the paths found so far let it expect that all would take more.
   Step augment_all(std::int64_t sweeps, bool hurries = false);
 
+  // Those that do not wait.
   std::size_t free_rows() const { return free_rows_.size(); }
+
+  // c_ij - v_j of matched rows, the least of others, which are read; [padded rows].
+  std::vector<double> row_duals();
 
   // After Step::infeasible: rows that together reach fewer columns than they are many, which
   // proves by Hall's theorem that no complete matching exists.  Ascending.
@@ -51,6 +56,9 @@ class DensePaths {
     Index col;
     double price, distance;
   };
+  Step claim_free(bool may_wait);
+  Step claim_waiting();
+  Step augment_free(std::int64_t& left, std::int64_t given, bool hurries);
   Step augment(Index free_row, std::int64_t& sweeps);
   void match(Index i, Index j);
   void publish_prices();
@@ -65,7 +73,7 @@ class DensePaths {
   std::vector<std::uint8_t> free_;        // [padded cols / 8], one bit a column
   std::vector<double> minimum_;           // [rows], as last claimed
   std::vector<Settled> settled_;          // in the order of their distance
-  std::vector<Index> free_rows_;
+  std::vector<Index> free_rows_, waiting_;
   RowScanner::Scratch scratch_;
   PathState state_{};
   std::int64_t turns_ = 0;

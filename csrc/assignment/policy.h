@@ -199,6 +199,7 @@ constexpr Share kPlateau{1, 4};
 constexpr int kPlateauBlocks = 8;
 constexpr int kWaitingRows = 32;
 constexpr Share kFewerPlateaus{7, 8};
+constexpr Share kSomePlateaus{1, 8};
 
 // Reads of the matrix by paths from one side before they begin at the other, and then back, each
 // time twice as many.

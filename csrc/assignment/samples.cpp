@@ -32,21 +32,25 @@ std::vector<double> scattered(const RowScanner& costs) {
   return seen;
 }
 
-// How many of `count` lines have their least cost where an earlier line has its own; at(a, b) is
-// the cost of line a at place b.
+// How `count` lines agree; at(a, b) is the cost of line a at place b.
 template <typename F>
-int collisions(int count, F at) {
+Agreement agreement(int count, F at) {
   std::vector<char> taken(count, 0);
-  int number = 0;
+  Agreement of{};
   for (int a = 0; a < count; ++a) {
-    int best = 0;
+    int best = 0, equal = 1;
     for (int b = 1; b < count; ++b) {
-      if (at(a, b) < at(a, best)) best = b;
+      if (at(a, b) < at(a, best)) {
+        best = b;
+        equal = 0;
+      }
+      equal += at(a, b) == at(a, best);
     }
-    number += taken[best];
+    of.collisions += taken[best];
     taken[best] = 1;
+    of.plateaus += !is_below(equal, count, kPlateau) && equal < count;
   }
-  return number;
+  return of;
 }
 
 }  // namespace
@@ -62,19 +66,25 @@ bool most_are_below(const RowScanner& costs, double limit) {
   return is_above(below, static_cast<std::int64_t>(seen.size()), kMostBelow);
 }
 
-bool rows_agree_more_than_columns(const RowScanner& costs) {
-  constexpr int n = kAgreeingSample;
-  std::vector<double> sample;  // [n, n]
+Agreements agreements(const RowScanner& costs) {
+  const int count = std::min(costs.rows(), Index{kAgreeingSample});
+  std::vector<double> sample;  // [count, count]
   const std::int64_t rows = costs.rows(), cols = costs.cols();
-  for (int a = 0; a < n; ++a) {
-    for (int b = 0; b < n; ++b) {
+  for (int a = 0; a < count; ++a) {
+    for (int b = 0; b < count; ++b) {
       sample.push_back(
-          costs.cost(static_cast<Index>(a * rows / n), static_cast<Index>(b * cols / n)));
+          costs.cost(static_cast<Index>(a * rows / count), static_cast<Index>(b * cols / count)));
     }
   }
-  const int of_rows = collisions(n, [&](int a, int b) { return sample[a * n + b]; });
-  const int of_columns = collisions(n, [&](int a, int b) { return sample[b * n + a]; });
-  return is_above(of_rows - n / 10, of_columns, kMoreThanColumns);
+  return {agreement(count, [&](int a, int b) { return sample[a * count + b]; }),
+          agreement(count, [&](int a, int b) { return sample[b * count + a]; }), count};
+}
+
+bool Agreements::columns_differ_more() const {
+  const bool fewer_plateaus = is_above(rows.plateaus, count, kHalf) &&
+                              is_below(columns.plateaus, rows.plateaus, kFewerPlateaus);
+  return fewer_plateaus ||
+         is_above(rows.collisions - count / 10, columns.collisions, kMoreThanColumns);
 }
 
 }  // namespace bmatch

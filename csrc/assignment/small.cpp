@@ -8,6 +8,7 @@
 
 #include "exactness_rule.h"
 #include "policy.h"
+#include "samples.h"
 
 namespace bmatch {
 namespace {
@@ -76,35 +77,17 @@ std::size_t bytes(Index rows, Index cols) {
   return 8 * n * m + 64 * (n + m) + 1024;
 }
 
-// Whether, in a sample, fewer columns are plateaus than rows are.
-bool columns_differ_more(const SmallProblem& p) {
-  const Index count = std::min(p.rows, Index{kAgreeingSample});
-  Index waiting = 0;
-  for (Index b = 0; b < count; ++b) {
-    const std::int64_t j = std::int64_t{b} * p.cols / count;
-    double least = kInfinity;
-    Index equal = 0;
-    for (Index a = 0; a < count; ++a) {
-      const double c = p.cost[std::int64_t{a} * p.rows / count * p.stride + j];
-      equal = c < least ? 1 : equal + (c == least);
-      least = std::min(least, c);
-    }
-    waiting += !is_below(equal, count, kPlateau);
-  }
-  return std::int64_t{waiting} * p.rows * kFewerPlateaus.whole <
-         std::int64_t{p.waiting} * count * kFewerPlateaus.part;
-}
-
 // A square problem from both of its sides.
 class TwoSided {
  public:
-  TwoSided(SmallProblem& rows, const SmallKernels& kernels)
-      : kernels_(kernels), side_{&rows, &columns_} {}
+  TwoSided(const RowScanner& costs, SmallProblem& rows, const SmallKernels& kernels)
+      : costs_(costs), kernels_(kernels), side_{&rows, &columns_} {}
 
   Step solve() {
     SmallProblem& rows = *side_[0];
     kernels_.claim(rows);
-    if (is_above(rows.waiting - rows.flat, rows.rows, kHalf) && columns_differ_more(rows)) {
+    if (is_above(rows.waiting - rows.flat, rows.rows, kHalf) &&
+        agreements(costs_).columns_differ_more()) {
       turn();
       kernels_.claim(columns_);
     }
@@ -150,6 +133,7 @@ class TwoSided {
     return kernels_.resume(to);
   }
 
+  const RowScanner& costs_;
   const SmallKernels& kernels_;
   SmallProblem columns_{};
   SmallProblem* const side_[2];
@@ -175,7 +159,7 @@ SmallAnswer solve_small(const RowScanner& costs, Matching& matching, Stats& stat
                                        : kernels.load_f64(std::get<CostView<double>>(whole), p);
   Step step = Step::invalid;
   if (valid && p.rows == p.cols) {
-    step = TwoSided(p, kernels).solve();
+    step = TwoSided(costs, p, kernels).solve();
   } else if (valid) {
     kernels.claim(p);
     step = kernels.start(p);

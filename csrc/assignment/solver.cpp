@@ -22,6 +22,7 @@
 #include "samples.h"
 #include "scaling.h"
 #include "small.h"
+#include "two_sided_paths.h"
 
 namespace bmatch {
 namespace {
@@ -50,6 +51,7 @@ class Solver {
     return *team_;
   }
   bool square() const { return rows_ == cols_; }
+  bool may_turn() const { return !options_.nested && ColumnScanner::is_worth_copying(costs_); }
   std::int64_t free_rows() const {
     return std::count(matching_.col_of_row.begin(), matching_.col_of_row.end(), kNone);
   }
@@ -60,16 +62,14 @@ class Solver {
   bool solve_warm();
   bool solve_crowded();
   bool dense_start(std::int64_t reads);
-  bool dense_rest(DensePaths& paths, std::int64_t reads);
+  bool dense_rest(DensePaths& rows, std::int64_t reads);
   bool solve_transposed();
   bool first_read();
   bool list_and_claim();
   bool reduce_rows(bool& ended);
   bool augment_free(ListPaths::Budget budget);
   bool auction(bool ended);
-  bool whole_rows(std::int64_t reads);
-  bool from_columns();
-  void take_columns(Matching& other);
+  bool whole_rows();
   bool finish();
   bool restart_plain();
   bool finished(Step step);
@@ -116,12 +116,15 @@ bool Solver::solve_large() {
     matching_ = Matching(rows_, cols_);
     lists_.reset();
   }
-  if (square() && has_few_values(costs_) && dense_start(kFewValuesReads * rows_)) return true;
+  if (square() && has_few_values(costs_)) {
+    if (may_turn() && agreements(costs_).columns_differ_more() && solve_transposed()) return true;
+    if (dense_start(kFewValuesReads * rows_)) return true;
+  }
   if (first_read()) return true;
   bool ended = false;
   if (reduce_rows(ended)) return true;
   if (!square()) {  // auctions are out: prices of spare columns must stay zero
-    return augment_free({kListPops * rows_, kUnlimited}) || whole_rows(kUnlimited);
+    return augment_free({kListPops * rows_, kUnlimited}) || whole_rows();
   }
   if (is_above(free_rows(), rows_, kFewLeft) && auction(ended)) return true;
   return finish();
@@ -177,15 +180,15 @@ bool Solver::solve_warm() {
 
 // Where most rows want the same few columns: those take rows, or prices of columns come first.
 bool Solver::solve_crowded() {
-  if (!options_.nested && ColumnScanner::is_worth_copying(costs_) &&
-      rows_agree_more_than_columns(costs_) && solve_transposed()) {
-    return true;
-  }
+  const Agreements seen = agreements(costs_);
+  if (may_turn() && seen.columns_differ_more() && solve_transposed()) return true;
   matching_ = Matching(rows_, cols_);
   {
     PhaseTimer timer(stats_.path_seconds);
     DensePaths paths(context_);
-    Step step = paths.reduce_columns();
+    Step step = Step::done;
+    if (is_above(seen.rows.plateaus, seen.count, kSomePlateaus)) step = paths.claim_minima();
+    if (step == Step::done) step = paths.reduce_columns();
     const auto free = static_cast<std::int64_t>(paths.free_rows());
     if (step == Step::done && is_above(free, rows_, kNearlyAll)) {
       matching_ = Matching(rows_, cols_);
@@ -213,7 +216,8 @@ bool Solver::solve_transposed() {
   solution_.outcome = other.outcome;
   stats_.add(other.stats);
   if (other.outcome != Outcome::optimal) return other.outcome != Outcome::infeasible;
-  take_columns(other.matching);
+  matching_ = turned({columns, other.matching, stats_, context_.interrupted});
+  by_whole_rows_ = true;
   return true;
 }
 
@@ -303,8 +307,7 @@ bool Solver::auction(bool ended) {
 // rows; from the free columns if rows tie in so many that most would be read.
 bool Solver::finish() {
   const std::int64_t reads = std::max<std::int64_t>(kPathReads * rows_, kLeastPathReads);
-  return augment_free({kUnlimited, reads}) || whole_rows(kForwardReads * rows_) || from_columns() ||
-         whole_rows(kUnlimited);
+  return augment_free({kUnlimited, reads}) || whole_rows();
 }
 
 // ---- Whole rows ----------------------------------------------------------------------------
@@ -322,57 +325,38 @@ bool Solver::dense_start(std::int64_t reads) {
 }
 
 // The bids and the paths.  If they are given up, there is no matching again.
-bool Solver::dense_rest(DensePaths& paths, std::int64_t reads) {
-  const auto free = static_cast<std::int64_t>(paths.free_rows());
+bool Solver::dense_rest(DensePaths& rows, std::int64_t reads) {
+  const auto free = static_cast<std::int64_t>(rows.free_rows());
   Step step = Step::budget_spent;
   if (!is_above(free, rows_, kHalf)) {
-    step = paths.reduce_rows(kStartBids * free);
-    if (step == Step::done) step = paths.augment_all(reads, true);
+    step = rows.reduce_rows(kStartBids * free);
+    if (step == Step::done) {
+      TwoSidedPaths paths(context_);
+      step = paths.augment_all(rows, reads, 2 * reads, true);
+      solution_.trapped = paths.trapped();
+    }
   }
-  if (step == Step::infeasible) solution_.trapped = paths.trapped();
   by_whole_rows_ = step == Step::done;
   if (step == Step::budget_spent) matching_ = Matching(rows_, cols_);
   return finished(step);
 }
 
-// Reads at most so many rows.
-bool Solver::whole_rows(std::int64_t reads) {
+// To the end.
+bool Solver::whole_rows() {
   PhaseTimer timer(stats_.path_seconds);
-  DensePaths paths(context_);
-  const Step step = paths.augment_all(reads);
-  if (step == Step::infeasible) solution_.trapped = paths.trapped();
+  DensePaths rows(context_);
+  Step step;
+  if (square()) {
+    TwoSidedPaths paths(context_);
+    step = paths.augment_all(rows, kTurnReads * rows_, kUnlimited);
+    solution_.trapped = paths.trapped();
+    by_whole_rows_ = paths.has_turned();
+  } else {
+    step = rows.augment_all(kUnlimited);
+    if (step == Step::infeasible) solution_.trapped = rows.trapped();
+  }
   lists_->prices_changed(true);
   return finished(step);
-}
-
-// Paths from free columns, over a copy of the matrix by columns: its prices are the row duals.
-bool Solver::from_columns() {
-  if (!ColumnScanner::is_worth_copying(costs_)) return false;
-  PhaseTimer timer(stats_.path_seconds);
-  const ColumnScanner columns(costs_);
-  Matching other(cols_, rows_);
-  for (Index i = 0; i < rows_; ++i) {
-    other.v[i] = lists_->best(i).best;
-    if (other.v[i] == kInfinity) return false;
-    if (matching_.col_of_row[i] != kNone) other.match(matching_.col_of_row[i], i);
-  }
-  DensePaths paths({columns, other, stats_, context_.interrupted});
-  const Step step = paths.augment_all(kUnlimited);
-  if (step == Step::interrupted) return finished(step);
-  if (step != Step::done) return false;  // the rows that compete are yet to be found
-  take_columns(other);
-  return true;
-}
-
-// The answer of the transposed problem: its prices are the row duals.
-void Solver::take_columns(Matching& other) {
-  matching_.col_of_row = std::move(other.row_of_col);
-  matching_.row_of_col = std::move(other.col_of_row);
-  for (Index i = 0; i < rows_; ++i) {
-    const Index j = matching_.col_of_row[i];
-    matching_.v[j] = costs_.cost(i, j) - other.v[i];
-  }
-  by_whole_rows_ = true;
 }
 
 // Once more, in the order in which SciPy adds.

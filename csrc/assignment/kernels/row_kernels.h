@@ -51,6 +51,7 @@ struct Claim {
   double best = std::numeric_limits<double>::infinity();
   Index free_col = kNone;
   bool valid = true;  // no NaN, no -infinity
+  Index equal = 0, seen = 0;  // of a sample of the row, how many hold the minimum, and of how many
 };
 
 // Candidates of a row: its cheapest columns at the prices of the scan, padded with columns 0 at

@@ -1,0 +1,68 @@
+#include "two_sided_paths.h"
+
+#include <algorithm>
+
+#include "policy.h"
+
+namespace bmatch {
+
+Matching turned(const Context& context) {
+  const Matching& matching = context.matching;
+  Matching other(context.costs.cols(), context.costs.rows());
+  other.v = DensePaths(context).row_duals();
+  other.col_of_row = matching.row_of_col;
+  other.row_of_col = matching.col_of_row;
+  return other;
+}
+
+namespace {
+
+bool all_finite(const std::vector<double>& prices) {
+  return std::all_of(prices.begin(), prices.end(), [](double v) { return v < kInfinity; });
+}
+
+}  // namespace
+
+Step TwoSidedPaths::augment_all(DensePaths& rows, std::int64_t first, std::int64_t most,
+                                bool hurries) {
+  const bool has_columns = ColumnScanner::is_worth_copying(context_.costs);
+  std::int64_t reads = has_columns ? std::min(first, most) : most;
+  Step step = from_rows(rows, reads, hurries);
+  std::int64_t left = most - reads;
+  for (bool columns = true; step == Step::budget_spent && left > 0; columns = !columns) {
+    reads = std::min(reads, left);
+    if (columns) {
+      step = from_columns(reads, hurries);
+      if (step == Step::infeasible) {  // the rows that compete are wanted
+        step = Step::budget_spent;
+        reads = left = kUnlimited;
+        hurries = false;
+        continue;
+      }
+    } else {
+      reads = std::min(2 * reads, left);
+      DensePaths again(context_);
+      step = from_rows(again, reads, hurries);
+    }
+    if (left != kUnlimited) left -= reads;
+  }
+  return step;
+}
+
+Step TwoSidedPaths::from_rows(DensePaths& rows, std::int64_t reads, bool hurries) {
+  const Step step = rows.augment_all(reads, hurries);
+  if (step == Step::infeasible) trapped_ = rows.trapped();
+  return step;
+}
+
+Step TwoSidedPaths::from_columns(std::int64_t reads, bool hurries) {
+  if (columns_ == nullptr) columns_ = std::make_unique<ColumnScanner>(context_.costs);
+  Matching other = turned(context_);
+  if (!all_finite(other.v)) return Step::infeasible;  // a row without a finite cost
+  const Context context{*columns_, other, context_.stats, context_.interrupted};
+  const Step step = DensePaths(context).augment_all(reads, hurries);
+  if (step == Step::done || step == Step::budget_spent) context_.matching = turned(context);
+  return step;
+}
+
+}  // namespace bmatch
