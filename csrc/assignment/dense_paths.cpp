@@ -63,7 +63,7 @@ Step DensePaths::claim_free(bool may_wait) {
     const Claim claim = costs_.claim(i, price_.data(), free_.data(), scratch_);
     if (!claim.valid) return Step::invalid;
     minimum_[i] = claim.best;
-    if (may_wait && claim.best < kInfinity && !is_below(claim.equal, claim.seen, kPlateau)) {
+    if (may_wait && claim.best < kInfinity && costs_.is_plateau(i, claim.best, scratch_)) {
       waiting_.push_back(i);
       if (k + 1 == kFirstRows && is_above(static_cast<std::int64_t>(waiting_.size()), kFirstRows, kNearlyAll)) {
         may_wait = false;  // where all wait, none need

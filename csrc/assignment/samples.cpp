@@ -66,25 +66,27 @@ bool most_are_below(const RowScanner& costs, double limit) {
   return is_above(below, static_cast<std::int64_t>(seen.size()), kMostBelow);
 }
 
-Agreements agreements(const RowScanner& costs) {
-  const int count = std::min(costs.rows(), Index{kAgreeingSample});
+Agreements agreements(Index rows, Index cols, const std::function<double(Index, Index)>& cost) {
+  const int count = std::min(std::clamp(rows / kSampledOf, kLeastSample, kMostSample), rows);
   std::vector<double> sample;  // [count, count]
-  const std::int64_t rows = costs.rows(), cols = costs.cols();
-  for (int a = 0; a < count; ++a) {
-    for (int b = 0; b < count; ++b) {
-      sample.push_back(
-          costs.cost(static_cast<Index>(a * rows / count), static_cast<Index>(b * cols / count)));
+  for (std::int64_t a = 0; a < count; ++a) {
+    for (std::int64_t b = 0; b < count; ++b) {
+      sample.push_back(cost(static_cast<Index>(a * rows / count), static_cast<Index>(b * cols / count)));
     }
   }
   return {agreement(count, [&](int a, int b) { return sample[a * count + b]; }),
           agreement(count, [&](int a, int b) { return sample[b * count + a]; }), count};
 }
 
+bool Agreements::fewer_columns_are_plateaus() const {
+  return is_above(rows.plateaus, count, kHalf) &&
+         is_below(columns.plateaus, rows.plateaus, kFewerPlateaus);
+}
+
+bool Agreements::has_plateaus() const { return is_above(rows.plateaus, count, kSomePlateaus); }
+
 bool Agreements::columns_differ_more() const {
-  const bool fewer_plateaus = is_above(rows.plateaus, count, kHalf) &&
-                              is_below(columns.plateaus, rows.plateaus, kFewerPlateaus);
-  return fewer_plateaus ||
-         is_above(rows.collisions - count / 10, columns.collisions, kMoreThanColumns);
+  return is_above(rows.collisions - count / 10, columns.collisions, kMoreThanColumns);
 }
 
 }  // namespace bmatch

@@ -1,6 +1,8 @@
 // What a few entries tell of a matrix before it is read.
 #pragma once
 
+#include <functional>
+
 #include "assignment/rows/row_scanner.h"
 
 namespace bmatch {
@@ -20,10 +22,14 @@ struct Agreements {
   Agreement rows, columns;
   int count;  // lines of each
 
-  // Whether columns do better as rows: rows want the same columns while columns want different
-  // rows, as where columns differ in scale, or many columns are alike to most rows.
+  // Whether columns do better as rows: where many columns are alike to most rows, or where rows
+  // want the same columns while columns want different rows, as where columns differ in scale.
+  bool fewer_columns_are_plateaus() const;
   bool columns_differ_more() const;
+  // Whether some rows are plateaus.
+  bool has_plateaus() const;
 };
-Agreements agreements(const RowScanner& costs);
+// cost(i, j) of a matrix of this shape.
+Agreements agreements(Index rows, Index cols, const std::function<double(Index, Index)>& cost);
 
 }  // namespace bmatch

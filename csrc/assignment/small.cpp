@@ -80,23 +80,23 @@ std::size_t bytes(Index rows, Index cols) {
 // A square problem from both of its sides.
 class TwoSided {
  public:
-  TwoSided(const RowScanner& costs, SmallProblem& rows, const SmallKernels& kernels)
-      : costs_(costs), kernels_(kernels), side_{&rows, &columns_} {}
+  TwoSided(SmallProblem& rows, const SmallKernels& kernels) : kernels_(kernels), side_{&rows, &columns_} {}
 
   Step solve() {
     SmallProblem& rows = *side_[0];
+    rows.may_turn = true;
     kernels_.claim(rows);
     if (is_above(rows.waiting - rows.flat, rows.rows, kHalf) &&
-        agreements(costs_).columns_differ_more()) {
+        fewer_columns_are_plateaus()) {
       turn();
       kernels_.claim(columns_);
     }
     std::int64_t reads = kTurnReads * rows.rows;
     side_[at_]->most_reads = reads;
     Step step = kernels_.start(*side_[at_]);
-    for (bool second = true; step == Step::budget_spent && !side_[at_]->crowded; second = !second) {
+    while (step == Step::budget_spent && !side_[at_]->crowded) {
+      reads *= kMoreReads;
       step = resume_from_other(reads);
-      if (second) reads *= 2;
     }
     if (at_ == 0) return step;
     // The rows that compete are wanted of the rows' own side, and prices of columns.
@@ -116,6 +116,12 @@ class TwoSided {
     at_ = 1;
   }
 
+  bool fewer_columns_are_plateaus() const {
+    const SmallProblem& rows = *side_[0];
+    const auto cost = [&](Index i, Index j) { return rows.cost[std::int64_t{i} * rows.stride + j]; };
+    return agreements(rows.rows, rows.cols, cost).fewer_columns_are_plateaus();
+  }
+
   void price_from(SmallProblem& from, SmallProblem& to) {
     std::fill_n(to.price, to.stride, -kInfinity);
     kernels_.row_duals(from, to.price);
@@ -133,7 +139,6 @@ class TwoSided {
     return kernels_.resume(to);
   }
 
-  const RowScanner& costs_;
   const SmallKernels& kernels_;
   SmallProblem columns_{};
   SmallProblem* const side_[2];
@@ -158,8 +163,8 @@ SmallAnswer solve_small(const RowScanner& costs, Matching& matching, Stats& stat
   const bool valid = single != nullptr ? kernels.load_f32(*single, p)
                                        : kernels.load_f64(std::get<CostView<double>>(whole), p);
   Step step = Step::invalid;
-  if (valid && p.rows == p.cols) {
-    step = TwoSided(costs, p, kernels).solve();
+  if (valid && p.rows == p.cols && p.rows >= kWaitingRows) {
+    step = TwoSided(p, kernels).solve();
   } else if (valid) {
     kernels.claim(p);
     step = kernels.start(p);

@@ -51,6 +51,9 @@ class Solver {
     return *team_;
   }
   bool square() const { return rows_ == cols_; }
+  Agreements seen_agreements() const {
+    return agreements(rows_, cols_, [&](Index i, Index j) { return costs_.cost(i, j); });
+  }
   bool may_turn() const { return !options_.nested && ColumnScanner::is_worth_copying(costs_); }
   std::int64_t free_rows() const {
     return std::count(matching_.col_of_row.begin(), matching_.col_of_row.end(), kNone);
@@ -61,8 +64,8 @@ class Solver {
   bool solve_large();
   bool solve_warm();
   bool solve_crowded();
-  bool dense_start(std::int64_t reads);
-  bool dense_rest(DensePaths& rows, std::int64_t reads);
+  bool dense_start(std::int64_t reads, bool turns);
+  bool dense_rest(DensePaths& rows, std::int64_t reads, bool turns);
   bool solve_transposed();
   bool first_read();
   bool list_and_claim();
@@ -117,8 +120,9 @@ bool Solver::solve_large() {
     lists_.reset();
   }
   if (square() && has_few_values(costs_)) {
-    if (may_turn() && agreements(costs_).columns_differ_more() && solve_transposed()) return true;
-    if (dense_start(kFewValuesReads * rows_)) return true;
+    const Agreements seen = seen_agreements();
+    if (may_turn() && seen.fewer_columns_are_plateaus() && solve_transposed()) return true;
+    if (dense_start(kFewValuesReads * rows_, seen.has_plateaus())) return true;
   }
   if (first_read()) return true;
   bool ended = false;
@@ -180,14 +184,15 @@ bool Solver::solve_warm() {
 
 // Where most rows want the same few columns: those take rows, or prices of columns come first.
 bool Solver::solve_crowded() {
-  const Agreements seen = agreements(costs_);
-  if (may_turn() && seen.columns_differ_more() && solve_transposed()) return true;
+  const Agreements seen = seen_agreements();
+  const bool turns = seen.fewer_columns_are_plateaus() || seen.columns_differ_more();
+  if (turns && may_turn() && solve_transposed()) return true;
   matching_ = Matching(rows_, cols_);
   {
     PhaseTimer timer(stats_.path_seconds);
     DensePaths paths(context_);
     Step step = Step::done;
-    if (is_above(seen.rows.plateaus, seen.count, kSomePlateaus)) step = paths.claim_minima();
+    if (seen.has_plateaus()) step = paths.claim_minima();
     if (step == Step::done) step = paths.reduce_columns();
     const auto free = static_cast<std::int64_t>(paths.free_rows());
     if (step == Step::done && is_above(free, rows_, kNearlyAll)) {
@@ -195,8 +200,8 @@ bool Solver::solve_crowded() {
       step = regret_start(context_);
     } else if (step == Step::done) {
       const std::vector<double> of_columns = matching_.v;
-      if (dense_rest(paths, std::max<std::int64_t>(rows_ / kCrowdedReadsOf, kCrowdedReads) * rows_))
-        return true;
+      const std::int64_t reads = std::max<std::int64_t>(rows_ / kCrowdedReadsOf, kCrowdedReads);
+      if (dense_rest(paths, reads * rows_, seen.has_plateaus())) return true;
       set_column_prices(matching_, of_columns);
     }
     if (step != Step::done) return finished(step);
@@ -284,7 +289,7 @@ bool Solver::auction(bool ended) {
     if (tried) return stats_.rescans > most * rows_;
     tried = true;
     Matching present = matching_;
-    ended_by_rows = dense_start(kHopelessReads * rows_);
+    ended_by_rows = dense_start(kHopelessReads * rows_, false);
     if (!ended_by_rows) matching_ = std::move(present);
     return ended_by_rows;
   };
@@ -313,7 +318,7 @@ bool Solver::finish() {
 // ---- Whole rows ----------------------------------------------------------------------------
 
 // As in dense solvers: row minima, column minima, a few bids, and paths as long as they are short.
-bool Solver::dense_start(std::int64_t reads) {
+bool Solver::dense_start(std::int64_t reads, bool turns) {
   PhaseTimer timer(stats_.path_seconds);
   matching_ = Matching(rows_, cols_);
   DensePaths paths(context_);
@@ -321,18 +326,18 @@ bool Solver::dense_start(std::int64_t reads) {
   const auto free = static_cast<std::int64_t>(paths.free_rows());
   if (step == Step::done && is_above(free, rows_, kFewFreeOfStart)) step = paths.reduce_columns();
   if (step != Step::done) return finished(step);
-  return dense_rest(paths, reads);
+  return dense_rest(paths, reads, turns);
 }
 
 // The bids and the paths.  If they are given up, there is no matching again.
-bool Solver::dense_rest(DensePaths& rows, std::int64_t reads) {
+bool Solver::dense_rest(DensePaths& rows, std::int64_t reads, bool turns) {
   const auto free = static_cast<std::int64_t>(rows.free_rows());
   Step step = Step::budget_spent;
   if (!is_above(free, rows_, kHalf)) {
     step = rows.reduce_rows(kStartBids * free);
     if (step == Step::done) {
       TwoSidedPaths paths(context_);
-      step = paths.augment_all(rows, reads, 2 * reads, true);
+      step = paths.augment_all(rows, reads, turns ? 2 * reads : reads, true);
       solution_.trapped = paths.trapped();
     }
   }

@@ -30,21 +30,18 @@ Step TwoSidedPaths::augment_all(DensePaths& rows, std::int64_t first, std::int64
   Step step = from_rows(rows, reads, hurries);
   std::int64_t left = most - reads;
   for (bool columns = true; step == Step::budget_spent && left > 0; columns = !columns) {
-    reads = std::min(reads, left);
-    if (columns) {
-      step = from_columns(reads, hurries);
-      if (step == Step::infeasible) {  // the rows that compete are wanted
-        step = Step::budget_spent;
-        reads = left = kUnlimited;
-        hurries = false;
-        continue;
-      }
-    } else {
-      reads = std::min(2 * reads, left);
-      DensePaths again(context_);
-      step = from_rows(again, reads, hurries);
-    }
+    reads = std::min(kMoreReads * reads, left);
     if (left != kUnlimited) left -= reads;
+    if (!columns) {
+      DensePaths rows_again(context_);
+      step = from_rows(rows_again, reads, hurries);
+      continue;
+    }
+    step = from_columns(reads, hurries);
+    if (step == Step::infeasible) {  // the rows that compete are wanted
+      DensePaths rows_again(context_);
+      step = from_rows(rows_again, kUnlimited, false);
+    }
   }
   return step;
 }

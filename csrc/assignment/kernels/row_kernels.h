@@ -51,7 +51,6 @@ struct Claim {
   double best = std::numeric_limits<double>::infinity();
   Index free_col = kNone;
   bool valid = true;  // no NaN, no -infinity
-  Index equal = 0, seen = 0;  // of a sample of the row, how many hold the minimum, and of how many
 };
 
 // Candidates of a row: its cheapest columns at the prices of the scan, padded with columns 0 at
@@ -94,6 +93,8 @@ struct RowScans {
                       const std::uint8_t* free);
   Claim (*claim)(const T* row, Index cols, CostBits<T> bits, const double* v,
                  const std::uint8_t* free);
+  // Whether a good part of a sample of the row is `least`.
+  bool (*is_plateau)(const T* row, Index cols, CostBits<T> bits, double least);
   // Distances through a row: base + (c_j - price_j) where that is less than what is known.
   void (*relax)(const T* row, Index cols, CostBits<T> bits, Index i, double base, PathState& state);
   // least_j = min(least_j, c_j - u).
@@ -116,6 +117,7 @@ struct SmallProblem {
   Index *col_of_row, *free_rows;      // [rows]
   Index *row_of_col, *predecessor;    // [stride]
   std::uint8_t *free, *settled_bits;  // [stride / 8], a bit a column
+  bool may_turn=false;
   bool hurries;                       // gives up where lists do better
   bool crowded;                       // whether it did
   std::int64_t most_reads;            // of rows by paths, before Step::budget_spent

@@ -35,14 +35,16 @@ class SmallSolver {
   }
 
   Step start() {
-    if (is_above(p_.waiting, p_.rows, kNearlyAll)) claim_waiting();
+    if (is_above(p_.waiting, p_.rows, kNearlyAll)) {  // where all wait, none need
+      claim_waiting([this](Index i) { return p_.minimum[i]; });
+    }
     if (p_.free_count + p_.waiting > 0 && p_.rows == p_.cols) reduce_columns();
     p_.crowded = p_.hurries && is_above(p_.free_count, p_.rows, kNearlyAll);
     if (p_.crowded) return Step::budget_spent;
     if (p_.free_count > 0) reduce_rows();
     const Step step = augment_all();
     if (step != Step::done || p_.waiting == 0) return step;
-    claim_waiting();
+    claim_waiting([this](Index i) { return minimum(row(i)); });
     return augment_all();
   }
 
@@ -133,26 +135,40 @@ class SmallSolver {
   }
 
   // The rows that waited stand at the end, in descending order.
-  void claim_waiting() {
+  template <typename F>
+  void claim_waiting(F minimum_of) {
     const Index first = p_.rows - p_.waiting;
     std::reverse(p_.free_rows + first, p_.free_rows + p_.rows);
     p_.waiting = 0;
     for (Index k = first; k < p_.rows; ++k) {
       const Index i = p_.free_rows[k];
-      claim_or_keep(i, minimum(row(i)));
+      claim_or_keep(i, minimum_of(i));
     }
   }
 
   void reduce_columns() {
+    // Blocks with free columns; distance serves as min_i (c_ij - u_i) and is infinite afterwards.
+    Index* const blocks = p_.predecessor;
+    double* const lowest = p_.distance;
+    Index count = 0;
     for (Index j = 0; j < p_.stride; j += 8) {
-      if (p_.free[j / 8] == 0) continue;
-      Doubles lowest = Doubles::all(kInf);
-      for (Index i = 0; i < p_.rows; ++i) {
-        // A row without a finite cost gives NaN, which a minimum passes over as its first operand.
-        lowest = min(Doubles::load(row(i) + j) - Doubles::all(p_.minimum[i]), lowest);
+      if (p_.free[j / 8] != 0) blocks[count++] = j;
+    }
+    for (Index i = 0; i < p_.rows; ++i) {
+      const double* c = row(i);
+      const Doubles u = Doubles::all(p_.minimum[i]);
+      // A row without a finite cost gives NaN, which a minimum passes over as its first operand.
+      for (Index k = 0; k < count; ++k) {
+        const Index j = blocks[k];
+        min(Doubles::load(c + j) - u, Doubles::load(lowest + j)).store(lowest + j);
       }
-      const Mask8 changed = Mask8::of(p_.free[j / 8]) & (lowest < Doubles::all(kInf));
-      select(changed, lowest, Doubles::load(p_.price + j)).store(p_.price + j);
+    }
+    for (Index k = 0; k < count; ++k) {
+      const Index j = blocks[k];
+      const Doubles found = Doubles::load(lowest + j);
+      const Mask8 changed = Mask8::of(p_.free[j / 8]) & (found < Doubles::all(kInf));
+      select(changed, found, Doubles::load(p_.price + j)).store(p_.price + j);
+      Doubles::all(kInf).store(lowest + j);
     }
     const Index before = std::exchange(p_.free_count, 0);
     for (Index k = 0; k < before; ++k) {
@@ -227,8 +243,12 @@ class SmallSolver {
 
   // Paths for free rows, until so many rows were read.
   Step augment_all() {
+    const std::int64_t early = p_.reads + p_.rows;
     for (Index k = 0; k < p_.free_count; ++k) {
       if (p_.reads >= p_.most_reads) return Step::budget_spent;
+      if (p_.may_turn && p_.reads > early && is_below(k, p_.free_count, kFewDone)) {
+        return Step::budget_spent;
+      }
       if (!augment(p_.free_rows[k])) return Step::infeasible;
     }
     p_.free_count = 0;

@@ -66,22 +66,27 @@ Claim claim(const T* costs, Index cols, CostBits<T> bits, const double* v,
   out.valid = !nan.any() && out.best > -kInf;
   if (out.best == kInf || !out.valid) return out;
   const Doubles wanted = Doubles::all(out.best);
-  const auto held = [&](Index at) {
-    return (row.template block<Doubles>(at) - Doubles::load(v + at) == wanted).bits();
-  };
-  const Index blocks = (cols + 7) / 8, step = (blocks + kPlateauBlocks - 1) / kPlateauBlocks;
-  for (Index b = 0; b < blocks; b += step) {
-    out.equal += __builtin_popcount(held(8 * b));
-    out.seen += std::min(cols - 8 * b, Index{8});
-  }
   for (j = 0; j < cols; j += 8) {
     if (free[j / 8] == 0) continue;
-    const unsigned hits = held(j) & free[j / 8];
+    const Doubles c = row.template block<Doubles>(j);
+    const unsigned hits = (c - Doubles::load(v + j) == wanted).bits() & free[j / 8];
     if (hits == 0) continue;
     out.free_col = j + static_cast<Index>(__builtin_ctz(hits));
     break;
   }
   return out;
+}
+
+template <typename T>
+bool is_plateau(const T* costs, Index cols, CostBits<T> bits, double least) {
+  const Row<T> row(costs, cols, bits);
+  const Index blocks = (cols + 7) / 8, step = (blocks + kPlateauBlocks - 1) / kPlateauBlocks;
+  Index equal = 0, seen = 0;
+  for (Index j = 0; j < cols; j += 8 * step) {
+    equal += __builtin_popcount((row.template block<Doubles>(j) == Doubles::all(least)).bits());
+    seen += std::min(cols - j, Index{8});
+  }
+  return !is_below(equal, seen, kPlateau);
 }
 
 template <typename T>

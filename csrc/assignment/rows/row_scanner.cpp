@@ -84,6 +84,12 @@ void RowScanner::lower(Index i, double u, double* least, Scratch& scratch) const
   });
 }
 
+bool RowScanner::is_plateau(Index i, double least, Scratch& scratch) const {
+  return scan(i, scratch, [&](const auto* entries, auto bits, const auto& scans) {
+    return scans.is_plateau(entries, cols(), bits, least);
+  });
+}
+
 bool RowScanner::on_grid(Index i, double grid, Scratch& scratch) const {
   return scan(i, scratch, [&](const auto* entries, auto bits, const auto& scans) {
     return scans.on_grid(entries, cols(), bits, grid);

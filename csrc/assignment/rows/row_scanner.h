@@ -69,6 +69,7 @@ class RowScanner {
   virtual Claim claim(Index i, const double* v, const std::uint8_t* free, Scratch& scratch) const;
   virtual void relax(Index i, double base, PathState& state, Scratch& scratch) const;
   void lower(Index i, double u, double* least, Scratch& scratch) const;
+  bool is_plateau(Index i, double least, Scratch& scratch) const;
   bool on_grid(Index i, double grid, Scratch& scratch) const;
 
   // The costs of row i in float64, [cols]; valid until the scratch is used again.
