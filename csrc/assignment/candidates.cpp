@@ -83,6 +83,7 @@ double CandidateLists::least_cost(Index i) const {
 
 CandidateLists::Gap CandidateLists::typical_gap() {
   std::vector<double> gap, lead, magnitude;
+  std::int64_t rows = 0, ending = 0;
   for (Index i = 0; i < costs_.rows(); i += sample_step()) {
     if (adopted(i)) continue;
     const auto [x, second, col] = best(i);
@@ -90,14 +91,28 @@ CandidateLists::Gap CandidateLists::typical_gap() {
     gap.push_back(bound_[i] - x);
     lead.push_back(second - x);
     magnitude.push_back(std::fabs(x));
+    ++rows;
+    ending += ends_in_ties(i);
   }
-  const auto median = [](std::vector<double>& values) {
+  // The value below which so much of a sample is.
+  const auto quantile = [](std::vector<double>& values, double part) {
     if (values.empty()) return kNan;
-    const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-    std::nth_element(values.begin(), middle, values.end());
-    return *middle;
+    const auto at = static_cast<std::ptrdiff_t>(part * static_cast<double>(values.size()));
+    std::nth_element(values.begin(), values.begin() + at, values.end());
+    return values[at];
   };
-  return {median(gap), median(lead), median(magnitude)};
+  const double lower = quantile(gap, 0.25), middle = quantile(gap, 0.5);
+  return {middle, quantile(lead, 0.5), quantile(magnitude, 0.5), middle / lower,
+          is_above(ending, rows, kHalf)};
+}
+
+bool CandidateLists::ends_in_ties(Index i) const {
+  const List list = of(i);
+  for (int k = 0; k < list.size; ++k) {
+    if (list.cost[k] < kInfinity && list.cost[k] - matching_.v[list.col[k]] == list.bound)
+      return true;
+  }
+  return false;
 }
 
 void CandidateLists::sample() {

@@ -90,6 +90,9 @@ class CandidateLists {
   // magnitude.  NaN if there is no such row.
   struct Gap {
     double gap, lead, magnitude;
+    double spread;   // of the gaps, their median by their lower quartile
+    bool lists_end;  // whether most bounds are tied with what is listed: most lists hold all that
+                     // is below a plateau
   };
   Gap typical_gap();
 
@@ -98,6 +101,7 @@ class CandidateLists {
   void sample();
 
  private:
+  bool ends_in_ties(Index i) const;
   struct LongList {
     std::vector<double> cost;
     std::vector<Index> col;

@@ -44,9 +44,7 @@ void DensePaths::publish_prices() {
   std::copy_n(price_.begin(), costs_.cols(), matching_.v.begin());
 }
 
-Step DensePaths::claim_minima() {
-  return claim_free(true);
-}
+Step DensePaths::claim_minima() { return claim_free(true); }
 
 Step DensePaths::claim_waiting() {
   const std::vector<Index> others = std::exchange(free_rows_, std::exchange(waiting_, {}));
@@ -65,7 +63,8 @@ Step DensePaths::claim_free(bool may_wait) {
     minimum_[i] = claim.best;
     if (may_wait && claim.best < kInfinity && costs_.is_plateau(i, claim.best, scratch_)) {
       waiting_.push_back(i);
-      if (k + 1 == kFirstRows && is_above(static_cast<std::int64_t>(waiting_.size()), kFirstRows, kNearlyAll)) {
+      if (k + 1 == kFirstRows &&
+          is_above(static_cast<std::int64_t>(waiting_.size()), kFirstRows, kNearlyAll)) {
         may_wait = false;  // where all wait, none need
         rows.insert(rows.end(), waiting_.begin(), waiting_.end());
         waiting_.clear();

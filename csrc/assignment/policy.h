@@ -131,6 +131,10 @@ constexpr std::int64_t kLeastPathReads = 160;
 // measured on its own.
 constexpr double kNoGap = 1e-6;
 
+// Where their median is so many times their lower quartile, no epsilon suits most rows: 9 and
+// exp(30 normal) 1024 28 -> 4.9 ms; in families with other costs it is 1.2 to 2.
+constexpr double kWideSpread = 4.0;
+
 // Epsilon, by the typical gap.  First ones of 0.01 to 0.1, last ones of 0.001 to 0.02 of the gap
 // and steps of 4: all within the noise.
 constexpr double kFirstEpsilon = 0.02;
@@ -203,8 +207,8 @@ constexpr Share kFewerPlateaus{7, 8};
 constexpr Share kSomePlateaus{1, 8};  // of the rows of a sample
 
 // Reads of the matrix by paths from one side before they begin at the other, and then back, each
-// time so many times as many.  Paths turn earlier if by the first read so few of them have come to an end:
-// cost limit 400 0.57 -> 0.38 ms; a quarter: banded 400 0.30 -> 0.44 ms.
+// time so many times as many.  Paths turn earlier if by the first read so few of them have come to
+// an end: cost limit 400 0.57 -> 0.38 ms; a quarter: banded 400 0.30 -> 0.44 ms.
 constexpr std::int64_t kTurnReads = 4, kMoreReads = 4;
 constexpr Share kFewDone{1, 8};
 

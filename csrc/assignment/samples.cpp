@@ -71,7 +71,8 @@ Agreements agreements(Index rows, Index cols, const std::function<double(Index, 
   std::vector<double> sample;  // [count, count]
   for (std::int64_t a = 0; a < count; ++a) {
     for (std::int64_t b = 0; b < count; ++b) {
-      sample.push_back(cost(static_cast<Index>(a * rows / count), static_cast<Index>(b * cols / count)));
+      sample.push_back(
+          cost(static_cast<Index>(a * rows / count), static_cast<Index>(b * cols / count)));
     }
   }
   return {agreement(count, [&](int a, int b) { return sample[a * count + b]; }),

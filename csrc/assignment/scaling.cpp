@@ -22,7 +22,8 @@ EpsilonScaling::EpsilonScaling(const Context& context, CandidateLists& lists,
 }
 
 bool EpsilonScaling::is_possible(const CandidateLists::Gap& gap) {
-  return gap.gap > kNoGap * gap.magnitude && gap.gap < kInfinity;
+  return gap.gap > kNoGap * gap.magnitude && gap.gap < kInfinity && gap.spread < kWideSpread &&
+         !gap.lists_end;
 }
 
 Step EpsilonScaling::run() {

@@ -80,14 +80,14 @@ std::size_t bytes(Index rows, Index cols) {
 // A square problem from both of its sides.
 class TwoSided {
  public:
-  TwoSided(SmallProblem& rows, const SmallKernels& kernels) : kernels_(kernels), side_{&rows, &columns_} {}
+  TwoSided(SmallProblem& rows, const SmallKernels& kernels)
+      : kernels_(kernels), side_{&rows, &columns_} {}
 
   Step solve() {
     SmallProblem& rows = *side_[0];
     rows.may_turn = true;
     kernels_.claim(rows);
-    if (is_above(rows.waiting - rows.flat, rows.rows, kHalf) &&
-        fewer_columns_are_plateaus()) {
+    if (is_above(rows.waiting - rows.flat, rows.rows, kHalf) && fewer_columns_are_plateaus()) {
       turn();
       kernels_.claim(columns_);
     }
@@ -118,7 +118,9 @@ class TwoSided {
 
   bool fewer_columns_are_plateaus() const {
     const SmallProblem& rows = *side_[0];
-    const auto cost = [&](Index i, Index j) { return rows.cost[std::int64_t{i} * rows.stride + j]; };
+    const auto cost = [&](Index i, Index j) {
+      return rows.cost[std::int64_t{i} * rows.stride + j];
+    };
     return agreements(rows.rows, rows.cols, cost).fewer_columns_are_plateaus();
   }
 

@@ -74,6 +74,7 @@ class Solver {
   bool auction(bool ended);
   bool whole_rows();
   bool finish();
+  bool restart_dense();
   bool restart_plain();
   bool finished(Step step);
 
@@ -102,7 +103,9 @@ Solution Solver::run() {
     matching_ = Matching(rows_, cols_);
   }
   solve_large();
-  if (solution_.outcome == Outcome::optimal && !is_exact()) restart_plain();
+  if (solution_.outcome == Outcome::optimal && !is_exact()) {
+    if (!restart_dense() || !is_exact()) restart_plain();
+  }
   return certified();
 }
 
@@ -362,6 +365,26 @@ bool Solver::whole_rows() {
   }
   lists_->prices_changed(true);
   return finished(step);
+}
+
+// Once more without lists and auctions, which leaves smaller prices.
+bool Solver::restart_dense() {
+  if (by_whole_rows_) return false;
+  PhaseTimer timer(stats_.path_seconds);
+  matching_ = Matching(rows_, cols_);
+  lists_.reset();
+  by_whole_rows_ = true;
+  DensePaths rows(context_);
+  Step step = rows.claim_minima();
+  if (step == Step::done && square()) step = rows.reduce_columns();
+  if (step == Step::done)
+    step = rows.reduce_rows(kStartBids * static_cast<std::int64_t>(rows.free_rows()));
+  if (step == Step::done) {
+    step = square() ? TwoSidedPaths(context_).augment_all(rows, kTurnReads * rows_, kUnlimited)
+                    : rows.augment_all(kUnlimited);
+  }
+  finished(step);
+  return step == Step::done;
 }
 
 // Once more, in the order in which SciPy adds.
