@@ -15,8 +15,11 @@ class SmallSolver {
       p_.price[j] = j < p_.cols ? 0.0 : -kInf;
       p_.distance[j] = kInf;
     }
+    for (Index j = 0; j < p_.stride; j += 8) {
+      const Index left = p_.cols - j;
+      p_.free[j / 8] = static_cast<std::uint8_t>(left >= 8 ? 0xff : (1 << left) - 1);
+    }
     for (Index j = 0; j < p_.cols; ++j) p_.row_of_col[j] = kNone;
-    find_free_columns();
     const bool may_wait = p_.rows >= kWaitingRows;
     p_.free_count = p_.waiting = p_.flat = 0;
     for (Index i = 0; i < p_.rows; ++i) {
@@ -50,7 +53,10 @@ class SmallSolver {
 
   Step resume() {
     std::fill_n(p_.distance, p_.stride, kInf);
-    find_free_columns();
+    std::fill_n(p_.free, p_.stride / 8, std::uint8_t{0});
+    for (Index j = 0; j < p_.cols; ++j) {
+      if (p_.row_of_col[j] == kNone) p_.free[j / 8] |= static_cast<std::uint8_t>(1 << j % 8);
+    }
     p_.free_count = p_.waiting = 0;
     for (Index i = 0; i < p_.rows; ++i) {
       if (p_.col_of_row[i] == kNone) p_.free_rows[p_.free_count++] = i;
@@ -105,13 +111,6 @@ class SmallSolver {
     return least(best);
   }
 
-  void find_free_columns() {
-    std::fill_n(p_.free, p_.stride / 8, std::uint8_t{0});
-    for (Index j = 0; j < p_.cols; ++j) {
-      if (p_.row_of_col[j] == kNone) p_.free[j / 8] |= static_cast<std::uint8_t>(1 << j % 8);
-    }
-  }
-
   void claim_or_keep(Index i, double u) {
     const Index j = u < kInf ? free_column(row(i), u) : kNone;
     if (j != kNone) {
@@ -147,28 +146,15 @@ class SmallSolver {
   }
 
   void reduce_columns() {
-    // Blocks with free columns; distance serves as min_i (c_ij - u_i) and is infinite afterwards.
-    Index* const blocks = p_.predecessor;
-    double* const lowest = p_.distance;
-    Index count = 0;
     for (Index j = 0; j < p_.stride; j += 8) {
-      if (p_.free[j / 8] != 0) blocks[count++] = j;
-    }
-    for (Index i = 0; i < p_.rows; ++i) {
-      const double* c = row(i);
-      const Doubles u = Doubles::all(p_.minimum[i]);
-      // A row without a finite cost gives NaN, which a minimum passes over as its first operand.
-      for (Index k = 0; k < count; ++k) {
-        const Index j = blocks[k];
-        min(Doubles::load(c + j) - u, Doubles::load(lowest + j)).store(lowest + j);
+      if (p_.free[j / 8] == 0) continue;
+      Doubles lowest = Doubles::all(kInf);
+      for (Index i = 0; i < p_.rows; ++i) {
+        // A row without a finite cost gives NaN, which a minimum passes over as its first operand.
+        lowest = min(Doubles::load(row(i) + j) - Doubles::all(p_.minimum[i]), lowest);
       }
-    }
-    for (Index k = 0; k < count; ++k) {
-      const Index j = blocks[k];
-      const Doubles found = Doubles::load(lowest + j);
-      const Mask8 changed = Mask8::of(p_.free[j / 8]) & (found < Doubles::all(kInf));
-      select(changed, found, Doubles::load(p_.price + j)).store(p_.price + j);
-      Doubles::all(kInf).store(lowest + j);
+      const Mask8 changed = Mask8::of(p_.free[j / 8]) & (lowest < Doubles::all(kInf));
+      select(changed, lowest, Doubles::load(p_.price + j)).store(p_.price + j);
     }
     const Index before = std::exchange(p_.free_count, 0);
     for (Index k = 0; k < before; ++k) {
