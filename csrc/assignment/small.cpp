@@ -85,7 +85,6 @@ class TwoSided {
 
   Step solve() {
     SmallProblem& rows = *side_[0];
-    rows.may_turn = true;
     kernels_.claim(rows);
     if (is_above(rows.waiting - rows.flat, rows.rows, kHalf) && fewer_columns_are_plateaus()) {
       turn();
@@ -111,7 +110,7 @@ class TwoSided {
     lay_out(columns_, rows.cols, rows.rows);
     columns_.col_of_row = rows.row_of_col;
     columns_.row_of_col = rows.col_of_row;
-    columns_.hurries = rows.hurries;
+    columns_.may_pause = true;
     kernels_.turn(rows, columns_);
     at_ = 1;
   }
@@ -150,10 +149,11 @@ class TwoSided {
 }  // namespace
 
 SmallAnswer solve_small(const RowScanner& costs, Matching& matching, Stats& stats) {
-  arena.reset(bytes(costs.rows(), costs.cols()) + bytes(costs.cols(), costs.rows()));
+  const bool two_sided = costs.rows() == costs.cols() && costs.rows() >= kTwoSidedRows;
+  arena.reset((two_sided ? 2 : 1) * bytes(costs.rows(), costs.cols()));
   SmallProblem p{};
   p.trapped_from = kNone;
-  p.hurries = costs.rows() == costs.cols() && costs.rows() >= kHurriedRows;
+  p.may_pause = two_sided;
   p.most_reads = kUnlimited;
   lay_out(p, costs.rows(), costs.cols());
   p.col_of_row = matching.col_of_row.data();
@@ -165,7 +165,7 @@ SmallAnswer solve_small(const RowScanner& costs, Matching& matching, Stats& stat
   const bool valid = single != nullptr ? kernels.load_f32(*single, p)
                                        : kernels.load_f64(std::get<CostView<double>>(whole), p);
   Step step = Step::invalid;
-  if (valid && p.rows == p.cols && p.rows >= kWaitingRows) {
+  if (valid && two_sided) {
     step = TwoSided(p, kernels).solve();
   } else if (valid) {
     kernels.claim(p);

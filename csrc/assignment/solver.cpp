@@ -27,6 +27,12 @@
 namespace bmatch {
 namespace {
 
+// What paths over whole rows may read from the first side, and from both.
+struct WholeRows {
+  std::int64_t first, most;
+  bool hurries;
+};
+
 class Solver {
  public:
   Solver(const RowScanner& costs, const Options& options, const Interrupted& interrupted)
@@ -51,10 +57,15 @@ class Solver {
     return *team_;
   }
   bool square() const { return rows_ == cols_; }
-  Agreements seen_agreements() const {
+  Agreements sampled() const {
     return agreements(rows_, cols_, [&](Index i, Index j) { return costs_.cost(i, j); });
   }
   bool may_turn() const { return !options_.nested && ColumnScanner::is_worth_copying(costs_); }
+  // A try of so many reads of the matrix, and of as many from its columns if it turns; and no try.
+  WholeRows tried(std::int64_t reads, bool turns) const {
+    return {reads * rows_, (turns ? 2 : 1) * reads * rows_, true};
+  }
+  WholeRows to_the_end() const { return {kTurnReads * rows_, kUnlimited, false}; }
   std::int64_t free_rows() const {
     return std::count(matching_.col_of_row.begin(), matching_.col_of_row.end(), kNone);
   }
@@ -64,8 +75,8 @@ class Solver {
   bool solve_large();
   bool solve_warm();
   bool solve_crowded();
-  bool dense_start(std::int64_t reads, bool turns);
-  bool dense_rest(DensePaths& rows, std::int64_t reads, bool turns);
+  bool dense_start(const WholeRows& budget);
+  bool dense_rest(DensePaths& rows, const WholeRows& budget);
   bool solve_transposed();
   bool first_read();
   bool list_and_claim();
@@ -74,7 +85,6 @@ class Solver {
   bool auction(bool ended);
   bool whole_rows();
   bool finish();
-  bool restart_dense();
   bool restart_plain();
   bool finished(Step step);
 
@@ -104,7 +114,9 @@ Solution Solver::run() {
   }
   solve_large();
   if (solution_.outcome == Outcome::optimal && !is_exact()) {
-    if (!restart_dense() || !is_exact()) restart_plain();
+    // Prices of lists and auctions are larger than those of whole rows.
+    const bool may_help = square() && !by_whole_rows_;
+    if (!may_help || !dense_start(to_the_end()) || !is_exact()) restart_plain();
   }
   return certified();
 }
@@ -123,9 +135,9 @@ bool Solver::solve_large() {
     lists_.reset();
   }
   if (square() && has_few_values(costs_)) {
-    const Agreements seen = seen_agreements();
+    const Agreements seen = sampled();
     if (may_turn() && seen.fewer_columns_are_plateaus() && solve_transposed()) return true;
-    if (dense_start(kFewValuesReads * rows_, seen.has_plateaus())) return true;
+    if (dense_start(tried(kFewValuesReads, seen.has_plateaus()))) return true;
   }
   if (first_read()) return true;
   bool ended = false;
@@ -187,7 +199,7 @@ bool Solver::solve_warm() {
 
 // Where most rows want the same few columns: those take rows, or prices of columns come first.
 bool Solver::solve_crowded() {
-  const Agreements seen = seen_agreements();
+  const Agreements seen = sampled();
   const bool turns = seen.fewer_columns_are_plateaus() || seen.columns_differ_more();
   if (turns && may_turn() && solve_transposed()) return true;
   matching_ = Matching(rows_, cols_);
@@ -204,7 +216,7 @@ bool Solver::solve_crowded() {
     } else if (step == Step::done) {
       const std::vector<double> of_columns = matching_.v;
       const std::int64_t reads = std::max<std::int64_t>(rows_ / kCrowdedReadsOf, kCrowdedReads);
-      if (dense_rest(paths, reads * rows_, seen.has_plateaus())) return true;
+      if (dense_rest(paths, tried(reads, seen.has_plateaus()))) return true;
       set_column_prices(matching_, of_columns);
     }
     if (step != Step::done) return finished(step);
@@ -287,12 +299,12 @@ bool Solver::auction(bool ended) {
   if (!EpsilonScaling::is_possible(gap) || (ended && !(gap.lead > 0.0))) return false;
   const Matching before = matching_;
   const std::int64_t most = rows_ <= kHopelessFewRows ? kLeftRescansOfFew : kLeftRescans;
-  bool ended_by_rows = false, tried = false;
+  bool ended_by_rows = false, has_tried = false;
   const auto leave = [&] {
-    if (tried) return stats_.rescans > most * rows_;
-    tried = true;
+    if (has_tried) return stats_.rescans > most * rows_;
+    has_tried = true;
     Matching present = matching_;
-    ended_by_rows = dense_start(kHopelessReads * rows_, false);
+    ended_by_rows = dense_start(tried(kHopelessReads, false));
     if (!ended_by_rows) matching_ = std::move(present);
     return ended_by_rows;
   };
@@ -321,7 +333,7 @@ bool Solver::finish() {
 // ---- Whole rows ----------------------------------------------------------------------------
 
 // As in dense solvers: row minima, column minima, a few bids, and paths as long as they are short.
-bool Solver::dense_start(std::int64_t reads, bool turns) {
+bool Solver::dense_start(const WholeRows& budget) {
   PhaseTimer timer(stats_.path_seconds);
   matching_ = Matching(rows_, cols_);
   DensePaths paths(context_);
@@ -329,18 +341,18 @@ bool Solver::dense_start(std::int64_t reads, bool turns) {
   const auto free = static_cast<std::int64_t>(paths.free_rows());
   if (step == Step::done && is_above(free, rows_, kFewFreeOfStart)) step = paths.reduce_columns();
   if (step != Step::done) return finished(step);
-  return dense_rest(paths, reads, turns);
+  return dense_rest(paths, budget);
 }
 
 // The bids and the paths.  If they are given up, there is no matching again.
-bool Solver::dense_rest(DensePaths& rows, std::int64_t reads, bool turns) {
+bool Solver::dense_rest(DensePaths& rows, const WholeRows& budget) {
   const auto free = static_cast<std::int64_t>(rows.free_rows());
   Step step = Step::budget_spent;
-  if (!is_above(free, rows_, kHalf)) {
+  if (!budget.hurries || !is_above(free, rows_, kHalf)) {
     step = rows.reduce_rows(kStartBids * free);
     if (step == Step::done) {
       TwoSidedPaths paths(context_);
-      step = paths.augment_all(rows, reads, turns ? 2 * reads : reads, true);
+      step = paths.augment_all(rows, budget.first, budget.most, budget.hurries);
       solution_.trapped = paths.trapped();
     }
   }
@@ -356,7 +368,8 @@ bool Solver::whole_rows() {
   Step step;
   if (square()) {
     TwoSidedPaths paths(context_);
-    step = paths.augment_all(rows, kTurnReads * rows_, kUnlimited);
+    const WholeRows budget = to_the_end();
+    step = paths.augment_all(rows, budget.first, budget.most);
     solution_.trapped = paths.trapped();
     by_whole_rows_ = paths.has_turned();
   } else {
@@ -365,26 +378,6 @@ bool Solver::whole_rows() {
   }
   lists_->prices_changed(true);
   return finished(step);
-}
-
-// Once more without lists and auctions, which leaves smaller prices.
-bool Solver::restart_dense() {
-  if (by_whole_rows_) return false;
-  PhaseTimer timer(stats_.path_seconds);
-  matching_ = Matching(rows_, cols_);
-  lists_.reset();
-  by_whole_rows_ = true;
-  DensePaths rows(context_);
-  Step step = rows.claim_minima();
-  if (step == Step::done && square()) step = rows.reduce_columns();
-  if (step == Step::done)
-    step = rows.reduce_rows(kStartBids * static_cast<std::int64_t>(rows.free_rows()));
-  if (step == Step::done) {
-    step = square() ? TwoSidedPaths(context_).augment_all(rows, kTurnReads * rows_, kUnlimited)
-                    : rows.augment_all(kUnlimited);
-  }
-  finished(step);
-  return step == Step::done;
 }
 
 // Once more, in the order in which SciPy adds.

@@ -117,12 +117,11 @@ struct SmallProblem {
   Index *col_of_row, *free_rows;      // [rows]
   Index *row_of_col, *predecessor;    // [stride]
   std::uint8_t *free, *settled_bits;  // [stride / 8], a bit a column
-  bool may_turn = false;
-  bool hurries;               // gives up where lists do better
-  bool crowded;               // whether it did
-  std::int64_t most_reads;    // of rows by paths, before Step::budget_spent
-  Index free_count, waiting;  // rows at the beginning and at the end of free_rows
-  Index flat;                 // of those waiting, the ones that want all columns alike
+  bool may_pause;                     // with Step::budget_spent
+  bool crowded;                       // it did since nearly all rows were free before they bid
+  std::int64_t most_reads;            // of rows by paths, before it pauses
+  Index free_count, waiting;          // rows at the beginning and at the end of free_rows
+  Index flat;                         // of those waiting, the ones that want all columns alike
   std::int64_t bids = 0, augmentations = 0, reads = 0;
   Index trapped_from = kNone, settled_count = 0;  // after Step::infeasible
 };

@@ -20,11 +20,10 @@ class SmallSolver {
       p_.free[j / 8] = static_cast<std::uint8_t>(left >= 8 ? 0xff : (1 << left) - 1);
     }
     for (Index j = 0; j < p_.cols; ++j) p_.row_of_col[j] = kNone;
-    const bool may_wait = p_.rows >= kWaitingRows;
     p_.free_count = p_.waiting = p_.flat = 0;
     for (Index i = 0; i < p_.rows; ++i) {
       const double u = p_.minimum[i];
-      if (may_wait && u < kInf) {
+      if (p_.may_pause && u < kInf) {
         const auto [equal, seen] = equal_to_minimum(row(i), u);
         if (!is_below(equal, seen, kPlateau)) {
           p_.col_of_row[i] = kNone;
@@ -42,10 +41,10 @@ class SmallSolver {
       claim_waiting([this](Index i) { return p_.minimum[i]; });
     }
     if (p_.free_count + p_.waiting > 0 && p_.rows == p_.cols) reduce_columns();
-    p_.crowded = p_.hurries && is_above(p_.free_count, p_.rows, kNearlyAll);
+    p_.crowded = p_.may_pause && is_above(p_.free_count, p_.rows, kNearlyAll);
     if (p_.crowded) return Step::budget_spent;
     if (p_.free_count > 0) reduce_rows();
-    const Step step = augment_all();
+    const Step step = augment_all(p_.may_pause);
     if (step != Step::done || p_.waiting == 0) return step;
     claim_waiting([this](Index i) { return minimum(row(i)); });
     return augment_all();
@@ -227,12 +226,12 @@ class SmallSolver {
     p_.free_count = free;
   }
 
-  // Paths for free rows, until so many rows were read.
-  Step augment_all() {
-    const std::int64_t early = p_.reads + p_.rows;
+  // Paths for free rows, until so many rows were read; at the start, or until few of these paths
+  // have read as many rows as there are.
+  Step augment_all(bool starts = false) {
     for (Index k = 0; k < p_.free_count; ++k) {
       if (p_.reads >= p_.most_reads) return Step::budget_spent;
-      if (p_.may_turn && p_.reads > early && is_below(k, p_.free_count, kFewDone)) {
+      if (starts && p_.reads > p_.rows && is_below(k, p_.free_count, kFewDone)) {
         return Step::budget_spent;
       }
       if (!augment(p_.free_rows[k])) return Step::infeasible;
