@@ -2,9 +2,10 @@
 //
 // Row minima claim free columns; prices of free columns rise to their own minima (square matrices)
 // and rows claim again; rows still free bid, twice each; what is left is matched by
-// shortest augmenting paths over whole rows.  See dense_paths.h for the references.  Square
-// matrices on which paths from few rows pass most of the others, and those on which nearly all rows
-// stay free until then, are handed on (Step::budget_spent).
+// shortest augmenting paths over whole rows.  See dense_paths.h for the references.  Rows that are
+// plateaus wait for the others, and paths of square matrices begin at both sides in turns, as in
+// two_sided_paths.h.  Square matrices on which nearly all rows stay free before they bid are handed
+// on (Step::budget_spent).
 #pragma once
 
 #include "matching.h"

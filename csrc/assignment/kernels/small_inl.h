@@ -47,7 +47,7 @@ class SmallSolver {
     const Step step = augment_all(p_.may_pause);
     if (step != Step::done || p_.waiting == 0) return step;
     claim_waiting([this](Index i) { return minimum(row(i)); });
-    return augment_all();
+    return augment_all(p_.may_pause);
   }
 
   Step resume() {

@@ -1,0 +1,97 @@
+"""Matrices on which rows, or columns, would take many places at the same cost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.optimize
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bmatch import _core
+
+EVERY_WAY = (0, 2**40)  # entries up to which a matrix is small: none, all
+
+
+def zero_rows(r, n):
+    return r.random((n, n)) * (np.arange(n) < 2 * n // 3)[:, None]
+
+
+def extension(r, n):
+    """What lap's cost_limit makes of half as many tracks and detections."""
+    half = n // 2
+    cost = np.full((n, n), 0.25)
+    cost[:half, :half] = r.random((half, half))
+    cost[half:, half:] = 0.0
+    return cost
+
+
+def copies(r, n):
+    """Targets six times over, and no target for most queries."""
+    cost = np.zeros((n, n))
+    wanted = n // 18
+    cost[:, : 6 * wanted] = np.repeat(r.standard_normal((n, wanted)) - 3.0, 6, axis=1)
+    return cost
+
+
+def gated(r, n):
+    times = np.sort(r.random((2, n)), axis=1) * n
+    return np.minimum(abs(times[0][:, None] - times[1]), 5.0)
+
+
+def dead_units(r, n):
+    x, y = (np.maximum(r.standard_normal((2 * n, n)) - 1.0, 0.0) for _ in range(2))
+    x[:, : n // 5] = 0.0
+    return -(x.T @ y)
+
+
+MATRICES = {f.__name__: f for f in (zero_rows, extension, copies, gated, dead_units)}
+
+
+def solve(cost, small, sense=_core.Sense.minimize):
+    return _core.solve(cost, sense, 1, True, None, small=small)
+
+
+@pytest.mark.parametrize("small", EVERY_WAY)
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("name", MATRICES)
+def test_plateaus_of_rows_and_of_columns(name, turned, small):
+    for n in (64, 150, 330):
+        cost = MATRICES[name](np.random.default_rng(n), n)
+        cost = np.ascontiguousarray(cost.T) if turned else cost
+        answer = solve(cost, small)
+        best = cost[scipy.optimize.linear_sum_assignment(cost)].sum()
+        assert sorted(answer.col_of_row) == list(range(n))
+        assert cost[np.arange(n), answer.col_of_row].sum() == pytest.approx(best, rel=1e-12)
+        slack = cost - np.add.outer(answer.row_dual, answer.col_dual)
+        assert slack.min() >= -1e-12 * abs(cost).max()
+
+
+@pytest.mark.parametrize("name", ["zero_rows", "copies"])
+def test_paths_begin_on_the_side_that_is_no_plateau(name):
+    """From the other one they come through most of the matrix, over and over."""
+    cost = MATRICES[name](np.random.default_rng(0), 600)
+    for c in (cost, np.ascontiguousarray(cost.T)):
+        assert solve(c, 0).stats["passes"] < 20
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 10**9), st.integers(64, 100), st.floats(0.02, 0.3))
+def test_few_values_and_forbidden_pairs(seed, n, allowed):
+    """Where nothing is complete, rows are told that compete, whichever side found out."""
+    r = np.random.default_rng(seed)
+    cost = np.where(r.random((n, n)) < allowed, r.integers(0, 3, (n, n)).astype(float), np.inf)
+    cost[:, : n // 4] = r.choice([0.0, np.inf], n // 4, p=[0.8, 0.2])
+    try:
+        best = cost[scipy.optimize.linear_sum_assignment(cost)].sum()
+    except ValueError:
+        best = None
+    for small in EVERY_WAY:
+        answer = solve(cost, small)
+        if best is None:
+            assert answer.outcome == _core.Outcome.infeasible
+            reached = np.isfinite(cost[answer.trapped]).any(axis=0).sum()
+            assert reached < len(set(answer.trapped.tolist())) == len(answer.trapped)
+        else:
+            assert cost[np.arange(n), answer.col_of_row].sum() == best
+            assert answer.gap == 0.0
