@@ -48,6 +48,7 @@ Agreement agreement(int count, F at) {
     }
     of.collisions += taken[best];
     taken[best] = 1;
+    of.flat += equal == count;
     of.plateaus += !is_below(equal, count, kPlateau) && equal < count;
   }
   return of;
@@ -85,6 +86,11 @@ bool Agreements::fewer_columns_are_plateaus() const {
 }
 
 bool Agreements::has_plateaus() const { return is_above(rows.plateaus, count, kSomePlateaus); }
+
+bool Agreements::has_plateaus_either_way() const {
+  const int of_rows = rows.plateaus + rows.flat, of_columns = columns.plateaus + columns.flat;
+  return is_above(std::max(of_rows, of_columns), count, kSomePlateaus);
+}
 
 bool Agreements::columns_differ_more() const {
   return is_above(rows.collisions - count / 10, columns.collisions, kMoreThanColumns);

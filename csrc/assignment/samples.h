@@ -17,6 +17,7 @@ bool most_are_below(const RowScanner& costs, double limit);
 struct Agreement {
   int collisions;  // of lines whose least cost stands where an earlier line has its own
   int plateaus;    // lines a good part of which, but not all, is least
+  int flat;        // lines all of which are least
 };
 struct Agreements {
   Agreement rows, columns;
@@ -26,8 +27,9 @@ struct Agreements {
   // want the same columns while columns want different rows, as where columns differ in scale.
   bool fewer_columns_are_plateaus() const;
   bool columns_differ_more() const;
-  // Whether some rows are plateaus.
+  // Whether some rows are plateaus; and some rows or columns, flat ones too.
   bool has_plateaus() const;
+  bool has_plateaus_either_way() const;
 };
 // cost(i, j) of a matrix of this shape.
 Agreements agreements(Index rows, Index cols, const std::function<double(Index, Index)>& cost);

@@ -200,8 +200,8 @@ bool Solver::solve_warm() {
 // Where most rows want the same few columns: those take rows, or prices of columns come first.
 bool Solver::solve_crowded() {
   const Agreements seen = sampled();
-  const bool turns = seen.fewer_columns_are_plateaus() || seen.columns_differ_more();
-  if (turns && may_turn() && solve_transposed()) return true;
+  const bool begins_there = seen.fewer_columns_are_plateaus() || seen.columns_differ_more();
+  if (begins_there && may_turn() && solve_transposed()) return true;
   matching_ = Matching(rows_, cols_);
   {
     PhaseTimer timer(stats_.path_seconds);
@@ -216,7 +216,9 @@ bool Solver::solve_crowded() {
     } else if (step == Step::done) {
       const std::vector<double> of_columns = matching_.v;
       const std::int64_t reads = std::max<std::int64_t>(rows_ / kCrowdedReadsOf, kCrowdedReads);
-      if (dense_rest(paths, tried(reads, seen.has_plateaus()))) return true;
+      const bool turns = seen.has_plateaus_either_way();
+      const std::int64_t first = turns ? kTurnReads : reads;
+      if (dense_rest(paths, {first * rows_, reads * rows_, true})) return true;
       set_column_prices(matching_, of_columns);
     }
     if (step != Step::done) return finished(step);

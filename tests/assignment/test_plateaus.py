@@ -67,12 +67,12 @@ def test_plateaus_of_rows_and_of_columns(name, turned, small):
         assert slack.min() >= -1e-12 * abs(cost).max()
 
 
-@pytest.mark.parametrize("name", ["zero_rows", "copies"])
+@pytest.mark.parametrize("name", ["zero_rows", "extension", "copies"])
 def test_paths_begin_on_the_side_that_is_no_plateau(name):
     """From the other one they come through most of the matrix, over and over."""
     cost = MATRICES[name](np.random.default_rng(0), 600)
     for c in (cost, np.ascontiguousarray(cost.T)):
-        assert solve(c, 0).stats["passes"] < 20
+        assert solve(c, 0).stats["passes"] < 30
 
 
 @settings(max_examples=60)
