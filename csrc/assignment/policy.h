@@ -119,6 +119,10 @@ constexpr Share kSlow{2, 5};
 constexpr Share kManyFree{3, 20};
 constexpr std::int64_t kListPops = 20;  // columns and bounds that paths come by, a row
 
+// The same before whole rows take over for good.  Without it, groups of ten equal rows that keep
+// their nearest 5 columns 1000 12 -> 20 ms; with a fifth of it 8 ms, but kNN 2048 32 -> 68 ms.
+constexpr std::int64_t kFinishPops = 100;
+
 // Reads of rows by paths over lists before whole rows take over, a row, and at least.  A list that
 // grows costs about ten.  A fifth of them: logits 1500 2.8 -> 12.8 ms, ranks 1500 2.8 -> 14.9 ms.
 constexpr std::int64_t kGrowthReads = 10;

@@ -329,7 +329,7 @@ bool Solver::auction(bool ended) {
 // rows; from the free columns if rows tie in so many that most would be read.
 bool Solver::finish() {
   const std::int64_t reads = std::max<std::int64_t>(kPathReads * rows_, kLeastPathReads);
-  return augment_free({kUnlimited, reads}) || whole_rows();
+  return augment_free({kFinishPops * rows_, reads}) || whole_rows();
 }
 
 // ---- Whole rows ----------------------------------------------------------------------------

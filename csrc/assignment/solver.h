@@ -22,17 +22,18 @@
 // dense algorithm of Jonker and Volgenant (dense_paths.h): from the rows' minima, from the columns'
 // own minima, or from regrets (regret_start.h).  Two things keep its paths short on plateaus.  Rows
 // that would take many columns at the same cost wait until the others are matched, and take what is
-// left.  And paths begin at the free rows and at the free columns in turns (two_sided_paths.h): what
-// is a plateau from one side is a few entries from the other.  Small matrices begin there (small.h).
+// left.  And paths begin at the free rows and at the free columns in turns (two_sided_paths.h):
+// what is a plateau from one side is a few entries from the other.  Small matrices begin there
+// (small.h).
 //
 // Guarantee.  Which of these is the quickest cannot be known beforehand, and samples (samples.h)
 // only set the order.  So each stage counts what it does, in reads of rows, and has a share of it
 // (policy.h): a fixed number of times the rows, or a small part of what dense paths may take; and
 // those over whole rows that come first give up as soon as their first paths let it expect that all
-// would take more.  What is left is matched by dense paths from both sides, which come to an end for
-// certain: each turn may read four times as much as the one before, so that all together read some
-// 20 times what the better side alone would at most, and a few times as a rule.  Where a copy of
-// the columns would be too large they begin at the free rows alone.  A solve of a square matrix
+// would take more.  What is left is matched by dense paths from both sides, which come to an end
+// for certain: each turn may read four times as much as the one before, so that all together read
+// some 20 times what the better side alone would at most, and a few times as a rule.  Where a copy
+// of the columns would be too large they begin at the free rows alone.  A solve of a square matrix
 // therefore reads at most some 200 + rows / 4 times as many rows as there are beyond those of these
 // last paths, of which one side may need rows^2.  A path that reaches the end of a list looks for
 // its own free column first, as dense ones do, so that ties at the bound end it.
@@ -55,9 +56,9 @@
 // lower columns are preferred; a constant matrix gives the identity.
 //
 // Time O(rows^2 cols) at worst; near one read of the matrix in practice.  Memory beyond the
-// matrix: 450 bytes a row and 50 a column; 3.2 MB at most for float64 copies of a small one, by rows
-// and by columns; of a square one up to kMostCopied entries, a copy of the columns that are searched
-// from, at worst of all. A thread keeps up to 32 MB of it for its next solve (reused.h).
+// matrix: 450 bytes a row and 50 a column; 3.2 MB at most for float64 copies of a small one, by
+// rows and by columns; of a square one up to kMostCopied entries, a copy of the columns that are
+// searched from, at worst of all. A thread keeps up to 32 MB of it for its next solve (reused.h).
 #pragma once
 
 #include <cstdint>
