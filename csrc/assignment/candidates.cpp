@@ -103,7 +103,7 @@ CandidateLists::Gap CandidateLists::typical_gap() {
   };
   const double lower = quantile(gap, 0.25), middle = quantile(gap, 0.5);
   return {middle, quantile(lead, 0.5), quantile(magnitude, 0.5), middle / lower,
-          is_above(ending, rows, kHalf)};
+          is_above(ending, rows, kListsEnd)};
 }
 
 bool CandidateLists::ends_in_ties(Index i) const {

@@ -91,7 +91,7 @@ class CandidateLists {
   struct Gap {
     double gap, lead, magnitude;
     double spread;   // of the gaps, their median by their lower quartile
-    bool lists_end;  // whether most bounds are tied with what is listed: most lists hold all that
+    bool lists_end;  // whether many bounds are tied with what is listed: those lists hold all that
                      // is below a plateau
   };
   Gap typical_gap();

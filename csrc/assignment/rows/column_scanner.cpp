@@ -42,12 +42,15 @@ void ColumnScanner::require(Index j) const {
   const std::int64_t n = costs_.rows();
   const Index begin = j / block_ * block_, end = std::min(begin + block_, costs_.cols());
   T* const out = copy<T>();
-  constexpr Index kRows = 16;
-  for (Index i0 = 0; i0 < n; i0 += kRows) {  // a block of rows at a time
+  constexpr Index kRows = 64, kCols = 8;  // at a time; see packed.h
+  for (Index i0 = 0; i0 < n; i0 += kRows) {
     const Index i1 = std::min<Index>(i0 + kRows, static_cast<Index>(n));
-    for (Index i = i0; i < i1; ++i) {
-      const T* const entries = std::get<const T*>(costs_.row(i, scratch_.row()).entries);
-      for (Index k = begin; k < end; ++k) out[k * n + i] = entries[k];
+    for (Index j0 = begin; j0 < end; j0 += kCols) {
+      const Index j1 = std::min(j0 + kCols, end);
+      for (Index i = i0; i < i1; ++i) {
+        const T* const entries = std::get<const T*>(costs_.row(i, scratch_.row()).entries);
+        for (Index k = j0; k < j1; ++k) out[k * n + i] = entries[k];
+      }
     }
   }
 }

@@ -18,18 +18,20 @@ namespace bmatch {
 template <typename T>
 using ScannerOf = std::conditional_t<kIsWide<T>, DenseScanner<T>, WidenedScanner<T>>;
 
-// A row-major copy of a matrix whose rows lie far apart in memory, made in square blocks.
+// A row-major copy of a matrix whose rows lie far apart in memory.  In blocks of whole cache lines
+// by eight: columns a power of two apart share the places of eight lines in a cache.
 template <typename T>
 std::unique_ptr<T[]> packed(const CostView<T>& view) {
-  constexpr std::int64_t kBlock = 32;
+  constexpr std::int64_t kRows = 256 / sizeof(T), kCols = 8;
   std::unique_ptr<T[]> copy(new T[static_cast<std::size_t>(view.rows * view.cols)]);
-  for (std::int64_t i0 = 0; i0 < view.rows; i0 += kBlock) {
-    const std::int64_t i1 = std::min(i0 + kBlock, view.rows);
-    for (std::int64_t j0 = 0; j0 < view.cols; j0 += kBlock) {
-      const std::int64_t j1 = std::min(j0 + kBlock, view.cols);
+  for (std::int64_t i0 = 0; i0 < view.rows; i0 += kRows) {
+    const std::int64_t i1 = std::min(i0 + kRows, view.rows);
+    for (std::int64_t j0 = 0; j0 < view.cols; j0 += kCols) {
+      const std::int64_t j1 = std::min(j0 + kCols, view.cols);
       for (std::int64_t i = i0; i < i1; ++i) {
-        const T* row = view.data + i * view.row_stride;
-        for (std::int64_t j = j0; j < j1; ++j) copy[i * view.cols + j] = row[j * view.col_stride];
+        const T* const from = view.data + i * view.row_stride + j0 * view.col_stride;
+        T* const to = copy.get() + i * view.cols + j0;
+        for (std::int64_t j = 0; j < j1 - j0; ++j) to[j] = from[j * view.col_stride];
       }
     }
   }
