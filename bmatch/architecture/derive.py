@@ -1,0 +1,92 @@
+"""From a model to its gauge spaces: one traced run, then unification and GF(2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from bmatch.architecture.permutations import Slots, spaces
+from bmatch.architecture.signs import odd_slots
+from bmatch.architecture.spaces import Axes, Member, Space
+from bmatch.architecture.trace import Trace
+
+
+def derive_module(model: torch.nn.Module, inputs: Mapping[str, Any]) -> Axes:
+    """The gauge spaces of a small module on the CPU, from one run on these inputs."""
+    trace = Trace()
+    names = _tensors(model)
+    with torch.no_grad():
+        for name, tensor in names.items():
+            trace.labels.add_parameter(name, tensor)
+        with trace:
+            out = model(**inputs)
+        for tensor in outputs(out):
+            trace.require_unchanged(tensor)
+    found = [_space(trace, slots) for slots in spaces(trace.constraints)]
+    return Axes(named(found), tuple(sorted(trace.unknown)))
+
+
+def named(found: Sequence[Space]) -> tuple[Space, ...]:
+    """Spaces with names: the widest reach is the residual stream, others are told by their place."""
+    spaces = sorted(found, key=lambda space: -len(space.members))
+    taken: dict[str, int] = {}
+    result = []
+    for k, space in enumerate(spaces):
+        name = "residual" if k == 0 else _place(space)
+        taken[name] = taken.get(name, 0) + 1
+        suffix = f" {taken[name]}" if taken[name] > 1 else ""
+        result.append(replace(space, name=name + suffix))
+    return tuple(result)
+
+
+def _place(space: Space) -> str:
+    """Where the parameters are, and what the units of a space are."""
+    parts = [member.parameter.split(".")[:-1] for member in space.members]
+    common = [names[0] for names in zip(*parts, strict=False) if len(set(names)) == 1]
+    single = all(len(member.odd) == 1 for member in space.members)
+    slabs = any(member.slab is not None for member in space.members)
+    kind = "coordinates" if single else "blocks"
+    return ".".join(common) + (f" {kind} of a slab" if slabs else f" {kind}")
+
+
+def _tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters, and buffers that a checkpoint keeps; a tied tensor once."""
+    kept = set(model.state_dict())
+    found = dict(model.named_parameters())
+    for name, buffer in model.named_buffers():
+        if name in kept and buffer.is_floating_point():
+            found[name] = buffer
+    return found
+
+
+def outputs(out: Any) -> list[torch.Tensor]:
+    """What a model computes: its logits if it has any, else all tensors that it returns."""
+    logits = getattr(out, "logits", None)
+    if logits is not None:
+        return [logits]
+    return [out] if isinstance(out, torch.Tensor) else [t for t in out if isinstance(t, torch.Tensor)]
+
+
+def _space(trace: Trace, slots: Slots) -> Space:
+    c = trace.constraints
+    axes = [c.axes[axis] for axis in slots.axes]
+    gains = frozenset(k for k, axis in enumerate(axes) if axis.parameter in trace.labels.gains)
+    group, odd = odd_slots(c, slots, gains)
+    members = []
+    for axis in dict.fromkeys(axes):
+        columns = [k for k, other in enumerate(axes) if other == axis]
+        places = c.place_of(slots.atoms[:, columns])
+        members.append(
+            Member(
+                axis.parameter,
+                axis.dim,
+                axis.slab,
+                tuple(map(tuple, np.asarray(places).tolist())),
+                tuple(odd[k] for k in columns),
+            )
+        )
+    return Space("", group, len(slots.atoms), tuple(members))
