@@ -48,12 +48,15 @@ class Label:
 
 
 def compact(array: Ids) -> Ids:
-    """With size 1 along every axis along which it is constant."""
+    """With size 1 along every axis along which it is constant, but for entries that are WILD."""
     for axis, size in enumerate(array.shape):
         if size > 1:
             first = array[(slice(None),) * axis + (slice(0, 1),)]
-            if array.strides[axis] == 0 or (array == first).all():
-                array = first
+            if array.strides[axis] != 0 and not np.array_equal(array, np.broadcast_to(first, array.shape)):
+                first = array.max(axis=axis, keepdims=True)
+                if not ((array == first) | (array < 0)).all():
+                    continue
+            array = first
     return array
 
 
