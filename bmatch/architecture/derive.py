@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -31,16 +32,22 @@ def derive_module(model: torch.nn.Module, inputs: Mapping[str, Any]) -> Axes:
 
 
 def named(found: Sequence[Space]) -> tuple[Space, ...]:
-    """Spaces with names: the widest reach is the residual stream, others are told by their place."""
-    spaces = sorted(found, key=lambda space: -len(space.members))
+    """Spaces with names: that of the widest reach is the residual stream, others have a place."""
+    spaces = sorted(found, key=lambda space: (-_reach(space), -len(space.members)))
     taken: dict[str, int] = {}
     result = []
     for k, space in enumerate(spaces):
-        name = "residual" if k == 0 else _place(space)
+        name = "residual" if k == 0 and _reach(space) > 1 else _place(space)
         taken[name] = taken.get(name, 0) + 1
         suffix = f" {taken[name]}" if taken[name] > 1 else ""
         result.append(replace(space, name=name + suffix))
     return tuple(result)
+
+
+def _reach(space: Space) -> int:
+    """In how many layers, and modules outside of layers, a space has parameters."""
+    names = (member.parameter for member in space.members)
+    return len({re.split(r"(?<=\.\d)\.|(?<=\.\d\d)\.|\.(?=[^.]*$)", name)[0] for name in names})
 
 
 def _place(space: Space) -> str:

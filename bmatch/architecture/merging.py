@@ -95,6 +95,7 @@ def _relate(c: Constraints, old: Ids, new: Ids) -> str:
     if not common and (extent(old) or extent(new)):
         return "apart"
     a, b = np.broadcast_arrays(c.find(old), c.find(new))
+    old, new = c.plain(np.broadcast_to(old, a.shape)), c.plain(np.broadcast_to(new, b.shape))
     chosen = bool((((a > 0) & (a & CHOSEN > 0)) | ((b > 0) & (b & CHOSEN > 0))).any())
     a, b = c.plain(a), c.plain(b)
     if np.array_equal(a, b):
@@ -112,7 +113,10 @@ def _relate(c: Constraints, old: Ids, new: Ids) -> str:
         return "finer" if ((b > 0) | (a <= 0)).all() and extent(old) <= extent(new) else "apart"
     if chosen or len(firsts) == num_old * num_new:
         return "apart"
-    c.relate(firsts, seconds)
+    # The atoms themselves: which of a class is met tells its entries apart.
+    met_old, met_new = pairs_of(np.unique(old * (1 << 32) + new))
+    valid = (met_old > 0) & (met_new > 0)
+    c.relate(met_old[valid], met_new[valid])
     if len(firsts) == num_old and extent(new) <= extent(old) and (a > 0).all():
         return "coarser" if extent(new) else "apart"
     if len(firsts) == num_new and extent(old) <= extent(new) and (b > 0).all():
@@ -128,6 +132,34 @@ def _meet_values(c: Constraints, one: Operand, other: Operand) -> None:
         axes = sorted((extent(atoms) & varying) - explained)
         if axes:
             colour_by(c, atoms, other.values, axes)
+        _meet_repeated(c, atoms, other, sorted(extent(atoms) & varying & explained))
+
+
+def _meet_repeated(c: Constraints, atoms: Ids, other: Operand, axes: Sequence[int]) -> None:
+    """Where an atom is met at several places, by different numbers, the places are told apart."""
+    if not axes:
+        return
+    values = other.values
+    order = [*axes, *(k for k in range(values.ndim) if k not in axes)]
+    rows = values.transpose(order).reshape(int(np.prod([values.shape[k] for k in axes])), -1)
+    sizes = [size if k in axes else 1 for k, size in enumerate(values.shape)]
+    keys = [
+        np.broadcast_to(c.find(found), sizes).ravel()
+        for found in other.label.atoms
+        if extent(found) and extent(found) <= set(axes)
+    ]
+    if not keys or len({extent(found) <= set(axes) for found in other.label.atoms}) > 1:
+        return
+    seen: dict[tuple[int, ...], list[bytes]] = {}
+    place = np.zeros(len(rows), np.float64)
+    for k, key in enumerate(zip(*(row.tolist() for row in keys), strict=True)):
+        met = seen.setdefault(key, [])
+        number = rows[k].tobytes()
+        if number not in met:
+            met.append(number)
+        place[k] = met.index(number)
+    if place.any():
+        colour_by(c, atoms, place.reshape(sizes), axes)
 
 
 def colour_by(c: Constraints, atoms: Ids, values: Values, axes: Sequence[int]) -> None:

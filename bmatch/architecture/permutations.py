@@ -159,9 +159,10 @@ def spaces(c: Constraints) -> list[Slots]:
     """All spaces of two units or more that hold indices of parameters."""
     with np.errstate(over="ignore"):
         graph = Graph(c)
+    # What no operation has met is left out: rows of a table beyond the run's positions.
     cells: dict[int, list[int]] = defaultdict(list)
     for node in range(graph.size):
-        if graph.atoms[node]:
+        if len(graph.atoms[node]) > 1 or (graph.atoms[node] and graph.neighbours[node]):
             cells[int(graph.colours[node])].append(node)
     found: dict[frozenset[frozenset[int]], list[Unit]] = {}
     for cell in cells.values():

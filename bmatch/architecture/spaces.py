@@ -74,8 +74,16 @@ class Space:
         return max(len(member.odd) for member in self.members)
 
     def random(self, seed: int) -> SignedPermutation:
-        """An element of the gauge group, drawn at random."""
-        return SignedPermutation.random(self.size, self.group, seed=seed)
+        """An element of the gauge group that moves every unit, drawn at random."""
+        order = SignedPermutation.random(self.size, "permutation", seed=seed).perm
+        cycle = np.empty(self.size, np.int64)
+        cycle[order] = np.roll(order, 1)
+        sign = np.ones(self.size, np.int8)
+        if self.group == "signed_permutation":
+            sign[order[::2]] = -1
+        elif self.group == "permutation_global_sign":
+            sign[:] = -1
+        return SignedPermutation(cycle, sign)
 
 
 @dataclass(frozen=True)
