@@ -14,39 +14,49 @@ from bmatch.groups import Group
 
 @dataclass(frozen=True)
 class Member:
-    """One axis of one parameter that carries a space.
+    """One axis of one tensor that carries a space.
+
+    Entry r of unit k lies at ``offsets[r] + stride * k`` along the axis.
 
     Attributes
     ----------
-    parameter : str
+    tensor : str
+        The name of a parameter, or of a buffer that checkpoints keep.
     axis : int
     slab : int or None
         The index on axis 0 to which this is confined: one expert of several in one tensor.
-    entries : tuple of tuple of int
-        For each unit of the space, where along the axis its entries lie.
+    stride : int
+    offsets : tuple of int
+        One for each entry of a unit.
     odd : tuple of bool
-        For each entry of a unit, whether it flips with the unit.
+        For each entry of a unit, whether it flips with the unit; those that do not are permuted
+        only.
     """
 
-    parameter: str
+    tensor: str
     axis: int
     slab: int | None
-    entries: tuple[tuple[int, ...], ...]
+    stride: int
+    offsets: tuple[int, ...]
     odd: tuple[bool, ...]
 
-    def carry(self, tensor: Any, perm: npt.NDArray[np.int64], sign: npt.NDArray[np.int8]) -> None:
+    def entries(self, size: int) -> npt.NDArray[np.int64]:
+        """Where the entries of `size` units lie: int64 [size, entries of a unit]."""
+        return np.arange(size)[:, None] * self.stride + np.array(self.offsets)[None]
+
+    def carry(self, tensor: Any, gauge: SignedPermutation) -> None:
         """Move the entries of a torch tensor in place: unit i becomes sign[i] x unit perm[i]."""
         import torch
 
         target = tensor if self.slab is None else tensor.select(0, self.slab)
         axis = self.axis if self.slab is None else self.axis - 1
-        entries = np.array(self.entries)
-        source = torch.as_tensor(entries[perm].ravel(), device=tensor.device)
-        factor = np.where(np.array(self.odd), sign[:, None], 1).ravel()
+        places = torch.as_tensor(self.entries(gauge.dim), device=tensor.device)
+        flips = np.where(np.array(self.odd), np.asarray(gauge.sign)[:, None], 1).ravel()
         shape = [-1 if k == axis else 1 for k in range(target.ndim)]
-        moved = target.index_select(axis, source)
-        moved = moved * torch.as_tensor(factor, device=tensor.device, dtype=tensor.dtype).view(shape)
-        target.index_copy_(axis, torch.as_tensor(entries.ravel(), device=tensor.device), moved)
+        factor = torch.as_tensor(flips, device=tensor.device, dtype=tensor.dtype).view(shape)
+        source = places[torch.as_tensor(np.array(gauge.perm), device=tensor.device)]
+        moved = target.index_select(axis, source.ravel()) * factor
+        target.index_copy_(axis, places.ravel(), moved)
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,8 @@ class Space:
     Attributes
     ----------
     name : str
+        ``residual`` for the stream that most of a model shares; where a space is, and what its
+        units are, for others.
     group : str
         Of the gauge: one of the names of `bmatch.groups`.
     size : int
@@ -68,14 +80,9 @@ class Space:
     size: int
     members: tuple[Member, ...]
 
-    @property
-    def width(self) -> int:
-        """Entries of a unit along the axis that has most."""
-        return max(len(member.odd) for member in self.members)
-
     def random(self, seed: int) -> SignedPermutation:
         """An element of the gauge group that moves every unit, drawn at random."""
-        order = SignedPermutation.random(self.size, "permutation", seed=seed).perm
+        order = np.random.default_rng(seed).permutation(self.size)
         cycle = np.empty(self.size, np.int64)
         cycle[order] = np.roll(order, 1)
         sign = np.ones(self.size, np.int8)
@@ -95,21 +102,18 @@ class Axes:
     spaces : tuple of Space
     unknown : tuple of str
         Operations without a rule: all that they touched is fixed.
-    unread : tuple of str
-        Parameters that the traced run did not read.
     refuted : tuple of str
         Spaces that the proof has dropped, with the reason.
+    unmapped : tuple of str
+        Spaces of the tiny model that were not carried over to the sizes of the full one.
     """
 
     spaces: tuple[Space, ...]
     unknown: tuple[str, ...] = ()
-    unread: tuple[str, ...] = ()
     refuted: tuple[str, ...] = ()
+    unmapped: tuple[str, ...] = ()
 
-    def space(self, name: str) -> Space:
-        """The space of this name."""
-        for space in self.spaces:
-            if space.name == name:
-                return space
-        known = ", ".join(space.name for space in self.spaces)
-        raise KeyError(f"no space {name!r}: there are {known}")
+    @property
+    def residual(self) -> Space | None:
+        """The residual stream's space; None if the model fixes its coordinates."""
+        return next((space for space in self.spaces if space.name == "residual"), None)

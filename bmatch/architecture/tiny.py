@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,8 +13,15 @@ MOST_PARAMETERS = 4_000_000
 TOKENS = (2, 24)
 
 
-def tiny_model(config: Any, auto_class: Any, seed: int = 0) -> torch.nn.Module:
+def tiny_model(config: Any, build: Callable[[Any], torch.nn.Module]) -> torch.nn.Module:
     """The model of a shrunken config on the CPU in float32, in eval mode, with generic weights.
+
+    Parameters
+    ----------
+    config : transformers config
+        Of a model of any size; left as it is.
+    build : callable
+        From a config to a model.
 
     Raises
     ------
@@ -27,12 +35,15 @@ def tiny_model(config: Any, auto_class: Any, seed: int = 0) -> torch.nn.Module:
         if hasattr(part, "use_cache"):
             part.use_cache = False
     with torch.device("meta"):
-        count = sum(p.numel() for p in auto_class.from_config(small).parameters())
+        count = sum(parameter.numel() for parameter in build(small).parameters())
     if count > MOST_PARAMETERS:
-        raise ValueError(f"the shrunken {small.model_type} still has {count} parameters")
-    model: torch.nn.Module = auto_class.from_config(small, dtype=torch.float32)
-    randomise(model, seed)
-    return model.float().eval()
+        raise ValueError(
+            f"the {small.model_type} could not be made small: with the sizes of its config that "
+            f"are known as such cut down, it has {count} parameters and not {MOST_PARAMETERS}"
+        )
+    model = build(small).float().eval()
+    randomise(model)
+    return model
 
 
 def _parts(config: Any) -> list[Any]:

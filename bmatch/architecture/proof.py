@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bmatch.architecture.derive import outputs
+from bmatch.architecture.solve import outputs
 from bmatch.architecture.spaces import Axes, Space
 from bmatch.architecture.tiny import inputs_for
 from bmatch.gauge import SignedPermutation
@@ -90,7 +90,7 @@ def carried(model: Any, elements: Sequence[tuple[Space, SignedPermutation]]) -> 
     with torch.no_grad():
         for space, gauge in elements:
             for member in space.members:
-                member.carry(tensors[member.parameter], gauge.perm, gauge.sign)
+                member.carry(tensors[member.tensor], gauge)
     return moved
 
 

@@ -1,4 +1,4 @@
-"""From a model to its gauge spaces: one traced run, then unification and GF(2)."""
+"""From a traced run to gauge spaces: unification, then GF(2)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from bmatch.architecture.spaces import Axes, Member, Space
 from bmatch.architecture.trace import Trace
 
 
-def derive_module(model: torch.nn.Module, inputs: Mapping[str, Any]) -> Axes:
+def spaces_of(model: torch.nn.Module, inputs: Mapping[str, Any]) -> Axes:
     """The gauge spaces of a small module on the CPU, from one run on these inputs."""
     trace = Trace()
-    names = _tensors(model)
+    names = tensors(model)
     with torch.no_grad():
         for name, tensor in names.items():
             trace.labels.add_parameter(name, tensor)
@@ -27,8 +27,9 @@ def derive_module(model: torch.nn.Module, inputs: Mapping[str, Any]) -> Axes:
             out = model(**inputs)
         for tensor in outputs(out):
             trace.require_unchanged(tensor)
-    found = [_space(trace, slots) for slots in spaces(trace.constraints)]
-    return Axes(named(found), tuple(sorted(trace.unknown)))
+    found = [_space(trace, names, slots) for slots in spaces(trace.constraints)]
+    even = [space for space in found if space is not None]
+    return Axes(named(even), tuple(sorted(trace.unknown)))
 
 
 def named(found: Sequence[Space]) -> tuple[Space, ...]:
@@ -46,21 +47,21 @@ def named(found: Sequence[Space]) -> tuple[Space, ...]:
 
 def _reach(space: Space) -> int:
     """In how many layers, and modules outside of layers, a space has parameters."""
-    names = (member.parameter for member in space.members)
+    names = (member.tensor for member in space.members)
     return len({re.split(r"(?<=\.\d)\.|(?<=\.\d\d)\.|\.(?=[^.]*$)", name)[0] for name in names})
 
 
 def _place(space: Space) -> str:
     """Where the parameters are, and what the units of a space are."""
-    parts = [member.parameter.split(".")[:-1] for member in space.members]
+    parts = [member.tensor.split(".")[:-1] for member in space.members]
     common = [names[0] for names in zip(*parts, strict=False) if len(set(names)) == 1]
-    single = all(len(member.odd) == 1 for member in space.members)
+    single = all(len(member.offsets) == 1 for member in space.members)
     slabs = any(member.slab is not None for member in space.members)
     kind = "coordinates" if single else "blocks"
     return ".".join(common) + (f" {kind} of a slab" if slabs else f" {kind}")
 
 
-def _tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+def tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Parameters, and buffers that a checkpoint keeps; a tied tensor once."""
     kept = set(model.state_dict())
     found = dict(model.named_parameters())
@@ -78,7 +79,8 @@ def outputs(out: Any) -> list[torch.Tensor]:
     return [out] if isinstance(out, torch.Tensor) else [t for t in out if isinstance(t, torch.Tensor)]
 
 
-def _space(trace: Trace, slots: Slots) -> Space:
+def _space(trace: Trace, names: Mapping[str, torch.Tensor], slots: Slots) -> Space | None:
+    """A space of the constraints with its signs; None if its entries do not lie evenly."""
     c = trace.constraints
     axes = [c.axes[axis] for axis in slots.axes]
     gains = frozenset(k for k, axis in enumerate(axes) if axis.parameter in trace.labels.gains)
@@ -87,13 +89,27 @@ def _space(trace: Trace, slots: Slots) -> Space:
     for axis in dict.fromkeys(axes):
         columns = [k for k, other in enumerate(axes) if other == axis]
         places = c.place_of(slots.atoms[:, columns])
-        members.append(
-            Member(
-                axis.parameter,
-                axis.dim,
-                axis.slab,
-                tuple(map(tuple, np.asarray(places).tolist())),
-                tuple(odd[k] for k in columns),
-            )
+        member = Member(
+            axis.parameter,
+            axis.dim,
+            axis.slab,
+            int(places[1, 0] - places[0, 0]),
+            tuple(places[0].tolist()),
+            tuple(odd[k] for k in columns),
         )
-    return Space("", group, len(slots.atoms), tuple(members))
+        if not np.array_equal(member.entries(len(places)), places):
+            return None
+        members.append(member)
+    return Space("", group, len(slots.atoms), _over_slabs(members, names))
+
+
+def _over_slabs(members: Sequence[Member], names: Mapping[str, torch.Tensor]) -> tuple[Member, ...]:
+    """One member for all slabs of a tensor that carry a space in the same way."""
+    alike: dict[Member, list[Member]] = {}
+    for member in members:
+        alike.setdefault(replace(member, slab=None), []).append(member)
+    result: list[Member] = []
+    for whole, slabs in alike.items():
+        every = len(slabs) == names[whole.tensor].shape[0] and slabs[0].slab is not None
+        result += [whole] if every else slabs
+    return tuple(result)
