@@ -20,7 +20,9 @@ from bmatch.architecture.merging import (
 )
 
 
-def contract(call: Call, operands: Sequence[Operand], axes: Sequence[int]) -> tuple[list[Ids], list[Ids]]:
+def contract(
+    call: Call, operands: Sequence[Operand], axes: Sequence[int]
+) -> tuple[list[Ids], list[Ids]]:
     """Multiply in the index space and sum over some of its axes, which are dropped."""
     c = call.constraints
     atoms = contract_atoms(c, meet(c, operands), axes)

@@ -61,14 +61,17 @@ def derive(model_or_config: Any, inputs: Mapping[str, Any] | None = None) -> Axe
     else:
         with torch.device("meta"):
             full = build(copy.deepcopy(config))
-    shapes = [{n: tuple(t.shape) for n, t in tensors(m).items()} for m in (tiny, full)]
-    return scaled(axes, *shapes, _heads(tiny.config, config))
+    return scaled(axes, _shapes(tiny), _shapes(full), _heads(tiny.config, config))
+
+
+def _shapes(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors(model).items()}
 
 
 def _builder(given: Any) -> tuple[Any, Callable[[Any], torch.nn.Module]]:
     """A config, and how models are made of configs of its kind."""
     if isinstance(given, torch.nn.Module):
-        return given.config, type(given)._from_config  # type: ignore[attr-defined,return-value]
+        return given.config, type(given)._from_config  # type: ignore[attr-defined]
     import transformers
     from transformers.models.auto import modeling_auto as auto
 

@@ -52,7 +52,9 @@ def addition(call: Call) -> None:
 )
 def comparison(call: Call) -> None:
     """No entry may flip."""
-    operands = call.operands(*(n for n in call.arguments if n in ("self", "other", "exponent", "min", "max")))
+    operands = call.operands(
+        *(n for n in call.arguments if n in ("self", "other", "exponent", "min", "max"))
+    )
     for operand in operands:
         never_flips(call.constraints, operand.label)
     call.write(meet(call.constraints, operands, points=False), ())
@@ -144,7 +146,9 @@ def _constant(tensor: torch.Tensor) -> Ids:
 # Along axes
 
 
-def reduced(label: Label, atoms: Sequence[Ids], signs: Sequence[Ids], axes: Sequence[int], keep: bool) -> tuple[list[Ids], list[Ids]]:
+def reduced(
+    label: Label, atoms: Sequence[Ids], signs: Sequence[Ids], axes: Sequence[int], keep: bool
+) -> tuple[list[Ids], list[Ids]]:
     """Without the axes that were summed over."""
     if keep:
         return list(atoms), list(signs)

@@ -52,7 +52,9 @@ def compact(array: Ids) -> Ids:
     for axis, size in enumerate(array.shape):
         if size > 1:
             first = array[(slice(None),) * axis + (slice(0, 1),)]
-            if array.strides[axis] != 0 and not np.array_equal(array, np.broadcast_to(first, array.shape)):
+            if array.strides[axis] != 0 and not np.array_equal(
+                array, np.broadcast_to(first, array.shape)
+            ):
                 first = array.max(axis=axis, keepdims=True)
                 if not ((array == first) | (array < 0)).all():
                     continue
@@ -196,7 +198,9 @@ class Labels:
         slot = torch.full((held.length,), rest, dtype=torch.int64)
         if rest == NONE:
             values = tensor.new_empty(0).set_(held.storage)
-            slot[torch.ones_like(slot, dtype=torch.bool) if self.is_blank(tensor) else values == 0] = WILD
+            slot[
+                torch.ones_like(slot, dtype=torch.bool) if self.is_blank(tensor) else values == 0
+            ] = WILD
         return slot
 
     def _agrees(self, held: torch.Tensor, new: torch.Tensor) -> bool:

@@ -235,7 +235,7 @@ def agree(c: Constraints, operands: Sequence[Operand]) -> tuple[Ids, ...]:
 def _without_sign(c: Constraints, operand: Operand) -> npt.NDArray[np.bool_]:
     """Where an operand is zero: all that is known of constants, what is told of others."""
     if not operand.label:
-        return compact(operand.values == 0)  # type: ignore[arg-type,return-value]
+        return compact(operand.values == 0)  # type: ignore[return-value]
     wild = [part < 0 for part in operand.label.signs if (part < 0).any()]
     return fold(np.logical_or, wild, np.zeros((1,) * len(operand.label.shape), bool))
 

@@ -69,7 +69,9 @@ def prove(
         if alone[space.name] <= TOLERANCE:
             kept.append(space)
         else:
-            refuted.append(f"{space.name}: changes an output by {alone[space.name]:.1e} of the largest")
+            refuted.append(
+                f"{space.name}: changes an output by {alone[space.name]:.1e} of the largest"
+            )
     elements = [(space, space.random(seed + 100 + k)) for k, space in enumerate(kept)]
     together = _difference(before, _run(carried(model, elements), given))
     larger = {}

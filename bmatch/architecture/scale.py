@@ -75,9 +75,9 @@ def scaled(axes: Axes, tiny: Shapes, full: Shapes, blocks: Callable[[int], int |
     found: dict[str, Space] = {}
     unmapped = []
     for space in axes.spaces:
-        numbers = {names.split(member.tensor)[1] for member in space.members}
+        places = {names.split(member.tensor)[1] for member in space.members}
         try:
-            if len(numbers) == 1:
+            if len(places) == 1:
                 copies = _local(space, names, by_key, tiny, full, blocks)
             else:
                 copies = [_global(space, names, by_key, tiny, full, blocks)]

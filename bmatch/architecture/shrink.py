@@ -11,7 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 WIDTH = 32
-_NEEDED = r"vocab_size|n_routed_experts|n_shared_experts|num_experts_per_tok|num_key_value_heads|head_dim|moe_intermediate_size"
+_NEEDED = (
+    r"vocab_size|n_routed_experts|n_shared_experts|num_experts_per_tok|num_key_value_heads"
+    r"|head_dim|moe_intermediate_size"
+)
 _LAYERS = re.compile(
     r"^(num_hidden_layers|num_layers|n_layers?|n_layer|(encoder|decoder)_layers|num_blocks"
     r"|num_(encoder|decoder)_layers|num_hidden_(encoder|decoder)_layers|depth)$"
@@ -27,7 +30,10 @@ _SIZES: tuple[tuple[str, int], ...] = (  # the first that matches a field's name
     (r"first_k_dense_replace|num_dense_layers|moe_layer_start_index", 1),
     (r".*shared_experts?$|num_.*shared.*", 1),
     (r".*(num_experts|n_routed_experts|num_local_experts|num_moe_experts|n_experts|experts)", 4),
-    (r"(moe|shared|expert|dense)?_?.*(intermediate|ffn|feed_forward|ff_dim|mlp_dim|d_ff|inner).*", 48),
+    (
+        r"(moe|shared|expert|dense)?_?.*(intermediate|ffn|feed_forward|ff_dim|mlp_dim|d_ff|inner).*",
+        48,
+    ),
     (r"n_inner|ff_size|ffn|mlp_hidden_size|d_inner|dim_feedforward", 48),
     (r".*(key_value_heads|kv_heads|head_kv|query_groups?|multi_query_group_num)", 2),
     (r"mamba_n_heads|mamba_num_heads|n_mamba_heads|.*mamba.*heads", 8),
@@ -38,7 +44,10 @@ _SIZES: tuple[tuple[str, int], ...] = (  # the first that matches a field's name
     (r".*(position_embeddings|n_positions|n_ctx|max_positions|max_.*length|context_length)", 128),
     (r"max_.*positions?.*|seq_len.*|max_seq.*|.*sequence_length", 128),
     (r"hidden_size_per_layer_input", 8),
-    (r".*(hidden_size|d_model|n_embd|n_embed|hidden_dim|embed_dim|embedding_size|model_dim)", WIDTH),
+    (
+        r".*(hidden_size|d_model|n_embd|n_embed|hidden_dim|embed_dim|embedding_size|model_dim)",
+        WIDTH,
+    ),
     (r"dim|width|.*lru_width|emb_dim|.*embed_size|word_embed_proj_dim|project_dim", WIDTH),
     (r".*sliding_window|window_size|attention_window", 64),
     (r".*n_groups|num_groups|.*ngroups", 2),

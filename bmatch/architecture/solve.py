@@ -64,11 +64,12 @@ def _place(space: Space) -> str:
 def tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Parameters, and buffers that a checkpoint keeps; a tied tensor once."""
     kept = set(model.state_dict())
-    found = dict(model.named_parameters())
-    for name, buffer in model.named_buffers():
-        if name in kept and buffer.is_floating_point():
-            found[name] = buffer
-    return found
+    buffers = {
+        name: buffer
+        for name, buffer in model.named_buffers()
+        if name in kept and buffer.is_floating_point()
+    }
+    return {**dict(model.named_parameters()), **buffers}
 
 
 def outputs(out: Any) -> list[torch.Tensor]:
@@ -76,7 +77,9 @@ def outputs(out: Any) -> list[torch.Tensor]:
     logits = getattr(out, "logits", None)
     if logits is not None:
         return [logits]
-    return [out] if isinstance(out, torch.Tensor) else [t for t in out if isinstance(t, torch.Tensor)]
+    return (
+        [out] if isinstance(out, torch.Tensor) else [t for t in out if isinstance(t, torch.Tensor)]
+    )
 
 
 def _space(trace: Trace, names: Mapping[str, torch.Tensor], slots: Slots) -> Space | None:

@@ -42,7 +42,8 @@ class Member:
 
     def entries(self, size: int) -> npt.NDArray[np.int64]:
         """Where the entries of `size` units lie: int64 [size, entries of a unit]."""
-        return np.arange(size)[:, None] * self.stride + np.array(self.offsets)[None]
+        first: npt.NDArray[np.int64] = np.arange(size)[:, None] * self.stride
+        return first + np.array(self.offsets)
 
     def carry(self, tensor: Any, gauge: SignedPermutation) -> None:
         """Move the entries of a torch tensor in place: unit i becomes sign[i] x unit perm[i]."""

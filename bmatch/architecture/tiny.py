@@ -47,7 +47,9 @@ def tiny_model(config: Any, build: Callable[[Any], torch.nn.Module]) -> torch.nn
 
 
 def _parts(config: Any) -> list[Any]:
-    nested = [v for v in vars(config).values() if hasattr(v, "to_dict") and hasattr(v, "model_type")]
+    nested = [
+        v for v in vars(config).values() if hasattr(v, "to_dict") and hasattr(v, "model_type")
+    ]
     return [config, *(part for value in nested for part in _parts(value))]
 
 
@@ -55,7 +57,7 @@ def randomise(model: torch.nn.Module, seed: int = 0) -> None:
     """Generic weights: gains spread about 1, biases not zero, nothing left at its default."""
     generator = torch.Generator().manual_seed(seed)
     kept = set(model.state_dict())
-    tensors = [*model.parameters()]
+    tensors: list[torch.Tensor] = [*model.parameters()]
     tensors += [b for n, b in model.named_buffers() if n in kept and b.is_floating_point()]
     with torch.no_grad():
         for tensor in tensors:

@@ -10,16 +10,23 @@ from torch._decomp import decomposition_table
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from bmatch.architecture import contraction, elementwise, movement  # noqa: F401
+from bmatch.architecture import contraction, elementwise, indexing, movement  # noqa: F401
 from bmatch.architecture.calls import RULES, Call, NoRule
 from bmatch.architecture.constraints import Constraints
 from bmatch.architecture.labels import Labels
 from bmatch.architecture.merging import never_flips
 
-_BLANK = {"empty", "empty_strided", "empty_like", "new_empty", "new_empty_strided", "empty_permuted"}
+_BLANK = {
+    "empty",
+    "empty_strided",
+    "empty_like",
+    "new_empty",
+    "new_empty_strided",
+    "empty_permuted",
+}
 
 
-class Trace(TorchDispatchMode):
+class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Labels the results of all operations while it is entered.
 
     Attributes
@@ -31,7 +38,7 @@ class Trace(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.constraints = Constraints()
         self.labels = Labels(self.constraints)
         self.unknown: dict[str, int] = {}
