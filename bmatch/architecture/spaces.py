@@ -43,7 +43,8 @@ class Member:
     def entries(self, size: int) -> npt.NDArray[np.int64]:
         """Where the entries of `size` units lie: int64 [size, entries of a unit]."""
         first: npt.NDArray[np.int64] = np.arange(size)[:, None] * self.stride
-        return first + np.array(self.offsets)
+        places: npt.NDArray[np.int64] = first + np.array(self.offsets)
+        return places
 
     def carry(self, tensor: Any, gauge: SignedPermutation) -> None:
         """Move the entries of a torch tensor in place: unit i becomes sign[i] x unit perm[i]."""
