@@ -87,10 +87,20 @@ class Labels:
         self._targets: dict[int, tuple[torch.UntypedStorage, Ids]] = {}
         self._derived: dict[int, torch.UntypedStorage] = {}
         self._vectors: dict[int, str] = {}
+        self._waiting: dict[tuple[int, int], tuple[str, torch.Tensor]] = {}
         self.gains: set[str] = set()
         """Parameters with one axis that were multiplied with something."""
 
     def add_parameter(self, name: str, tensor: torch.Tensor) -> None:
+        """A parameter: it is labelled when an operation first reads it."""
+        self._waiting[self._key(tensor)] = name, tensor
+
+    @property
+    def unread(self) -> list[str]:
+        """Parameters that no operation has read."""
+        return [name for name, _ in self._waiting.values()]
+
+    def _start(self, name: str, tensor: torch.Tensor) -> None:
         """Atoms and signs for each axis of a parameter.
 
         From three axes on the first counts slabs (experts), each with axes of its own.
@@ -120,6 +130,8 @@ class Labels:
 
     def read(self, tensor: torch.Tensor) -> Label:
         """The label of a tensor; empty if it has none."""
+        if self._key(tensor) in self._waiting:
+            self._start(*self._waiting.pop(self._key(tensor)))
         shape = tuple(tensor.shape)
         held = self._held.get(self._key(tensor))
         if held is None or tensor.numel() == 0:

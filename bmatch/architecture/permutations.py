@@ -171,14 +171,18 @@ def spaces(c: Constraints) -> list[Slots]:
             if first in done:
                 continue
             stars: dict[frozenset[int], list[Unit]] = {}
+            taken: dict[frozenset[int], set[int]] = {}
             for second in cell[k + 1 :]:
                 pairs = None if second in done else graph.exchange(first, second)
                 if pairs is None:
                     continue
                 to_other = dict(pairs)
-                units = stars.setdefault(frozenset(to_other), [tuple(to_other)])
-                if all(set(to_other.values()).isdisjoint(unit) for unit in units):
+                mine = frozenset(to_other)
+                units = stars.setdefault(mine, [tuple(to_other)])
+                used = taken.setdefault(mine, set(mine))
+                if used.isdisjoint(to_other.values()):
                     units.append(tuple(to_other[node] for node in units[0]))
+                    used.update(to_other.values())
             simple = [units for units in stars.values() if _is_simple(graph, *units[:2])]
             for units in simple:
                 key = frozenset(map(frozenset, units))

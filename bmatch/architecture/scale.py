@@ -86,7 +86,11 @@ def scaled(axes: Axes, tiny: Shapes, full: Shapes, blocks: Callable[[int], int |
             continue
         for copy in copies:
             found.setdefault(copy.name, copy)
-    return replace(axes, spaces=tuple(found.values()), unmapped=tuple(unmapped))
+    silent = {names.split(name)[0] for name in axes.unread}
+    unread = tuple(name for key in silent for name in by_key[key].values())
+    return replace(
+        axes, spaces=tuple(found.values()), unread=tuple(sorted(unread)), unmapped=tuple(unmapped)
+    )
 
 
 def _global(

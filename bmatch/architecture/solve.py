@@ -29,7 +29,7 @@ def spaces_of(model: torch.nn.Module, inputs: Mapping[str, Any]) -> Axes:
             trace.require_unchanged(tensor)
     found = [_space(trace, names, slots) for slots in spaces(trace.constraints)]
     even = [space for space in found if space is not None]
-    return Axes(named(even), tuple(sorted(trace.unknown)))
+    return Axes(named(even), tuple(sorted(trace.unknown)), tuple(trace.labels.unread))
 
 
 def named(found: Sequence[Space]) -> tuple[Space, ...]:

@@ -104,6 +104,8 @@ class Axes:
     spaces : tuple of Space
     unknown : tuple of str
         Operations without a rule: all that they touched is fixed.
+    unread : tuple of str
+        Tensors that the traced run did not read: what they carry is not known.
     refuted : tuple of str
         Spaces that the proof has dropped, with the reason.
     unmapped : tuple of str
@@ -112,6 +114,7 @@ class Axes:
 
     spaces: tuple[Space, ...]
     unknown: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
     refuted: tuple[str, ...] = ()
     unmapped: tuple[str, ...] = ()
 
