@@ -48,7 +48,7 @@ ROOMS = {
         *("wrappers", "axes", "families", "families.llama", "defaults", "table", "verify"),
         *("constraints", "labels", "merging", "calls", "elementwise", "contraction", "movement"),
         *("indexing", "trace", "permutations", "signs", "spaces", "solve", "shrink", "tiny"),
-        *("proof", "scale", "deriving"),
+        *("proof", "survey", "scale", "deriving"),
     ),
     "models": ("checkpoint", "rewrite", "loading", "activations", "text", "smollm2"),
     "transport": ("weights",),

@@ -125,6 +125,8 @@ class Graph:
                 return None
             for kind, here in near.items():
                 there = far[kind]
+                if here == there:
+                    continue
                 only_here, only_there = here - there, there - here
                 if len(only_here) != len(only_there):
                     return None
@@ -197,7 +199,8 @@ def spaces(c: Constraints) -> list[Slots]:
 
 def _is_simple(graph: Graph, one: Unit, other: Unit) -> bool:
     """Whether no part of an exchange is an exchange: heads, but not a head and a dimension."""
-    for x, y in zip(one, other, strict=True):
+    one_of_each = {int(graph.colours[x]): (x, y) for x, y in zip(one, other, strict=True)}
+    for x, y in one_of_each.values():
         alone = graph.exchange(x, y)
         if alone is not None and len(alone) < len(one):
             return False

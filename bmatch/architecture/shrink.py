@@ -82,6 +82,8 @@ def _small(given: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in given.items():
         if value is None and re.fullmatch(_NEEDED, key):
             found[key] = _size(key, 1 << 30, heads, 2)
+        elif value is None and key in ("pad_token_id", "mask_token_id"):
+            found[key] = 0
         elif isinstance(value, bool) or value is None:
             found[key] = value
         elif isinstance(value, int):
