@@ -77,7 +77,7 @@ def scaled(axes: Axes, tiny: Shapes, full: Shapes, blocks: Callable[[int], int |
     for space in axes.spaces:
         places = {names.split(member.tensor)[1] for member in space.members}
         try:
-            if len(places) == 1:
+            if len(places) == 1 and space.name != "residual":
                 copies = _local(space, names, by_key, tiny, full, blocks)
             else:
                 copies = [_global(space, names, by_key, tiny, full, blocks)]

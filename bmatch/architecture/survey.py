@@ -93,7 +93,7 @@ def _config_and_class(model_type: str) -> tuple[Any, Any]:
     import transformers
     from transformers.models.auto import modeling_auto as auto
 
-    kind = transformers.AutoModelForSeq2SeqLM
+    kind: Any = transformers.AutoModelForSeq2SeqLM
     if model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         kind = transformers.AutoModelForCausalLM
     elif model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES:
