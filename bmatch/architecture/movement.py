@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from bmatch.architecture.calls import Call, full, rule
-from bmatch.architecture.constraints import CHOSEN, NONE, WILD, Ids
+from bmatch.architecture.constraints import CHOSEN, NONE, WILD, Ids, digest
 from bmatch.architecture.labels import compact, extent
 from bmatch.architecture.merging import (
     contract_atoms,
     never_flips,
+    pin,
     total,
 )
 
@@ -47,8 +48,11 @@ def moved(call: Call) -> None:
 
 @rule("tril", "triu")
 def triangle(call: Call) -> None:
-    """Zeros beyond the diagonal agree with all labels: the label stays."""
+    """Zeros beyond the diagonal agree with all labels, and tell apart what lies along it."""
     label = call.label(call["self"])
+    ndim = len(label.shape)
+    for atoms in label.atoms:
+        pin(call.constraints, atoms, (ndim - 2, ndim - 1))
     call.write(label.atoms, label.signs)
 
 
@@ -95,6 +99,8 @@ def joined(call: Call) -> None:
             else:
                 left.remove(slot)
             row[slot] = atoms
+            if dim in extent(atoms):  # each piece may have a course of its own
+                _colour_piece(call, atoms, k)
         for slot, held in enumerate(rows):
             held.append(row.get(slot, np.full((1,) * numbers.ndim, WILD)))
         zeros = np.where(numbers.numpy() == 0, WILD, NONE) if not label else None
@@ -105,6 +111,12 @@ def joined(call: Call) -> None:
         return compact(torch.cat(spread, dim).numpy())
 
     call.write([along(row) for row in rows], [along(signs)])
+
+
+def _colour_piece(call: Call, atoms: Ids, piece: int) -> None:
+    """What comes from different pieces of one axis is told apart."""
+    met = np.unique(call.constraints.plain(atoms[atoms > 0]))
+    call.constraints.colour(met, np.full(len(met), digest(b"piece", piece), np.uint64))
 
 
 @rule("copy")

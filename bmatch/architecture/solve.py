@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,8 +24,8 @@ def spaces_of(model: torch.nn.Module, inputs: Mapping[str, Any]) -> Axes:
         for name, tensor in names.items():
             trace.labels.add_parameter(name, tensor)
         with trace:
-            out = model(**inputs)
-        for tensor in outputs(out):
+            kept = outputs(model(**inputs))
+        for tensor in kept:
             trace.require_unchanged(tensor)
     found = [_space(trace, names, slots) for slots in spaces(trace.constraints)]
     even = [space for space in found if space is not None]
@@ -73,13 +73,30 @@ def tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def outputs(out: Any) -> list[torch.Tensor]:
-    """What a model computes: its logits if it has any, else all tensors that it returns."""
-    logits = getattr(out, "logits", None)
-    if logits is not None:
-        return [logits]
-    return (
-        [out] if isinstance(out, torch.Tensor) else [t for t in out if isinstance(t, torch.Tensor)]
-    )
+    """What has to stay as it is of what a model returns.
+
+    Its logits, where it has any. A model without a head returns its stream, which moves with a
+    gauge: the inner products between positions stay. All tensors of other modules.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    if isinstance(out, Mapping):
+        if out.get("logits") is not None:
+            return [out["logits"]]
+        states = [state.flatten(0, -2) for state in _floating(out.values()) if state.ndim > 1]
+        found = [state @ state.T for state in states]
+    else:
+        found = _floating([out] if isinstance(out, torch.Tensor) else out)
+    if not found:
+        raise ValueError("the model returns no tensor whose numbers have to stay as they are")
+    return found
+
+
+def _floating(values: Iterable[Any]) -> list[torch.Tensor]:
+    return [v for v in values if isinstance(v, torch.Tensor) and v.is_floating_point()]
 
 
 def _space(trace: Trace, names: Mapping[str, torch.Tensor], slots: Slots) -> Space | None:

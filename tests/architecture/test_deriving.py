@@ -72,6 +72,25 @@ def test_experts_are_carried_over_to_more_of_them():
     assert (gate_up.slab, gate_up.offsets, gate_up.odd) == (7, (0, 14336), (False, True))
 
 
+def test_models_without_a_head_keep_their_gauge():
+    """What they return moves with it, as embeddings of sentences do."""
+    config = transformers.BertConfig(num_hidden_layers=3)
+    derived = architecture.derive(transformers.BertModel._from_config(config))
+    space = derived.residual
+    assert (space.size, space.group) == (768, "permutation_global_sign")
+    assert way(space, "encoder.layer.2.output.LayerNorm.weight") == (0, (False,))
+    assert way(space, "encoder.layer.2.output.LayerNorm.bias") == (0, (True,))
+
+
+def test_a_module_that_returns_nothing_is_refused():
+    class Silent(nn.Linear):
+        def forward(self, x):
+            return ()
+
+    with pytest.raises(ValueError, match="returns no tensor"):
+        architecture.derive(Silent(2, 2), {"x": torch.ones(1, 2)})
+
+
 def derive_toy(**changes):
     return architecture.derive(Toy(**changes), tokens())
 
