@@ -23,7 +23,7 @@ from bmatch.architecture.merging import (
 )
 
 
-@rule("mul", "div", "true_divide", "multiply", "divide")
+@rule("mul", "div")
 def product(call: Call) -> None:
     """Signs add."""
     c = call.constraints
@@ -46,9 +46,9 @@ def addition(call: Call) -> None:
 
 
 @rule(
-    *("eq", "ne", "lt", "le", "gt", "ge", "greater", "maximum", "minimum", "fmod", "remainder"),
+    *("eq", "ne", "lt", "le", "gt", "ge", "maximum", "minimum", "fmod", "remainder"),
     *("logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor"),
-    *("floor_divide", "atan2", "clamp_min", "clamp_max", "isclose", "__and__", "__or__"),
+    *("floor_divide", "atan2", "clamp_min", "clamp_max", "isclose"),
 )
 def comparison(call: Call) -> None:
     """No entry may flip."""
@@ -62,9 +62,8 @@ def comparison(call: Call) -> None:
 
 @rule(
     *("neg", "tanh", "erf", "sin", "tan", "atan", "asin", "sinh", "asinh", "atanh", "sign", "sgn"),
-    *("trunc", "round", "reciprocal", "clone", "_to_copy", "nan_to_num", "erfinv", "contiguous"),
+    *("trunc", "round", "reciprocal", "clone", "_to_copy", "nan_to_num", "erfinv"),
     *("convert_element_type", "positive", "lift_fresh_copy", "conj_physical", "resolve_conj"),
-    *("native_dropout_eval", "to", "copy_to", "device_put"),
 )
 def odd(call: Call) -> None:
     """Signs pass through."""
@@ -193,7 +192,7 @@ def variance(call: Call) -> None:
         call.write(*kept, call.out[1])
 
 
-@rule("amax", "amin", "logsumexp", "prod", "any", "all", "_weight_norm")
+@rule("amax", "amin", "logsumexp", "prod", "any", "all")
 def extreme(call: Call) -> None:
     """No entry may flip."""
     label = call.label(call["self"])
