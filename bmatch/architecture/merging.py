@@ -137,19 +137,14 @@ def _meet_values(c: Constraints, one: Operand, other: Operand) -> None:
 
 def _meet_repeated(c: Constraints, atoms: Ids, other: Operand, axes: Sequence[int]) -> None:
     """Where an atom is met at several places, by different numbers, the places are told apart."""
-    if not axes:
+    along = [found for found in other.label.atoms if extent(found)]
+    if not axes or not all(extent(found) <= set(axes) for found in along):
         return
     values = other.values
     order = [*axes, *(k for k in range(values.ndim) if k not in axes)]
     rows = values.transpose(order).reshape(int(np.prod([values.shape[k] for k in axes])), -1)
     sizes = [size if k in axes else 1 for k, size in enumerate(values.shape)]
-    keys = [
-        np.broadcast_to(c.find(found), sizes).ravel()
-        for found in other.label.atoms
-        if extent(found) and extent(found) <= set(axes)
-    ]
-    if not keys or len({extent(found) <= set(axes) for found in other.label.atoms}) > 1:
-        return
+    keys = [np.broadcast_to(c.find(found), sizes).ravel() for found in along]
     seen: dict[tuple[int, ...], list[bytes]] = {}
     place = np.zeros(len(rows), np.float64)
     for k, key in enumerate(zip(*(row.tolist() for row in keys), strict=True)):
