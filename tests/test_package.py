@@ -46,6 +46,9 @@ ROOMS = {
     "compat": ("lap", "torch_ops", "torch_linear_assignment"),
     "architecture": (
         *("wrappers", "axes", "families", "families.llama", "defaults", "table", "verify"),
+        *("constraints", "labels", "merging", "calls", "elementwise", "contraction", "movement"),
+        *("indexing", "trace", "permutations", "signs", "spaces", "solve", "shrink", "tiny"),
+        *("proof", "survey", "scale", "deriving"),
     ),
     "models": ("checkpoint", "rewrite", "loading", "activations", "text", "smollm2"),
     "transport": ("weights",),

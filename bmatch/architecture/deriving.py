@@ -1,0 +1,100 @@
+"""From any model, or a config without weights, to its proved gauge spaces."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from bmatch.architecture.proof import prove
+from bmatch.architecture.scale import scaled
+from bmatch.architecture.solve import spaces_of, tensors
+from bmatch.architecture.spaces import Axes
+from bmatch.architecture.tiny import inputs_for, randomise, tiny_model
+from bmatch.architecture.wrappers import unwrapped
+
+
+def derive(model_or_config: Any, inputs: Mapping[str, Any] | None = None) -> Axes:
+    """Every gauge space of a model, found in one traced run and proved on its outputs.
+
+    A model of transformers, or its config alone, is derived from a tiny copy of its structure: the
+    full weights are neither read nor made. Any other module is run as it is, with weights at
+    random.
+
+    Parameters
+    ----------
+    model_or_config
+        A transformers model, its config, or a `torch.nn.Module`.
+    inputs : mapping, optional
+        Arguments of `forward`: needed for modules that are no transformers models, on the CPU.
+
+    Returns
+    -------
+    Axes
+        With names and sizes of the model that was given. Spaces that the proof has refuted are
+        told in it, as are operations without a rule.
+
+    Raises
+    ------
+    ValueError
+        If a module comes without inputs, or no tiny model of the structure can be made.
+    """
+    given = unwrapped(model_or_config)
+    if isinstance(given, torch.nn.Module) and (inputs is not None or not hasattr(given, "config")):
+        if inputs is None:
+            raise ValueError(
+                "a module that is no transformers model needs inputs: a mapping of the arguments "
+                "of its forward method"
+            )
+        module = copy.deepcopy(given).float().cpu().eval()
+        randomise(module)
+        return prove(module, spaces_of(module, inputs), inputs)[0]
+    config, build = _builder(given)
+    tiny = tiny_model(config, build)
+    tokens = inputs_for(tiny)
+    axes, _ = prove(tiny, spaces_of(tiny, tokens), tokens)
+    if isinstance(given, torch.nn.Module):
+        full = given
+    else:
+        with torch.device("meta"):
+            full = build(copy.deepcopy(config))
+    return scaled(axes, _shapes(tiny), _shapes(full), _heads(tiny.config, config))
+
+
+def _shapes(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors(model).items()}
+
+
+def _builder(given: Any) -> tuple[Any, Callable[[Any], torch.nn.Module]]:
+    """A config, and how models are made of configs of its kind."""
+    if isinstance(given, torch.nn.Module):
+        return given.config, type(given)._from_config  # type: ignore[attr-defined]
+    import transformers
+    from transformers.models.auto import modeling_auto as auto
+
+    for kind, mapping in (
+        (transformers.AutoModelForCausalLM, auto.MODEL_FOR_CAUSAL_LM_MAPPING),
+        (transformers.AutoModelForSeq2SeqLM, auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING),
+        (transformers.AutoModelForMaskedLM, auto.MODEL_FOR_MASKED_LM_MAPPING),
+        (transformers.AutoModel, auto.MODEL_MAPPING),
+    ):
+        if type(given) in mapping:
+            return given, kind.from_config
+    raise ValueError(
+        f"no model of transformers belongs to a {type(given).__name__}: give a model, or a config"
+    )
+
+
+def _heads(tiny: Any, full: Any) -> Callable[[int], int | None]:
+    """From a number of heads in the tiny config to that of the full one."""
+    small, large = (c.get_text_config(decoder=True).to_dict() for c in (tiny, full))
+
+    def find(count: int) -> int | None:
+        fields = [k for k, v in small.items() if re.search("head|group", k) and v == count]
+        counts = {large[k] for k in fields if isinstance(large.get(k), int) and large[k] > 1}
+        return counts.pop() if len(counts) == 1 else None
+
+    return find

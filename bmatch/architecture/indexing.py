@@ -1,0 +1,256 @@
+"""Rules of reading and writing at indices.
+
+An index that the caller gave pins the atoms that it picks among. One that the run itself chose
+among labelled entries, as routers choose experts, names atoms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from bmatch.architecture.calls import Call, full, rule
+from bmatch.architecture.constraints import NONE, WILD, Ids
+from bmatch.architecture.labels import Label, compact, extent
+from bmatch.architecture.merging import Operand, agree, meet, pin, total
+from bmatch.architecture.movement import chosen_at
+
+
+def _behind(targets: Ids, index: torch.Tensor) -> Ids:
+    """The atoms behind the values of an index; WILD for values that stand for none."""
+    values = index.numpy().astype(np.int64)
+    known = (values >= 0) & (values < len(targets))
+    return np.where(known, targets[np.clip(values, 0, len(targets) - 1)], WILD)
+
+
+def _gathered(
+    call: Call,
+    tensor: torch.Tensor,
+    axes: dict[int, torch.Tensor],
+    run: Callable[[torch.Tensor], torch.Tensor],
+    behind: Sequence[Ids] = (),
+) -> None:
+    """Read entries at the places that indices name.
+
+    Parameters
+    ----------
+    axes : dict
+        The indexed axes and their indices.
+    run : callable
+        The operation on an array of the label.
+    behind : sequence of arrays
+        Atoms that the values of indices stand for, in the axes of the result.
+    """
+    c, label = call.constraints, call.label(tensor)
+    given = {
+        axis
+        for axis, index in axes.items()
+        if not (call.labels.is_derived(index) or index.numel() == 1)
+    }
+    atoms = []
+    for component in label.atoms:
+        pin(c, component, given)
+        found = compact(run(full(component, tensor.shape)).numpy())
+        if extent(component) & given:
+            continue
+        if extent(component) & set(axes) and extent(found):
+            found = chosen_at(found)
+        atoms.append(found)
+    signs = []
+    for part in label.signs:
+        if extent(part) & given:
+            c.equate(part, np.zeros((1,) * part.ndim, np.int64))
+        else:
+            signs.append(compact(run(full(part, tensor.shape)).numpy()))
+    if behind:
+        shape = tuple(call.out.shape)
+        others = [Operand(Label(shape, (compact(chosen_at(b)),)), torch.zeros(())) for b in behind]
+        mine = Operand(Label(shape, tuple(atoms)), torch.zeros(()))
+        atoms = list(meet(c, [mine, *others]))
+    call.write(atoms, signs)
+
+
+@rule("index", "_unsafe_index")
+def indexed(call: Call) -> None:
+    """Indices on some axes; masks are taken as the indices that they stand for."""
+    tensor = call["self"]
+    axes: dict[int, torch.Tensor] = {}
+    behind = []
+    dim = 0
+    tensors = [index for index in call["indices"] if index is not None]
+    for index in call["indices"]:
+        if index is None:
+            dim += 1
+        elif index.dtype in (torch.bool, torch.uint8):
+            axes.update(dict.fromkeys(range(dim, dim + index.ndim), index))
+            if call.label(index):
+                call.labels.mark_derived(index)
+            dim += index.ndim
+        else:
+            axes[dim] = index
+            targets = call.labels.targets(index)
+            if targets is not None and len(tensors) == 1:
+                after = call.out.ndim - dim - index.ndim
+                found = _behind(targets, index)
+                behind.append(found.reshape((1,) * dim + tuple(index.shape) + (1,) * after))
+            dim += 1
+    _gathered(call, tensor, axes, lambda array: array[_python_index(call)], behind)
+
+
+def _python_index(call: Call) -> tuple[Any, ...]:
+    return tuple(slice(None) if index is None else index for index in call["indices"])
+
+
+@rule("embedding")
+def embedding(call: Call) -> None:
+    """Rows at indices."""
+    index = call["indices"]
+    targets = call.labels.targets(index)
+    behind = [] if targets is None else [_behind(targets, index)[..., None]]
+    _gathered(call, call["weight"], {0: index}, lambda array: array[index], behind)
+
+
+@rule("gather", "take_along_dim")
+def gathered(call: Call) -> None:
+    """Entries at indices along one axis."""
+    tensor, index, dim = call["self"], call["index"], call["dim"] % max(call["self"].ndim, 1)
+    targets = call.labels.targets(index)
+    behind = [] if targets is None else [_behind(targets, index)]
+    _gathered(call, tensor, {dim: index}, lambda array: array.gather(dim, index), behind)
+
+
+@rule("index_select")
+def selected(call: Call) -> None:
+    """Slices at indices along one axis."""
+    tensor, index, dim = call["self"], call["index"], call["dim"] % max(call["self"].ndim, 1)
+    _gathered(call, tensor, {dim: index}, lambda array: array.index_select(dim, index))
+
+
+def _scattered(
+    call: Call,
+    axes: dict[int, torch.Tensor],
+    source: Any,
+    run: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    *,
+    added: bool,
+    behind: Sequence[Ids] = (),
+) -> None:
+    """Write a source at the places that indices name, onto what is there or in its place.
+
+    Parameters
+    ----------
+    run : callable
+        Puts an array of the source's label into one of the target's shape.
+    """
+    c, target = call.constraints, call["self"]
+    source = source if isinstance(source, torch.Tensor) else torch.as_tensor(source)
+    label, shape = call.label(source), tuple(target.shape)
+    given = {axis for axis, index in axes.items() if not call.labels.is_derived(index)}
+    here = call.operand(target)
+    for component in here.label.atoms:
+        pin(c, component, given)
+
+    def placed(array: Ids, rest: int) -> Ids:
+        there = torch.full(shape, rest, dtype=torch.int64)
+        return compact(run(there, full(array, source.shape)).numpy())
+
+    numbers = call.values(source)
+    form = (
+        total(c, label.signs, source.ndim) if label else np.where(numbers.numpy() == 0, WILD, NONE)
+    )
+    atoms = [placed(a, WILD) for a in label.atoms if extent(a)]
+    there = Operand(Label(shape, tuple(atoms), (placed(form, WILD),)), torch.zeros(()))
+    others = [Operand(Label(shape, (compact(b),)), torch.zeros(())) for b in behind]
+    met = meet(c, [*others, here, there], points=False)
+    if added:
+        signs = agree(c, [here, there])
+    else:
+        old = (
+            total(c, here.label.signs, len(shape))
+            if here.label
+            else np.where(here.tensor.numpy() == 0, WILD, NONE)
+        )
+        hit = placed(np.zeros((1,) * source.ndim, np.int64), WILD) == 0
+        signs = (compact(np.where(hit, there.label.signs[0], old)),)
+    call.write(met, signs)
+
+
+def _along(call: Call, dim: int, index: torch.Tensor) -> list[Ids]:
+    """The atoms that an index stands for, along the axis that it indexes."""
+    targets = call.labels.targets(index)
+    if targets is None:
+        return []
+    size = call["self"].shape[dim]
+    known = np.full(size, WILD)
+    known[: min(size, len(targets))] = targets[:size]
+    sizes = [size if k == dim else 1 for k in range(call["self"].ndim)]
+    return [known.reshape(sizes)]
+
+
+@rule("scatter", "scatter_add", "scatter_reduce")
+def scattered(call: Call) -> None:
+    """Entries go to indices along one axis."""
+    index, dim = call["index"], call["dim"] % max(call["self"].ndim, 1)
+    source = next(call[name] for name in ("src", "value") if call[name] is not None)
+    whole = source if isinstance(source, torch.Tensor) and source.ndim else None
+    cut = tuple(slice(0, size) for size in index.shape)
+
+    def run(there: torch.Tensor, array: torch.Tensor) -> torch.Tensor:
+        spread = array[cut] if whole is not None else array.expand(index.shape)
+        return there.scatter(dim, index, spread)
+
+    added = call.name != "scatter" or call["reduce"] is not None
+    behind = _along(call, dim, index)
+    _scattered(call, {dim: index}, source, run, added=added, behind=behind)
+
+
+@rule("index_add", "index_copy")
+def rows_at(call: Call) -> None:
+    """Slices go to indices along one axis."""
+    index, dim = call["index"], call["dim"] % max(call["self"].ndim, 1)
+
+    def run(there: torch.Tensor, array: torch.Tensor) -> torch.Tensor:
+        return there.index_copy(dim, index, array)
+
+    added = call.name == "index_add"
+    behind = _along(call, dim, index)
+    _scattered(call, {dim: index}, call["source"], run, added=added, behind=behind)
+
+
+@rule("index_put", "_index_put_impl", "_unsafe_index_put")
+def put(call: Call) -> None:
+    """Entries go to indices along some axes."""
+    axes: dict[int, torch.Tensor] = {}
+    dim = 0
+    for index in call["indices"]:
+        width = index.ndim if index is not None and index.dtype == torch.bool else 1
+        if index is not None:
+            if call.label(index):
+                call.labels.mark_derived(index)
+            axes.update(dict.fromkeys(range(dim, dim + width), index))
+        dim += width
+    place = _python_index(call)
+
+    def run(there: torch.Tensor, array: torch.Tensor) -> torch.Tensor:
+        there[place] = array
+        return there
+
+    _scattered(call, axes, call["values"], run, added=bool(call["accumulate"]))
+
+
+@rule("masked_scatter")
+def masked_scattered(call: Call) -> None:
+    """Entries of the source in their order, where the mask is set."""
+    place = call["mask"].expand(call["self"].shape)
+    index = place.nonzero()
+    axes = dict.fromkeys(range(place.ndim), index)
+    if call.label(call["mask"]):
+        call.labels.mark_derived(index)
+
+    def run(there: torch.Tensor, array: torch.Tensor) -> torch.Tensor:
+        return there.masked_scatter(place, array)
+
+    _scattered(call, axes, call["source"], run, added=False)

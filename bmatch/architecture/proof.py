@@ -1,0 +1,125 @@
+"""The proof of gauge spaces: outputs stay what they are under every space, and not under more."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from bmatch.architecture.solve import outputs
+from bmatch.architecture.spaces import Axes, Space
+from bmatch.architecture.tiny import inputs_for
+from bmatch.gauge import SignedPermutation
+
+TOLERANCE = 1e-4
+"""Largest difference of an output that rounding explains, in units of the largest output."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What random gauges did to a model's outputs, each time the largest difference of one.
+
+    Attributes
+    ----------
+    alone : dict of str to float
+        Under one space at a time.
+    together : float
+        Under all spaces that were kept, one after another.
+    larger : dict of str to float
+        Under the next larger group: signs where there are none, signs apart where there is one
+        for all, signed gains. Spaces of which no larger group is known are left out.
+    """
+
+    alone: Mapping[str, float]
+    together: float
+    larger: Mapping[str, float]
+
+
+def prove(
+    model: Any, axes: Axes, inputs: Mapping[str, Any] | None = None, *, seed: int = 0
+) -> tuple[Axes, Proof]:
+    """Prove the gauge spaces of a model on its outputs, and drop those that are refuted.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        In float32 and in eval mode; left as it is.
+    axes : Axes
+    inputs : mapping, optional
+        Arguments of the model. Default: random tokens.
+    seed : int
+        Of the gauges and of the tokens.
+
+    Returns
+    -------
+    axes : Axes
+        With the spaces that hold; `Axes.refuted` tells of the others.
+    proof : Proof
+    """
+    given = inputs_for(model, seed + 1) if inputs is None else inputs
+    before = _run(model, given)
+    alone, kept, refuted = {}, [], list(axes.refuted)
+    for k, space in enumerate(axes.spaces):
+        moved = carried(model, [(space, space.random(seed + k))])
+        alone[space.name] = _difference(before, _run(moved, given))
+        if alone[space.name] <= TOLERANCE:
+            kept.append(space)
+        else:
+            refuted.append(
+                f"{space.name}: changes an output by {alone[space.name]:.1e} of the largest"
+            )
+    elements = [(space, space.random(seed + 100 + k)) for k, space in enumerate(kept)]
+    together = _difference(before, _run(carried(model, elements), given))
+    larger = {}
+    for space in kept:
+        more = _larger(space)
+        if more is not None:
+            element = SignedPermutation.random(space.size, "signed_permutation", seed=seed)
+            signs = SignedPermutation(np.arange(space.size), element.sign)
+            larger[space.name] = _difference(before, _run(carried(model, [(more, signs)]), given))
+    held = replace(axes, spaces=tuple(kept), refuted=tuple(refuted))
+    return held, Proof(alone, together, larger)
+
+
+def carried(model: Any, elements: Sequence[tuple[Space, SignedPermutation]]) -> Any:
+    """A copy of a model under elements of some of its spaces, one after another."""
+    moved = copy.deepcopy(model)
+    tensors = {**dict(moved.named_parameters()), **dict(moved.named_buffers())}
+    with torch.no_grad():
+        for space, gauge in elements:
+            for member in space.members:
+                member.carry(tensors[member.tensor], gauge)
+    return moved
+
+
+def _larger(space: Space) -> Space | None:
+    """The space with more signs than it claims; None where every axis has them."""
+    if space.group == "permutation_global_sign":
+        return replace(space, group="signed_permutation")
+    if all(all(member.odd) for member in space.members):
+        return None
+    every = space.group == "signed_permutation"
+    signed = tuple(
+        replace(m, odd=(every or k == 0,) * len(m.odd)) for k, m in enumerate(space.members)
+    )
+    return replace(space, group="signed_permutation", members=signed)
+
+
+def _run(model: Any, inputs: Mapping[str, Any]) -> list[torch.Tensor]:
+    with torch.no_grad():
+        return [out.double() for out in outputs(model(**inputs))]
+
+
+def _difference(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> float:
+    worst = 0.0
+    for one, other in zip(before, after, strict=True):
+        finite = torch.isfinite(one)
+        scale = float(one[finite].abs().max()) if finite.any() else 0.0
+        if scale == 0.0 or not torch.isfinite(other[finite]).all():
+            return float("inf")
+        worst = max(worst, float((one - other)[finite].abs().max()) / scale)
+    return worst

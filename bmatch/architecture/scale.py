@@ -1,0 +1,203 @@
+"""Spaces of a tiny model carried over to the tensors of the full one.
+
+Lists of modules that have other lengths (layers, experts) are what differs: a tensor of the full
+model is carried as those of the tiny model that stand at its place in such lists.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeAlias
+
+from bmatch.architecture.spaces import Axes, Member, Space
+
+Shapes: TypeAlias = Mapping[str, Sequence[int]]
+Key: TypeAlias = tuple[str, ...]
+"""A name without the numbers of lists that differ."""
+
+
+class Names:
+    """The names of both models, and which numbers in them count what the models differ in."""
+
+    def __init__(self, tiny: Iterable[str], full: Iterable[str]) -> None:
+        self._tiny, self._full = self._lists(tiny), self._lists(full)
+
+    @staticmethod
+    def _lists(names: Iterable[str]) -> dict[str, set[str]]:
+        lists: dict[str, set[str]] = defaultdict(set)
+        for name in names:
+            parts = name.split(".")
+            for k, part in enumerate(parts):
+                if part.isdigit():
+                    lists[re.sub(r"\b\d+\b", "#", ".".join(parts[:k]))].add(part)
+        return lists
+
+    def split(self, name: str) -> tuple[Key, tuple[str, ...]]:
+        """A name without the numbers that differ, and these numbers."""
+        key, numbers = [], []
+        parts = name.split(".")
+        for k, part in enumerate(parts):
+            place = re.sub(r"\b\d+\b", "#", ".".join(parts[:k]))
+            if part.isdigit() and self._tiny.get(place) != self._full.get(place):
+                key.append("#")
+                numbers.append(part)
+            else:
+                key.append(part)
+        return tuple(key), tuple(numbers)
+
+
+def scaled(axes: Axes, tiny: Shapes, full: Shapes, blocks: Callable[[int], int | None]) -> Axes:
+    """The spaces of a tiny model on the tensors of the full one.
+
+    Parameters
+    ----------
+    axes : Axes
+        Of the tiny model.
+    tiny, full : mappings of str to shapes
+        Their tensors by name.
+    blocks : callable
+        From a number of blocks in the tiny model (heads) to that of the full one, None where the
+        configs do not tell it.
+
+    Returns
+    -------
+    Axes
+        `Axes.unmapped` names the spaces that could not be carried over.
+    """
+    names = Names(tiny, full)
+    by_key: dict[Key, dict[tuple[str, ...], str]] = defaultdict(dict)
+    for name in full:
+        key, numbers = names.split(name)
+        by_key[key][numbers] = name
+    found: dict[str, Space] = {}
+    unmapped = []
+    for space in axes.spaces:
+        places = {names.split(member.tensor)[1] for member in space.members}
+        try:
+            if len(places) == 1 and space.name != "residual":
+                copies = _local(space, names, by_key, tiny, full, blocks)
+            else:
+                copies = [_global(space, names, by_key, tiny, full, blocks)]
+        except ValueError as reason:
+            unmapped.append(f"{space.name}: {reason}")
+            continue
+        for copy in copies:
+            found.setdefault(copy.name, copy)
+    silent = {names.split(name)[0] for name in axes.unread}
+    unread = tuple(name for key in silent for name in by_key[key].values())
+    return replace(
+        axes, spaces=tuple(found.values()), unread=tuple(sorted(unread)), unmapped=tuple(unmapped)
+    )
+
+
+def _global(
+    space: Space,
+    names: Names,
+    by_key: Mapping[Key, Mapping[tuple[str, ...], str]],
+    tiny: Shapes,
+    full: Shapes,
+    blocks: Callable[[int], int | None],
+) -> Space:
+    """A space of all layers: each tensor is carried as all that stand at its place."""
+    carried: dict[str, list[Member]] = defaultdict(list)
+    for member in space.members:
+        carried[member.tensor].append(replace(member, tensor=""))
+    ways: dict[Key, list[Member]] = {}
+    for name in tiny:
+        way, key = carried.get(name, []), names.split(name)[0]
+        if ways.setdefault(key, way) != way:
+            raise ValueError(f"layers differ in how {'.'.join(key)} carries it")
+    strange = [".".join(key) for key in by_key if key not in ways]
+    if strange:
+        raise ValueError(f"the tiny model has no {strange[0]}")
+    first = {names.split(name)[0]: name for name in reversed(list(tiny))}
+    pairs = [
+        (replace(member, tensor=name), tiny[first[key]], full[name])
+        for key, way in ways.items()
+        for name in by_key.get(key, {}).values()
+        for member in way
+    ]
+    return _resized(space, space.name, pairs, blocks)
+
+
+def _local(
+    space: Space,
+    names: Names,
+    by_key: Mapping[Key, Mapping[tuple[str, ...], str]],
+    tiny: Shapes,
+    full: Shapes,
+    blocks: Callable[[int], int | None],
+) -> list[Space]:
+    """A space of one layer, or of one expert in it: one for each layer that has its tensors."""
+    keys = [names.split(member.tensor)[0] for member in space.members]
+    slabs = {member.slab for member in space.members} - {None}
+    copies = []
+    for numbers in by_key[keys[0]]:
+        if not all(numbers in by_key[key] for key in keys):
+            continue
+        targets = [by_key[key][numbers] for key in keys]
+        places = [None]
+        if slabs:
+            tensor = next(k for k, member in enumerate(space.members) if member.slab is not None)
+            places = list(range(full[targets[tensor]][0]))  # type: ignore[arg-type]
+        for slab in places:
+            pairs = [
+                (
+                    replace(member, tensor=name, slab=None if member.slab is None else slab),
+                    tiny[member.tensor],
+                    full[name],
+                )
+                for member, name in zip(space.members, targets, strict=True)
+            ]
+            place = "" if slab is None else f" {slab}"
+            title = _renamed(space.name, space.members[0].tensor, targets[0])
+            copies.append(_resized(space, title + place, pairs, blocks))
+    return copies
+
+
+def _renamed(title: str, tiny: str, full: str) -> str:
+    """The title of a space with the numbers of another layer."""
+    place, _, kind = title.partition(" ")
+    depth = len(place.split("."))
+    return " ".join([".".join(full.split(".")[:depth]) if tiny.startswith(place) else place, kind])
+
+
+def _resized(
+    space: Space,
+    title: str,
+    pairs: Sequence[tuple[Member, Sequence[int], Sequence[int]]],
+    blocks: Callable[[int], int | None],
+) -> Space:
+    lengths = [(m, old[m.axis], new[m.axis]) for m, old, new in pairs]
+    whole = {new for m, old, new in lengths if old == space.size and m.offsets == (0,)}
+    if len(whole) > 1:
+        raise ValueError(f"its axes have {sorted(whole)} entries")
+    size = whole.pop() if whole else blocks(space.size)
+    if size is None:
+        raise ValueError("how many blocks the full model has is not known")
+    members = tuple(_member(m, space.size, size, old, new) for m, old, new in lengths)
+    return Space(title, space.group, size, members)
+
+
+def _member(member: Member, units: int, size: int, old: int, new: int) -> Member:
+    """The same layout along a longer axis: parts (q, k and v in one), units, entries of a unit."""
+    stride = member.stride
+    parts, rest = divmod(old, units * stride)
+    layout = tuple(p * units * stride + k for p in range(parts) for k in range(stride))
+    if rest or layout != member.offsets:
+        raise ValueError(f"{member.tensor} holds it beside others")
+    odd = [member.odd[p * stride : (p + 1) * stride] for p in range(parts)]
+    if any(len(set(part)) > 1 for part in odd):
+        raise ValueError(f"entries of a unit in {member.tensor} flip apart")
+    wide, rest = divmod(new, size * parts)
+    if rest or (stride == 1 and parts > 1 and wide > 1):
+        raise ValueError(f"{member.tensor} has {new} entries for {size} units")
+    return replace(
+        member,
+        stride=wide,
+        offsets=tuple(p * size * wide + k for p in range(parts) for k in range(wide)),
+        odd=tuple(part[0] for part in odd for _ in range(wide)),
+    )

@@ -1,0 +1,134 @@
+"""A tiny model of the same structure: the gauge does not depend on sizes.
+
+Fields of a config are told by what their names say (width, layers, heads, experts), not by the
+model's type. Fields that tell something of each layer are cut to layers of each kind.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+WIDTH = 32
+_NEEDED = (
+    r"vocab_size|n_routed_experts|n_shared_experts|num_experts_per_tok|num_key_value_heads"
+    r"|head_dim|moe_intermediate_size"
+)
+_LAYERS = re.compile(
+    r"^(num_hidden_layers|num_layers|n_layers?|n_layer|(encoder|decoder)_layers|num_blocks"
+    r"|num_(encoder|decoder)_layers|num_hidden_(encoder|decoder)_layers|depth)$"
+)
+_SIZES: tuple[tuple[str, int], ...] = (  # the first that matches a field's name
+    (r"vocab_size|n_vocab|vocabulary|vocab_size_per_layer_input|hash_.*buckets?", 96),
+    (r"(qk_rope|qk_nope|qk|v|rope|nope)_head_dim|qk_pos_emb_head_dim", 8),
+    (r".*(head_dim|head_size|d_kv|kv_channels|head_width|d_head|dim_head)", 8),
+    (r"rotary_dim|rotary_ndims|.*rotary_dim", 4),
+    (r".*lora_rank|.*_rank|low_rank.*|rank", 8),
+    (r".*(num_experts_per_tok|topk|top_k|num_selected|moe_k|experts_per_token|experts_top_k).*", 2),
+    (r"n_group|num_expert_group|topk_groups?|num_expert_groups", 2),
+    (r"first_k_dense_replace|num_dense_layers|moe_layer_start_index", 1),
+    (r".*shared_experts?$|num_.*shared.*", 1),
+    (r".*(num_experts|n_routed_experts|num_local_experts|num_moe_experts|n_experts|experts)", 4),
+    (
+        r"(moe|shared|expert|dense)?_?.*(intermediate|ffn|feed_forward|ff_dim|mlp_dim|d_ff|inner).*",
+        48,
+    ),
+    (r"dff|n_inner|ff_size|ffn|mlp_hidden_size|d_inner|dim_feedforward", 48),
+    (r".*(key_value_heads|kv_heads|head_kv|query_groups?|multi_query_group_num)", 2),
+    (r"mamba_n_heads|mamba_num_heads|n_mamba_heads|.*mamba.*heads", 8),
+    (r"mamba_d_ssm", 64),
+    (r".*(attention_heads|num_heads|n_heads?|heads)", 4),
+    (r".*(state_size|d_state|state_dim|ssm_state.*)", 8),
+    (r".*chunk_size.*|.*block_size", 8),
+    (r".*(position_embeddings|n_positions|n_ctx|max_positions|max_.*length|context_length)", 128),
+    (r"max_.*positions?.*|seq_len.*|max_seq.*|.*sequence_length", 128),
+    (r"hidden_size_per_layer_input", 8),
+    (
+        r".*(hidden_size|d_model|n_embd|n_embed|hidden_dim|embed_dim|embedding_size|model_dim)",
+        WIDTH,
+    ),
+    (r"dim|width|.*lru_width|emb_dim|.*embed_size|word_embed_proj_dim|project_dim", WIDTH),
+    (r".*sliding_window|window_size|attention_window", 64),
+    (r".*n_groups|num_groups|.*ngroups", 2),
+)
+_COMPILED = tuple((re.compile(f"^({pattern})$"), size) for pattern, size in _SIZES)
+
+
+def shrunken(config: Any) -> Any:
+    """A config of the same class with few layers, one of each kind at least, and small sizes."""
+    given = _values(config)
+    nested = {
+        key: shrunken(value)
+        for key, value in vars(config).items()
+        if hasattr(value, "to_dict") and hasattr(value, "model_type")
+    }
+    kept = {key: value for key, value in given.items() if key not in nested}
+    return type(config)(**{**_small(kept), **nested})
+
+
+def _values(config: Any) -> dict[str, Any]:
+    values: dict[str, Any] = config.to_dict()
+    ignored = {"model_type", "transformers_version", "architectures", "_name_or_path", "dtype"}
+    return {k: v for k, v in values.items() if k not in ignored and not k.startswith("_")}
+
+
+def _small(given: Mapping[str, Any]) -> dict[str, Any]:
+    state_space = {"expand", "state_size"} <= given.keys()
+    heads = [v for k, v in given.items() if re.fullmatch(r"num_attention_heads|n_heads?", k)]
+    found: dict[str, Any] = {}
+    layers = next((v for k, v in given.items() if _LAYERS.match(k) and isinstance(v, int)), 0)
+    kinds = _kinds(given, layers)
+    for key, value in given.items():
+        if value is None and re.fullmatch(_NEEDED, key):
+            found[key] = _size(key, 1 << 30, heads, 2)
+        elif value is None and key in ("pad_token_id", "mask_token_id"):
+            found[key] = 0
+        elif isinstance(value, bool) or value is None:
+            found[key] = value
+        elif isinstance(value, int):
+            found[key] = _size(key, value, heads, max(2, len(kinds)))
+            if state_space and key == "num_heads":
+                found[key] = 8
+        elif isinstance(value, list) and len(value) == layers > 0:
+            found[key] = [_in_list(key, value[k], heads) for k in kinds]
+        elif key == "per_layer_config" and isinstance(value, dict):
+            found[key] = {j: value[k] for j, k in enumerate(kinds) if k in value}
+        elif key.endswith("token_id") and isinstance(value, list):
+            found[key] = [min(v, 2) for v in value]
+        else:
+            found[key] = value
+    return found
+
+
+def _in_list(key: str, value: Any, heads: list[Any]) -> Any:
+    singular = key.removesuffix("s")
+    return _size(singular, value, heads, 2) if type(value) is int else value
+
+
+def _kinds(given: Mapping[str, Any], layers: int) -> list[int]:
+    """The first layer of each kind; the first two where all are alike."""
+    lists = [v for v in given.values() if isinstance(v, list) and len(v) == layers > 0]
+    single = given.get("per_layer_config")
+    if isinstance(single, dict) and layers:
+        lists.append([single.get(k) for k in range(layers)])
+    first: dict[str, int] = {}
+    for k in range(layers):
+        first.setdefault(repr([v[k] for v in lists]), k)
+    kinds = sorted(first.values())[:4]
+    return kinds if len(kinds) > 1 else [kinds[0] if kinds else 0] * 2
+
+
+def _size(key: str, value: int, heads: list[Any], layers: int) -> int:
+    if key.endswith("token_id") or key.endswith("_idx"):
+        return value if value < 90 else 2
+    if _LAYERS.match(key):
+        return layers
+    if value <= 1:
+        return value
+    for pattern, size in _COMPILED:
+        if pattern.match(key):
+            if size == 2 and "head" in key and (value in heads):
+                return 4
+            return min(size, value)
+    return value

@@ -1,0 +1,119 @@
+"""Signs: which axes of a space flip with it, by linear algebra over GF(2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from bmatch.architecture.constraints import Constraints
+from bmatch.architecture.permutations import Slots
+from bmatch.groups import Group
+
+
+def odd_slots(
+    c: Constraints, space: Slots, gains: frozenset[int]
+) -> tuple[Group, tuple[bool, ...]]:
+    """The group of a space, and which of its slots flip with a unit.
+
+    A unit flips alone in B_n; all flip at once in S_n x {+1, -1}; none in S_n. A gain and the
+    matrix that reads after it could flip together: gains stay as they are where they can.
+
+    Parameters
+    ----------
+    c : Constraints
+    space : Slots
+    gains : frozenset of int
+        Positions of slots that hold gains.
+    """
+    place = {
+        int(atom): (unit, slot)
+        for unit, row in enumerate(space.atoms)
+        for slot, atom in enumerate(row)
+    }
+    mask = 0
+    for atom in place:
+        mask |= 1 << atom
+    alone: set[int] = set()
+    together: set[int] = set()
+    for equation in c.equations:
+        by_unit: dict[int, int] = {}
+        rest = equation & mask
+        while rest:
+            low = rest & -rest
+            unit, slot = place[low.bit_length() - 1]
+            by_unit[unit] = by_unit.get(unit, 0) ^ (1 << slot)
+            rest ^= low
+        alone.update(by_unit.values())
+        whole = 0
+        for slots in by_unit.values():
+            whole ^= slots
+        together.add(whole)
+    count = space.atoms.shape[1]
+    plain = [1 << gain for gain in sorted(gains)]
+    odd = _widest([*alone, *plain], count, block=space.nodes > 1)
+    group: Group = "signed_permutation"
+    if not odd:
+        odd = _widest([*together, *plain], count, block=space.nodes > 1)
+        group = "permutation_global_sign"
+    if not odd and space.nodes == 1:
+        odd = _through_gains(sorted(together), count, gains)
+    if not odd:
+        return "permutation", (False,) * count
+    return group, tuple(bool(odd >> slot & 1) for slot in range(count))
+
+
+def _widest(equations: Iterable[int], count: int, block: bool) -> int:
+    """The solution that flips most slots, zero if there is none.
+
+    A block whose parts flip apart, as the dimensions of a head do, has no sign of its own.
+    """
+    found = [0]
+    for vector in _solutions(list(equations), count)[:6]:
+        found += [other ^ vector for other in found]
+    if block and any(a & b == 0 for a in found for b in found if a and b):
+        return 0
+    return max(found, key=lambda bits: (bits.bit_count(), -bits))
+
+
+def _through_gains(equations: list[int], count: int, gains: frozenset[int]) -> int:
+    """A solution that flips the first slot that is no gain, and few gains; zero if there is none.
+
+    Where tied weights read what a norm of their own wrote, the norm's gains flip with them. A
+    solution that flips less than half of the space is a gain and its readers, and no sign of it.
+    """
+    others = [slot for slot in range(count) if slot not in gains]
+
+    def solved(rows: list[int]) -> int:
+        basis = _solutions(rows, count)
+        return next((vector for vector in basis if vector >> others[0] & 1), 0)
+
+    odd = solved(equations) if others else 0
+    for gain in sorted(gains):
+        fewer = solved([*equations, 1 << gain]) if odd else 0
+        if fewer:
+            equations, odd = [*equations, 1 << gain], fewer
+    flipped = sum(odd >> slot & 1 for slot in others)
+    return odd if 2 * flipped > len(others) else 0
+
+
+def _solutions(rows: Sequence[int], count: int) -> list[int]:
+    """A basis of the vectors whose overlap with every row is even."""
+    pivots: dict[int, int] = {}  # by their highest bit
+    for row in rows:
+        for high, pivot in pivots.items():
+            if row >> high & 1:
+                row ^= pivot
+        if row:
+            high = row.bit_length() - 1
+            for other in pivots:
+                if pivots[other] >> high & 1:
+                    pivots[other] ^= row
+            pivots[high] = row
+    basis = []
+    for free in range(count):
+        if free not in pivots:
+            vector = 1 << free
+            for high, pivot in pivots.items():
+                if pivot >> free & 1:
+                    vector |= 1 << high
+            basis.append(vector)
+    return basis

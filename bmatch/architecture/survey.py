@@ -1,0 +1,169 @@
+"""Every architecture of the installed transformers, derived and proved: a table.
+
+``python -m bmatch.architecture.survey --out FILE [TYPE ...]``
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from bmatch.architecture.proof import TOLERANCE, prove
+from bmatch.architecture.solve import spaces_of
+from bmatch.architecture.tiny import inputs_for, tiny_model
+
+SECONDS = 60
+"""No architecture takes longer."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was found for one type of model.
+
+    Attributes
+    ----------
+    model_type : str
+    group : str
+        Of the residual stream; ``fixed`` if it has no gauge.
+    spaces : int
+        Spaces that were proved, this one among them.
+    refuted : int
+    difference : float
+        Largest change of an output under all spaces at once, of the largest output.
+    larger : float
+        The same under the next larger group of the stream.
+    seconds : float
+    reason : str
+        Why there is no result, or which operations had no rule.
+    """
+
+    model_type: str
+    group: str = ""
+    spaces: int = 0
+    refuted: int = 0
+    difference: float = 0.0
+    larger: float = 0.0
+    seconds: float = 0.0
+    reason: str = ""
+
+
+def model_types() -> list[str]:
+    """All causal, masked and sequence-to-sequence architectures."""
+    from transformers.models.auto import modeling_auto as auto
+
+    return sorted(
+        auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.keys()
+        | auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.keys()
+        | auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.keys()
+    )
+
+
+def survey(model_type: str) -> Row:
+    """Derive and prove the tiny model of one type."""
+    start = time.perf_counter()
+    try:
+        with _limited(SECONDS):
+            model = tiny_model(*_config_and_class(model_type))
+            inputs = inputs_for(model)
+            axes, proof = prove(model, spaces_of(model, inputs), inputs)
+    except Exception as error:  # of whatever kind a class of transformers raises
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return Row(model_type, seconds=time.perf_counter() - start, reason=reason[:120])
+    residual = axes.residual
+    return Row(
+        model_type,
+        "fixed" if residual is None else residual.group,
+        len(axes.spaces),
+        len(axes.refuted),
+        proof.together,
+        proof.larger.get("residual", 0.0),
+        time.perf_counter() - start,
+        f"no rule: {', '.join(axes.unknown)}" if axes.unknown else "",
+    )
+
+
+def _config_and_class(model_type: str) -> tuple[Any, Any]:
+    import transformers
+    from transformers.models.auto import modeling_auto as auto
+
+    kind: Any = transformers.AutoModelForSeq2SeqLM
+    if model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        kind = transformers.AutoModelForCausalLM
+    elif model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        kind = transformers.AutoModelForMaskedLM
+    return transformers.CONFIG_MAPPING[model_type](), kind.from_config
+
+
+@contextlib.contextmanager
+def _limited(seconds: int) -> Iterator[None]:
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"took more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def table(rows: Iterable[Row]) -> str:
+    """The rows as Markdown, with what they come to on top."""
+    import transformers
+
+    listed = list(rows)
+    proved = [row for row in listed if row.group and row.group != "fixed"]
+    counts = {group: sum(row.group == group for row in listed) for group in _GROUPS}
+    lines = [
+        "# Architectures",
+        "",
+        f"Derived and proved on tiny models of transformers {transformers.__version__} by",
+        "`python -m bmatch.architecture.survey`: "
+        + ", ".join(f"{count} {group}" for group, count in counts.items())
+        + f"; {len(listed) - len(proved) - counts['fixed']} without a result.",
+        "",
+        f"Largest difference under all spaces of a model at once: "
+        f"{max((row.difference for row in proved), default=0.0):.1e} of the largest output "
+        f"(a space is refuted above {TOLERANCE:.0e}).",
+        "",
+        "| type | residual stream | spaces | refuted | difference | larger group | s | |",
+        "|---|---|---:|---:|---:|---:|---:|---|",
+    ]
+    for row in listed:
+        numbers = ("", "", "", "")
+        if row.group:
+            larger = f"{row.larger:.1g}" if row.larger else ""
+            numbers = (str(row.spaces), str(row.refuted), f"{row.difference:.0e}", larger)
+        reason = row.reason.replace("|", "/").replace("`", "'").replace("<", "(")
+        lines.append(
+            f"| {row.model_type} | {row.group} | {' | '.join(numbers)} | {row.seconds:.1f} "
+            f"| {reason} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+_GROUPS = ("signed_permutation", "permutation_global_sign", "permutation", "fixed")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Survey the types that are named, or all, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("types", nargs="*")
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args(arguments)
+    rows = []
+    for model_type in given.types or model_types():
+        rows.append(survey(model_type))
+        given.out.write_text(table(rows))
+
+
+if __name__ == "__main__":
+    main()

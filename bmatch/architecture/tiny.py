@@ -1,0 +1,81 @@
+"""Tiny models with generic weights, and inputs for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from bmatch.architecture.shrink import shrunken
+
+MOST_PARAMETERS = 4_000_000
+TOKENS = (2, 24)
+
+
+def tiny_model(config: Any, build: Callable[[Any], torch.nn.Module]) -> torch.nn.Module:
+    """The model of a shrunken config on the CPU in float32, in eval mode, with generic weights.
+
+    Parameters
+    ----------
+    config : transformers config
+        Of a model of any size; left as it is.
+    build : callable
+        From a config to a model.
+
+    Raises
+    ------
+    ValueError
+        If it is still large: a size of its config is not known as one.
+    """
+    small = shrunken(config)
+    for part in _parts(small):
+        part._attn_implementation = "eager"
+        part._experts_implementation = "eager"
+        if hasattr(part, "use_cache"):
+            part.use_cache = False
+    with torch.device("meta"):
+        count = sum(parameter.numel() for parameter in build(small).parameters())
+    if count > MOST_PARAMETERS:
+        raise ValueError(
+            f"the {small.model_type} could not be made small: with the sizes of its config that "
+            f"are known as such cut down, it has {count} parameters and not {MOST_PARAMETERS}"
+        )
+    model = build(small).float().eval()
+    randomise(model)
+    return model
+
+
+def _parts(config: Any) -> list[Any]:
+    nested = [
+        v for v in vars(config).values() if hasattr(v, "to_dict") and hasattr(v, "model_type")
+    ]
+    return [config, *(part for value in nested for part in _parts(value))]
+
+
+def randomise(model: torch.nn.Module, seed: int = 0) -> None:
+    """Generic weights: gains spread about 1, biases not zero, nothing left at its default."""
+    generator = torch.Generator().manual_seed(seed)
+    kept = set(model.state_dict())
+    tensors: list[torch.Tensor] = [*model.parameters()]
+    tensors += [b for n, b in model.named_buffers() if n in kept and b.is_floating_point()]
+    with torch.no_grad():
+        for tensor in tensors:
+            noise = torch.randn(tensor.shape, generator=generator)
+            tensor.copy_(0.3 * noise if tensor.ndim > 1 else (1 + 0.4 * noise).abs())
+
+
+def inputs_for(model: Any, seed: int = 1) -> dict[str, Any]:
+    """Random tokens for a language model, for both sides where it has an encoder and a decoder."""
+    generator = torch.Generator().manual_seed(seed)
+    config = model.config
+    text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+    size = int(getattr(text, "vocab_size", 0) or config.vocab_size)
+
+    def tokens() -> torch.Tensor:
+        return torch.randint(3, size, TOKENS, generator=generator)
+
+    inputs: dict[str, Any] = {"input_ids": tokens()}
+    if getattr(config, "is_encoder_decoder", False):
+        inputs["decoder_input_ids"] = tokens()
+    return inputs

@@ -1,0 +1,155 @@
+"""One forward pass of a model, followed by labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch._decomp import decomposition_table
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+
+from bmatch.architecture import contraction, elementwise, indexing, movement  # noqa: F401
+from bmatch.architecture.calls import RULES, Call, NoRule
+from bmatch.architecture.constraints import Constraints
+from bmatch.architecture.labels import Labels
+from bmatch.architecture.merging import never_flips
+
+_BLANK = {
+    "empty",
+    "empty_strided",
+    "empty_like",
+    "new_empty",
+    "new_empty_strided",
+    "empty_permuted",
+}
+
+
+class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Labels the results of all operations while it is entered.
+
+    Attributes
+    ----------
+    constraints : Constraints
+        What the operations so far demand.
+    unknown : dict of str to int
+        Operations without a rule, and how often each fixed what it touched.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.constraints = Constraints()
+        self.labels = Labels(self.constraints)
+        self.unknown: dict[str, int] = {}
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run an operation, and label what comes out."""
+        kwargs = dict(kwargs or {})
+        given = [v for v in tree_flatten((args, kwargs))[0] if isinstance(v, torch.Tensor)]
+        labels = [self.labels.read(tensor) for tensor in given]
+        name = func._schema.name.partition("::")[2]
+        if not any(labels):
+            return self._unlabelled(func, name, given, args, kwargs)
+        writes = func._schema.is_mutable
+        plain = name.removesuffix("_") if writes else name
+        rule = RULES.get(plain)
+        if rule is None and not writes and not _is_view(func):
+            decomposed = self._decomposed(func, args, kwargs)
+            if decomposed is not NotImplemented:
+                return decomposed
+        call = Call(plain, func, _by_name(func, args, kwargs), self.labels)
+        for tensor, label in zip(given, labels, strict=True):
+            call.before[id(tensor)] = label, tensor.clone() if writes else tensor
+        call.out = func(*args, **kwargs)
+        if _is_view(func) and rule is None:
+            return call.out
+        if rule is not None and writes:
+            call.function = _functional(func)
+        try:
+            if rule is None:
+                raise NoRule(name)
+            rule(call)
+        except NoRule as reason:
+            self._fix(str(reason), call, given)
+        self._derived(name, given, call.out)
+        return call.out
+
+    def _unlabelled(
+        self, func: Any, name: str, given: Sequence[torch.Tensor], args: Any, kwargs: Any
+    ) -> Any:
+        out = func(*args, **kwargs)
+        if name in _BLANK:
+            self.labels.mark_blank(out)
+        self._derived(name, given, out)
+        return out
+
+    def _derived(self, name: str, given: Sequence[torch.Tensor], out: Any) -> None:
+        """Integers made of integers that the run found were found by the run."""
+        if not any(self.labels.is_derived(tensor) for tensor in given):
+            return
+        for tensor in tree_flatten(out)[0]:
+            if isinstance(tensor, torch.Tensor) and not tensor.is_floating_point():
+                self.labels.mark_derived(tensor)
+                targets = self.labels.targets(given[0])
+                if name in ("clone", "_to_copy", "index", "masked_select") and targets is not None:
+                    self.labels.set_targets(tensor, targets)
+
+    def _decomposed(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """The result by smaller operations, each of which is labelled."""
+        table: Mapping[Any, Callable[..., Any]] = decomposition_table
+        with self:
+            if func in table:
+                return table[func](*args, **kwargs)
+            return func.decompose(*args, **kwargs)
+
+    def _fix(self, name: str, call: Call, given: Sequence[torch.Tensor]) -> None:
+        self.unknown[name] = self.unknown.get(name, 0) + 1
+        for tensor in given:
+            label = call.label(tensor)
+            for atoms in label.atoms:
+                self.constraints.fix(self.constraints.plain(atoms))
+            never_flips(self.constraints, label)
+        for tensor in tree_flatten(call.out)[0]:
+            if isinstance(tensor, torch.Tensor):
+                call.write((), (), tensor)
+
+    def require_unchanged(self, tensor: torch.Tensor) -> None:
+        """The numbers of an output stay what they are, each at its place."""
+        label = self.labels.read(tensor)
+        for atoms in label.atoms:
+            self.constraints.fix(self.constraints.plain(atoms))
+        never_flips(self.constraints, label)
+
+
+def _is_view(func: Any) -> bool:
+    aliases = [r.alias_info for r in func._schema.returns]
+    return any(info is not None and not info.is_write for info in aliases) or func._schema.name in (
+        "aten::_unsafe_view",
+        "aten::_reshape_alias",
+        "aten::lift_fresh",
+    )
+
+
+def _by_name(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for position, argument in enumerate(func._schema.arguments):
+        if argument.name in kwargs:
+            found[argument.name] = kwargs[argument.name]
+        elif position < len(args):
+            found[argument.name] = args[position]
+        else:
+            found[argument.name] = argument.default_value if argument.has_default_value() else None
+    return found
+
+
+def _functional(func: Any) -> Any:
+    """The operation that makes a new tensor in place of changing one."""
+    packet = getattr(torch.ops.aten, func._schema.name.partition("::")[2].removesuffix("_"), None)
+    return getattr(packet, func._overloadname, func)

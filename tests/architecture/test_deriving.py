@@ -1,0 +1,200 @@
+"""Gauge spaces derived from models: equal to the tables written by hand, and smaller where a model
+computes something else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import transformers
+from tiny_models import CONFIGS, tiny_model
+from torch import nn
+from toy_models import NEURONS, WIDTH, Toy, rms, tokens
+
+from bmatch import architecture
+
+
+def way(space, tensor):
+    """Axis and signs of the one member of a space in a tensor, None if there is none."""
+    found = [(m.axis, m.odd) for m in space.members if m.tensor == tensor]
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("model_type", sorted(CONFIGS))
+def test_tables_written_by_hand_are_derived(model_type, tied):
+    model = tiny_model(model_type, tied, num_hidden_layers=3)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    derived = architecture.derive(model)
+    assert derived.unknown == derived.refuted == ()
+    space, table = derived.residual, architecture.residual_axes(model)
+    assert (space.size, space.group) == (table.dim, table.group)
+    for name, _ in model.named_parameters():
+        rule = table.rule(name)
+        expected = None if rule.axis is None else (rule.axis, (rule.role == "stream",))
+        assert way(space, name) == expected, name
+    assert {m.tensor for m in space.members} <= dict(model.named_parameters()).keys()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_a_config_is_enough():
+    """Sizes, layers and names are those of the full model, none of whose weights is made."""
+    config = transformers.LlamaConfig(
+        hidden_size=4096, intermediate_size=14336, num_key_value_heads=8, num_hidden_layers=5
+    )
+    derived = architecture.derive(config)
+    spaces = {space.name: space for space in derived.spaces}
+    assert spaces["residual"].size == 4096
+    assert len(spaces["residual"].members) == 3 + 5 * 9
+    neurons = spaces["model.layers.4.mlp coordinates"]
+    assert (neurons.size, neurons.group) == (14336, "signed_permutation")
+    assert way(neurons, "model.layers.4.mlp.gate_proj.weight") == (0, (False,))
+    assert way(neurons, "model.layers.4.mlp.up_proj.weight") == (0, (True,))
+    assert way(neurons, "model.layers.4.mlp.down_proj.weight") == (1, (True,))
+    heads = spaces["model.layers.3.self_attn blocks"]
+    assert (heads.size, heads.group) == (8, "permutation")
+    assert {len(m.offsets) for m in heads.members} == {4 * 128, 128}
+    assert config.num_hidden_layers == 5
+
+
+def test_experts_are_carried_over_to_more_of_them():
+    derived = architecture.derive(transformers.MixtralConfig(num_hidden_layers=3))
+    spaces = {space.name: space for space in derived.spaces}
+    experts = spaces["model.layers.2.mlp coordinates"]
+    assert (experts.size, experts.group) == (8, "permutation")
+    assert {m.tensor.rpartition("mlp.")[2] for m in experts.members} == {
+        *("gate.weight", "experts.gate_up_proj", "experts.down_proj"),
+    }
+    neurons = spaces["model.layers.2.mlp.experts blocks of a slab 7"]
+    assert (neurons.size, neurons.group) == (14336, "signed_permutation")
+    gate_up = neurons.members[0]
+    assert (gate_up.slab, gate_up.offsets, gate_up.odd) == (7, (0, 14336), (False, True))
+
+
+def test_models_without_a_head_keep_their_gauge():
+    """What they return moves with it, as embeddings of sentences do."""
+    config = transformers.BertConfig(num_hidden_layers=3)
+    derived = architecture.derive(transformers.BertModel._from_config(config))
+    space = derived.residual
+    assert (space.size, space.group) == (768, "permutation_global_sign")
+    assert way(space, "encoder.layer.2.output.LayerNorm.weight") == (0, (False,))
+    assert way(space, "encoder.layer.2.output.LayerNorm.bias") == (0, (True,))
+
+
+def test_a_module_that_returns_nothing_is_refused():
+    class Silent(nn.Linear):
+        def forward(self, x):
+            return ()
+
+    with pytest.raises(ValueError, match="returns no tensor"):
+        architecture.derive(Silent(2, 2), {"x": torch.ones(1, 2)})
+
+
+def derive_toy(**changes):
+    return architecture.derive(Toy(**changes), tokens())
+
+
+def test_a_plain_network():
+    derived = derive_toy()
+    space = derived.residual
+    assert (space.size, space.group) == (WIDTH, "signed_permutation")
+    assert way(space, "gain") == way(space, "last_gain") == (0, (False,))
+    assert way(space, "embed.weight") == way(space, "head.weight") == (1, (True,))
+    assert way(space, "down.weight") == way(space, "down.bias") == (0, (True,))
+    assert way(space, "scale") is None
+    (neurons,) = (other for other in derived.spaces if other is not space)
+    assert (neurons.size, neurons.group) == (NEURONS, "signed_permutation")
+    assert way(neurons, "up.bias") == (0, (True,))
+    assert way(neurons, "gate.weight") == (0, (False,))
+
+
+def test_a_learned_scale_inside_the_block_is_permuted_along():
+    derived = derive_toy(normed=lambda model, y: y * model.scale)
+    assert derived.residual.group == "signed_permutation"
+    assert way(derived.residual, "scale") == (0, (False,))
+
+
+def test_a_scale_that_no_checkpoint_holds_fixes_the_stream():
+    fixed = torch.linspace(1, 2, WIDTH)
+    derived = derive_toy(normed=lambda model, y: y * fixed)
+    assert all(space.size != WIDTH for space in derived.spaces)
+
+
+def test_a_norm_over_half_of_the_width_leaves_two_halves():
+    def norm(x):
+        half = WIDTH // 2
+        return torch.cat([rms(x[..., :half]), x[..., half:]], dim=-1)
+
+    derived = derive_toy(norm=norm)
+    halves = [s for s in derived.spaces if way(s, "embed.weight")]
+    assert [space.size for space in halves] == [WIDTH // 2] * 2
+    assert {m.offsets[0] for s in halves for m in s.members if m.tensor == "head.weight"} == {0, 6}
+
+
+def test_signs_end_at_an_absolute_value():
+    """What comes before it may flip, and the head, which comes after it, does not follow."""
+    space = derive_toy(stream=lambda model, x: x.abs()).residual
+    assert (space.size, way(space, "embed.weight")) == (WIDTH, (1, (True,)))
+    assert way(space, "head.weight") == (1, (False,))
+
+
+def test_an_absolute_value_before_a_sum_leaves_permutations():
+    space = derive_toy(stream=lambda model, x: x + x.abs()).residual
+    assert (space.size, space.group) == (WIDTH, "permutation")
+
+
+def test_a_bias_after_the_last_norm_flips():
+    derived = derive_toy(last=lambda model, y: y + model.scale)
+    assert derived.residual.group == "signed_permutation"
+    assert way(derived.residual, "scale") == (0, (True,))
+
+
+def test_a_constant_added_to_the_stream_leaves_permutations():
+    derived = derive_toy(stream=lambda model, x: x + 1)
+    assert (derived.residual.size, derived.residual.group) == (WIDTH, "permutation")
+
+
+def test_a_head_behind_a_fixed_matrix_has_no_gauge():
+    mix = torch.randn(WIDTH, WIDTH, generator=torch.Generator().manual_seed(0))
+    derived = derive_toy(last=lambda model, y: y @ mix)
+    assert all(space.size != WIDTH for space in derived.spaces)
+
+
+def test_an_operation_without_a_rule_is_named_and_fixes_what_it_touches():
+    derived = derive_toy(stream=lambda model, x: torch.fft.rfft(x, n=2 * WIDTH - 2).real)
+    assert derived.unknown == ("_fft_r2c",)
+    assert all(space.size != WIDTH for space in derived.spaces)
+    assert any(space.size == NEURONS for space in derived.spaces)
+
+
+def test_layer_norm_leaves_one_sign_for_all():
+    def norm(x):
+        return nn.functional.layer_norm(x, (WIDTH,))
+
+    space = derive_toy(norm=norm).residual
+    assert (space.size, space.group) == (WIDTH, "permutation_global_sign")
+    assert way(space, "gain") == (0, (False,))
+    assert way(space, "down.bias") == way(space, "down.weight") == (0, (True,))
+
+
+def test_soft_caps_and_residual_factors_do_not_matter():
+    def stream(model, x):
+        return 0.3 * torch.tanh(x / 5)
+
+    assert derive_toy(stream=stream).residual.group == "signed_permutation"
+
+
+def test_gains_that_are_one_more_than_their_weights():
+    derived = derive_toy(normed=lambda model, y: y * (1 + model.scale))
+    assert way(derived.residual, "scale") == (0, (False,))
+
+
+def test_a_module_without_inputs_is_refused():
+    with pytest.raises(ValueError, match="needs inputs: a mapping of the arguments"):
+        architecture.derive(Toy())
+
+
+def test_what_is_no_model_is_refused():
+    with pytest.raises(ValueError, match="no model of transformers belongs to a dict"):
+        architecture.derive({"model_type": "llama"})

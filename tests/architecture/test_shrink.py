@@ -1,0 +1,55 @@
+"""Configs made small by what their fields are called, with a layer of each kind."""
+
+from __future__ import annotations
+
+import pytest
+import transformers
+
+from bmatch.architecture.shrink import shrunken
+from bmatch.architecture.tiny import MOST_PARAMETERS, randomise, tiny_model
+
+BUILD = transformers.AutoModelForCausalLM.from_config
+
+
+def test_sizes_are_small_and_fit_each_other():
+    config = transformers.LlamaConfig(num_key_value_heads=8, tie_word_embeddings=True)
+    small = shrunken(config)
+    assert (small.hidden_size, small.intermediate_size, small.num_hidden_layers) == (32, 48, 2)
+    assert (small.num_attention_heads, small.num_key_value_heads, small.head_dim) == (4, 2, 8)
+    assert small.tie_word_embeddings
+    assert config.hidden_size == 4096
+
+
+def test_all_heads_keep_keys_of_their_own():
+    small = shrunken(transformers.LlamaConfig())
+    assert small.num_key_value_heads == small.num_attention_heads == 4
+
+
+def test_a_layer_of_each_kind_is_left():
+    kinds = ["full_attention", *["sliding_attention"] * 5] * 3
+    config = transformers.Gemma3TextConfig(num_hidden_layers=18, layer_types=kinds)
+    small = shrunken(config)
+    assert small.layer_types == ["full_attention", "sliding_attention"]
+    assert small.num_hidden_layers == 2
+
+
+def test_nested_configs_are_made_small_too():
+    small = shrunken(transformers.Gemma3Config())
+    assert small.text_config.hidden_size == 32
+    assert small.vision_config.num_hidden_layers == 2
+
+
+def test_what_stays_large_is_refused():
+    config = transformers.LlamaConfig()
+    with pytest.raises(ValueError, match=f"the llama could not be made small.* {MOST_PARAMETERS}$"):
+        tiny_model(config, lambda small: BUILD(transformers.LlamaConfig(num_hidden_layers=1)))
+
+
+def test_weights_are_generic_and_the_same_each_time():
+    model = tiny_model(transformers.LlamaConfig(), BUILD)
+    gains = model.model.norm.weight
+    assert gains.std() > 0.1
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    randomise(model)
+    assert all((tensor == before[name]).all() for name, tensor in model.state_dict().items())
+    assert not model.training

@@ -1,0 +1,23 @@
+"""The table of all architectures, for a few of them."""
+
+from __future__ import annotations
+
+from bmatch.architecture import survey
+
+
+def test_a_result_a_refusal_and_a_fixed_stream(tmp_path):
+    out = tmp_path / "table.md"
+    survey.main(["llama", "gpt2", "xglm", "perceiver", "--out", str(out)])
+    text = out.read_text()
+    rows = {line.split(" | ")[0]: line for line in text.splitlines() if line.startswith("| ")}
+    assert rows["| llama"].startswith("| llama | signed_permutation | 13 | 0 | ")
+    assert rows["| gpt2"].startswith("| gpt2 | permutation_global_sign | ")
+    assert rows["| xglm"].startswith("| xglm | fixed | ")
+    assert "could not be made small" in rows["| perceiver"]
+    assert "1 signed_permutation, 1 permutation_global_sign, 0 permutation, 1 fixed" in text
+
+
+def test_all_kinds_of_language_models_are_surveyed():
+    types = survey.model_types()
+    assert len(types) == len(set(types)) > 200
+    assert {"llama", "bert", "t5"} <= set(types)
