@@ -142,13 +142,15 @@ def table(rows: Iterable[Row]) -> str:
         if row.group:
             larger = f"{row.larger:.1g}" if row.larger else ""
             numbers = (str(row.spaces), str(row.refuted), f"{row.difference:.0e}", larger)
-        reason = row.reason.replace("|", "/").replace("`", "'").replace("<", "(")
+        reason = row.reason.translate(_PLAIN)
         lines.append(
             f"| {row.model_type} | {row.group} | {' | '.join(numbers)} | {row.seconds:.1f} "
             f"| {reason} |"
         )
     return "\n".join(lines) + "\n"
 
+
+_PLAIN = str.maketrans("|`<[]", "/'(()")  # what Markdown would read as its own
 
 _GROUPS = ("signed_permutation", "permutation_global_sign", "permutation", "fixed")
 
