@@ -233,6 +233,7 @@ bool Solver::solve_transposed() {
   Options options = options_;
   options.prices = nullptr;
   options.nested = true;
+  options.threads = 1;  // the scanner copies columns as they are read
   options.certificate = false;
   Solution other = Solver(columns, options, context_.interrupted).run();
   solution_.outcome = other.outcome;

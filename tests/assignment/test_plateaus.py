@@ -75,6 +75,14 @@ def test_paths_begin_on_the_side_that_is_no_plateau(name):
         assert solve(c, 0).stats["passes"] < 30
 
 
+@pytest.mark.parametrize("name", MATRICES)
+def test_threads_do_not_share_columns_that_are_being_copied(name):
+    cost = MATRICES[name](np.random.default_rng(2), 500)
+    for c in (cost, np.ascontiguousarray(cost.T)):
+        one, three = (_core.solve(c, _core.Sense.minimize, k, True, None, small=0) for k in (1, 3))
+        assert (one.col_of_row == three.col_of_row).all()
+
+
 @settings(max_examples=60)
 @given(st.integers(0, 10**9), st.integers(64, 100), st.floats(0.02, 0.3))
 def test_few_values_and_forbidden_pairs(seed, n, allowed):
