@@ -61,7 +61,7 @@ class Solver {
     return agreements(rows_, cols_, [&](Index i, Index j) { return costs_.cost(i, j); });
   }
   bool may_turn() const { return !options_.nested && ColumnScanner::is_worth_copying(costs_); }
-  // A try of so many reads of the matrix, and of as many from its columns if it turns; and no try.
+  // A try of so many reads of the matrix, and of as many from its columns if it turns.
   WholeRows tried(std::int64_t reads, bool turns) const {
     return {reads * rows_, (turns ? 2 : 1) * reads * rows_, true};
   }

@@ -24,7 +24,9 @@ class SmallSolver {
     for (Index i = 0; i < p_.rows; ++i) {
       const double u = p_.minimum[i];
       if (p_.may_pause && u < kInf) {
-        const auto [equal, seen] = equal_to_minimum(row(i), u);
+        const double* const c = row(i);
+        const auto [equal, seen] =
+            equal_in_sample(p_.cols, u, [c](Index j) { return Doubles::load(c + j); });
         if (!is_below(equal, seen, kPlateau)) {
           p_.col_of_row[i] = kNone;
           p_.free_rows[p_.rows - ++p_.waiting] = i;
@@ -118,18 +120,6 @@ class SmallSolver {
       p_.col_of_row[i] = kNone;
       p_.free_rows[p_.free_count++] = i;
     }
-  }
-
-  // How many of a sample of the row, at price zero, are equal to its minimum, and of how many.
-  std::pair<Index, Index> equal_to_minimum(const double* c, double u) const {
-    const Index blocks = p_.stride / 8, step = (blocks + kPlateauBlocks - 1) / kPlateauBlocks;
-    const Doubles wanted = Doubles::all(u);
-    Index equal = 0, seen = 0;
-    for (Index b = 0; b < blocks; b += step) {
-      equal += __builtin_popcount((Doubles::load(c + 8 * b) == wanted).bits());
-      seen += std::min(p_.cols - 8 * b, Index{8});
-    }
-    return {equal, seen};
   }
 
   // The rows that waited stand at the end, in descending order.

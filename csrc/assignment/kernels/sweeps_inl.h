@@ -77,15 +77,24 @@ Claim claim(const T* costs, Index cols, CostBits<T> bits, const double* v,
   return out;
 }
 
+// How many of a sample of a row are `least`, and of how many; block(j) gives the 8 costs from j on.
+template <typename F>
+std::pair<Index, Index> equal_in_sample(Index cols, double least, F block) {
+  const Index blocks = (cols + 7) / 8, step = (blocks + kPlateauBlocks - 1) / kPlateauBlocks;
+  const Doubles wanted = Doubles::all(least);
+  Index equal = 0, seen = 0;
+  for (Index j = 0; j < cols; j += 8 * step) {
+    equal += __builtin_popcount((block(j) == wanted).bits());
+    seen += std::min(cols - j, Index{8});
+  }
+  return {equal, seen};
+}
+
 template <typename T>
 bool is_plateau(const T* costs, Index cols, CostBits<T> bits, double least) {
   const Row<T> row(costs, cols, bits);
-  const Index blocks = (cols + 7) / 8, step = (blocks + kPlateauBlocks - 1) / kPlateauBlocks;
-  Index equal = 0, seen = 0;
-  for (Index j = 0; j < cols; j += 8 * step) {
-    equal += __builtin_popcount((row.template block<Doubles>(j) == Doubles::all(least)).bits());
-    seen += std::min(cols - j, Index{8});
-  }
+  const auto [equal, seen] =
+      equal_in_sample(cols, least, [&](Index j) { return row.template block<Doubles>(j); });
   return !is_below(equal, seen, kPlateau);
 }
 
