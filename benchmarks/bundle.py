@@ -60,7 +60,7 @@ def make(python: str) -> None:
     built_for = venv / "bin" / "python"
     if not built_for.exists():
         run(python, "-m", "venv", venv)
-        run(built_for, "-m", "pip", "install", "--quiet", "setuptools", "pybind11")
+        run(built_for, "-m", "pip", "install", "--quiet", "setuptools", "pybind11", "numpy")
     tag = run(built_for, "-c", "import sys; print(sys.implementation.cache_tag)")
     digest = sources()
     command: list[str | Path] = ["setup.py", "-q", "build_ext", "--build-lib", BUNDLE]
