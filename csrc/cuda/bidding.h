@@ -39,7 +39,12 @@ struct WordPrices {
   static constexpr bool kNone = false;
   const Word* words;
   WordFormat format;
-  __device__ double too(int j) const { return format.price(peek_too(words + j)); }
+  __device__ void pair_too(int j, double (&out)[2]) const {
+    Word pair[2];
+    peek_pair_too(words + j, pair);
+    out[0] = format.price(pair[0]);
+    out[1] = format.price(pair[1]);
+  }
 };
 
 struct BiddingRules {
@@ -120,8 +125,8 @@ __device__ void settle(const Problem<T>& p, const State& s, Bidder& b, const Wor
 
 // Free rows bid until at most rules.stop_at are left, nobody can, or the rounds are spent.  Prices
 // in s.v must be ones that a word holds.
-template <typename T>
-__device__ void bidding(const Problem<T>& p, const State& s, Team& team,
+template <typename T, bool kWide>
+__device__ void bidding(const Problem<T>& p, const State& s, Team<kWide>& team,
                         const BiddingRules& rules) {
   Control& control = *s.control;
   const WordFormat format(p.rows);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cuda_runtime.h>
+#include <type_traits>
 
 #include "assignment/rows/cost_view.h"
 
@@ -57,6 +58,27 @@ template <typename T>
 __device__ __forceinline__ T peek(const T* p) {
   new_trip(p);
   return peek_too(p);
+}
+
+// Two neighbours at once, in the trip of the read before; `p` stands on 16 bytes.  Not for what
+// this thread wrote since the last barrier.
+template <typename T>
+__device__ __forceinline__ void peek_pair_too(const T* p, T (&out)[2]) {
+  static_assert(sizeof(T) == 8);
+#if defined(__CUDACC__)
+  long long x, y;
+  asm volatile("ld.relaxed.gpu.v2.b64 {%0, %1}, [%2];" : "=l"(x), "=l"(y) : "l"(p));
+  if constexpr (std::is_same_v<T, double>) {
+    out[0] = __longlong_as_double(x);
+    out[1] = __longlong_as_double(y);
+  } else {
+    out[0] = static_cast<T>(x);
+    out[1] = static_cast<T>(y);
+  }
+#else
+  out[0] = peek_too(p);
+  out[1] = peek_too(p + 1);
+#endif
 }
 
 // A value that others may peek at meanwhile; they find the old one or this one.

@@ -25,31 +25,14 @@
 
 #include "row_lists.h"
 #include "team.h"
+#include "whole_rows.h"
 
 namespace bmatch::cuda {
 
-constexpr int kStretch = 512;  // columns of a whole row that one warp relaxes
-
-// Later rounds first, so that the latest fall of a label is the one that counts.
-__device__ inline Word parent_word(int round, int row, int col) {
-  const unsigned hash =
-      (static_cast<unsigned>(row) * 0x9e3779b1u ^ static_cast<unsigned>(col) * 0x85ebca6bu) >> 24;
-  return (Word{0xffffffu - static_cast<unsigned>(round)} << 40) | (Word{hash} << 32) |
-         static_cast<unsigned>(row);
-}
-__device__ inline int parent_row(Word word) { return static_cast<int>(word & 0xffffffffu); }
-
-// A column whose label fell, and its row or kNobody.
-__device__ inline Word queue_word(int col, int row) {
-  return Word{static_cast<unsigned>(row)} << 32 | static_cast<unsigned>(col);
-}
-__device__ inline int queued_col(Word word) { return static_cast<int>(word & 0xffffffffu); }
-__device__ inline int queued_row(Word word) { return static_cast<int>(word >> 32); }
-
-template <typename T>
+template <typename T, bool kWide>
 class Forest {
  public:
-  __device__ Forest(const Problem<T>& p, const State& s, Team& team, bool spare_columns)
+  __device__ Forest(const Problem<T>& p, const State& s, Team<kWide>& team, bool spare_columns)
       : p_(p),
         s_(s),
         team_(team),
@@ -151,8 +134,15 @@ class Forest {
         }
       } else {
         relax_queue(fell, reach);
-        if (fell > 0) record(fell_before, recent);
-        if (whole) relax_whole_rows(reach, stops % 3);
+        if (fell > 0) record(fell_before);
+        if (whole || recent) {
+          through_whole_rows(p_, s_, {whole_rows_, theta_, known_, recent, reach, lowering()},
+                             team_.warp(), team_.warps());
+        }
+        if (whole && rank_ == 0) {  // for the stop after the next
+          control_.fence_low[(stops + 1) % 3] = kUnreached;
+          control_.fence_high[(stops + 1) % 3] = 0;
+        }
       }
       if (rank_ == 0) control_.queued[(round_ + 2) % kQueues] = 0;
       if (!spare_ && team_.warp() == team_.warps() / 2) publish_reach();
@@ -179,21 +169,7 @@ class Forest {
     return col == kNobody ? 0.0 : number_of(peek(labels + col));
   }
 
-  // Column j, whose row is `row`, can be reached over length `key`, which is below its label.
-  __device__ void lower(int j, int row, Word key) {
-    atomicMin(lowered_ + j, key);
-    if (spare_ && row == kNobody) atomicMin(&control_.nearest, key);
-    new_trip(s_.stamp[0]);
-    if (atomicExch(&s_.stamp[round_ % 2][j], round_) != round_) {
-      const int next = (round_ + 1) % kQueues;
-      new_trip(&control_);
-      s_.queue[next][atomicAdd(&control_.queued[next], 1)] = queue_word(j, row);
-    }
-  }
-
-  __device__ static Word length_of(double base, double cost, double v, double u) {
-    return key_of(base + ((cost - v) - u));
-  }
+  __device__ Lowering lowering() const { return {lowered_, spare_, round_, s_.stamp[round_ % 2]}; }
 
   // A row's first time in a phase: u, exact at these prices, and the distance to the list's bound.
   __device__ void enter(int i, const Look& l) {
@@ -232,8 +208,8 @@ class Forest {
         s_.base[round_ % 2][i] = base;
         s_.relaxed[round_ % 2][i] = round_;
       }
-      const Word key = length_of(base, e.cost, price, u);
-      if (e.cost < infinity() && key <= reach && key < label) lower(e.col, row, key);
+      const Word key = path_length(base, e.cost, price, u);
+      if (e.cost < infinity() && key <= reach && key < label) lowering()(s_, e.col, row, key);
       return;
     }
   }
@@ -250,71 +226,9 @@ class Forest {
     }
   }
 
-  // Calls f(i, j, length, label) for the finite costs of rows that are relaxed whole: over which
-  // length column j is reached, and its label.  32 rows of the trees and a stretch of columns at a
-  // time.
-  template <typename F>
-  __device__ void for_whole_rows(F f) const {
-    const int groups = (whole_rows_ + kWarp - 1) / kWarp;
-    const int stretches = (p_.cols + kStretch - 1) / kStretch;
-    for (int item = team_.warp(); item < groups * stretches; item += team_.warps()) {
-      const int k = item / stretches * kWarp + lane_id(), from = item % stretches * kStretch;
-      int mine = kNobody;
-      double my_base = 0.0, my_u = 0.0;
-      bool whole = false;
-      if (k < whole_rows_) {
-        mine = peek(s_.tree + k);
-        whole = peek(s_.fence + mine) <= theta_;
-        my_base = peek_too(s_.fence_base + mine);
-        my_u = peek_too(s_.u + mine);
-      }
-      for (unsigned rows = __ballot_sync(kAllLanes, whole); rows != 0; rows &= rows - 1) {
-        const int lane = __ffs(rows) - 1, i = __shfl_sync(kAllLanes, mine, lane);
-        const double base = __shfl_sync(kAllLanes, my_base, lane);
-        const double u = __shfl_sync(kAllLanes, my_u, lane);
-        const T* const row = p_.row(i);
-        const int end = from + kStretch < p_.cols ? from + kStretch : p_.cols;
-        for (int first = from + lane_id() * kBinsOfLane; first < end;
-             first += kWarp * kBinsOfLane) {
-          typename Stored<T>::Number x[kBinsOfLane];
-          double price[kBinsOfLane];
-          Word label[kBinsOfLane];
-          new_trip();
-          load_four(p_, row, first, x);
-#pragma unroll
-          for (int n = 0; n < kBinsOfLane; ++n) {
-            const int j = first + n < p_.cols ? first + n : first;
-            price[n] = peek_too(s_.v + j);
-            label[n] = peek_too(known_ + j);
-          }
-#pragma unroll
-          for (int n = 0; n < kBinsOfLane; ++n) {  // infinite beyond the end of the row
-            const auto cost = static_cast<double>(x[n]);
-            if (cost < infinity()) f(i, first + n, length_of(base, cost, price[n], u), label[n]);
-          }
-        }
-      }
-    }
-  }
-
-  __device__ void relax_whole_rows(Word reach, int turn) {
-    for_whole_rows([&](int, int j, Word key, Word label) {
-      if (key <= reach && key < label) lower(j, peek(s_.row_of_col + j), key);
-    });
-    if (rank_ == 0) {  // for the stop after the next
-      control_.fence_low[(turn + 1) % 3] = kUnreached;
-      control_.fence_high[(turn + 1) % 3] = 0;
-    }
-  }
-
   // Who made the labels that fell in the last round.  `count` columns were relaxed in it.
-  __device__ void record(int count, bool whole) {
+  __device__ void record(int count) {
     const int last = round_ - 1;
-    auto claim = [&](int i, int j, Word key, Word label) {
-      if (key == label && peek(s_.stamp[last % 2] + j) == last) {
-        atomicMin(s_.pred + j, parent_word(last, i, j));
-      }
-    };
     const bool first = last == first_round_;
     const Word* const queue = s_.queue[last % kQueues];
     const int relaxed = first ? sources_ : count;
@@ -327,9 +241,11 @@ class Forest {
       const Entry e = entry_too(p_, s_, i);
       const double price = peek(s_.v + e.col);
       const Word label = peek_too(known_ + e.col);
-      if (e.cost < infinity()) claim(i, e.col, length_of(base, e.cost, price, u), label);
+      if (e.cost < infinity() && path_length(base, e.cost, price, u) == label &&
+          peek(s_.stamp[last % 2] + e.col) == last) {
+        atomicMin(s_.pred + e.col, parent_word(last, i, e.col));
+      }
     }
-    if (whole) for_whole_rows(claim);
   }
 
   struct Fences {
@@ -470,7 +386,7 @@ class Forest {
 
   const Problem<T>& p_;
   const State& s_;
-  Team& team_;
+  Team<kWide>& team_;
   Control& control_;
   const bool spare_;
   const int rank_, size_;

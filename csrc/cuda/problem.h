@@ -15,6 +15,7 @@ struct Problem {
   int rows, cols;
   long long row_stride;
   CostBits<typename Stored<T>::Number> bits;
+  bool in_fours;  // every four entries of a row from its first on lie as a vector may be read
 
   __device__ const T* row(int i) const { return cost + i * row_stride; }
   __device__ double at(int i, int j) const {

@@ -6,11 +6,9 @@
 // one read finds both, some 14 entries on a random row.
 #pragma once
 
-#include "problem.h"
+#include "fours.h"
 
 namespace bmatch::cuda {
-
-constexpr int kBinsOfLane = 4;
 
 // Prices as a scan reads them.
 struct NoPrices {
@@ -20,48 +18,8 @@ struct FlatPrices {
   static constexpr bool kNone = false;
   const double* v;
   __device__ double operator()(int j) const { return peek(v + j); }
-  __device__ double too(int j) const { return peek_too(v + j); }
+  __device__ void pair_too(int j, double (&out)[2]) const { peek_pair_too(v + j, out); }
 };
-
-// Four neighbours of a row, infinite beyond its end.
-template <typename T>
-__device__ void load_four(const Problem<T>& p, const T* row, int first,
-                          typename Stored<T>::Number (&out)[kBinsOfLane]) {
-  struct alignas(4 * sizeof(T)) Four {
-    T x[kBinsOfLane];
-  };
-  using Number = typename Stored<T>::Number;
-#if !defined(__CUDACC__)
-  if (first < p.cols) host::count_bytes(sizeof(Four));
-#endif
-  const T* const from = row + first;
-  if (first + kBinsOfLane <= p.cols && reinterpret_cast<std::uintptr_t>(from) % sizeof(Four) == 0) {
-    const Four four = *reinterpret_cast<const Four*>(from);
-#pragma unroll
-    for (int e = 0; e < kBinsOfLane; ++e) out[e] = cost_of(Stored<T>::number(four.x[e]), p.bits);
-  } else {
-#pragma unroll
-    for (int e = 0; e < kBinsOfLane; ++e) {
-      out[e] = first + e < p.cols ? cost_of(Stored<T>::number(from[e]), p.bits)
-                                  : static_cast<Number>(infinity());
-    }
-  }
-}
-
-// Calls f(j, cost) for the finite costs of row i, each in one lane of the warp.
-template <typename T, typename F>
-__device__ __forceinline__ void for_finite(const Problem<T>& p, int i, F f) {
-  const T* const row = p.row(i);
-  for (int first = lane_id() * kBinsOfLane; first < p.cols; first += kWarp * kBinsOfLane) {
-    typename Stored<T>::Number x[kBinsOfLane];
-    load_four(p, row, first, x);
-#pragma unroll
-    for (int e = 0; e < kBinsOfLane; ++e) {
-      const auto cost = static_cast<double>(x[e]);
-      if (cost < infinity()) f(first + e, cost);
-    }
-  }
-}
 
 // What a scan finds beside the list.
 struct RowBest {
@@ -73,51 +31,63 @@ struct RowBest {
 // Reads row i and makes its list at these prices; in `slack`, how far the bound is from the best.
 // What other lanes read of the old list has to lie behind a __syncwarp().
 template <typename T, typename Prices>
-__device__ BMATCH_OUT_OF_LINE RowBest scan_row(const Problem<T>& p, const State& s, int i,
+__device__ BMATCH_OUT_OF_LINE RowBest scan_row(const Problem<T>& given, const State& s, int i,
                                                Prices prices) {
   using Number = typename Stored<T>::Number;
   using Value = std::conditional_t<Prices::kNone, Number, double>;
+  const Problem<T> p = given;  // in registers
   const T* const row = p.row(i);
   const int lane = lane_id();
-  Value best[kBinsOfLane], second[kBinsOfLane];
-  int col[kBinsOfLane];
+  Value best[kFour], second[kFour];
+  int col[kFour];
 #pragma unroll
-  for (int e = 0; e < kBinsOfLane; ++e) {
+  for (int e = 0; e < kFour; ++e) {
     best[e] = second[e] = static_cast<Value>(infinity());
     col[e] = kNobody;
   }
   bool valid = true;
-  constexpr int kAhead = Prices::kNone ? 4 : 2, kTogether = kWarp * kBinsOfLane;
-  for (int from = lane * kBinsOfLane; from < p.cols; from += kAhead * kTogether) {
-    Number x[kAhead][kBinsOfLane];
-    Value price[kAhead][kBinsOfLane];
+  constexpr int kAhead = (Prices::kNone ? 32 : 16) / (sizeof(T) < 4 ? 4 : sizeof(T)),
+                kTogether = kWarp * kFour;
+  for (int from = 0; from < p.cols; from += kAhead * kTogether) {
+    const T* rows[kAhead];
+    int first[kAhead];
+    T x[kAhead][kFour];
+    Value price[kAhead][kFour];
     new_trip();
 #pragma unroll
-    for (int a = 0; a < kAhead; ++a) load_four(p, row, from + a * kTogether, x[a]);
+    for (int a = 0; a < kAhead; ++a) {
+      rows[a] = row;
+      first[a] = from + a * kTogether + lane * kFour;
+    }
+    load_fours(p, rows, first, x);
     if constexpr (!Prices::kNone) {
 #pragma unroll
       for (int a = 0; a < kAhead; ++a) {
 #pragma unroll
-        for (int e = 0; e < kBinsOfLane; ++e) {
-          const int j = from + a * kTogether + e;
-          price[a][e] = prices.too(j < p.cols ? j : from);
+        for (int e = 0; e < kFour; e += 2) {  // a pair that ends beyond the last has room there
+          const int j = first[a] + e;
+          double pair[2];
+          prices.pair_too(j < p.cols ? j : 0, pair);
+          price[a][e] = pair[0];
+          price[a][e + 1] = pair[1];
         }
       }
     }
 #pragma unroll
     for (int a = 0; a < kAhead; ++a) {
+      if (from + a * kTogether >= p.cols) break;
 #pragma unroll
-      for (int e = 0; e < kBinsOfLane; ++e) {
-        valid &= x[a][e] > -static_cast<Number>(infinity());
-        Value value = x[a][e];
+      for (int e = 0; e < kFour; ++e) {
+        const Number cost = cost_at(p, x[a][e], first[a] + e);
+        valid &= cost > -static_cast<Number>(infinity());
+        Value value = cost;
         if constexpr (!Prices::kNone) value -= price[a][e];
-        if (value < best[e]) {
-          second[e] = best[e];
-          best[e] = value;
-          col[e] = from + a * kTogether + e;
-        } else if (value < second[e]) {
-          second[e] = value;
-        }
+        // Without branches: of 32 lanes some would take any.
+        const bool less = value < best[e];
+        const Value higher = less ? best[e] : value;
+        second[e] = higher < second[e] ? higher : second[e];
+        best[e] = less ? value : best[e];
+        col[e] = less ? first[a] + e : col[e];
       }
     }
   }
@@ -125,7 +95,7 @@ __device__ BMATCH_OUT_OF_LINE RowBest scan_row(const Problem<T>& p, const State&
   Value top = best[0], next = second[0];
   int top_col = col[0], at = 0;
 #pragma unroll
-  for (int e = 1; e < kBinsOfLane; ++e) {
+  for (int e = 1; e < kFour; ++e) {
     next = second[e] < next ? second[e] : next;
     if (best[e] < top || (best[e] == top && col[e] != kNobody && col[e] < top_col)) {
       top = best[e];
@@ -136,13 +106,13 @@ __device__ BMATCH_OUT_OF_LINE RowBest scan_row(const Problem<T>& p, const State&
   Value bound = least_in_warp(next);
   int below = 0;
 #pragma unroll
-  for (int e = 0; e < kBinsOfLane; ++e) {
+  for (int e = 0; e < kFour; ++e) {
     below += __popc(__ballot_sync(kAllLanes, best[e] < bound));
   }
   if (below > kListRoom) {
     // Four bins become one: half of the room is enough for the lanes' bests.
 #pragma unroll
-    for (int e = 0; e < kBinsOfLane; ++e) {
+    for (int e = 0; e < kFour; ++e) {
       if (e == at) continue;
       next = best[e] < next ? best[e] : next;
       best[e] = static_cast<Value>(infinity());
@@ -163,7 +133,7 @@ __device__ BMATCH_OUT_OF_LINE RowBest scan_row(const Problem<T>& p, const State&
   int used = 0;
   for (int pass = 0; pass < 2; ++pass) {  // entries below the bound, then those at it if they fit
 #pragma unroll
-    for (int e = 0; e < kBinsOfLane; ++e) {
+    for (int e = 0; e < kFour; ++e) {
       const bool taken = col[e] != kNobody && best[e] < static_cast<Value>(infinity()) &&
                          (pass == 0 ? best[e] < bound : best[e] == bound);
       const unsigned takers = __ballot_sync(kAllLanes, taken);

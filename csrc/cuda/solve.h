@@ -28,11 +28,11 @@ constexpr double kFirstEpsilon = 0.05, kLastEpsilon = 0.005;          // of the 
 // Start and finish read the whole matrix, the search hardly any of it.
 enum class Part : int { whole, start, search, finish };
 
-template <typename T>
+template <typename T, bool kWide>
 class Solve {
  public:
   // `prices`: [cols] of a similar problem, or null.
-  __device__ Solve(const Problem<T>& p, const State& s, Team& team, const double* prices)
+  __device__ Solve(const Problem<T>& p, const State& s, Team<kWide>& team, const double* prices)
       : p_(p),
         s_(s),
         team_(team),
@@ -206,14 +206,7 @@ class Solve {
     Word* const least = s_.words[0];
     for (int j = rank_; j < p_.cols; j += size_) least[j] = kUnreached;
     team_.sync();
-    for (int i = team_.warp(); i < p_.rows; i += team_.warps()) {
-      const double u = peek(s_.least + i);
-      if (!(u < infinity())) continue;
-      for_finite(p_, i, [&](int j, double cost) {
-        const Word key = key_of(cost - u);
-        if (key < peek(least + j)) atomicMin(least + j, key);
-      });
-    }
+    lower_to_column_minima(p_, s_.least, team_.warp(), team_.warps(), least);
     team_.sync();
     for (int j = rank_; j < p_.cols; j += size_) {
       const Word key = peek(least + j);
@@ -275,7 +268,7 @@ class Solve {
   }
 
   __device__ bool grow_forest() {
-    Forest<T> forest(p_, s_, team_, spare_);
+    Forest<T, kWide> forest(p_, s_, team_, spare_);
     if (forest.grow()) return true;
     for (int i = rank_; i < p_.rows; i += size_) {  // who competes for too few columns
       s_.choice[i] = peek(s_.entered + i) == forest.phase() ? 1 : 0;
@@ -338,7 +331,7 @@ class Solve {
 
   const Problem<T>& p_;
   const State& s_;
-  Team& team_;
+  Team<kWide>& team_;
   Control& control_;
   const double* const prices_;
   const int rank_, size_;

@@ -37,9 +37,15 @@ struct Batch {
   template <typename T>
   __device__ Problem<T> problem(int k) const {
     const bool alike = sizes == nullptr;
-    return {static_cast<const T*>(cost) + k * problem_stride, alike ? rows : sizes[2 * k],
-            alike ? cols : sizes[2 * k + 1], row_stride,
-            CostBits<typename Stored<T>::Number>(sense)};
+    const T* const from = static_cast<const T*>(cost) + k * problem_stride;
+    const int width = alike ? cols : sizes[2 * k + 1];
+    return {from,
+            alike ? rows : sizes[2 * k],
+            width,
+            row_stride,
+            CostBits<typename Stored<T>::Number>(sense),
+            reinterpret_cast<std::uintptr_t>(from) % (4 * sizeof(T)) == 0 && row_stride % 4 == 0 &&
+                width % 4 == 0};
   }
 };
 
@@ -68,28 +74,36 @@ __device__ void hand_over(const Batch& batch, int k, const Found& found, int thr
   }
 }
 
-// By blocks, a cluster or the grid.
+// What a block of a team has in shared memory, in registers too many would be taken: the problem,
+// and pointers to the team's arrays.  The arrays follow if there is room.
 template <typename T>
+struct alignas(16) Header {
+  State state;
+  Problem<T> problem;
+};
+
+// By blocks, a cluster or the grid.
+template <typename T, bool kWide>
 __global__ void __launch_bounds__(kMostThreads, 1) solve_kernel(Batch batch) {
-  const bool all = batch.team != TeamKind::block;  // one team
-  const int own = all ? 0 : static_cast<int>(blockIdx.x);
-  const int step = all ? 1 : static_cast<int>(gridDim.x);
-  // Pointers to the team's arrays in shared memory; then the arrays if there is room.
-  State& state = *reinterpret_cast<State*>(shared_memory());
+  const int own = kWide ? 0 : static_cast<int>(blockIdx.x);
+  const int step = kWide ? 1 : static_cast<int>(gridDim.x);
+  Header<T>& header = *reinterpret_cast<Header<T>*>(shared_memory());
+  State& state = header.state;
   if (threadIdx.x == 0) {
     const Room& room = batch.room;
     unsigned char* const given = batch.workspace + own * room.workspace_bytes;
-    unsigned char* const rest = room.shared ? reinterpret_cast<unsigned char*>(&state + 1) : given;
+    unsigned char* const rest = room.shared ? reinterpret_cast<unsigned char*>(&header + 1) : given;
     unsigned char* const end = state.place_rest(rest, batch.rows, batch.cols);
     state.place_lists(room.shared == room.lists_shared ? end : given, batch.rows, batch.cols,
                       sizeof(typename Stored<T>::Number));
   }
-  __syncthreads();
 
-  Team team(batch.team, &state.control->arrivals[batch.part == Part::finish ? 1 : 0]);
+  Team<kWide> team(batch.team, &state.control->arrivals[batch.part == Part::finish ? 1 : 0]);
   for (int k = own; k < batch.problems; k += step) {
-    const Problem<T> problem = batch.template problem<T>(k);
-    const int outcome = Solve<T>(problem, state, team, batch.prices).run(batch.part);
+    if (threadIdx.x == 0) header.problem = batch.template problem<T>(k);
+    __syncthreads();
+    const Problem<T>& problem = header.problem;
+    const int outcome = Solve<T, kWide>(problem, state, team, batch.prices).run(batch.part);
     if (batch.part == Part::start || batch.part == Part::search) return;  // others go on
     hand_over(
         batch, k,
@@ -126,7 +140,9 @@ __global__ void __launch_bounds__(kWarpThreads, 4) paths_kernel(Batch batch) {
 
 template <typename T>
 auto kernel_of(TeamKind team) {
-  return team == TeamKind::warp ? paths_kernel<T> : solve_kernel<T>;
+  return team == TeamKind::warp    ? paths_kernel<T>
+         : team == TeamKind::block ? solve_kernel<T, false>
+                                   : solve_kernel<T, true>;
 }
 
 struct Choice {
@@ -175,14 +191,15 @@ Room room_for(const Task& task, TeamKind team) {
   const std::size_t rest = State::rest_bytes(rows, cols);
   const std::size_t lists = State::list_bytes(rows, cols, sizeof(typename Stored<T>::Number));
   if (team == TeamKind::block) {
-    const std::size_t most = most_shared_bytes(solve_kernel<T>);
+    const std::size_t most = most_shared_bytes(solve_kernel<T, false>);
     const std::size_t each = (most + kReservedBytes) / kResidentBlocks - kReservedBytes;
-    if (sizeof(State) + rest + lists <= each) {
-      return {sizeof(State) + rest + lists, 0, true, true};
+    if (sizeof(Header<T>) + rest + lists <= each) {
+      return {sizeof(Header<T>) + rest + lists, 0, true, true};
     }
-    if (sizeof(State) + rest <= most) return {sizeof(State) + rest, rounded(lists), true, false};
+    if (sizeof(Header<T>) + rest <= most)
+      return {sizeof(Header<T>) + rest, rounded(lists), true, false};
   }
-  return {sizeof(State), rounded(rest + lists), false, false};
+  return {sizeof(Header<T>), rounded(rest + lists), false, false};
 }
 
 std::size_t shared_bytes(const Room& room, TeamKind team) {

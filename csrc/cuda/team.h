@@ -21,6 +21,7 @@ __device__ __forceinline__ void cluster_barrier() {
 #endif
 }
 
+template <bool kWide>
 class Team {
  public:
   // `arrivals`, at first zero, counts blocks at the grid's barriers.  They wait for one another, so
@@ -28,7 +29,7 @@ class Team {
   __device__ Team(TeamKind kind, unsigned* arrivals) : kind_(kind), arrivals_(arrivals) {
     const auto in_block = static_cast<int>(threadIdx.x / kWarp);
     const auto of_block = static_cast<int>(blockDim.x / kWarp);
-    if (is_wide()) {  // of a cluster, too: it is the whole grid of its launch
+    if constexpr (kWide) {  // of a cluster, too: it is the whole grid of its launch
       warp_ = static_cast<int>(blockIdx.x) * of_block + in_block;
       warps_ = static_cast<int>(gridDim.x) * of_block;
     } else {
@@ -36,7 +37,7 @@ class Team {
     }
   }
 
-  __device__ bool is_wide() const { return kind_ == TeamKind::cluster || kind_ == TeamKind::grid; }
+  static constexpr bool is_wide() { return kWide; }
   __device__ int warp() const { return warp_; }
   __device__ int warps() const { return warps_; }
   __device__ int thread() const { return warp_ * kWarp + lane_id(); }
@@ -46,12 +47,12 @@ class Team {
 #if !defined(__CUDACC__)
     host::end_interval();
 #endif
-    if (kind_ == TeamKind::cluster) {
+    if (kWide && kind_ == TeamKind::cluster) {
       cluster_barrier();
       return;
     }
     __syncthreads();
-    if (kind_ == TeamKind::block) return;
+    if (!kWide) return;
     expected_ += gridDim.x;
     if (threadIdx.x == 0) {  // who came to __syncthreads() before is released and acquires with it
       add_release(arrivals_, 1u);

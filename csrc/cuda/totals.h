@@ -29,9 +29,9 @@ struct TwoSum {
 };
 
 // Sums of arrays [n].  `parts` [n] is of use in between, and read until the next barrier.
-template <int kArrays>
-__device__ void totals(Team& team, int n, const double* const (&arrays)[kArrays], double* parts,
-                       double (&sums)[kArrays]) {
+template <bool kWide, int kArrays>
+__device__ void totals(Team<kWide>& team, int n, const double* const (&arrays)[kArrays],
+                       double* parts, double (&sums)[kArrays]) {
   constexpr int kAhead = 8, kStretch = kAhead * kWarp;
   static_assert(2 * kArrays * 2 <= kStretch);  // two parts a stretch and array find room
   const int stretches = (n + kStretch - 1) / kStretch;
