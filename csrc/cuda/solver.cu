@@ -14,6 +14,7 @@ namespace {
 constexpr unsigned kMostThreads = 384, kBlockThreads = 192, kWarpThreads = 128;
 constexpr unsigned kResidentBlocks = kMostThreads / kBlockThreads;
 constexpr std::size_t kReservedBytes = 1024;  // of shared memory, by each block
+constexpr std::size_t kNearBytes = 18'432;    // a warp's matrix of so many is copied to it
 
 // Where the arrays of a team lie.
 struct Room {
@@ -97,6 +98,7 @@ __global__ void __launch_bounds__(kMostThreads, 1) solve_kernel(Batch batch) {
     state.place_lists(room.shared == room.lists_shared ? end : given, batch.rows, batch.cols,
                       sizeof(typename Stored<T>::Number));
   }
+  __syncthreads();
 
   Team<kWide> team(batch.team, &state.control->arrivals[batch.part == Part::finish ? 1 : 0]);
   for (int k = own; k < batch.problems; k += step) {
@@ -114,22 +116,25 @@ __global__ void __launch_bounds__(kMostThreads, 1) solve_kernel(Batch batch) {
   }
 }
 
-// By warps.
-template <typename T>
-__global__ void __launch_bounds__(kWarpThreads, 4) paths_kernel(Batch batch) {
+// By warps.  Registers for a lane's columns leave room for so many blocks.
+constexpr int blocks_of_paths(int of_lane) { return of_lane <= 2 ? 4 : of_lane <= 8 ? 3 : 2; }
+template <typename T, int kOfLane>
+__global__ void __launch_bounds__(kWarpThreads, blocks_of_paths(kOfLane))
+    paths_kernel(Batch batch) {
   const int warps = static_cast<int>(blockDim.x / kWarp);
   const int in_block = static_cast<int>(threadIdx.x / kWarp);
   const int own = static_cast<int>(blockIdx.x) * warps + in_block;
   const int step = static_cast<int>(gridDim.x) * warps;
   const Room& room = batch.room;
-  PathArrays arrays;
+  PathArrays<T> arrays;
   arrays.place(room.shared ? shared_memory() + in_block * room.shared_bytes
                            : batch.workspace + own * room.workspace_bytes,
-               batch.rows, batch.cols);
+               batch.rows, batch.cols, room.lists_shared);
+  const bool certified = batch.answer.u != nullptr || batch.problems == 1;
   for (int k = own; k < batch.problems; k += step) {
     const Problem<T> problem = batch.template problem<T>(k);
     Report report;
-    const int outcome = WarpPaths<T>(problem, arrays, batch.prices).run(report);
+    const int outcome = WarpPaths<T, kOfLane>(problem, arrays, batch.prices).run(report, certified);
     hand_over(batch, k,
               {outcome, problem.rows, problem.cols, arrays.col_of_row, arrays.trapped, arrays.u,
                arrays.v},
@@ -138,9 +143,21 @@ __global__ void __launch_bounds__(kWarpThreads, 4) paths_kernel(Batch batch) {
   }
 }
 
+constexpr int kMostOfLane = 16;
+
+// The kernel for problems of so many columns.
 template <typename T>
-auto kernel_of(TeamKind team) {
-  return team == TeamKind::warp    ? paths_kernel<T>
+auto paths_kernel_of(std::int64_t cols) {
+  return cols <= kWarp       ? paths_kernel<T, 1>
+         : cols <= 2 * kWarp ? paths_kernel<T, 2>
+         : cols <= 4 * kWarp ? paths_kernel<T, 4>
+         : cols <= 8 * kWarp ? paths_kernel<T, 8>
+                             : paths_kernel<T, kMostOfLane>;
+}
+
+template <typename T>
+auto kernel_of(TeamKind team, const Task& task) {
+  return team == TeamKind::warp    ? paths_kernel_of<T>(task.cols)
          : team == TeamKind::block ? solve_kernel<T, false>
                                    : solve_kernel<T, true>;
 }
@@ -184,9 +201,15 @@ Room room_for(const Task& task, TeamKind team) {
   const auto rows = static_cast<int>(task.rows), cols = static_cast<int>(task.cols);
   const auto rounded = [](std::size_t bytes) { return (bytes + 255) / 256 * 256; };
   if (team == TeamKind::warp) {
-    const std::size_t bytes = PathArrays::bytes(rows, cols);
-    const bool fits = choice_of(team).teams_a_block * bytes <= most_shared_bytes(paths_kernel<T>);
-    return {fits ? bytes : 0, fits ? 0 : rounded(bytes), fits, false};
+    if (cols > kMostOfLane * kWarp) {
+      throw std::runtime_error("paths_kernel: a warp solves problems of up to 512 columns");
+    }
+    const auto kernel = paths_kernel_of<T>(cols);
+    const std::size_t most = most_shared_bytes(kernel) / choice_of(team).teams_a_block;
+    const std::size_t near = PathArrays<T>::bytes(rows, cols, true);
+    if (near <= kNearBytes) return {near, 0, true, true};
+    const std::size_t bytes = PathArrays<T>::bytes(rows, cols, false);
+    return bytes <= most ? Room{bytes, 0, true, false} : Room{0, rounded(bytes), false, false};
   }
   const std::size_t rest = State::rest_bytes(rows, cols);
   const std::size_t lists = State::list_bytes(rows, cols, sizeof(typename Stored<T>::Number));
@@ -212,12 +235,12 @@ unsigned blocks_for(const Task& task, TeamKind team, const Room& room) {
   const Choice choice = choice_of(team);
   const std::size_t bytes = shared_bytes(room, team);
   if (team == TeamKind::cluster) {
-    const unsigned blocks = cluster_blocks(kernel_of<T>(team), choice.threads, bytes);
+    const unsigned blocks = cluster_blocks(kernel_of<T>(team, task), choice.threads, bytes);
     if (blocks == 0)
       throw std::runtime_error("solve_kernel: this device has no clusters of 8 blocks");
     return blocks;
   }
-  const std::int64_t resident = resident_blocks(kernel_of<T>(team), choice.threads, bytes);
+  const std::int64_t resident = resident_blocks(kernel_of<T>(team, task), choice.threads, bytes);
   const std::int64_t useful =
       team == TeamKind::grid ? (task.rows + choice.threads / kWarp - 1) / (choice.threads / kWarp)
                              : (task.problems + choice.teams_a_block - 1) / choice.teams_a_block;
@@ -276,7 +299,7 @@ void solve(const Task& task, TeamKind team, const Answer& answer, void* workspac
       batch.part = part;
       batch.team = by;
       const Choice choice = choice_of(by);
-      launch(by == TeamKind::warp ? "paths_kernel" : "solve_kernel", kernel_of<T>(by),
+      launch(by == TeamKind::warp ? "paths_kernel" : "solve_kernel", kernel_of<T>(by, task),
              Shape{blocks_for<T>(task, by, batch.room), choice.threads,
                    shared_bytes(batch.room, by), by == TeamKind::grid, by == TeamKind::cluster},
              queue, batch);

@@ -1,11 +1,12 @@
-// One small problem by one warp: plain shortest augmenting paths, a column a lane.
+// One small problem by one warp, the columns in its registers.
 //
-// Where thousands of small problems come at once there is no need to share one out: a warp has no
-// barriers to wait at, its arrays lie in shared memory and the matrix in the first cache.  Rows
-// take their best column, one that is free if several are best; each row that is left then looks
-// for a shortest path to a free column (Dijkstra over reduced costs, as in R. Jonker and A.
-// Volgenant, Computing 38, 1987).  Prices start at zero and only fall, and only those of columns
-// that have a row, so the same code is exact for spare columns.
+// Where many problems come at once there is no need to share one out: a warp has no barriers to
+// wait at.  Lane l has columns l, l + 32, ...: their prices, their rows, the lengths of paths to
+// them.  Prices start at the columns' minima; rows take their best column and push its price down
+// to where their second best is (augmenting row reduction); each row that is left looks for a
+// shortest path to a free column (Dijkstra over reduced costs): R. Jonker and A. Volgenant,
+// Computing 38, 1987.  Where there are spare columns prices start at zero and only those of columns
+// that have a row fall, so that the same code is exact.
 #pragma once
 
 #include "exactness.h"
@@ -13,218 +14,343 @@
 
 namespace bmatch::cuda {
 
-// Arrays over rows [n] and columns [m] of one problem.
+constexpr int kReductionSteps = 3;  // of row reduction, for each row
+
+// A problem's arrays; the matrix too if there is room.
+template <typename T>
 struct alignas(16) PathArrays {
-  double* v;        // [m]
-  Word* dist;       // [m], key of the shortest length found from the root
-  double* u;        // [n]
-  int* row_of_col;  // [m], kNobody while free
-  int* pred;        // [m], row from which the column is reached
-  int* closed;      // [m], number of the path for which the length became final
+  double* v;        // [m], at the end
+  double* u;        // [n], at the end
   int* col_of_row;  // [n]
   int* trapped;     // [n], 1 if the row competes for too few columns
+  T* matrix;        // [n, m] or null
 
-  __host__ __device__ unsigned char* place(unsigned char* from, int n, int m) {
+  __host__ __device__ unsigned char* place(unsigned char* from, int n, int m, bool with_matrix) {
     const auto rows = static_cast<std::size_t>(n), cols = static_cast<std::size_t>(m);
     take(from, v, cols);
-    take(from, dist, cols);
     take(from, u, rows);
-    for (auto** array : {&row_of_col, &pred, &closed}) take(from, *array, cols);
     for (auto** array : {&col_of_row, &trapped}) take(from, *array, rows);
+    matrix = nullptr;
+    if (with_matrix) take(from, matrix, rows * cols);
     return from;
   }
-  static std::size_t bytes(int n, int m) {
-    return reinterpret_cast<std::size_t>(PathArrays{}.place(nullptr, n, m));
+  static std::size_t bytes(int n, int m, bool with_matrix) {
+    return reinterpret_cast<std::size_t>(PathArrays{}.place(nullptr, n, m, with_matrix));
   }
 };
 
-template <typename T>
+// kOfLane: columns of a lane, at most; 32 kOfLane >= p.cols.
+template <typename T, int kOfLane>
 class WarpPaths {
  public:
   // `prices`: [cols] of a similar square problem, or null.
-  __device__ WarpPaths(const Problem<T>& p, const PathArrays& s, const double* prices)
-      : p_(p), s_(s), prices_(p.cols > p.rows ? nullptr : prices), lane_(lane_id()) {}
+  __device__ WarpPaths(const Problem<T>& p, const PathArrays<T>& s, const double* prices)
+      : p_(p),
+        s_(s),
+        prices_(p.cols > p.rows ? nullptr : prices),
+        rows_(p.rows),
+        cols_(p.cols),
+        bits_(p.bits),
+        lane_(lane_id()),
+        costs_(p.cost),
+        stride_(p.row_stride) {}
 
-  // Returns the outcome.
-  __device__ int run(Report& report) {
-    start();
-    bool valid = true;
-    for (int i = 0; i < p_.rows; ++i) {
-      const Nearest best = best_of(i, valid);
-      if (best.key == kUnreached || best.occupied) continue;
-      __syncwarp();
-      if (lane_ == 0) {
-        s_.row_of_col[best.col] = i;
-        s_.col_of_row[i] = best.col;
-      }
-      __syncwarp();
-    }
-    int outcome = kOptimal;
-    if (__ballot_sync(kAllLanes, !valid) != 0) outcome = kInvalid;
-    for (int i = 0; outcome == kOptimal && i < p_.rows; ++i) {
+  // Returns the outcome.  Without `certified` there are no row duals and no gap.
+  __device__ __forceinline__ int run(Report& report, bool certified) {
+    int outcome = start() ? kOptimal : kInvalid;
+    if (outcome == kOptimal) reduce_rows();
+    for (int i = 0; outcome == kOptimal && i < rows_; ++i) {
       if (s_.col_of_row[i] == kNobody && !find_path(i)) outcome = kInfeasible;
     }
-    if (outcome == kOptimal) outcome = certify();
+    if (outcome == kOptimal) outcome = certify(certified);
     report_.outcome = outcome;
     report = report_;
     return outcome;
   }
 
  private:
-  // The nearest column of several: among equals one that is free, then the lowest.
-  struct Nearest {
-    Word key = kUnreached;
-    int col = kNobody;
-    bool occupied = false;
+  __device__ __forceinline__ bool is_square() const { return rows_ == cols_; }
+  __device__ __forceinline__ int column(int k) const { return lane_ + k * kWarp; }
+  __device__ __forceinline__ double at(int i, int j) const {
+    return static_cast<double>(cost_of(Stored<T>::number(costs_[i * stride_ + j]), bits_));
+  }
+  // Infinite beyond the last column.
+  __device__ __forceinline__ double cost(int i, int k) const {
+    return column(k) < cols_ ? at(i, column(k)) : infinity();
+  }
 
-    __device__ void take(Word other_key, int other_col, bool other_occupied) {
-      if (other_key < key ||
-          (other_key == key && key != kUnreached && occupied && !other_occupied)) {
-        *this = {other_key, other_col, other_occupied};
+  // Brings the matrix near, and sets the prices.  False at a NaN or -infinity.
+  __device__ __forceinline__ bool start() {
+    bool valid = true;
+    double least[kOfLane];
+#pragma unroll
+    for (int k = 0; k < kOfLane; ++k) {
+      least[k] = infinity();
+      row_[k] = kNobody;
+      u_[k] = 0.0;
+    }
+    for (int i = 0; i < rows_; ++i) {
+      new_trip();
+#pragma unroll
+      for (int k = 0; k < kOfLane; ++k) {
+        if (column(k) >= cols_) continue;
+        const T stored = p_.row(i)[column(k)];
+        if (s_.matrix != nullptr) s_.matrix[i * cols_ + column(k)] = stored;
+        const auto x = static_cast<double>(cost_of(Stored<T>::number(stored), bits_));
+        valid &= x > -infinity();
+        least[k] = x < least[k] ? x : least[k];
       }
     }
-    __device__ void join() {  // over the lanes
-      const Word least = least_in_warp(key);
-      const unsigned mine = (occupied ? 1u << 31 : 0u) | static_cast<unsigned>(col);
-      const unsigned first = __reduce_min_sync(kAllLanes, key == least ? mine : ~0u);
-      *this = {least, static_cast<int>(first & 0x7fffffffu), first >> 31 != 0};
+    if (s_.matrix != nullptr) {
+      costs_ = s_.matrix;
+      stride_ = cols_;
     }
-  };
-
-  __device__ void start() {
-    double highest = -infinity();
+    double highest = 0.0;
     if (prices_ != nullptr) {
-      for (int j = lane_; j < p_.cols; j += kWarp)
+      highest = -infinity();
+      for (int j = lane_; j < cols_; j += kWarp)
         highest = prices_[j] > highest ? prices_[j] : highest;
       highest = -least_in_warp(-highest);
     }
-    for (int j = lane_; j < p_.cols; j += kWarp) {
-      s_.v[j] = prices_ == nullptr ? 0.0 : prices_[j] - highest;
-      s_.row_of_col[j] = kNobody;
-      s_.closed[j] = 0;
+#pragma unroll
+    for (int k = 0; k < kOfLane; ++k) {
+      if (column(k) >= cols_) {
+        v_[k] = 0.0;
+      } else if (prices_ != nullptr) {
+        v_[k] = prices_[column(k)] - highest;
+      } else {
+        v_[k] = is_square() && least[k] < infinity() ? least[k] : 0.0;
+      }
     }
-    for (int i = lane_; i < p_.rows; i += kWarp) {
+    for (int i = lane_; i < rows_; i += kWarp) {
       s_.col_of_row[i] = kNobody;
       s_.trapped[i] = 0;
     }
     __syncwarp();
+    return __ballot_sync(kAllLanes, !valid) == 0;
   }
 
-  // The best column of row i at the present prices.  `valid` becomes false at a NaN or -infinity.
-  __device__ Nearest best_of(int i, bool& valid) const {
-    Nearest best;
-#pragma unroll 2
-    for (int j = lane_; j < p_.cols; j += kWarp) {
-      if (j / kWarp % 2 == 0) new_trip(s_.v);  // as often as the loop is unrolled
-      const double cost = p_.at(i, j);
-      valid &= cost > -infinity();
-      if (!(cost < infinity())) continue;
-      best.take(key_of(cost - s_.v[j] + 0.0), j, s_.row_of_col[j] != kNobody);
+  // A column, its row, and the lane that has it.
+  struct Column {
+    double value;  // infinite: there is none
+    int col, row, lane;
+  };
+  // The least value over the lanes, each with one of its own: among equals a column that is free,
+  // then the lowest.
+  __device__ __forceinline__ Column least_of(double value, int k, int row) const {
+    const Word key = key_of(value + 0.0);  // there is one zero
+    const auto high = static_cast<unsigned>(key >> 32);
+    unsigned lanes = __ballot_sync(kAllLanes, high == __reduce_min_sync(kAllLanes, high));
+    if ((lanes & (lanes - 1)) != 0) {  // several
+      const bool in = (lanes >> lane_ & 1) != 0;
+      const unsigned low = in ? static_cast<unsigned>(key) : ~0u;
+      const bool least = in && low == __reduce_min_sync(kAllLanes, low);
+      const unsigned order = (row == kNobody ? 0u : 1u << 31) | static_cast<unsigned>(column(k));
+      const unsigned first = __reduce_min_sync(kAllLanes, least ? order : ~0u);
+      lanes = __ballot_sync(kAllLanes, least && order == first);
     }
-    best.join();
-    return best;
+    const int lane = __ffs(static_cast<int>(lanes)) - 1;
+    return {__shfl_sync(kAllLanes, value, lane), __shfl_sync(kAllLanes, column(k), lane),
+            __shfl_sync(kAllLanes, row, lane), lane};
+  }
+
+  __device__ __forceinline__ void reduce_rows() {
+    int steps = kReductionSteps * rows_;
+    for (int first = 0; first < rows_; ++first) {
+      for (int i = first; i != kNobody && steps > 0; --steps) i = take_best(i);
+    }
+    __syncwarp();
+    set_row_duals();
+  }
+
+  // Row i takes its best column, at the price at which it would as soon have its second best.
+  // Returns the row that had it; kNobody too where two are equally good, which paths decide.
+  __device__ __forceinline__ int take_best(int i) {
+    double best = infinity(), second = infinity(), price = 0.0;
+    int at_k = 0, row = kNobody;
+#pragma unroll
+    for (int k = 0; k < kOfLane; ++k) {
+      const double value = cost(i, k) - v_[k];
+      const bool better = value < best || (value == best && row != kNobody && row_[k] == kNobody);
+      second = better ? best : value < second ? value : second;
+      at_k = better ? k : at_k;
+      row = better ? row_[k] : row;
+      price = better ? v_[k] : price;
+      best = better ? value : best;
+    }
+    const Column taken = least_of(best, at_k, row);
+    if (!(taken.value < infinity())) return kNobody;
+    const bool mine = taken.lane == lane_;
+    second = least_in_warp(mine ? second : best);
+    // Rounded up, so that the row's best stays its best.
+    const double taken_cost = at(i, taken.col);
+    double lower = taken_cost - second;
+    if (taken_cost - lower > second) lower = up(lower);
+    const bool lowers = __ballot_sync(kAllLanes, mine && second < infinity() && lower < price) != 0;
+    if (taken.row != kNobody && !lowers) return kNobody;
+#pragma unroll
+    for (int k = 0; k < kOfLane; ++k) {
+      if (!mine || k != at_k) continue;
+      row_[k] = i;
+      if (lowers && (is_square() || taken.row != kNobody)) v_[k] = lower;
+    }
+    if (lane_ == 0) {
+      s_.col_of_row[i] = taken.col;
+      if (taken.row != kNobody) s_.col_of_row[taken.row] = kNobody;
+    }
+    return taken.row;
+  }
+
+  // The next number above.
+  __device__ __forceinline__ static double up(double x) {
+    const Word key = key_of(x + 0.0);
+    return number_of(key + 1);
+  }
+
+  // Rows that have a column are tight.
+  __device__ __forceinline__ void set_row_duals() {
+#pragma unroll
+    for (int k = 0; k < kOfLane; ++k) {
+      if (row_[k] != kNobody) u_[k] = at(row_[k], column(k)) - v_[k];
+    }
   }
 
   // Gives `root` a column.  False if none can be reached; then rows of the tree are trapped.
-  __device__ bool find_path(int root) {
-    ++path_;
+  __device__ __forceinline__ bool find_path(int root) {
     report_.forest_phases += 1;
+    double dist[kOfLane];
+    int pred[kOfLane];
+    unsigned closed = 0;  // a bit for each of the lane's columns: the length is final
+#pragma unroll
+    for (int k = 0; k < kOfLane; ++k) {
+      dist[k] = infinity();
+      pred[k] = root;
+    }
     int i = root;
     double base = 0.0, u = 0.0;
-    Nearest next;
-    for (bool first = true;; first = false) {
-      next = {};
-#pragma unroll 2
-      for (int j = lane_; j < p_.cols; j += kWarp) {
-        if (j / kWarp % 2 == 0) new_trip(s_.v);
-        const double cost = p_.at(i, j);
-        if (s_.closed[j] == path_) continue;
-        const double length = base + ((cost - s_.v[j]) - u);
-        const Word key = cost < infinity() ? key_of(length + 0.0) : kUnreached;
-        const Word before = first ? kUnreached : s_.dist[j];
-        if (first || key < before) {
-          s_.dist[j] = key;
-          s_.pred[j] = i;
-        }
-        next.take(key < before ? key : before, j, s_.row_of_col[j] != kNobody);
-      }
-      next.join();
-      if (next.key == kUnreached || !next.occupied) break;
-      report_.forest_rounds += 1;
-      if (next.col % kWarp == lane_) s_.closed[next.col] = path_;
-      new_trip(s_.row_of_col);
-      i = s_.row_of_col[next.col];
+    Column next;
+    for (;;) {
+      double best = infinity(), best_u = 0.0;
+      int at_k = 0, row = kNobody;
       new_trip(s_.v);
-      base = number_of(next.key);
-      u = p_.at(i, next.col) - s_.v[next.col];  // rows that have a column are tight
+#pragma unroll
+      for (int k = 0; k < kOfLane; ++k) {
+        const double length = base + ((cost(i, k) - v_[k]) - u);
+        const bool open = (closed >> k & 1) == 0, shorter = open && length < dist[k];
+        dist[k] = shorter ? length : dist[k];
+        pred[k] = shorter ? i : pred[k];
+        const bool better =
+            open && (dist[k] < best || (dist[k] == best && row != kNobody && row_[k] == kNobody));
+        best = better ? dist[k] : best;
+        best_u = better ? u_[k] : best_u;
+        row = better ? row_[k] : row;
+        at_k = better ? k : at_k;
+      }
+      next = least_of(best, at_k, row);
+      if (!(next.value < infinity()) || next.row == kNobody) break;
+      report_.forest_rounds += 1;
+      if (next.lane == lane_) closed |= 1u << at_k;
+      u = __shfl_sync(kAllLanes, best_u, next.lane);
+      base = next.value;
+      i = next.row;
     }
-    if (next.key == kUnreached) {
-      for (int j = lane_; j < p_.cols; j += kWarp) {
-        if (s_.closed[j] == path_) s_.trapped[s_.row_of_col[j]] = 1;
+    if (!(next.value < infinity())) {
+#pragma unroll
+      for (int k = 0; k < kOfLane; ++k) {
+        if ((closed >> k & 1) != 0) s_.trapped[row_[k]] = 1;
       }
       if (lane_ == 0) s_.trapped[root] = 1;
       __syncwarp();
       return false;
     }
-    __syncwarp();
-    const double length = number_of(next.key);
-    for (int j = lane_; j < p_.cols; j += kWarp) {
-      if (s_.closed[j] == path_) s_.v[j] += number_of(s_.dist[j]) - length;
+#pragma unroll
+    for (int k = 0; k < kOfLane; ++k) {
+      if ((closed >> k & 1) != 0) v_[k] += dist[k] - next.value;
     }
-    if (lane_ == 0) {
-      for (int j = next.col; j != kNobody;) {
-        const int row = s_.pred[j], given_up = s_.col_of_row[row];
-        s_.row_of_col[j] = row;
-        s_.col_of_row[row] = j;
-        j = given_up;
+    for (int j = next.col; j != kNobody;) {
+      const int row = of_column(pred, j), given_up = s_.col_of_row[row];
+#pragma unroll
+      for (int k = 0; k < kOfLane; ++k) {
+        if (column(k) == j) row_[k] = row;
       }
+      __syncwarp();
+      if (lane_ == 0) s_.col_of_row[row] = j;
+      __syncwarp();
+      j = given_up;
     }
-    __syncwarp();
+    set_row_duals();
     return true;
   }
 
+  // What the lane that has column j has of it.
+  __device__ __forceinline__ static int of_column(const int (&array)[kOfLane], int j) {
+    int found = kNobody;
+#pragma unroll
+    for (int k = 0; k < kOfLane; ++k) {  // no choice before it is known: registers have no index
+      const int there = __shfl_sync(kAllLanes, array[k], j % kWarp);
+      found = j / kWarp == k ? there : found;
+    }
+    return found;
+  }
+
   // Whether every row has its least cost.
-  __device__ bool all_least() const {
+  __device__ __forceinline__ bool all_least() const {
     bool all = true;
-    for (int i = 0; all && i < p_.rows; ++i) {
+    for (int i = 0; all && i < rows_; ++i) {
       double least = infinity();
-      for (int j = lane_; j < p_.cols; j += kWarp) {
-        const double cost = p_.at(i, j);
-        least = cost < least ? cost : least;
+#pragma unroll
+      for (int k = 0; k < kOfLane; ++k) {
+        const double x = cost(i, k);
+        least = x < least ? x : least;
       }
-      all = !(p_.at(i, s_.col_of_row[i]) > least_in_warp(least));
+      all = !(at(i, s_.col_of_row[i]) > least_in_warp(least));
     }
     return all;
   }
 
   // Row duals, exactly min_j (c_ij - v_j); objective and gap; whether the answer stands.
-  __device__ int certify() {
+  __device__ __forceinline__ int certify(bool certified) {
     double greatest = 0.0;
-    for (int j = lane_; j < p_.cols; j += kWarp) {
-      const double v = s_.v[j];
-      greatest = v < -greatest ? -v : greatest;
+#pragma unroll
+    for (int k = 0; k < kOfLane; ++k) {
+      const double magnitude = v_[k] < 0.0 ? -v_[k] : v_[k];
+      greatest = magnitude > greatest ? magnitude : greatest;
     }
     greatest = -least_in_warp(-greatest);
     double magnitudes = 0.0;
     TwoSum objective, gap;
-    for (int i = lane_; i < p_.rows; i += kWarp) {
-      const double cost = p_.at(i, s_.col_of_row[i]);
-      magnitudes += cost < 0.0 ? -cost : cost;
-      objective.add(cost);
+    for (int i = lane_; i < rows_; i += kWarp) {
+      const double x = at(i, s_.col_of_row[i]);
+      magnitudes += x < 0.0 ? -x : x;
+      objective.add(x);
     }
     magnitudes = sum_in_warp(magnitudes);
     objective.join();
-    bool dwarfed = greatest > 0.0 && prices_dwarf(greatest, magnitudes, p_.rows);
+    bool dwarfed = greatest > 0.0 && prices_dwarf(greatest, magnitudes, rows_);
     if (dwarfed && all_least()) {  // that proves it, and prices are zero
-      for (int j = lane_; j < p_.cols; j += kWarp) s_.v[j] = 0.0;
+#pragma unroll
+      for (int k = 0; k < kOfLane; ++k) v_[k] = 0.0;
       dwarfed = false;
-      __syncwarp();
     }
-    bool valid = true, exact = true;
-    for (int i = 0; i < p_.rows; ++i) {
-      const double u = number_of(best_of(i, valid).key);
+#pragma unroll
+    for (int k = 0; k < kOfLane; ++k) {
+      if (column(k) < cols_) s_.v[column(k)] = v_[k];
+    }
+    __syncwarp();
+    report_.objective = objective.value();
+    report_.gap = __longlong_as_double(0x7ff8000000000000LL);
+    if (!certified && !dwarfed) return kOptimal;
+    bool exact = true;
+    for (int i = 0; i < rows_; ++i) {
+      double u = infinity();
+#pragma unroll
+      for (int k = 0; k < kOfLane; ++k) {
+        const double value = cost(i, k) - v_[k];
+        u = value < u ? value : u;
+      }
+      u = number_of(least_in_warp(key_of(u + 0.0)));
       const int j = s_.col_of_row[i];
-      const double reduced = p_.at(i, j) - s_.v[j];
+      const double reduced = at(i, j) - s_.v[j];
       if (dwarfed) exact &= exact_on_a_grid(p_, i, reduced, u, greatest);
       if (lane_ == 0) {
         s_.u[i] = u;
@@ -232,17 +358,21 @@ class WarpPaths {
       }
     }
     gap.join();
-    report_.objective = objective.value();
     report_.gap = gap.value();
     __syncwarp();
     return dwarfed && __ballot_sync(kAllLanes, !exact) != 0 ? kDwarfed : kOptimal;
   }
 
   const Problem<T>& p_;
-  const PathArrays& s_;
+  const PathArrays<T>& s_;
   const double* const prices_;
+  const int rows_, cols_;
+  const CostBits<typename Stored<T>::Number> bits_;
   const int lane_;
-  int path_ = 0;
+  const T* costs_;  // where the matrix is read from
+  long long stride_;
+  double v_[kOfLane], u_[kOfLane];  // of the lane's columns: prices, and duals of their rows
+  int row_[kOfLane];                // kNobody while free
   Report report_{};
 };
 

@@ -27,9 +27,9 @@ BOUNDS = (
     ("forest.h", "k < count; k += team_.warps()", "k < count - 1; k += team_.warps()"),
     ("forest.h", "k < free_cols_; k += size_", "k < free_cols_ - 1; k += size_"),
     ("row_lists.h", "from < p.cols; from +=", "from < p.cols - 1; from +="),
-    ("forest.h", "first < end;", "first < end - 1;"),
-    ("warp_paths.h", "Optimal && i < p_.rows;", "Optimal && i < p_.rows - 1;"),
-    ("row_lists.h", "if (first + kBinsOfLane <= p.cols", "if (first + kBinsOfLane <= p.cols + 1"),
+    ("whole_rows.h", "k < those.count)", "k < those.count - 1)"),
+    ("warp_paths.h", "Optimal && i < rows_;", "Optimal && i < rows_ - 1;"),
+    ("fours.h", "first[a] < p.cols ? first[a]", "first[a] <= p.cols ? first[a]"),
 )
 
 
