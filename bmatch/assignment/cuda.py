@@ -80,6 +80,8 @@ class Launched:
             return {}
         outcomes = self.reports["outcome"]
         numbers = outcomes.nonzero()[0]  # optimal is 0
+        if len(numbers) == 0:
+            return {}
         found = dict(zip(numbers.tolist(), outcomes[numbers].tolist(), strict=True))
         if _Outcome.broken in found.values():
             raise RuntimeError(
