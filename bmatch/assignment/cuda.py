@@ -1,7 +1,9 @@
 """The assignment solver on a CUDA device: addresses, strides and streams, checked in one place.
 
 Tensors are read where they lie, on the current stream of their device; workspace and answers come
-from torch's allocator. A solve waits for the device once, for its report; Ctrl-C ends the wait.
+from torch's allocator. A solve waits for the device once, for its report, and the host makes what
+it can of the answer before; Ctrl-C ends the wait. The device then goes on, and the allocator gives
+its memory only to what follows on the same stream.
 """
 
 from __future__ import annotations
@@ -161,7 +163,11 @@ def solve_batch_by_kernels(costs: Costs) -> torch.Tensor:
         For the first problem that holds NaN or -infinity, or has no assignment.
     """
     launched = launch(*_entries(costs), duals=False)
+    found = _columns(launched, costs)  # while the device works
     _require_answers(Group(costs, launched, range(len(costs.matrix))), where=_WHERE)
+    if not launched.unsolved:
+        return found
+    _ask_the_host(launched, costs)
     return _columns(launched, costs)
 
 
@@ -194,6 +200,7 @@ def solve_ragged_by_kernels(costs: Costs) -> torch.Tensor:
         groups.append(Group(part, launched, which))
     _require_answers(*groups, where=_WHERE)
     for part, launched, numbers in groups:
+        _ask_the_host(launched, part)
         found = _columns(launched, part)
         out[torch.as_tensor(numbers, device=device), : found.shape[1]] = found
     return out
@@ -211,25 +218,32 @@ def _oriented_sizes(costs: Costs) -> npt.NDArray[np.int64]:
     return costs.sizes[:, ::-1] if costs.transposed else costs.sizes
 
 
-def _columns(launched: Launched, costs: Costs) -> torch.Tensor:
-    """Columns of the rows of a batch, from what was found for its short sides."""
+def _ask_the_host(launched: Launched, costs: Costs) -> None:
+    """Put the host's answers in place of those that prices dwarf, where all have one."""
     import torch
 
     col_of_row = launched.col_of_row
-    device = col_of_row.device
-    for problem in launched.unsolved:  # dwarfed: those without an answer have raised their error
+    for problem in launched.unsolved:
         rows, cols = _oriented_sizes(costs)[problem]
         matrix = costs.oriented[problem, :rows, :cols].cpu()
         one = Costs.of(matrix, costs.sense, forbids=costs.forbids)
         found = solve_on_host(one, certificate=False)
-        col_of_row[problem, :rows] = torch.as_tensor(found.col_of_row, device=device)
+        col_of_row[problem, :rows] = torch.as_tensor(found.col_of_row, device=col_of_row.device)
+
+
+def _columns(launched: Launched, costs: Costs) -> torch.Tensor:
+    """Columns of the rows of a batch, from what is found for its short sides."""
+    import torch
+
+    col_of_row = launched.col_of_row
     if not costs.transposed:
         return col_of_row
     problems, n, m = costs.shape
     # What belongs to padding goes to a row more, which is left out.
     row_of_col = torch.where(col_of_row < 0, n, col_of_row)
-    out = torch.full((problems, n + 1), -1, dtype=torch.int64, device=device)
-    return out.scatter_(1, row_of_col, torch.arange(m, device=device).expand_as(row_of_col))[:, :n]
+    out = row_of_col.new_full((problems, n + 1), -1)
+    cols = torch.arange(m, device=out.device)
+    return out.scatter_(1, row_of_col, cols.expand_as(row_of_col))[:, :n]
 
 
 def _require_answers(*groups: Group, where: str = "") -> None:
@@ -280,7 +294,8 @@ def launch(
     ValueError
         If there are too many rows for the device's words, 2**24.
     RuntimeError
-        If the device failed, or has no clusters for that team: the message names the kernel.
+        If the device failed, or has no clusters for that team: the message names the kernel. If it
+        fails later, where the reports are waited for.
     """
     import torch
 
