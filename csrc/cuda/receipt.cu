@@ -22,7 +22,7 @@ struct Mailbox {
   Mailbox(const Mailbox&) = delete;
   Mailbox& operator=(const Mailbox&) = delete;
   ~Mailbox() {
-    cudaFreeHost(reports);
+    if (reports != nullptr) cudaFreeHost(reports);
     if (end != nullptr) cudaEventDestroy(end);
   }
 };
@@ -87,12 +87,11 @@ Receipt::Receipt(std::int64_t problems, int device) : problems_(problems), mailb
   if (box.end == nullptr) {
     check(cudaEventCreateWithFlags(&box.end, cudaEventDisableTiming), "making an event");
   }
-  check(cudaFreeHost(std::exchange(box.reports, nullptr)), "freeing memory of the host");
-  const std::int64_t room = std::max(kLeastRoom, problems);
-  check(cudaHostAlloc(reinterpret_cast<void**>(&box.reports), room * sizeof(Report),
+  if (box.reports != nullptr) cudaFreeHost(std::exchange(box.reports, nullptr));
+  box.room = std::max(kLeastRoom, problems);
+  check(cudaHostAlloc(reinterpret_cast<void**>(&box.reports), box.room * sizeof(Report),
                       cudaHostAllocPortable | cudaHostAllocMapped),
         "taking memory of the host");
-  box.room = room;
 }
 
 Receipt::~Receipt() {
