@@ -105,8 +105,8 @@ def as_tensor(values: Any) -> torch.Tensor:
         If torch is not installed.
     """
     if is_tensor(values):
-        tensor: torch.Tensor = values.detach().resolve_neg()
-        return tensor
+        tensor: torch.Tensor = values.detach() if values.requires_grad else values
+        return tensor.resolve_neg() if tensor.is_neg() else tensor
     try:
         import torch
     except ImportError:
@@ -149,6 +149,11 @@ def kind_of(value: Any, on_device: bool) -> Callable[[Any], Any]:
 def as_int8(flags: Any) -> Any:
     """Booleans as int8, an array or a tensor as they are one."""
     return flags.to(sys.modules["torch"].int8) if is_tensor(flags) else flags.astype(np.int8)
+
+
+def copied(values: Any) -> Any:
+    """The same numbers in memory of their own."""
+    return values.clone() if is_tensor(values) else values.copy()
 
 
 def arange(count: int, like: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bmatch.arrays import Array, arange, as_int8, full
+from bmatch.arrays import Array, arange, as_int8, copied, full
 from bmatch.assignment.costs import Costs
 from bmatch.assignment.partial import partial_pairs
 
@@ -77,6 +77,8 @@ class Answer(NamedTuple):
         column duals at most 0.
     objective, gap : float
     stats : mapping
+    row_ind : int64 [rows] or None
+        0, 1, ... where that was made while a device worked.
     """
 
     col_of_row: Any
@@ -85,6 +87,7 @@ class Answer(NamedTuple):
     objective: float
     gap: float
     stats: Mapping[str, float]
+    row_ind: Any = None
 
     @classmethod
     def of(cls, solved: Solution | SparseSolution) -> Answer:
@@ -113,19 +116,27 @@ class Answer(NamedTuple):
 
 
 def pairs_of(costs: Costs, answer: Answer) -> tuple[Any, Any, Any]:
-    """The pairs of an answer in terms of the matrix: row_ind, col_ind, col_of_row."""
+    """The pairs of an answer in terms of the matrix: row_ind, col_ind, col_of_row.
+
+    The last two may be one.
+    """
     col_of_row = answer.col_of_row
     if costs.is_partial:
         return partial_pairs(costs, col_of_row)
-    if costs.transposed:
-        row_of_col = col_of_row
-        n, m = costs.shape
-        col_of_row = full(n, -1, like=row_of_col)
-        col_of_row[row_of_col] = arange(m, like=row_of_col)
-        row_ind = row_of_col[row_of_col.argsort()]
-    else:
-        row_ind = arange(len(col_of_row), like=col_of_row)
-    return row_ind, col_of_row[row_ind], col_of_row
+    if not costs.transposed:  # every row has a column
+        row_ind = answer.row_ind
+        if row_ind is None:
+            row_ind = arange(len(col_of_row), like=col_of_row)
+        return row_ind, col_of_row, col_of_row
+    row_of_col = col_of_row
+    col_ind = row_of_col.argsort()
+    row_ind = row_of_col[col_ind]
+    n, m = costs.shape
+    if n == m:
+        return row_ind, col_ind, col_ind
+    col_of_row = full(n, -1, like=row_of_col)
+    col_of_row[row_ind] = col_ind
+    return row_ind, col_ind, col_of_row
 
 
 def assignment_of(costs: Costs, answer: Answer) -> Assignment:
@@ -149,7 +160,7 @@ def assignment_of(costs: Costs, answer: Answer) -> Assignment:
     return Assignment(
         row_ind=costs.to_kind(row_ind),
         col_ind=costs.to_kind(col_ind),
-        col_of_row=costs.to_kind(col_of_row),
+        col_of_row=costs.to_kind(copied(col_of_row) if col_of_row is col_ind else col_of_row),
         row_dual=costs.to_kind(costs.given(row_dual)),
         col_dual=costs.to_kind(costs.given(col_dual)),
         objective=costs.given(objective),

@@ -226,7 +226,7 @@ class Costs(NamedTuple):
 
     def given(self, values: Any) -> Any:
         """Objectives and duals of minimised costs in the units that were given; new, without -0."""
-        return (values if self.sense == _Sense.minimize else -values) + 0.0
+        return values + 0.0 if self.sense == _Sense.minimize else 0.0 - values
 
     def negative(self, row_ind: Any, col_ind: Any) -> Any:
         """Which of these entries are below zero, as they were given."""

@@ -1,14 +1,16 @@
 """The assignment solver on a CUDA device: addresses, strides and streams, checked in one place.
 
 Tensors are read where they lie, on the current stream of their device; workspace and answers come
-from torch's allocator. A solve waits for the device once, for its report; Ctrl-C ends the wait.
+from torch's allocator. A solve waits for the device once, for its report, and the host makes what
+it can of the answer before; Ctrl-C ends the wait. The device then goes on, and the allocator gives
+its memory only to what follows on the same stream.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bmatch import _core
-from bmatch.arrays import as_array
+from bmatch.arrays import arange, as_array
 from bmatch.assignment.answer import Answer
 from bmatch.assignment.costs import Costs
 from bmatch.assignment.host import solve_on_host
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     import torch
 
 _Outcome = _core.CudaOutcome
+_REPORTED = _core.CudaReport.names or ()
 
 HOST_ROWS = 128
 """Problems with fewer rows are solved on the host, unless many come at once. Modelled (a launch
@@ -36,9 +39,9 @@ WARP_ROWS, BLOCK_COLUMNS = 64, 1024
 """Up to this many rows a warp solves a problem of a batch, up to this many columns a block."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Launched:
-    """What the kernels wrote for a batch of problems, tensors on their device.
+    """What the kernels write for a batch of problems, tensors on their device.
 
     Attributes
     ----------
@@ -47,14 +50,46 @@ class Launched:
         for too few columns, where a problem is infeasible.
     row_dual, col_dual : float64 [B, n] and [B, m], or None
         Of the minimised costs.
-    reports : structured array [B]
-        `_core.CudaReport` on the host; None while a CUDA graph is captured, which cannot wait.
+    wait : function
+        Waits for the reports.
     """
 
     col_of_row: torch.Tensor
     row_dual: torch.Tensor | None
     col_dual: torch.Tensor | None
-    reports: npt.NDArray[Any] | None
+    wait: Callable[[], npt.NDArray[Any] | None]
+
+    @functools.cached_property
+    def reports(self) -> npt.NDArray[Any] | None:
+        """`_core.CudaReport` of each problem, on the host, waited for when they are first asked.
+
+        None while a CUDA graph is captured, which cannot wait.
+        """
+        return self.wait()
+
+    @functools.cached_property
+    def unsolved(self) -> Mapping[int, int]:
+        """Numbers of problems without an optimal answer, ascending, and their outcomes.
+
+        None are known while a CUDA graph is captured.
+
+        Raises
+        ------
+        RuntimeError
+            If the search for an answer went wrong.
+        """
+        if self.reports is None:
+            return {}
+        outcomes = self.reports["outcome"]
+        numbers = outcomes.nonzero()[0]  # optimal is 0
+        if len(numbers) == 0:
+            return {}
+        found = dict(zip(numbers.tolist(), outcomes[numbers].tolist(), strict=True))
+        if _Outcome.broken in found.values():
+            raise RuntimeError(
+                "solve_kernel lost its way in a tree of shortest paths: please report the matrix"
+            )
+        return found
 
 
 class Group(NamedTuple):
@@ -65,6 +100,7 @@ class Group(NamedTuple):
     numbers: Sequence[int] | npt.NDArray[np.intp] = (0,)
 
 
+@functools.cache
 def is_usable() -> bool:
     """Whether this build has kernels for a device of this machine."""
     facts = _core.cuda_facts()
@@ -101,17 +137,21 @@ def solve_by_kernels(
         prices = None
     oriented, sense = _entries(costs)
     launched = launch(oriented[None], sense, duals=certificate, prices=prices)
+    # Made while the device works: what is asked of it takes the host about as long as a solve.
+    col_of_row = launched.col_of_row[0]
+    u, v = (None if dual is None else dual[0] for dual in (launched.row_dual, launched.col_dual))
+    row_ind = None if costs.transposed else arange(n, like=col_of_row)
     _require_answers(Group(costs, launched))
+    if launched.unsolved:  # dwarfed
+        found = solve_on_host(costs.on_host(), certificate=certificate, num_threads=num_threads)
+        return found.to(oriented.device)
     if launched.reports is None:  # and so no error and no objective
         report = {}
     else:
-        report = dict(zip(_core.CudaReport.names or (), launched.reports[0].tolist(), strict=True))
-    if report.pop("outcome", _Outcome.optimal) == _Outcome.dwarfed:
-        found = solve_on_host(costs.on_host(), certificate=certificate, num_threads=num_threads)
-        return found.to(oriented.device)
-    u, v = (None if dual is None else dual[0] for dual in (launched.row_dual, launched.col_dual))
+        report = dict(zip(_REPORTED, launched.reports.item(), strict=True))
+        del report["outcome"]
     objective, gap = report.pop("objective", math.nan), report.pop("gap", math.nan)
-    return Answer(launched.col_of_row[0], u, v, objective, max(gap, 0.0), report)
+    return Answer(col_of_row, u, v, objective, max(gap, 0.0), report, row_ind)
 
 
 def solve_batch_by_kernels(costs: Costs) -> torch.Tensor:
@@ -123,7 +163,11 @@ def solve_batch_by_kernels(costs: Costs) -> torch.Tensor:
         For the first problem that holds NaN or -infinity, or has no assignment.
     """
     launched = launch(*_entries(costs), duals=False)
+    found = _columns(launched, costs)  # while the device works
     _require_answers(Group(costs, launched, range(len(costs.matrix))), where=_WHERE)
+    if not launched.unsolved:
+        return found
+    _ask_the_host(launched, costs)
     return _columns(launched, costs)
 
 
@@ -156,6 +200,7 @@ def solve_ragged_by_kernels(costs: Costs) -> torch.Tensor:
         groups.append(Group(part, launched, which))
     _require_answers(*groups, where=_WHERE)
     for part, launched, numbers in groups:
+        _ask_the_host(launched, part)
         found = _columns(launched, part)
         out[torch.as_tensor(numbers, device=device), : found.shape[1]] = found
     return out
@@ -173,34 +218,32 @@ def _oriented_sizes(costs: Costs) -> npt.NDArray[np.int64]:
     return costs.sizes[:, ::-1] if costs.transposed else costs.sizes
 
 
-def _columns(launched: Launched, costs: Costs) -> torch.Tensor:
-    """Columns of the rows of a batch, from what was found for its short sides."""
+def _ask_the_host(launched: Launched, costs: Costs) -> None:
+    """Put the host's answers in place of those that prices dwarf, where all have one."""
     import torch
 
     col_of_row = launched.col_of_row
-    device = col_of_row.device
-    if launched.reports is not None:
-        for problem in np.flatnonzero(launched.reports["outcome"] == _Outcome.dwarfed):
-            rows, cols = _oriented_sizes(costs)[problem]
-            matrix = costs.oriented[problem, :rows, :cols].cpu()
-            one = Costs.of(matrix, costs.sense, forbids=costs.forbids)
-            found = solve_on_host(one, certificate=False)
-            col_of_row[problem, :rows] = torch.as_tensor(found.col_of_row, device=device)
+    for problem in launched.unsolved:
+        rows, cols = _oriented_sizes(costs)[problem]
+        matrix = costs.oriented[problem, :rows, :cols].cpu()
+        one = Costs.of(matrix, costs.sense, forbids=costs.forbids)
+        found = solve_on_host(one, certificate=False)
+        col_of_row[problem, :rows] = torch.as_tensor(found.col_of_row, device=col_of_row.device)
+
+
+def _columns(launched: Launched, costs: Costs) -> torch.Tensor:
+    """Columns of the rows of a batch, from what is found for its short sides."""
+    import torch
+
+    col_of_row = launched.col_of_row
     if not costs.transposed:
         return col_of_row
     problems, n, m = costs.shape
     # What belongs to padding goes to a row more, which is left out.
     row_of_col = torch.where(col_of_row < 0, n, col_of_row)
-    out = torch.full((problems, n + 1), -1, dtype=torch.int64, device=device)
-    return out.scatter_(1, row_of_col, torch.arange(m, device=device).expand_as(row_of_col))[:, :n]
-
-
-def _failed(launched: Launched) -> npt.NDArray[np.intp]:
-    """Problems without an answer; none while a CUDA graph is captured, when it is not known."""
-    if launched.reports is None:
-        return np.zeros(0, np.intp)
-    fine = (_Outcome.optimal, _Outcome.dwarfed)
-    return np.flatnonzero(~np.isin(launched.reports["outcome"], fine))
+    out = row_of_col.new_full((problems, n + 1), -1)
+    cols = torch.arange(m, device=out.device)
+    return out.scatter_(1, row_of_col, cols.expand_as(row_of_col))[:, :n]
 
 
 def _require_answers(*groups: Group, where: str = "") -> None:
@@ -208,13 +251,13 @@ def _require_answers(*groups: Group, where: str = "") -> None:
     failed = [
         (int(group.numbers[problem]), problem, group)
         for group in groups
-        for problem in _failed(group.launched)[:1]
+        for problem, outcome in group.launched.unsolved.items()
+        if outcome != _Outcome.dwarfed
     ]
     if not failed:
         return
     number, problem, (costs, launched, _) = min(failed, key=lambda first: first[0])
-    assert launched.reports is not None
-    if launched.reports["outcome"][problem] == _Outcome.invalid:
+    if launched.unsolved[problem] == _Outcome.invalid:
         raise ValueError(costs.invalid(problem, number) if where else costs.invalid())
     where = where.format(number)
     trapped = np.flatnonzero(as_array(launched.col_of_row[problem]) == _core.cuda_trapped)
@@ -230,7 +273,7 @@ def launch(
     sizes: torch.Tensor | None = None,
     team: _core.CudaTeam | None = None,
 ) -> Launched:
-    """Run the kernels on a batch of problems where they lie, and wait for their reports.
+    """Put the kernels on the stream of a batch of problems where they lie.
 
     Parameters
     ----------
@@ -251,59 +294,50 @@ def launch(
     ValueError
         If there are too many rows for the device's words, 2**24.
     RuntimeError
-        If the device failed, or has no clusters for that team: the message names the kernel.
+        If the device failed, or has no clusters for that team: the message names the kernel. If it
+        fails later, where the reports are waited for.
     """
     import torch
 
     problems, n, m = cost.shape
     if n >= 2**24:
         raise ValueError(f"a CUDA device solves up to 2**24 rows, got {n}")
+    col_of_row = torch.empty((problems, n), dtype=torch.int64, device=cost.device)
+    u = v = None
+    if duals:
+        u = torch.empty((problems, n), dtype=torch.float64, device=cost.device)
+        v = torch.empty((problems, m), dtype=torch.float64, device=cost.device)
+    if not (problems and n):
+        return Launched(col_of_row, u, v, lambda: np.zeros(problems, _core.CudaReport))
     device, stream = _place(cost)
-
-    def empty(*shape: int, dtype: torch.dtype) -> torch.Tensor:
-        return torch.empty(shape, dtype=dtype, device=cost.device)
-
-    col_of_row = empty(problems, n, dtype=torch.int64)
-    u = empty(problems, n, dtype=torch.float64) if duals else None
-    v = empty(problems, m, dtype=torch.float64) if duals else None
-    reports = empty(problems, _core.CudaReport.itemsize, dtype=torch.uint8)
-    if problems and n:
-        task = _core.CudaTask(
-            cost.data_ptr(),
-            getattr(_core.CudaType, str(cost.dtype).removeprefix("torch.")),
-            problems,
-            n,
-            m,
-            cost.stride(0),
-            cost.stride(1),
-            sense,
-            0 if prices is None else prices.data_ptr(),
-            0 if sizes is None else sizes.data_ptr(),
-        )
-        team = team or team_for(problems, n, m)
-        workspace = empty(_core.cuda_workspace(task, team, device), dtype=torch.uint8)
-        _core.cuda_solve(
-            task,
-            team,
-            col_of_row.data_ptr(),
-            0 if u is None else u.data_ptr(),
-            0 if v is None else v.data_ptr(),
-            reports.data_ptr(),
-            workspace.data_ptr(),
-            device,
-            stream,
-        )
-    else:
-        reports.zero_()
-    if _capturing():
-        return Launched(col_of_row, u, v, None)
-    _wait(reports)
-    on_host = reports.cpu().numpy().view(_core.CudaReport)[:, 0]
-    if (on_host["outcome"] == _Outcome.broken).any():
-        raise RuntimeError(
-            "solve_kernel lost its way in a tree of shortest paths: please report the matrix"
-        )
-    return Launched(col_of_row, u, v, on_host)
+    task = _core.CudaTask(
+        cost.data_ptr(),
+        _type_of(cost.dtype),
+        problems,
+        n,
+        m,
+        cost.stride(0),
+        cost.stride(1),
+        sense,
+        0 if prices is None else prices.data_ptr(),
+        0 if sizes is None else sizes.data_ptr(),
+    )
+    team = team or team_for(problems, n, m)
+    # What is put on the stream later may have its memory.
+    workspace = torch.empty(
+        _core.cuda_workspace(task, team, device), dtype=torch.uint8, device=cost.device
+    )
+    receipt = _core.cuda_solve(
+        task,
+        team,
+        col_of_row.data_ptr(),
+        0 if u is None else u.data_ptr(),
+        0 if v is None else v.data_ptr(),
+        workspace.data_ptr(),
+        device,
+        stream,
+    )
+    return Launched(col_of_row, u, v, (lambda: None) if receipt is None else receipt.wait)
 
 
 def team_for(problems: int, n: int, m: int) -> _core.CudaTeam:
@@ -319,28 +353,16 @@ def team_for(problems: int, n: int, m: int) -> _core.CudaTeam:
     return _core.CudaTeam.grid
 
 
+@functools.cache
+def _type_of(dtype: torch.dtype) -> _core.CudaType:
+    """What a matrix consists of, for the kernels."""
+    kind: _core.CudaType = getattr(_core.CudaType, str(dtype).removeprefix("torch."))
+    return kind
+
+
 def _place(tensor: torch.Tensor) -> tuple[int, int]:
     """Index of a tensor's device and the address of that device's current stream."""
     import torch
 
-    return tensor.device.index, torch.cuda.current_stream(tensor.device).cuda_stream
-
-
-def _wait(tensor: torch.Tensor) -> None:
-    """Wait until what is on a tensor's stream is done.
-
-    torch's own wait hears no signal. After Ctrl-C the device goes on, and the allocator gives its
-    memory only to what follows on the same stream.
-    """
-    import torch
-
-    done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    done.record(torch.cuda.current_stream(tensor.device))
-    while not done.query():  # type: ignore[no-untyped-call]
-        time.sleep(0)
-
-
-def _capturing() -> bool:
-    import torch
-
-    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+    index = tensor.get_device()
+    return index, torch.cuda.current_stream(index).cuda_stream

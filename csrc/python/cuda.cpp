@@ -5,9 +5,14 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <chrono>
 #include <cstdint>
+#include <memory>
+#include <thread>
 
+#include "cuda/receipt.h"
 #include "module.h"
+#include "signal_poll.h"
 
 namespace py = pybind11;
 
@@ -29,15 +34,44 @@ cuda::Task task_at(std::uintptr_t cost, cuda::Type type, std::int64_t problems, 
           reinterpret_cast<const std::int32_t*>(sizes)};
 }
 
-void solve_at(const cuda::Task& task, cuda::TeamKind team, std::uintptr_t col_of_row,
-              std::uintptr_t row_dual, std::uintptr_t col_dual, std::uintptr_t reports,
-              std::uintptr_t workspace, int device, std::uintptr_t stream) {
-  const cuda::Answer answer{
-      reinterpret_cast<std::int64_t*>(col_of_row), reinterpret_cast<double*>(row_dual),
-      reinterpret_cast<double*>(col_dual), reinterpret_cast<cuda::Report*>(reports)};
+// With room for the reports that a CUDA graph writes, at the end.
+std::size_t workspace_at(const cuda::Task& task, cuda::TeamKind team, int device) {
+  return cuda::workspace_bytes(task, team, device) + task.problems * sizeof(cuda::Report);
+}
+
+std::unique_ptr<cuda::Receipt> solve_at(const cuda::Task& task, cuda::TeamKind team,
+                                        std::uintptr_t col_of_row, std::uintptr_t row_dual,
+                                        std::uintptr_t col_dual, std::uintptr_t workspace,
+                                        int device, std::uintptr_t stream) {
   const py::gil_scoped_release release;
-  cuda::solve(task, team, answer, reinterpret_cast<void*>(workspace), device,
-              reinterpret_cast<void*>(stream));
+  void* const queue = reinterpret_cast<void*>(stream);
+  std::unique_ptr<cuda::Receipt> receipt;
+  cuda::Report* reports;
+  if (cuda::is_captured(device, queue)) {
+    const std::size_t end = workspace + cuda::workspace_bytes(task, team, device);
+    reports = reinterpret_cast<cuda::Report*>(end);
+  } else {
+    receipt = std::make_unique<cuda::Receipt>(task.problems, device);
+    reports = receipt->reports();
+  }
+  cuda::solve(task, team,
+              {reinterpret_cast<std::int64_t*>(col_of_row), reinterpret_cast<double*>(row_dual),
+               reinterpret_cast<double*>(col_dual), reports},
+              reinterpret_cast<void*>(workspace), device, queue);
+  if (receipt != nullptr) receipt->follow(queue);
+  return receipt;
+}
+
+// Asks the device again and again: a wait of the driver's hears no signal.
+py::array_t<cuda::Report> wait_for(const cuda::Receipt& receipt) {
+  bool interrupted = false;
+  if (!receipt.has_arrived()) {
+    const py::gil_scoped_release release;
+    SignalPoll poll(std::chrono::milliseconds(1));
+    while (!receipt.has_arrived() && !(interrupted = poll())) std::this_thread::yield();
+  }
+  if (interrupted) throw py::error_already_set();
+  return py::array_t<cuda::Report>(receipt.problems(), receipt.reports());
 }
 
 }  // namespace
@@ -80,13 +114,16 @@ void define_cuda(py::module_& m) {
       .def_readonly("devices", &cuda::Facts::devices)
       .def_readonly("trouble", &cuda::Facts::trouble, "Why no device can be used, or empty.");
   m.def("cuda_facts", &cuda::facts);
-  m.def("cuda_workspace", &cuda::workspace_bytes, py::arg("task"), py::arg("team"),
-        py::arg("device"), "Bytes of device memory that cuda_solve works in.");
+  m.def("cuda_workspace", &workspace_at, py::arg("task"), py::arg("team"), py::arg("device"),
+        "Bytes of device memory that cuda_solve works in.");
+  py::class_<cuda::Receipt>(m, "CudaReceipt", "Reports of a solve that are on their way.")
+      .def("wait", &wait_for, "Waits for them: an array of CudaReport. Ctrl-C ends the wait.");
   m.def("cuda_solve", &solve_at, py::arg("task"), py::arg("team"), py::arg("col_of_row"),
-        py::arg("row_dual"), py::arg("col_dual"), py::arg("reports"), py::arg("workspace"),
-        py::arg("device"), py::arg("stream"),
+        py::arg("row_dual"), py::arg("col_dual"), py::arg("workspace"), py::arg("device"),
+        py::arg("stream"),
         "Puts the solve on a stream; everything is an address on the device, duals may be 0. Rows "
-        "of an infeasible problem that compete for too few columns get the column cuda_trapped.");
+        "of an infeasible problem that compete for too few columns get the column cuda_trapped. "
+        "Returns a receipt, or None while a CUDA graph is captured, which cannot wait.");
 }
 
 }  // namespace bmatch::python

@@ -10,6 +10,10 @@ namespace bmatch::python {
 // Lets Python handle signals, about 20 times a second.  True: one of them raised an exception.
 class SignalPoll {
  public:
+  SignalPoll() = default;                               // the first question is answered at once
+  explicit SignalPoll(std::chrono::milliseconds first)  // when so long has passed
+      : next_(std::chrono::steady_clock::now() + first) {}
+
   bool operator()() {
     const auto now = std::chrono::steady_clock::now();
     if (now < next_) return false;
@@ -19,7 +23,7 @@ class SignalPoll {
   }
 
  private:
-  std::chrono::steady_clock::time_point next_{};  // the first question is answered at once
+  std::chrono::steady_clock::time_point next_{};
 };
 
 }  // namespace bmatch::python

@@ -33,7 +33,7 @@ def fibers(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def device(request, monkeypatch):
-    if "host" not in request.keywords:
+    if request.node.get_closest_marker("host") is None:
         play_device(monkeypatch, request.getfixturevalue("fibers"))
 
 
