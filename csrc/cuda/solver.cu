@@ -117,7 +117,7 @@ __global__ void __launch_bounds__(kMostThreads, 1) solve_kernel(Batch batch) {
 }
 
 // By warps.  Registers for a lane's columns leave room for so many blocks.
-constexpr int blocks_of_paths(int of_lane) { return of_lane <= 2 ? 4 : of_lane <= 8 ? 3 : 2; }
+constexpr int blocks_of_paths(int of_lane) { return of_lane == 1 ? 4 : of_lane <= 8 ? 3 : 2; }
 template <typename T, int kOfLane>
 __global__ void __launch_bounds__(kWarpThreads, blocks_of_paths(kOfLane))
     paths_kernel(Batch batch) {
