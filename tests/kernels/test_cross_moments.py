@@ -104,7 +104,7 @@ def test_planes_add_up_to_float32(planes, bound):
     """Tokens that do not fill a block, where a load too far would read the next plane or site."""
     g = torch.Generator().manual_seed(0)
     exact = torch.randn(2, 100, 24, generator=g), torch.randn(2, 100, 20, generator=g)
-    y, x = (split_planes(v, torch.zeros(2, v.shape[2]), planes=planes) for v in exact)
+    y, x = split_planes(*exact, torch.zeros(2, 24 + 20), planes=planes)
     magnitude = exact[0].double().abs().mT @ exact[1].double().abs()
     for descriptors in (False, True):
         products, untouched = guarded(2, 24, 20, fill=0.0)
