@@ -10,7 +10,7 @@ import torch
 import triton
 import triton.language as tl
 
-from bmatch.kernels.dispatch import launching_on
+from bmatch.kernels.dispatch import cdiv, launching_on
 
 _BLOCK_P, _BLOCK_W = 64, 32  # parts and channels added up at once
 _BLOCK_MOVED = 256
@@ -141,7 +141,7 @@ def findings(
         whether it is shifted, 0 or 1; the number of tokens that count.
     """
     sites, parts, _, width = partial.shape
-    programs = sites * triton.cdiv(width, _BLOCK_W)
+    programs = sites * cdiv(width, _BLOCK_W)
     sums = torch.empty((sites, 2, width), dtype=torch.float64, device=partial.device)
     found = torch.empty(2 * programs + 1, dtype=torch.float64, device=partial.device)
     with launching_on(partial.device):
@@ -181,7 +181,7 @@ def move(
     d2 = means[1].shape[1]
     factors = torch.empty((sites, 2, d1 + d2), dtype=torch.float64, device=sums.device)
     with launching_on(sums.device):
-        move_kernel[(triton.cdiv(d1 + d2, _BLOCK_MOVED), sites)](
+        move_kernel[(cdiv(d1 + d2, _BLOCK_MOVED), sites)](
             *means, *squares, shift, sums, factors, d1, d2, seen, count, BLOCK_W=_BLOCK_MOVED
         )
     return factors

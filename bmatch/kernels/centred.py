@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from bmatch.kernels.dispatch import launching_on, strides
+from bmatch.kernels.dispatch import cdiv, launching_on, strides
 
 _BLOCK_T, _BLOCK_D = 32, 128
 _STEPS = 8  # blocks of tokens per program: 256 tokens in one float32 sum
@@ -239,8 +239,7 @@ def column_sums(
 
 def sum_parts(tokens: int) -> int:
     """How many partial sums of float32 `column_sums` writes for each sum."""
-    parts: int = triton.cdiv(tokens, _STEPS * _BLOCK_T)
-    return parts
+    return cdiv(tokens, _STEPS * _BLOCK_T)
 
 
 def split_planes(
@@ -266,14 +265,14 @@ def split_planes(
     """
     sites, tokens, d1 = target.shape
     d2 = source.shape[2]
-    widths = [triton.cdiv(d, 8) * 8 for d in (d1, d2)]
+    widths = [cdiv(d, 8) * 8 for d in (d1, d2)]
     y, x = (
         torch.empty((sites, planes, tokens, width), dtype=torch.bfloat16, device=target.device)
         for width in widths
     )
     unit, walked = strides(target, source)
     if tokens:
-        blocks = triton.cdiv(tokens, _BLOCK_T) * _column_blocks(d1, d2)
+        blocks = cdiv(tokens, _BLOCK_T) * _column_blocks(d1, d2)
         with launching_on(target.device):
             split_planes_kernel[(blocks, sites)](
                 target, source, _bytes(mask), shift, y, x, tokens, d1, d2, *widths,
@@ -285,8 +284,7 @@ def split_planes(
 
 
 def _column_blocks(d1: int, d2: int) -> int:
-    blocks: int = triton.cdiv(d1, _BLOCK_D) + triton.cdiv(d2, _BLOCK_D)
-    return blocks
+    return cdiv(d1, _BLOCK_D) + cdiv(d2, _BLOCK_D)
 
 
 def _bytes(mask: torch.Tensor | None) -> torch.Tensor | None:

@@ -30,6 +30,7 @@ from bmatch.kernels.dispatch import (
     GROUP,
     PROMOTED_TOKENS,
     Tiling,
+    cdiv,
     has_descriptors,
     launching_on,
     most_splits,
@@ -202,8 +203,8 @@ def _cut(
 ) -> tuple[Tiling, int, int]:
     """How one site's product is cut: the tiling, how many tiles, the parts as `splits` has them."""
     chosen = tiling(device, min(d1, d2), promoted)
-    tiles = triton.cdiv(d1, chosen.block_m) * triton.cdiv(d2, chosen.block_n)
-    steps = planes * (planes + 1) // 2 * triton.cdiv(tokens, chosen.block_k)
+    tiles = cdiv(d1, chosen.block_m) * cdiv(d2, chosen.block_n)
+    steps = planes * (planes + 1) // 2 * cdiv(tokens, chosen.block_k)
     return chosen, tiles, splits(device, tiles, steps)
 
 

@@ -11,7 +11,7 @@ import torch
 import triton
 import triton.language as tl
 
-from bmatch.kernels.dispatch import launching_on
+from bmatch.kernels.dispatch import cdiv, launching_on
 
 _BLOCK_W = 256
 
@@ -143,7 +143,7 @@ def scales(
     d1, d2 = len(means[0]), len(means[1])
     scale = torch.empty(d1 + d2, dtype=torch.float64, device=means[0].device)
     with launching_on(scale.device):
-        scales_kernel[(triton.cdiv(d1 + d2, _BLOCK_W),)](
+        scales_kernel[(cdiv(d1 + d2, _BLOCK_W),)](
             *means, *squares, scale, d1, d2, count, BLOCK_W=_BLOCK_W
         )
     return scale
@@ -171,7 +171,7 @@ def finalise(
     out = torch.empty((d1, d2), dtype=torch.float32, device=comoment.device)
     block_m, block_n = 32, 128
     with launching_on(comoment.device):
-        finalise_kernel[(triton.cdiv(d1, block_m), triton.cdiv(d2, block_n))](
+        finalise_kernel[(cdiv(d1, block_m), cdiv(d2, block_n))](
             comoment,
             target_scale,
             source_scale,
@@ -211,7 +211,7 @@ def strongest(
     value, second = torch.empty((2, d1), dtype=torch.float32, device=comoment.device)
     block_m, block_n = 4, 256
     with launching_on(comoment.device):
-        strongest_kernel[(triton.cdiv(d1, block_m),)](
+        strongest_kernel[(cdiv(d1, block_m),)](
             comoment,
             target_scale,
             source_scale,

@@ -11,7 +11,7 @@ import torch
 import triton
 import triton.language as tl
 
-from bmatch.kernels.dispatch import launching_on
+from bmatch.kernels.dispatch import cdiv, launching_on
 
 _BLOCK_P, _BLOCK_W = 4, 512  # 16 numbers a thread, of which neighbours are 16 bytes
 
@@ -74,7 +74,7 @@ def add_partial_sums(
     sites, parts, d1, d2 = partial.shape
     given = total if factors is None else factors  # an address, from which nothing is read
     with launching_on(total.device):
-        partial_sums_kernel[(triton.cdiv(d1 * d2, _BLOCK_W), sites)](
+        partial_sums_kernel[(cdiv(d1 * d2, _BLOCK_W), sites)](
             total, partial, given, parts, d1, d2, int(factors is not None),
             BLOCK_P=_BLOCK_P, BLOCK_W=_BLOCK_W,
         )  # fmt: skip

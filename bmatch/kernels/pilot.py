@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from bmatch.kernels.dispatch import launching_on, strides
+from bmatch.kernels.dispatch import cdiv, launching_on, strides
 
 _BLOCK_D = 32  # 128 bytes of float32 side by side
 
@@ -146,7 +146,7 @@ def pilot_shifts(
     shift = torch.empty((sites, d1 + d2), dtype=torch.float32, device=target.device)
     unit, walked = strides(target, source)
     with launching_on(target.device):
-        pilot_kernel[(triton.cdiv(d1, _BLOCK_D) + triton.cdiv(d2, _BLOCK_D), sites)](
+        pilot_kernel[(cdiv(d1, _BLOCK_D) + cdiv(d2, _BLOCK_D), sites)](
             target,
             source,
             seen,
