@@ -133,8 +133,8 @@ class Statistics:
             raise ValueError(
                 "the moments overflowed float64: activations of this size cannot be correlated"
             )
-        target, source = scale.split([self.target_mean.shape[1], self.source_mean.shape[1]])
-        return target, source
+        d1 = self.target_mean.shape[1]
+        return scale[:d1], scale[d1:]
 
 
 def move(
