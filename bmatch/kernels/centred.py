@@ -2,8 +2,8 @@
 
 Two passes over a stream, both bound by memory. Correlation does not depend on the shift, and
 subtracting it before anything is squared keeps a large mean from drowning the variance. Masked
-tokens become zeros, whatever they hold, which leaves every sum unchanged. One launch serves all
-sites, which share the mask.
+tokens become zeros, whatever they hold, which leaves every sum unchanged. One launch serves both
+streams of all sites, which share the mask.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bmatch.kernels.dispatch import cdiv, launching_on, strides
 
 _BLOCK_T, _BLOCK_D = 32, 128
 _STEPS = 8  # blocks of tokens per program: 256 tokens in one float32 sum
-_WARPS, _STAGES = 8, 3
+_WARPS, _STAGES = 8, 3  # two blocks are on their way while one is summed
 
 
 @triton.jit
@@ -178,17 +178,17 @@ def split_planes_kernel(
     i_d = tl.program_id(0) % n_d
     i_site = tl.program_id(1).to(tl.int64)
     p_shift += i_site * (D1 + D2)
-    numbers = i_site * PLANES * tokens  # rows of the planes before this site's
+    rows = i_site * PLANES * tokens  # of the sites before
     if i_d < n_y:
         _split_block(
             p_y + i_site * stride_y_site * UNIT, p_mask, p_shift,
-            p_y_planes + numbers * D1_width, i_t, i_d,
+            p_y_planes + rows * D1_width, i_t, i_d,
             tokens, D1, D1_width, stride_y_row, stride_y_col, MASKED, PLANES, BLOCK_T, BLOCK_D,
         )  # fmt: skip
     else:
         _split_block(
             p_x + i_site * stride_x_site * UNIT, p_mask, p_shift + D1,
-            p_x_planes + numbers * D2_width, i_t, i_d - n_y,
+            p_x_planes + rows * D2_width, i_t, i_d - n_y,
             tokens, D2, D2_width, stride_x_row, stride_x_col, MASKED, PLANES, BLOCK_T, BLOCK_D,
         )  # fmt: skip
 

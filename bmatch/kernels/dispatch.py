@@ -150,10 +150,12 @@ def launching_on(device: torch.device) -> AbstractContextManager[object]:
 
 def _properties(device: torch.device) -> tuple[int, int]:
     """Compute capability as two digits, and the number of multiprocessors."""
-    return _of_gpu(device) if device.type == "cuda" else _WITHOUT_GPU
+    if device.type != "cuda":
+        return _WITHOUT_GPU
+    return _of_gpu(torch.cuda.current_device() if device.index is None else device.index)
 
 
 @cache
-def _of_gpu(device: torch.device) -> tuple[int, int]:
-    properties = torch.cuda.get_device_properties(device)
+def _of_gpu(index: int) -> tuple[int, int]:
+    properties = torch.cuda.get_device_properties(index)
     return 10 * properties.major + properties.minor, properties.multi_processor_count
