@@ -24,7 +24,7 @@ from bmatch.kernels.dispatch import (  # noqa: E402
     TILINGS,
     Tiling,
 )
-from bmatch.kernels.finalise import finalise_kernel, strongest_kernel  # noqa: E402
+from bmatch.kernels.finalise import finalise_kernel, scales_kernel, strongest_kernel  # noqa: E402
 from bmatch.kernels.partial_sums import partial_sums_kernel  # noqa: E402
 from bmatch.kernels.pilot import pilot_kernel  # noqa: E402
 from bmatch.kernels.row_scan import scan_kernel  # noqa: E402
@@ -168,23 +168,25 @@ def test_spills_would_be_seen(tmp_path):
 @pytest.mark.parametrize("capability", [80, 90, 100])
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
 def test_passes_over_the_streams_compile(capability, dtype, tmp_path):
-    types = {
-        "p_values": f"*{dtype}",
-        "p_mask": "*u8",
-        "p_shift": "*fp32",
-        "p_partial": "*fp32",
-        "p_planes": "*bf16",
-    }
-    blocks = {"stride_col": 1, "MASKED": True, "UNIT": STRIDE_UNIT, "PLANES": 3}
+    types = {"p_y": f"*{dtype}", "p_x": f"*{dtype}", "p_mask": "*u8", "p_shift": "*fp32"}
+    types |= {"p_partial": "*fp32", "p_y_planes": "*bf16", "p_x_planes": "*bf16"}
+    blocks = {"stride_y_col": 1, "stride_x_col": 1, "UNIT": STRIDE_UNIT}
     blocks |= {"BLOCK_T": 32, "BLOCK_D": 128}
-    for kernel, constants in (
-        (column_sums_kernel, {**blocks, "STEPS": 8}),
-        (split_planes_kernel, blocks),
-    ):
-        built = Compiled(kernel, capability, types, constants, 4, 3, tmp_path)
-        assert built.stack == 0
-        assert built.spills == 0
-        assert re.search(r"ld\.global\S*\.v[24]\.b32", built.ptx)  # 8 or 16 bytes a thread
+    for masked, planes in ((True, 3), (False, 1)):
+        constants = {**blocks, "MASKED": masked, "PLANES": planes}
+        if not masked:
+            constants["p_mask"] = None
+        summed = Compiled(
+            column_sums_kernel, capability, types, {**constants, "STEPS": 8, "STAGES": 3}, 8, 3,
+            tmp_path,
+        )  # fmt: skip
+        split = Compiled(split_planes_kernel, capability, types, constants, 8, 3, tmp_path)
+        for built in (summed, split):
+            assert built.stack == 0
+            assert built.spills == 0
+        # 16 bytes a thread, and the next blocks on their way while one is summed.
+        assert re.search(r"cp\.async\.cg\.shared\.global \[[^]]*\], \[[^]]*\], 0x10", summed.ptx)
+        assert re.search(r"ld\.global\S*\.v[24]\.b32", split.ptx)  # 8 or 16 bytes a thread
 
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
@@ -209,25 +211,22 @@ def test_the_pilot_compiles(capability, dtype, masked, tmp_path):
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
 def test_sums_of_a_batch_compile(capability, tmp_path):
-    for add, factors in ((False, {"p_factors": None}), (True, {})):
-        built = Compiled(
-            partial_sums_kernel, capability,
-            {"p_total": "*fp64", "p_partial": "*fp32", "p_factors": "*fp64"},
-            {"ADD": add, "BLOCK_P": 16, "BLOCK_W": 128, **factors}, 4, 3, tmp_path,
-        )  # fmt: skip
-        assert built.stack == 0
-        assert built.spills == 0
-        assert re.search(r"ld\.global\S*\.v[24]\.b32", built.ptx)
+    sums = {"p_partial": "*fp32", "p_shift": "*fp32", "p_sums": "*fp64", "p_findings": "*fp64"}
     for kernel, types, constants in (
         (
-            findings_kernel,
-            {"p_sums": "*fp64", "p_shift": "*fp32", "p_mask": "*u8", "p_findings": "*fp64"},
-            {"MASKED": True, "BLOCK": 1024},
+            partial_sums_kernel,
+            {"p_total": "*fp64", "p_partial": "*fp32", "p_factors": "*fp64"},
+            {"BLOCK_P": 4, "BLOCK_W": 512},
         ),
         (
             findings_kernel,
-            {"p_sums": "*fp64", "p_shift": "*fp32", "p_findings": "*fp64"},
-            {"p_mask": None, "MASKED": False, "BLOCK": 1024},
+            {**sums, "p_seen": "*i64"},
+            {"MASKED": True, "BLOCK_P": 64, "BLOCK_W": 32},
+        ),
+        (
+            findings_kernel,
+            sums,
+            {"p_seen": None, "MASKED": False, "BLOCK_P": 64, "BLOCK_W": 32},
         ),
         (
             move_kernel,
@@ -240,6 +239,8 @@ def test_sums_of_a_batch_compile(capability, tmp_path):
         built = Compiled(kernel, capability, types, constants, 4, 3, tmp_path)
         assert built.stack == 0
         assert built.spills == 0
+        if kernel is not move_kernel:
+            assert re.search(r"ld\.global\S*\.v[24]\.b32", built.ptx)
 
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
@@ -260,6 +261,12 @@ def test_last_steps_compile(capability, tmp_path):
         assert built.stack == 0
         assert built.spills == 0
         assert re.search(r"ld\.global\S*\.v2\.b64", built.ptx)  # 16 bytes a thread
+    types = {name: "*fp64" for name in scales_kernel.arg_names if name.startswith("p_")}
+    built = Compiled(
+        scales_kernel, capability, types | {"count": "i64"}, {"BLOCK_W": 256}, 4, 3, tmp_path
+    )
+    assert built.stack == 0
+    assert built.spills == 0
 
 
 @pytest.mark.parametrize("capability", [80, 90, 100])

@@ -16,10 +16,11 @@ from bmatch.correlation.batch import Batch
 from bmatch.correlation.pilot import DEVICE_PILOT_TOKENS
 from bmatch.correlation.statistics import Statistics
 
-# Tokens per flush into the float64 masters. Operands that are read in place need no workspace, and
-# long chunks spread the cost of the flush; 8,192 bound the drift of an unpromoted accumulator to
-# 1e-5 of its sum.
-_PROMOTED_CHUNK_TOKENS = 32_768
+# Tokens in a float32 sum, promoted or not: 8,192 bound the drift of one that is not to 1e-5. Chunks
+# that are copied are no longer, as they need room. Those that are read in place may be, where a
+# device of many processors cuts them into parts: each is a sum of its own, and the fewer the
+# chunks, the less often the float64 masters are read and written.
+_PROMOTED_TOKENS = 32_768
 _CHUNK_TOKENS = 8192
 
 _PEAK = 1e15  # the root of a sum of squares beyond which a site's batch is added in chunks
@@ -53,18 +54,16 @@ class KernelSums:
 
     shift: torch.Tensor  # float32 [S, D1 + D2], of both streams
     sums: torch.Tensor  # float64 [S, 2, D1 + D2], of values and of their squares
-    findings: torch.Tensor  # float64 [2 S + 1], on its way to the host
+    findings: torch.Tensor  # float64 [2 S B + 1], of B blocks of channels, on its way to the host
     arrived: torch.cuda.Event | None  # when it is there
 
     def read(self) -> Findings:
         """Wait for the findings."""
         if self.arrived is not None:
             self.arrived.synchronize()
-        *per_site, count = self.findings.tolist()
-        sites = len(per_site) // 2
-        return Findings(
-            per_site[:sites], [bool(shifted) for shifted in per_site[sites:]], int(count)
-        )
+        found = self.findings.numpy()
+        largest, shifted = found[:-1].reshape(2, len(self.shift), -1).max(2)
+        return Findings(largest.tolist(), (shifted > 0).tolist(), int(found[-1]))
 
 
 def runs_kernels(device: torch.device) -> bool:
@@ -89,10 +88,11 @@ def begin(batch: Batch, precision: str) -> KernelSums:
     from bmatch.kernels.pilot import pilot_shifts
 
     target, source, kept = batch.target, batch.source, batch.kept
-    shift = pilot_shifts(target, source, kept, DEVICE_PILOT_TOKENS)
+    seen = None if kept is None else kept.cumsum(0)
+    shift = pilot_shifts(target, source, seen, DEVICE_PILOT_TOKENS)
     planes = None if _in_place(batch) else _PLANES[precision]
-    sums = column_sums((target, source), shift, kept, planes)
-    found = findings(sums, shift, kept, batch.tokens)
+    partial = column_sums(target, source, shift, kept, planes)
+    sums, found = findings(partial, shift, seen, batch.tokens)
     found = found.to("cpu", non_blocking=True)  # pinned, so this does not wait
     arrived = None
     if target.device.type == "cuda":
@@ -124,10 +124,10 @@ def _add_group(
 ) -> None:
     from bmatch.kernels.batch_sums import move
     from bmatch.kernels.centred import split_planes
-    from bmatch.kernels.cross_moments import add_cross_moments
+    from bmatch.kernels.cross_moments import add_cross_moments, tokens_at_once
 
     target, source, kept = batch.target[sites], batch.source[sites], batch.kept
-    d1 = target.shape[2]
+    d1, d2 = target.shape[2], source.shape[2]
     shift = sums.shift[sites]
     factors = move(
         (statistics.target_mean[sites], statistics.source_mean[sites]),
@@ -136,17 +136,18 @@ def _add_group(
     )  # fmt: skip
     promoted = precision == "highest"
     in_place = not shifted and _in_place(batch)
-    step = _PROMOTED_CHUNK_TOKENS if in_place and promoted else _CHUNK_TOKENS
+    step = _CHUNK_TOKENS
+    if in_place:
+        most = _PROMOTED_TOKENS if promoted else _CHUNK_TOKENS
+        step = tokens_at_once(target.device, d1, d2, most, promoted)
     for start in range(0, batch.tokens, step):
         chunk = slice(start, start + step)
         if in_place:
             operands = target[:, None, chunk], source[:, None, chunk]
         else:
             mask = None if kept is None else kept[chunk]
-            planes = _PLANES[precision]
-            operands = (
-                split_planes(target[:, chunk], shift[:, :d1], mask, planes),
-                split_planes(source[:, chunk], shift[:, d1:], mask, planes),
+            operands = split_planes(
+                target[:, chunk], source[:, chunk], shift, mask, _PLANES[precision]
             )
         once = factors if start == 0 else None
         add_cross_moments(statistics.comoment[sites], *operands, promoted, once)
@@ -167,12 +168,12 @@ def update_bytes(
     precision: str,
 ) -> int:
     """What adding a batch of float32 takes: sums, a chunk of all sites in planes, partial sums."""
-    from bmatch.kernels.centred import sums_programs
+    from bmatch.kernels.centred import sum_parts
     from bmatch.kernels.cross_moments import partial_bytes
 
     width = target_dim + source_dim
     chunk, planes = min(tokens, _CHUNK_TOKENS), _PLANES[precision]
-    sums = sites * width * (8 * sums_programs(tokens) + 64) + 8 * tokens
+    sums = sites * width * (8 * sum_parts(tokens) + 64) + 8 * tokens
     split = 2 * planes * sites * chunk * (width + 14)  # rows are padded to 16 bytes
     partial = partial_bytes(
         device, sites, target_dim, source_dim, chunk, planes, precision == "highest"

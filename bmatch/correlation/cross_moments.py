@@ -189,8 +189,8 @@ class CrossMoments:
 
     def constant_channels(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Indices of the target's and the source's channels that never varied, int64 each."""
-        target_std, source_std = self._moments.statistics.deviations(0)
-        return (target_std == 0).nonzero()[:, 0], (source_std == 0).nonzero()[:, 0]
+        target, source = self._moments.statistics.scales(0)
+        return (target == 0).nonzero()[:, 0], (source == 0).nonzero()[:, 0]
 
     # -- files ----------------------------------------------------------------------------
 

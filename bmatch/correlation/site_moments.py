@@ -191,8 +191,9 @@ class SiteMoments:
         ValueError
             If fewer than two tokens have been seen, or squares overflowed.
         """
-        scales = self.statistics.scales(s)
-        correlation: torch.Tensor = self._finishing().finalise(self.statistics.comoment[s], *scales)
+        finishing = self._finishing()
+        scales = self.statistics.scales(s, finishing.scales)
+        correlation: torch.Tensor = finishing.finalise(self.statistics.comoment[s], *scales)
         return correlation
 
     @torch.no_grad()
@@ -204,12 +205,13 @@ class SiteMoments:
         ValueError
             As `correlation`.
         """
-        scales = self.statistics.scales(s)
-        source, value, second = self._finishing().strongest(self.statistics.comoment[s], *scales)
+        finishing = self._finishing()
+        scales = self.statistics.scales(s, finishing.scales)
+        source, value, second = finishing.strongest(self.statistics.comoment[s], *scales)
         return source, value, second
 
     def _finishing(self) -> ModuleType:
-        """The module whose `finalise` and `strongest` suit the device."""
+        """The module whose `scales`, `finalise` and `strongest` suit the device."""
         if not by_kernels.runs_kernels(self.device):
             return reference
         from bmatch.kernels import finalise

@@ -10,11 +10,14 @@ recommendations", The American Statistician 37 (1983).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from bmatch.correlation.products import add_outer
+from bmatch.kernels import reference
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +104,16 @@ class Statistics:
         self.count += other.count
 
     @torch.no_grad()
-    def deviations(self, s: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Root of the summed squares about the mean, 0 for a constant channel: [D1], [D2].
+    def scales(
+        self, s: int, scaling: Callable[..., torch.Tensor] = reference.scales
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What scales the s-th site's comoments to correlations, 0 for constant channels.
+
+        `scaling` is `reference.scales` or a kernel that does the same.
+
+        Returns
+        -------
+        float64 [D1] and [D2]
 
         Raises
         ------
@@ -113,33 +124,17 @@ class Statistics:
             raise ValueError(
                 f"a correlation needs at least 2 tokens, and {self.count} have been counted"
             )
-        deviations = []
-        for mean, square in (
-            (self.target_mean[s], self.target_square[s]),
-            (self.source_mean[s], self.source_square[s]),
-        ):
-            if not square.isfinite().all():
-                raise ValueError(
-                    "the moments overflowed float64: activations of this size cannot be correlated"
-                )
-            # What roundings of the mean leave where nothing varied.
-            constant = square <= self.count * (1e-15 * mean).square()
-            deviations.append(torch.where(constant, 0.0, square).sqrt())
-        return deviations[0], deviations[1]
-
-    def scales(self, s: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """What scales comoments to correlations: [D1], [D2], 0 for constant channels.
-
-        Raises
-        ------
-        ValueError
-            As `deviations`.
-        """
-        target, source = (
-            torch.where(deviation > 0, deviation.reciprocal(), 0.0)
-            for deviation in self.deviations(s)
+        scale = scaling(
+            (self.target_mean[s], self.source_mean[s]),
+            (self.target_square[s], self.source_square[s]),
+            self.count,
         )
-        return target, source
+        if math.isnan(scale.amax()):
+            raise ValueError(
+                "the moments overflowed float64: activations of this size cannot be correlated"
+            )
+        d1 = self.target_mean.shape[1]
+        return scale[:d1], scale[d1:]
 
 
 def move(

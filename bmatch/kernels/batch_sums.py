@@ -10,50 +10,57 @@ import torch
 import triton
 import triton.language as tl
 
-from bmatch.kernels.dispatch import launching_on
+from bmatch.kernels.dispatch import cdiv, launching_on
 
-_BLOCK, _BLOCK_W = 1024, 256
+_BLOCK_P, _BLOCK_W = 64, 32  # parts and channels added up at once
+_BLOCK_MOVED = 256
 
 
-@triton.jit(do_not_specialize=["tokens"])
+@triton.jit(do_not_specialize=["tokens", "parts"])
 def findings_kernel(
-    p_sums,  # float64 [sites, 2, W]: sums, squares
+    p_partial,  # float32 [sites, parts, 2, W]: sums, squares
     p_shift,  # float32 [sites, W]
-    p_mask,  # uint8 [tokens], read if MASKED
-    p_findings,  # float64 [2 sites + 1]
+    p_seen,  # int64 [tokens], how many count up to each token, read if MASKED
+    p_sums,  # float64 [sites, 2, W]
+    p_findings,  # float64 [2 sites blocks + 1]
     tokens,
+    parts,
     W,
     MASKED: tl.constexpr,
-    BLOCK: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+    BLOCK_W: tl.constexpr,
 ):
-    """A site's largest square and whether it is shifted; the last program counts tokens."""
+    """BLOCK_W channels of a site: their sums, the largest square and whether any is shifted."""
     INFINITY: tl.constexpr = float("inf")
-    sites = tl.num_programs(0) - 1
-    i_site = tl.program_id(0)
-    o = tl.arange(0, BLOCK)
-    if i_site < sites:
-        p_site = p_sums + i_site.to(tl.int64) * 2 * W + W
-        b_largest = tl.zeros((BLOCK,), dtype=tl.float64)
-        b_shifted = tl.zeros((BLOCK,), dtype=tl.int32)
-        for i_w in range(0, W, BLOCK):
-            m_w = i_w + o < W
-            b_square = tl.load(p_site + i_w + o, mask=m_w, other=0.0)
-            # A maximum would pass over NaN.
-            b_square = tl.where(b_square == b_square, b_square, INFINITY)
-            b_largest = tl.maximum(b_largest, b_square)
-            b_shift = tl.load(p_shift + i_site.to(tl.int64) * W + i_w + o, mask=m_w, other=0.0)
-            b_shifted |= (b_shift != 0.0).to(tl.int32)
-        tl.store(p_findings + i_site, tl.max(b_largest, 0))
-        tl.store(p_findings + sites + i_site, tl.max(b_shifted, 0).to(tl.float64))
-    else:
-        count = tokens
+    i_block = tl.program_id(0)
+    blocks = tl.cdiv(W, BLOCK_W)
+    i_site = (i_block // blocks).to(tl.int64)
+    o_w = i_block % blocks * BLOCK_W + tl.arange(0, BLOCK_W)
+    m_w = o_w < W
+    b_sum = tl.zeros((BLOCK_P, BLOCK_W), dtype=tl.float64)
+    b_square = tl.zeros((BLOCK_P, BLOCK_W), dtype=tl.float64)
+    for i_p in range(0, parts, BLOCK_P):
+        o_p = i_p + tl.arange(0, BLOCK_P)
+        m_block = (o_p < parts)[:, None] & m_w[None, :]
+        p_block = p_partial + (i_site * parts + o_p)[:, None] * 2 * W + o_w[None, :]
+        b_sum += tl.load(p_block, mask=m_block, other=0.0).to(tl.float64)
+        b_square += tl.load(p_block + W, mask=m_block, other=0.0).to(tl.float64)
+    p_out = p_sums + i_site * 2 * W + o_w
+    b_squares = tl.sum(b_square, 0)
+    tl.store(p_out, tl.sum(b_sum, 0), mask=m_w)
+    tl.store(p_out + W, b_squares, mask=m_w)
+
+    # A maximum would pass over NaN.
+    b_squares = tl.where(b_squares == b_squares, b_squares, INFINITY)
+    b_shift = tl.load(p_shift + i_site * W + o_w, mask=m_w, other=0.0)
+    tl.store(p_findings + i_block, tl.max(b_squares, 0))
+    m_shifted = (b_shift != 0.0).to(tl.int32)
+    tl.store(p_findings + tl.num_programs(0) + i_block, tl.max(m_shifted, 0).to(tl.float64))
+    if i_block == 0:
+        count = tokens.to(tl.int64)
         if MASKED:
-            b_count = tl.zeros((BLOCK,), dtype=tl.int32)
-            for i_t in range(0, tokens, BLOCK):
-                b_kept = tl.load(p_mask + i_t + o, mask=i_t + o < tokens, other=0)
-                b_count += (b_kept != 0).to(tl.int32)
-            count = tl.sum(b_count, 0)
-        tl.store(p_findings + 2 * sites, count.to(tl.float64))
+            count = tl.load(p_seen + tokens - 1)
+        tl.store(p_findings + 2 * tl.num_programs(0), count.to(tl.float64))
 
 
 @triton.jit
@@ -111,37 +118,38 @@ def move_kernel(
 
 
 def findings(
-    sums: torch.Tensor, shift: torch.Tensor, mask: torch.Tensor | None, tokens: int
-) -> torch.Tensor:
-    """Each site's largest sum of squares, whether it is shifted, and the tokens that count.
+    partial: torch.Tensor, shift: torch.Tensor, seen: torch.Tensor | None, tokens: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sums of a batch from their parts, and what the host has to know of them.
 
     Parameters
     ----------
-    sums : float64 [S, 2, W], contiguous
+    partial : float32 [S, P, 2, W], contiguous
         As `column_sums` finds them.
     shift : float32 [S, W], contiguous
-    mask : bool [T], contiguous, or None
+    seen : int64 [T], contiguous, or None
+        How many tokens count up to each; None: all do.
     tokens : int
+        T > 0.
 
     Returns
     -------
-    float64 [2 S + 1]
-        S sums, infinite for NaN; S times 0 or 1; the count.
+    sums : float64 [S, 2, W]
+        In an order that never changes.
+    findings : float64 [2 S B + 1]
+        Of each site in B blocks of channels the largest sum of squares, infinite for NaN; of each
+        whether it is shifted, 0 or 1; the number of tokens that count.
     """
-    sites, _, width = sums.shape
-    found = torch.empty(2 * sites + 1, dtype=torch.float64, device=sums.device)
-    with launching_on(sums.device):
-        findings_kernel[(sites + 1,)](
-            sums,
-            shift,
-            None if mask is None else mask.view(torch.uint8),
-            found,
-            tokens,
-            width,
-            MASKED=mask is not None,
-            BLOCK=_BLOCK,
-        )
-    return found
+    sites, parts, _, width = partial.shape
+    programs = sites * cdiv(width, _BLOCK_W)
+    sums = torch.empty((sites, 2, width), dtype=torch.float64, device=partial.device)
+    found = torch.empty(2 * programs + 1, dtype=torch.float64, device=partial.device)
+    with launching_on(partial.device):
+        findings_kernel[(programs,)](
+            partial, shift, seen, sums, found, tokens, parts, width,
+            MASKED=seen is not None, BLOCK_P=_BLOCK_P, BLOCK_W=_BLOCK_W,
+        )  # fmt: skip
+    return sums, found
 
 
 def move(
@@ -160,7 +168,7 @@ def move(
         Of the target and of the source, over `seen` tokens.
     shift : float32 [S, D1 + D2], contiguous
     sums : float64 [S, 2, D1 + D2], contiguous
-        Of `count` tokens, as `column_sums` finds them.
+        Of `count` tokens, as `findings` adds them up.
     seen, count : int
 
     Returns
@@ -173,7 +181,7 @@ def move(
     d2 = means[1].shape[1]
     factors = torch.empty((sites, 2, d1 + d2), dtype=torch.float64, device=sums.device)
     with launching_on(sums.device):
-        move_kernel[(triton.cdiv(d1 + d2, _BLOCK_W), sites)](
-            *means, *squares, shift, sums, factors, d1, d2, seen, count, BLOCK_W=_BLOCK_W
+        move_kernel[(cdiv(d1 + d2, _BLOCK_MOVED), sites)](
+            *means, *squares, shift, sums, factors, d1, d2, seen, count, BLOCK_W=_BLOCK_MOVED
         )
     return factors

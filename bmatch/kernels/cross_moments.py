@@ -27,12 +27,15 @@ import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from bmatch.kernels.dispatch import (
+    GROUP,
     PROMOTED_TOKENS,
     Tiling,
+    cdiv,
     has_descriptors,
     launching_on,
+    most_splits,
     splits,
-    stride_unit,
+    strides,
     tiling,
 )
 from bmatch.kernels.partial_sums import add_partial_sums, outer_sum
@@ -200,9 +203,20 @@ def _cut(
 ) -> tuple[Tiling, int, int]:
     """How one site's product is cut: the tiling, how many tiles, the parts as `splits` has them."""
     chosen = tiling(device, min(d1, d2), promoted)
-    tiles = triton.cdiv(d1, chosen.block_m) * triton.cdiv(d2, chosen.block_n)
-    steps = planes * (planes + 1) // 2 * triton.cdiv(tokens, chosen.block_k)
+    tiles = cdiv(d1, chosen.block_m) * cdiv(d2, chosen.block_n)
+    steps = planes * (planes + 1) // 2 * cdiv(tokens, chosen.block_k)
     return chosen, tiles, splits(device, tiles, steps)
+
+
+def tokens_at_once(
+    device: torch.device, d1: int, d2: int, per_accumulator: int, promoted: bool
+) -> int:
+    """How many tokens of one plane a call may take if no accumulator is to sum more than so many.
+
+    Where few tiles are cut into parts, each of which sums its own, that is a multiple.
+    """
+    _, tiles, _ = _cut(device, d1, d2, per_accumulator, 1, promoted)
+    return per_accumulator * most_splits(device, tiles)
 
 
 def partial_bytes(
@@ -286,8 +300,7 @@ def add_cross_moments(
     if parts:
         shape = (sites, parts, d1, d2)
         out = torch.empty(shape, dtype=torch.float32, device=products.device)
-    unit = min(stride_unit(y, 0), stride_unit(x, 0))
-    (y_plane, *y_inside), (x_plane, *x_inside) = y.stride(), x.stride()
+    unit, walked = strides(y, x)
 
     def operand(values: torch.Tensor, block: int) -> torch.Tensor | TensorDescriptor:
         if not descriptors:
@@ -304,10 +317,7 @@ def add_cross_moments(
             d2,
             tokens,
             int(factors is not None),
-            y_plane // unit,
-            *y_inside,
-            x_plane // unit,
-            *x_inside,
+            *walked,
             PLANES=planes,
             ADD=parts == 0,
             UNIT=unit,
@@ -315,7 +325,7 @@ def add_cross_moments(
             BLOCK_M=chosen.block_m,
             BLOCK_N=chosen.block_n,
             BLOCK_K=chosen.block_k,
-            GROUP=8,
+            GROUP=GROUP,
             DESCRIPTORS=descriptors,
             num_warps=chosen.warps,
             num_stages=chosen.stages,

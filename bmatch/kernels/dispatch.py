@@ -1,14 +1,15 @@
 """Which tiling a product of cross-moments runs with: a table, and how to read it.
 
-A row that no GPU has timed yet says ``"modelled"``: it was chosen because it compiles without
-spills, fits the shared memory, and reads operands least often from memory. `make gpu` times
-them; a row then names the GPU instead.
+A row names the GPU on which it was timed and was the fastest that compiles without spills. One that
+no GPU has timed yet says ``"modelled"``: it compiles so, fits the shared memory, and reads operands
+least often from memory.
 """
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -46,10 +47,11 @@ class Tiling:
 
 
 TILINGS = (
-    Tiling(90, 1024, False, 128, 256, 64, 8, 4),
+    Tiling(90, 1024, False, 128, 256, 64, 8, 4, "H100"),
     Tiling(90, 256, False, 128, 128, 64, 8, 4),
     Tiling(100, 0, False, 64, 128, 64, 4, 4),
     Tiling(90, 0, False, 64, 64, 64, 4, 4),
+    Tiling(90, 1024, True, 128, 128, 128, 8, 3, "H100"),
     Tiling(90, 256, True, 128, 128, 64, 8, 4),
     Tiling(90, 0, True, 64, 64, 64, 4, 4),
     Tiling(80, 256, False, 128, 128, 64, 8, 3),
@@ -65,6 +67,9 @@ lose at most 16 units of 2^-23 even where every one drops its last bits."""
 
 STEPS_PER_SPLIT = 8
 """Least steps of a split: fewer, and filling the load pipeline costs more than idle processors."""
+
+GROUP = 8
+"""Rows of tiles that are walked together: their operands stay in the L2 cache."""
 
 STRIDE_UNIT = 8
 """What strides are counted in that grow with the batch, in kernels that load 16 bytes at once.
@@ -99,19 +104,31 @@ def splits(device: torch.device, tiles: int, steps: int) -> int:
     0 where the tiles fill it alone: no parts are written down. That is decided by the tiles and not
     by the tokens, so that a short batch runs the kernel of a long one.
     """
-    _, multiprocessors = _properties(device)
-    most = multiprocessors // tiles
+    most = most_splits(device, tiles)
     return max(1, min(most, steps // STEPS_PER_SPLIT)) if most > 1 else 0
 
 
-def stride_unit(values: torch.Tensor, dim: int) -> int:
-    """`STRIDE_UNIT` if the stride along `dim` and that of rows are multiples of it, otherwise 1.
+def most_splits(device: torch.device, tiles: int) -> int:
+    """Into how many parts the tokens of a long chunk are split, 1 where they are not."""
+    _, multiprocessors = _properties(device)
+    return max(1, multiprocessors // tiles)
 
-    Rows are the last dimension but one. Where they are aligned, so is what holds whole rows: the
-    answer is that for any number of tokens.
+
+def cdiv(size: int, block: int) -> int:
+    """How many blocks hold so many; Triton's own takes microseconds to say so."""
+    return -(-size // block)
+
+
+def strides(y: torch.Tensor, x: torch.Tensor) -> tuple[int, tuple[int, ...]]:
+    """In what the strides of two streams [S, T, D] along S are counted, and all six, Y's first.
+
+    The unit is `STRIDE_UNIT` if those along S and those of rows are multiples of it, otherwise 1.
+    Where rows are aligned, so is what holds whole rows: that is so for any number of tokens.
     """
-    strides = values.stride(dim), values.stride(-2)
-    return STRIDE_UNIT if all(stride % STRIDE_UNIT == 0 for stride in strides) else 1
+    (y_site, y_row, y_col), (x_site, x_row, x_col) = y.stride(), x.stride()
+    aligned = all(stride % STRIDE_UNIT == 0 for stride in (y_site, y_row, x_site, x_row))
+    unit = STRIDE_UNIT if aligned else 1
+    return unit, (y_site // unit, y_row, y_col, x_site // unit, x_row, x_col)
 
 
 def has_descriptors(device: torch.device) -> bool:
@@ -126,12 +143,19 @@ def has_matrix_units(device: torch.device) -> bool:
 
 def launching_on(device: torch.device) -> AbstractContextManager[object]:
     """Triton launches on the current device, which need not be the tensors' own."""
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+    if device.type != "cuda" or device.index in (None, torch.cuda.current_device()):
+        return nullcontext()
+    return torch.cuda.device(device)
 
 
 def _properties(device: torch.device) -> tuple[int, int]:
     """Compute capability as two digits, and the number of multiprocessors."""
     if device.type != "cuda":
         return _WITHOUT_GPU
-    properties = torch.cuda.get_device_properties(device)
+    return _of_gpu(torch.cuda.current_device() if device.index is None else device.index)
+
+
+@cache
+def _of_gpu(index: int) -> tuple[int, int]:
+    properties = torch.cuda.get_device_properties(index)
     return 10 * properties.major + properties.minor, properties.multi_processor_count

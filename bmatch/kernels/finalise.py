@@ -11,7 +11,42 @@ import torch
 import triton
 import triton.language as tl
 
-from bmatch.kernels.dispatch import launching_on
+from bmatch.kernels.dispatch import cdiv, launching_on
+
+_BLOCK_W = 256
+
+
+@triton.jit(
+    do_not_specialize=["count"],
+    # They may be those of any site.
+    do_not_specialize_on_alignment=["p_y_mean", "p_x_mean", "p_y_square", "p_x_square"],
+)
+def scales_kernel(
+    p_y_mean,  # float64 [D1], as its square
+    p_x_mean,  # float64 [D2], as its square
+    p_y_square,
+    p_x_square,
+    p_scale,  # float64 [D1 + D2]
+    D1,
+    D2,
+    count: tl.int64,
+    BLOCK_W: tl.constexpr,
+):
+    """BLOCK_W channels, of both streams side by side."""
+    ROUNDINGS: tl.constexpr = 1e-15  # of a mean: what they may leave where nothing varied
+    o_w = tl.program_id(0) * BLOCK_W + tl.arange(0, BLOCK_W)
+    m_y = o_w < D1
+    m_x = (o_w >= D1) & (o_w < D1 + D2)
+    b_mean = tl.load(p_y_mean + o_w, mask=m_y, other=0.0)
+    b_mean += tl.load(p_x_mean + o_w - D1, mask=m_x, other=0.0)
+    b_square = tl.load(p_y_square + o_w, mask=m_y, other=0.0)
+    b_square += tl.load(p_x_square + o_w - D1, mask=m_x, other=0.0)
+    b_rest = b_mean * ROUNDINGS
+    m_constant = b_square <= count.to(tl.float64) * (b_rest * b_rest)
+    b_scale = 1.0 / tl.sqrt(tl.where(m_constant, 1.0, b_square))
+    b_scale = tl.where(m_constant, 0.0, b_scale)
+    b_scale = tl.where(b_square < float("inf"), b_scale, float("nan"))
+    tl.store(p_scale + o_w, b_scale, mask=m_y | m_x)
 
 
 @triton.jit
@@ -87,6 +122,33 @@ def strongest_kernel(
     tl.store(p_second + o_m, b_second, mask=o_m < D1)
 
 
+def scales(
+    means: tuple[torch.Tensor, torch.Tensor],
+    squares: tuple[torch.Tensor, torch.Tensor],
+    count: int,
+) -> torch.Tensor:
+    """What scales comoments to correlations: reciprocals of the roots of squares about the means.
+
+    Parameters
+    ----------
+    means, squares : float64 [D1] and [D2], contiguous
+        Of the target and of the source, over `count` tokens.
+    count : int
+
+    Returns
+    -------
+    float64 [D1 + D2]
+        0 for a constant channel, NaN for one whose square is not finite.
+    """
+    d1, d2 = len(means[0]), len(means[1])
+    scale = torch.empty(d1 + d2, dtype=torch.float64, device=means[0].device)
+    with launching_on(scale.device):
+        scales_kernel[(cdiv(d1 + d2, _BLOCK_W),)](
+            *means, *squares, scale, d1, d2, count, BLOCK_W=_BLOCK_W
+        )
+    return scale
+
+
 def finalise(
     comoment: torch.Tensor,
     target_scale: torch.Tensor,
@@ -99,7 +161,7 @@ def finalise(
     comoment : float64 [D1, D2], contiguous
         Sums of products about the means.
     target_scale, source_scale : float64 [D1] and [D2]
-        Reciprocals of the roots of summed squares about the means: 0 for a constant channel.
+        As `scales` finds them.
 
     Returns
     -------
@@ -109,7 +171,7 @@ def finalise(
     out = torch.empty((d1, d2), dtype=torch.float32, device=comoment.device)
     block_m, block_n = 32, 128
     with launching_on(comoment.device):
-        finalise_kernel[(triton.cdiv(d1, block_m), triton.cdiv(d2, block_n))](
+        finalise_kernel[(cdiv(d1, block_m), cdiv(d2, block_n))](
             comoment,
             target_scale,
             source_scale,
@@ -149,7 +211,7 @@ def strongest(
     value, second = torch.empty((2, d1), dtype=torch.float32, device=comoment.device)
     block_m, block_n = 4, 256
     with launching_on(comoment.device):
-        strongest_kernel[(triton.cdiv(d1, block_m),)](
+        strongest_kernel[(cdiv(d1, block_m),)](
             comoment,
             target_scale,
             source_scale,

@@ -11,9 +11,9 @@ import torch
 import triton
 import triton.language as tl
 
-from bmatch.kernels.dispatch import launching_on
+from bmatch.kernels.dispatch import cdiv, launching_on
 
-_BLOCK_P, _BLOCK_W = 16, 128
+_BLOCK_P, _BLOCK_W = 4, 512  # 16 numbers a thread, of which neighbours are 16 bytes
 
 
 @triton.jit
@@ -30,43 +30,33 @@ def outer_sum(p_factors, o_m, o_n, m_m, m_n, D1, D2):
 
 @triton.jit(do_not_specialize=["parts", "has_factors"])
 def partial_sums_kernel(
-    p_total,  # float64 [sites, width], added to if ADD, otherwise written
-    p_partial,  # float32 [sites, parts, width]
-    p_factors,  # float64 [sites, 2, D1 + D2] with width = D1 * D2, read if ADD and has_factors
+    p_total,  # float64 [sites, D1, D2], added to
+    p_partial,  # float32 [sites, parts, D1, D2]
+    p_factors,  # float64 [sites, 2, D1 + D2], read if has_factors
     parts,
-    width,
     D1,
     D2,
     has_factors,
-    ADD: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_W: tl.constexpr,
 ):
     """BLOCK_W sums of one site, BLOCK_P parts at a time."""
+    width = D1 * D2
     i_site = tl.program_id(1).to(tl.int64)
     o_w = tl.program_id(0) * BLOCK_W + tl.arange(0, BLOCK_W)
-    p_out = p_total + i_site * width + o_w
-    b_total = tl.zeros((BLOCK_W,), dtype=tl.float64)
-    if ADD:
-        b_total = tl.load(p_out, mask=o_w < width, other=0.0)
+    m_w = o_w < width
+    b_sum = tl.zeros((BLOCK_P, BLOCK_W), dtype=tl.float64)
     for i_p in range(0, parts, BLOCK_P):
         o_p = i_p + tl.arange(0, BLOCK_P)
         p_block = p_partial + (i_site * parts + o_p)[:, None] * width + o_w[None, :]
-        m_block = (o_p < parts)[:, None] & (o_w < width)[None, :]
-        b_total += tl.sum(tl.load(p_block, mask=m_block, other=0.0).to(tl.float64), 0)
-    if ADD:
-        m_factors = (o_w < width) & (has_factors != 0)
+        m_block = (o_p < parts)[:, None] & m_w[None, :]
+        b_sum += tl.load(p_block, mask=m_block, other=0.0).to(tl.float64)
+    p_out = p_total + i_site * width + o_w
+    b_total = tl.load(p_out, mask=m_w, other=0.0) + tl.sum(b_sum, 0)
+    if has_factors != 0:
         p_site = p_factors + i_site * 2 * (D1 + D2)
-        b_total += outer_sum(p_site, o_w // D2, o_w % D2, m_factors, m_factors, D1, D2)
-    tl.store(p_out, b_total, mask=o_w < width)
-
-
-def partial_sums(partial: torch.Tensor) -> torch.Tensor:
-    """``partial.sum(1)``: float32 [S, P, W], contiguous, to float64 [S, W]."""
-    sites, parts, width = partial.shape
-    total = torch.empty((sites, width), dtype=torch.float64, device=partial.device)
-    _launch(total, partial, None, parts, width, 1, 1, add=False)
-    return total
+        b_total += outer_sum(p_site, o_w // D2, o_w % D2, m_w, m_w, D1, D2)
+    tl.store(p_out, b_total, mask=m_w)
 
 
 def add_partial_sums(
@@ -81,25 +71,10 @@ def add_partial_sums(
     factors : float64 [S, 2, D1 + D2], contiguous, optional
         ``left`` and ``right`` side by side. Default: nothing is added beside the parts.
     """
-    _, parts, d1, d2 = partial.shape
+    sites, parts, d1, d2 = partial.shape
     given = total if factors is None else factors  # an address, from which nothing is read
-    _launch(total, partial, given, parts, d1 * d2, d1, d2, int(factors is not None), add=True)
-
-
-def _launch(
-    total: torch.Tensor,
-    partial: torch.Tensor,
-    factors: torch.Tensor | None,
-    parts: int,
-    width: int,
-    d1: int,
-    d2: int,
-    has_factors: int = 0,
-    *,
-    add: bool,
-) -> None:
     with launching_on(total.device):
-        partial_sums_kernel[(triton.cdiv(width, _BLOCK_W), len(total))](
-            total, partial, factors, parts, width, d1, d2, has_factors,
-            ADD=add, BLOCK_P=_BLOCK_P, BLOCK_W=_BLOCK_W,
+        partial_sums_kernel[(cdiv(d1 * d2, _BLOCK_W), sites)](
+            total, partial, given, parts, d1, d2, int(factors is not None),
+            BLOCK_P=_BLOCK_P, BLOCK_W=_BLOCK_W,
         )  # fmt: skip

@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from bmatch.kernels.dispatch import launching_on, stride_unit
+from bmatch.kernels.dispatch import cdiv, launching_on, strides
 
 _BLOCK_D = 32  # 128 bytes of float32 side by side
 
@@ -123,7 +123,7 @@ def pilot_kernel(
 
 
 def pilot_shifts(
-    target: torch.Tensor, source: torch.Tensor, mask: torch.Tensor | None, most: int
+    target: torch.Tensor, source: torch.Tensor, seen: torch.Tensor | None, most: int
 ) -> torch.Tensor:
     """The centre of every channel: its median over pilot tokens, 0 where it is not worth a shift.
 
@@ -131,8 +131,8 @@ def pilot_shifts(
     ----------
     target, source : float32, float16 or bfloat16 [S, T, D1] and [S, T, D2], T > 0
         Of any strides.
-    mask : bool [T], contiguous, or None
-        True where a token counts.
+    seen : int64 [T], contiguous, or None
+        How many tokens count up to each; None: all do.
     most : int
         How many tokens are asked, a power of two.
 
@@ -144,12 +144,9 @@ def pilot_shifts(
     sites, tokens, d1 = target.shape
     d2 = source.shape[2]
     shift = torch.empty((sites, d1 + d2), dtype=torch.float32, device=target.device)
-    seen = None if mask is None else mask.cumsum(0)
-    unit = min(stride_unit(target, 0), stride_unit(source, 0))
-    y_site, *y_inside = target.stride()
-    x_site, *x_inside = source.stride()
+    unit, walked = strides(target, source)
     with launching_on(target.device):
-        pilot_kernel[(triton.cdiv(d1, _BLOCK_D) + triton.cdiv(d2, _BLOCK_D), sites)](
+        pilot_kernel[(cdiv(d1, _BLOCK_D) + cdiv(d2, _BLOCK_D), sites)](
             target,
             source,
             seen,
@@ -158,11 +155,8 @@ def pilot_shifts(
             1 << (tokens.bit_length() - 1),
             d1,
             d2,
-            y_site // unit,
-            *y_inside,
-            x_site // unit,
-            *x_inside,
-            MASKED=mask is not None,
+            *walked,
+            MASKED=seen is not None,
             UNIT=unit,
             PILOT=most,
             BLOCK_D=_BLOCK_D,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 
@@ -52,12 +50,13 @@ def _median(sample: torch.Tensor) -> torch.Tensor:
 
 
 def findings(
-    sums: torch.Tensor, shift: torch.Tensor, mask: torch.Tensor | None, tokens: int
-) -> torch.Tensor:
-    """Twin of `batch_sums.findings`."""
+    partial: torch.Tensor, shift: torch.Tensor, seen: torch.Tensor | None, tokens: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Twin of `batch_sums.findings`, with one block of channels."""
+    sums = partial.sum(1, dtype=torch.float64)
     largest = sums[:, 1].nan_to_num(torch.inf, torch.inf).amax(1)
-    count = largest.new_tensor([tokens]) if mask is None else mask.sum()[None].double()
-    return torch.cat([largest, shift.any(1).double(), count])
+    count = largest.new_tensor([tokens]) if seen is None else seen[-1:].double()
+    return sums, torch.cat([largest, shift.any(1).double(), count])
 
 
 def add_cross_moments(
@@ -92,38 +91,53 @@ def _outer_sum(factors: torch.Tensor, d1: int) -> torch.Tensor:
 
 
 def column_sums(
-    streams: Sequence[torch.Tensor],
+    target: torch.Tensor,
+    source: torch.Tensor,
     shift: torch.Tensor,
     mask: torch.Tensor | None = None,
     planes: int | None = None,
 ) -> torch.Tensor:
-    """Twin of `centred.column_sums`."""
-    sums: list[torch.Tensor] = []
-    first = 0
-    for values in streams:
-        own = shift[:, first : first + values.shape[2]]
-        first += values.shape[2]
-        if planes is None:
-            centred = _centred(values, own, mask)
-        else:
-            centred = split_planes(values, own, mask, planes).float().sum(1)
-        sums.append(torch.stack([centred.double().sum(1), centred.double().square().sum(1)], 1))
-    return torch.cat(sums, 2)
+    """Twin of `centred.column_sums`, in one part."""
+    if planes is None:
+        streams = _centred(target, source, shift, mask)
+    else:
+        split = split_planes(target, source, shift, mask, planes)
+        streams = [values.float().sum(1) for values in split]
+    centred = torch.cat(streams, 2).double()
+    return torch.stack([centred.sum(1), centred.square().sum(1)], 1)[:, None]
 
 
 def split_planes(
-    values: torch.Tensor,
+    target: torch.Tensor,
+    source: torch.Tensor,
     shift: torch.Tensor,
     mask: torch.Tensor | None = None,
     planes: int = 2,
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Twin of `centred.split_planes`."""
-    rest = _centred(values, shift, mask)
+    y, x = (_planes(rest, planes) for rest in _centred(target, source, shift, mask))
+    return y, x
+
+
+def _planes(rest: torch.Tensor, planes: int) -> torch.Tensor:
     out = []
     for _ in range(planes):
         out.append(rest.bfloat16())
         rest = rest - out[-1].float()
     return torch.stack(out, 1)
+
+
+def scales(
+    means: tuple[torch.Tensor, torch.Tensor],
+    squares: tuple[torch.Tensor, torch.Tensor],
+    count: int,
+) -> torch.Tensor:
+    """Twin of `finalise.scales`: the CPU runs it."""
+    mean, square = torch.cat(means), torch.cat(squares)
+    # What roundings of the mean leave where nothing varied.
+    constant = square <= count * (1e-15 * mean).square()
+    scale = torch.where(constant, 0.0, square.sqrt().reciprocal())
+    return torch.where(square < torch.inf, scale, torch.nan)
 
 
 def finalise(
@@ -171,6 +185,11 @@ def scan_rows(cost: torch.Tensor, sense: int, length: int) -> tuple[torch.Tensor
     return least[:, 0], least[:, 1], col[:, 0], valid, least[:, :length], col[:, :length], bound
 
 
-def _centred(values: torch.Tensor, shift: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    centred = values.float() - shift[:, None]
-    return centred if mask is None else torch.where(mask[:, None], centred, 0.0)
+def _centred(
+    target: torch.Tensor, source: torch.Tensor, shift: torch.Tensor, mask: torch.Tensor | None
+) -> list[torch.Tensor]:
+    d1 = target.shape[2]
+    streams = [target.float() - shift[:, None, :d1], source.float() - shift[:, None, d1:]]
+    if mask is None:
+        return streams
+    return [torch.where(mask[:, None], centred, 0.0) for centred in streams]

@@ -13,7 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
-from bmatch.kernels.dispatch import launching_on
+from bmatch.kernels.dispatch import cdiv, launching_on
 
 BINS, _BLOCK_ROWS, _WARPS = 128, 4, 4
 
@@ -109,7 +109,7 @@ def scan_rows(cost: torch.Tensor, sense: int, length: int) -> RowScan:
     rest = torch.empty(n, dtype=kind, device=cost.device)
     valid = torch.empty(n, dtype=torch.int8, device=cost.device)
     with launching_on(cost.device):
-        scan_kernel[(triton.cdiv(n, _BLOCK_ROWS),)](
+        scan_kernel[(cdiv(n, _BLOCK_ROWS),)](
             cost, least, col, rest, valid, n, m, cost.stride(0),
             SENSE=sense, BLOCK_ROWS=_BLOCK_ROWS, BINS=BINS, num_warps=_WARPS,
         )  # fmt: skip

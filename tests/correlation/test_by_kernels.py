@@ -11,8 +11,10 @@ from bmatch.correlation.by_kernels import Findings, KernelSums
 
 
 def test_findings_as_the_device_writes_them():
+    """Two blocks of channels a site."""
     sums = torch.zeros(2, 2, 3, dtype=torch.float64)
-    sent = torch.tensor([4.0, torch.inf, 0.0, 1.0, 2.0**40], dtype=torch.float64)
+    largest, shifted = [3.0, 4.0, torch.inf, 1.0], [0.0, 0.0, 0.0, 1.0]
+    sent = torch.tensor([*largest, *shifted, 2.0**40], dtype=torch.float64)
     found = KernelSums(torch.zeros(2, 3), sums, sent, None).read()
     assert found == Findings([4.0, torch.inf], [False, True], 2**40)
 

@@ -10,22 +10,36 @@ from data import guarded
 from bmatch.kernels import batch_sums, reference
 
 
-@pytest.mark.parametrize(("sites", "width", "tokens"), [(1, 2, 1), (3, 1030, 2050), (2, 1024, 7)])
-def test_findings(sites, width, tokens):
+def read(found, sites):
+    """The largest square of each site, and whether it is shifted: [2, S]."""
+    return found[:-1].view(2, sites, -1).amax(2)
+
+
+@pytest.mark.parametrize(
+    ("sites", "parts", "width", "tokens"), [(1, 1, 2, 1), (3, 9, 1030, 2050), (2, 70, 64, 7)]
+)
+def test_findings(sites, parts, width, tokens):
     g = torch.Generator().manual_seed(0)
-    sums = torch.rand(sites, 2, width, generator=g).double()
+    partial = torch.randn(sites, parts, 2, width, generator=g)
+    partial[:, :, 1].abs_()
     shift = torch.zeros(sites, width)
     shift[-1, -1] = -1e-30
     mask = torch.rand(tokens, generator=g) < 0.5
-    for kept in (None, mask, torch.zeros_like(mask)):
-        got = batch_sums.findings(sums, shift, kept, tokens)
-        assert torch.equal(got, reference.findings(sums, shift, kept, tokens))
+    for seen in (None, mask.cumsum(0), torch.zeros(tokens, dtype=torch.int64)):
+        sums, found = batch_sums.findings(partial, shift, seen, tokens)
+        expected, largest = reference.findings(partial, shift, seen, tokens)
+        assert torch.allclose(sums, expected, rtol=1e-14, atol=1e-14)
+        assert torch.allclose(read(found, sites), read(largest, sites), rtol=1e-14)
+        assert found[-1] == largest[-1]
+    alone, _ = batch_sums.findings(partial[-1:].contiguous(), shift[-1:], None, tokens)
+    assert torch.equal(alone[0], sums[-1])
     for odd in (float("nan"), float("inf")):
-        sums[0, 1, width // 2] = odd
-        got = batch_sums.findings(sums, shift, None, tokens)
-        assert got[0] == torch.inf
-        assert got[1:sites].isfinite().all()
-        assert got[-1] == tokens
+        partial[0, -1, 1, width // 2] = odd
+        _, found = batch_sums.findings(partial, shift, None, tokens)
+        largest = read(found, sites)[0]
+        assert largest[0] == torch.inf
+        assert largest[1:].isfinite().all()
+        assert found[-1] == tokens
 
 
 @pytest.mark.parametrize(("d1", "d2"), [(1, 1), (37, 300), (256, 5)])

@@ -7,7 +7,7 @@ import torch
 from data import CASES, streams, surrounded
 
 from bmatch.kernels import reference
-from bmatch.kernels.centred import column_sums, split_planes
+from bmatch.kernels.centred import column_sums, split_planes, sum_parts
 
 
 def sited(case, sites, tokens, d, dtype):
@@ -26,46 +26,55 @@ def sited(case, sites, tokens, d, dtype):
 @pytest.mark.parametrize("case", CASES)
 def test_column_sums(dtype, case):
     y, shift, mask = sited(case, 2, 260, 133, dtype)
-    narrow = y[..., 3:40]  # a second stream, of other widths and strides
+    narrow = y[..., 3:40].float()  # a second stream, of another width, dtype and strides
     shift = torch.cat([shift, shift[:, 3:40]], 1)
     for planes in (None, 1, 2, 3) if case == "random" else (None, 3):
-        got = column_sums((y, narrow), shift, mask, planes)
-        expected = reference.column_sums((y, narrow), shift, mask, planes)
-        assert got.shape == expected.shape == (2, 2, 133 + 37)
+        partial = column_sums(y, narrow, shift, mask, planes)
+        assert partial.shape == (2, sum_parts(260), 2, 133 + 37)
+        got = partial.double().sum(1)
+        expected = reference.column_sums(y, narrow, shift, mask, planes)[:, 0]
         scale = expected[:, 1].clamp_min(1e-30)
         # 256 tokens in float32: Cauchy-Schwarz bounds the sum by the root of its squares.
         assert ((got[:, 0] - expected[:, 0]).abs() / (260 * scale).sqrt()).max() < 1e-6
         assert ((got[:, 1] - expected[:, 1]).abs() / scale).max() < 1e-6
     for s in range(2):
-        alone = column_sums((y[s : s + 1],), shift[s : s + 1, :133].contiguous(), mask, planes)
-        assert torch.equal(alone[0], got[s, :, :133])
+        site = slice(s, s + 1)
+        alone = column_sums(y[site], narrow[site], shift[site], mask, planes)
+        assert torch.equal(alone[0], partial[s])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("case", CASES)
 def test_planes(dtype, case):
     y, shift, mask = sited(case, 2, 100, 133, dtype)
-    beside = torch.cat([torch.full((2, 5), float("nan")), shift], 1)[:, 5:]  # rows of shifts apart
+    narrow = y[..., 3:40].float()
+    shift = torch.cat([shift, shift[:, 3:40]], 1)
     for planes in (1, 2, 3):
-        got = split_planes(y, beside, mask, planes)
-        assert got.shape == (2, planes, 100, 133)
-        assert got.stride(2) % 8 == 0  # rows start on 16 bytes
-        assert torch.equal(got, reference.split_planes(y, shift, mask, planes))
-    centred = y.float() - shift[:, None]
-    if mask is not None:
-        centred = torch.where(mask[:, None], centred, 0.0)
-    assert torch.equal(got.float().sum(1), centred)
+        got = split_planes(y, narrow, shift, mask, planes)
+        expected = reference.split_planes(y, narrow, shift, mask, planes)
+        for split, twin, d in zip(got, expected, (133, 37), strict=True):
+            assert split.shape == (2, planes, 100, d)
+            assert split.stride(2) % 8 == 0  # rows start on 16 bytes
+            assert torch.equal(split, twin)
+    for split, values, own in zip(got, (y, narrow), shift.split([133, 37], 1), strict=True):
+        centred = values.float() - own[:, None]
+        if mask is not None:
+            centred = torch.where(mask[:, None], centred, 0.0)
+        assert torch.equal(split.float().sum(1), centred)
 
 
 def test_non_finite_values_show_unless_masked():
     values = torch.ones(2, 300, 4)
     values[1, 280, 2] = float("nan")
-    shift = torch.zeros(2, 4)
-    assert column_sums((values,), shift)[:, 1].isnan().nonzero().tolist() == [[1, 2]]
+    shift = torch.zeros(2, 4 + 3)
+    squares = column_sums(values, values[..., :2], shift[:, :6].contiguous())[:, :, 1].sum(1)
+    assert squares.isnan().nonzero().tolist() == [[1, 2]]
     mask = torch.arange(300) != 280
-    assert column_sums((values,), shift, mask)[:, 0].tolist() == [[299.0] * 4] * 2
+    sums = column_sums(values, values[..., :3], shift, mask)[:, :, 0].sum(1)
+    assert sums.tolist() == [[299.0] * 7] * 2
 
 
 def test_no_tokens():
-    assert not column_sums((torch.ones(2, 0, 3),), torch.zeros(2, 3)).any()
-    assert split_planes(torch.ones(2, 0, 3), torch.zeros(2, 3)).shape == (2, 2, 0, 3)
+    y, x, shift = torch.ones(2, 0, 3), torch.ones(2, 0, 4), torch.zeros(2, 7)
+    assert column_sums(y, x, shift).shape == (2, 0, 2, 7)
+    assert [split.shape for split in split_planes(y, x, shift)] == [(2, 2, 0, 3), (2, 2, 0, 4)]

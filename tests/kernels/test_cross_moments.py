@@ -6,9 +6,9 @@ import pytest
 import torch
 from data import guarded, streams
 
-from bmatch.kernels import reference
+from bmatch.kernels import cross_moments, reference
 from bmatch.kernels.centred import split_planes
-from bmatch.kernels.cross_moments import add_cross_moments, partial_bytes
+from bmatch.kernels.cross_moments import add_cross_moments, partial_bytes, tokens_at_once
 
 # float32 sums of a few hundred tokens, relative to sums of magnitudes; promoted or not, the
 # interpreter adds in float32 with rounding.
@@ -104,7 +104,7 @@ def test_planes_add_up_to_float32(planes, bound):
     """Tokens that do not fill a block, where a load too far would read the next plane or site."""
     g = torch.Generator().manual_seed(0)
     exact = torch.randn(2, 100, 24, generator=g), torch.randn(2, 100, 20, generator=g)
-    y, x = (split_planes(v, torch.zeros(2, v.shape[2]), planes=planes) for v in exact)
+    y, x = split_planes(*exact, torch.zeros(2, 24 + 20), planes=planes)
     magnitude = exact[0].double().abs().mT @ exact[1].double().abs()
     for descriptors in (False, True):
         products, untouched = guarded(2, 24, 20, fill=0.0)
@@ -152,6 +152,20 @@ def test_bad_operands_are_refused():
     uneven = [torch.cat([v, v, v], 1)[:, :2] for v in (y, x)]
     with pytest.raises(ValueError, match="must follow one another evenly"):
         add_cross_moments(products, *uneven)
+
+
+def test_how_many_tokens_it_may_take_at_once():
+    """As many as make each part, or a product in one piece, sum so many: no more, no fewer."""
+    device = torch.device("cpu")
+    for d1, d2 in ((64, 64), (300, 700), (1024, 1024), (4096, 4096)):
+        for promoted in (False, True):
+            _, _, parts = cross_moments._cut(device, d1, d2, 10**6, 1, promoted)
+            tokens = tokens_at_once(device, d1, d2, 8192, promoted)
+            assert tokens == 8192 * max(parts, 1)
+            _, _, parts = cross_moments._cut(device, d1, d2, tokens, 1, promoted)
+            assert tokens // max(parts, 1) == 8192
+    assert tokens_at_once(device, 64, 64, 8192, False) == 132 * 8192
+    assert tokens_at_once(device, 4096, 4096, 8192, False) == 8192
 
 
 def test_what_it_takes_beside_its_operands():

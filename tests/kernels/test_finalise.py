@@ -27,6 +27,21 @@ def test_equal_to_the_twins(shape):
         assert torch.equal(got, expected)
 
 
+@pytest.mark.parametrize("widths", [(1, 1), (37, 300)])
+def test_scales(widths):
+    g = torch.Generator().manual_seed(0)
+    means, squares = ([torch.rand(d, generator=g).double() for d in widths] for _ in range(2))
+    squares[0][0] = squares[1][-1] = 0.0
+    means[1][0], squares[1][0] = 1e10, 1e-9  # what roundings leave of a large constant
+    got = finalise.scales(means, squares, 500)
+    assert torch.allclose(got, reference.scales(means, squares, 500), rtol=1e-15, atol=0.0)
+    assert got[[0, widths[0], -1]].tolist() == [0.0] * 3
+    for odd in (float("nan"), float("inf")):
+        squares[1][0] = odd
+        for module in (finalise, reference):
+            assert module.scales(means, squares, 500).isnan().nonzero().tolist() == [[widths[0]]]
+
+
 def test_ties_go_to_the_lower_column_within_and_across_blocks():
     comoment = torch.full((3, 700), 0.25, dtype=torch.float64)
     comoment[1, [3, 650]] = torch.tensor([-0.5, 0.5], dtype=torch.float64)

@@ -7,10 +7,12 @@ import torch
 from data import guarded
 
 from bmatch.kernels import reference
-from bmatch.kernels.partial_sums import add_partial_sums, partial_sums
+from bmatch.kernels.partial_sums import add_partial_sums
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 5, 30, 10), (3, 40, 1, 128), (2, 1, 7, 37)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1, 1), (2, 5, 30, 10), (3, 40, 1, 128), (2, 1, 7, 137), (1, 0, 2, 3)]
+)
 def test_equal_to_the_twin(shape):
     g = torch.Generator().manual_seed(0)
     sites, _, d1, d2 = shape
@@ -27,11 +29,3 @@ def test_equal_to_the_twin(shape):
         own = None if factors is None else factors[-1:]
         add_partial_sums(alone, partial[-1:].contiguous(), own)
         assert torch.equal(alone[0], total[-1])
-
-
-@pytest.mark.parametrize("parts", [0, 1, 17])
-def test_sums_of_their_own(parts):
-    partial = torch.randn(3, parts, 150, generator=torch.Generator().manual_seed(0))
-    found = partial_sums(partial)
-    assert found.dtype == torch.float64
-    assert (found - partial.double().sum(1)).abs().max() < 1e-12

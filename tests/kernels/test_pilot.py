@@ -14,6 +14,11 @@ from bmatch.kernels.pilot import pilot_shifts
 MOST = 64
 
 
+def counted_up_to(mask):
+    """As the kernel is told of a mask."""
+    return None if mask is None else mask.cumsum(0)
+
+
 def by_numpy(values, mask):
     """Lower medians of the pilot tokens, where they are worth a shift: float32 [S, D]."""
     tokens = reference.pilot_tokens(values.shape[1], mask, MOST, torch.device("cpu"))
@@ -37,11 +42,12 @@ def test_medians_to_the_bit(case, dtype):
         if mask is not None:
             y, x = (torch.where(mask[:, None], values, float("nan")) for values in (y, x))
             y[:, mask], x[:, mask] = 3.0, torch.randn(33).to(dtype)
-        got = pilot_shifts(y, x, mask, MOST)
+        seen = counted_up_to(mask)
+        got = pilot_shifts(y, x, seen, MOST)
         expected = np.concatenate([by_numpy(y, mask), by_numpy(x, mask)], 1)
         assert got.shape == (2, 5 + 33)
         assert np.array_equal(got.numpy().view(np.uint32), expected.view(np.uint32))
-        assert torch.equal(got, twins.pilot_shifts(y, x, mask, MOST))
+        assert torch.equal(got, twins.pilot_shifts(y, x, seen, MOST))
 
 
 def test_every_length_and_mask_asks_the_tokens_of_the_twin():
@@ -56,7 +62,7 @@ def test_every_length_and_mask_asks_the_tokens_of_the_twin():
             number = torch.arange(tokens).float()[None, :, None]
             edge = tokens * torch.arange(8) / 8
             values = torch.where(number >= edge, 1e6 + number, 5e5 + number)
-            got = pilot_shifts(values, values[..., :1], mask, MOST)[:, :8]
+            got = pilot_shifts(values, values[..., :1], counted_up_to(mask), MOST)[:, :8]
             assert torch.equal(got, torch.from_numpy(by_numpy(values, mask)))
 
 
@@ -94,4 +100,4 @@ def test_what_is_not_finite_shifts_nothing_by_it(value, dtype, count):
 
 def test_no_token_counts():
     values = torch.full((1, 9, 2), 4.0)
-    assert pilot_shifts(values, values, torch.zeros(9, dtype=torch.bool), MOST).shape == (1, 4)
+    assert pilot_shifts(values, values, torch.zeros(9, dtype=torch.int64), MOST).shape == (1, 4)

@@ -12,7 +12,7 @@ from watched import Trespass
 
 from bmatch.correlation import by_kernels
 from bmatch.correlation.site_moments import SiteMoments
-from bmatch.kernels import centred, finalise, partial_sums, row_scan
+from bmatch.kernels import batch_sums, centred, finalise, partial_sums, row_scan
 from bmatch.kernels.centred import column_sums
 from bmatch.kernels.partial_sums import add_partial_sums
 
@@ -92,19 +92,22 @@ def test_guards_tell_what_the_watch_does_not_see():
 
 def test_a_launcher_with_a_grid_too_small(monkeypatch):
     """Real kernels: the last block of columns is forgotten."""
+    monkeypatch.setattr(partial_sums, "_BLOCK_W", 128)
     partial = torch.ones(1, 2, 3, 60)
-    monkeypatch.setattr(partial_sums.triton, "cdiv", lambda a, b: max(1, a // b))
+    for module in (partial_sums, centred):
+        monkeypatch.setattr(module, "cdiv", lambda a, b: max(1, a // b))
     total = torch.zeros(1, 3, 60, dtype=torch.float64)
     add_partial_sums(total, partial)
     assert not total[0, 2, 8:].any()
-    values = torch.ones(1, 8, 200)
-    with pytest.raises(Trespass, match=r"partial_sums_kernel: .* reads unwritten memory"):
-        column_sums((values,), torch.zeros(1, 200))
+    values, shift = torch.ones(1, 8, 200), torch.zeros(1, 400)
+    with pytest.raises(Trespass, match=r"findings_kernel: .* reads unwritten memory"):
+        batch_sums.findings(column_sums(values, values, shift), shift, None, 8)
 
 
 def test_a_launcher_with_one_shift_too_few():
+    values = torch.ones(2, 8, 20)
     with pytest.raises(Trespass, match=r"column_sums_kernel: .* touches memory of no tensor"):
-        column_sums((torch.ones(2, 8, 20),), torch.zeros(2, 20)[:1].expand(2, 20)[:, 1:])
+        column_sums(values, values, torch.zeros(2, 40)[:1].expand(2, 40)[:, 1:])
 
 
 def test_every_order_gives_the_same_bits(monkeypatch):

@@ -8,9 +8,10 @@ from bmatch.correlation.statistics import CentredSums, Statistics
 from bmatch.kernels import reference
 
 
-def pilot_shifts(target, source, mask, most):
+def pilot_shifts(target, source, seen, most):
     """Twin of `kernels.pilot.pilot_shifts`."""
-    pilot = reference.pilot_tokens(target.shape[1], mask, most, target.device)
+    kept = None if seen is None else seen.diff(prepend=seen.new_zeros(1)) > 0
+    pilot = reference.pilot_tokens(target.shape[1], kept, most, target.device)
     return torch.cat([reference.pilot_shift(values, pilot) for values in (target, source)], 1)
 
 
