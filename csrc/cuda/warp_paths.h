@@ -144,7 +144,8 @@ class WarpPaths {
     if ((lanes & (lanes - 1)) != 0) {  // several
       const bool in = (lanes >> lane_ & 1) != 0;
       const unsigned low = in ? static_cast<unsigned>(key) : ~0u;
-      const bool least = in && low == __reduce_min_sync(kAllLanes, low);
+      const unsigned lowest = __reduce_min_sync(kAllLanes, low);
+      const bool least = in && low == lowest;
       const unsigned order = (row == kNobody ? 0u : 1u << 31) | static_cast<unsigned>(column(k));
       const unsigned first = __reduce_min_sync(kAllLanes, least ? order : ~0u);
       lanes = __ballot_sync(kAllLanes, least && order == first);
