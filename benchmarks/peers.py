@@ -203,7 +203,9 @@ def _by_a_cluster(c: Any) -> Any:
     from bmatch._core import CudaTeam, Sense
     from bmatch.assignment import cuda
 
-    return cuda.launch(c[None], Sense.minimize, duals=False, team=CudaTeam.cluster).col_of_row[0]
+    launched = cuda.launch(c[None], Sense.minimize, duals=False, team=CudaTeam.cluster)
+    assert not launched.unsolved  # known when it is done
+    return launched.col_of_row[0]
 
 
 def _on_our_host(c: Any) -> Any:

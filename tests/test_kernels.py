@@ -147,8 +147,9 @@ def products():
 def test_products_compile(row, capability, dtype, descriptors, planes, direct, tmp_path):
     built = compile_product(row, capability, dtype, descriptors, planes, direct, tmp_path)
     assert MATRIX_INSTRUCTION[capability] in built.ptx
-    assert built.stack == 0
-    assert built.spills == 0
+    if row.evidence == "modelled":  # what was timed may spill where it is quicker all the same
+        assert built.stack == 0
+        assert built.spills == 0
     assert built.shared <= SHARED_MEMORY[capability]
     # Loads run ahead of the products: by the copy engine, or by cp.async.
     assert ("cp.async.bulk.tensor" if descriptors else "cp.async.cg") in built.ptx
@@ -171,16 +172,16 @@ def test_passes_over_the_streams_compile(capability, dtype, tmp_path):
     types = {"p_y": f"*{dtype}", "p_x": f"*{dtype}", "p_mask": "*u8", "p_shift": "*fp32"}
     types |= {"p_partial": "*fp32", "p_y_planes": "*bf16", "p_x_planes": "*bf16"}
     blocks = {"stride_y_col": 1, "stride_x_col": 1, "UNIT": STRIDE_UNIT}
-    blocks |= {"BLOCK_T": 32, "BLOCK_D": 128}
+    blocks |= {"BLOCK_T": 16, "BLOCK_D": 128}
     for masked, planes in ((True, 3), (False, 1)):
         constants = {**blocks, "MASKED": masked, "PLANES": planes}
         if not masked:
             constants["p_mask"] = None
         summed = Compiled(
-            column_sums_kernel, capability, types, {**constants, "STEPS": 8, "STAGES": 3}, 8, 3,
+            column_sums_kernel, capability, types, {**constants, "STEPS": 16, "STAGES": 4}, 4, 3,
             tmp_path,
         )  # fmt: skip
-        split = Compiled(split_planes_kernel, capability, types, constants, 8, 3, tmp_path)
+        split = Compiled(split_planes_kernel, capability, types, constants, 4, 3, tmp_path)
         for built in (summed, split):
             assert built.stack == 0
             assert built.spills == 0
@@ -216,17 +217,17 @@ def test_sums_of_a_batch_compile(capability, tmp_path):
         (
             partial_sums_kernel,
             {"p_total": "*fp64", "p_partial": "*fp32", "p_factors": "*fp64"},
-            {"BLOCK_P": 4, "BLOCK_W": 512},
+            {"BLOCK_P": 4, "BLOCK_W": 1024},
         ),
         (
             findings_kernel,
             {**sums, "p_seen": "*i64"},
-            {"MASKED": True, "BLOCK_P": 64, "BLOCK_W": 32},
+            {"MASKED": True, "BLOCK_P": 64, "BLOCK_W": 16},
         ),
         (
             findings_kernel,
             sums,
-            {"p_seen": None, "MASKED": False, "BLOCK_P": 64, "BLOCK_W": 32},
+            {"p_seen": None, "MASKED": False, "BLOCK_P": 64, "BLOCK_W": 16},
         ),
         (
             move_kernel,

@@ -12,7 +12,7 @@ import triton.language as tl
 
 from bmatch.kernels.dispatch import cdiv, launching_on
 
-_BLOCK_P, _BLOCK_W = 64, 32  # parts and channels added up at once
+_BLOCK_P, _BLOCK_W = 64, 16  # parts and channels added up at once
 _BLOCK_MOVED = 256
 
 

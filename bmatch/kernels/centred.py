@@ -14,9 +14,9 @@ import triton.language as tl
 
 from bmatch.kernels.dispatch import cdiv, launching_on, strides
 
-_BLOCK_T, _BLOCK_D = 32, 128
-_STEPS = 8  # blocks of tokens per program: 256 tokens in one float32 sum
-_WARPS, _STAGES = 8, 3  # two blocks are on their way while one is summed
+_BLOCK_T, _BLOCK_D = 16, 128
+_STEPS = 16  # blocks of tokens per program: 256 tokens in one float32 sum
+_WARPS, _STAGES = 4, 4  # three blocks are on their way while one is summed
 
 
 @triton.jit

@@ -13,7 +13,7 @@ import triton.language as tl
 
 from bmatch.kernels.dispatch import cdiv, launching_on
 
-_BLOCK_P, _BLOCK_W = 4, 512  # 16 numbers a thread, of which neighbours are 16 bytes
+_BLOCK_P, _BLOCK_W = 4, 1024  # 32 numbers a thread, of which neighbours are 16 bytes
 
 
 @triton.jit

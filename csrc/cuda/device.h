@@ -51,7 +51,13 @@ __device__ __forceinline__ void new_trip([[maybe_unused]] const void* to = nullp
 // between.
 template <typename T>
 __device__ __forceinline__ T peek_too(const T* p) {
+#if defined(__CUDACC__)
+  T out;
+  __nv_atomic_load(const_cast<T*>(p), &out, __NV_ATOMIC_RELAXED, __NV_THREAD_SCOPE_DEVICE);
+  return out;
+#else
   return *const_cast<const volatile T*>(p);
+#endif
 }
 // Likewise, in a new trip.
 template <typename T>
@@ -85,7 +91,7 @@ __device__ __forceinline__ void peek_pair_too(const T* p, T (&out)[2]) {
 template <typename T>
 __device__ __forceinline__ void put(T* p, T value) {
 #if defined(__CUDACC__)
-  *static_cast<volatile T*>(p) = value;
+  __nv_atomic_store(p, &value, __NV_ATOMIC_RELAXED, __NV_THREAD_SCOPE_DEVICE);
 #else
   host::put(p, value);
 #endif

@@ -130,7 +130,7 @@ class Forest {
         for (int k = team_.warp(); k < sources_; k += team_.warps()) {
           const int i = peek(s_.sources + k);
           new_trip(s_.u);
-          relax_list(i, 0.0, kUnreached);
+          relax_list(i, list_too(i), 0.0, kUnreached);
         }
       } else {
         relax_queue(fell, reach);
@@ -185,16 +185,24 @@ class Forest {
     }
   }
 
-  // In the trip of the read before it.
-  __device__ void relax_list(int i, double base, Word reach) {
-    const bool entered = peek_too(s_.entered + i) == phase_;
-    double u = peek_too(s_.u + i);
-    Entry e = entry_too(p_, s_, i);
+  // A row's list, in the trip of the read before it.
+  struct List {
+    bool entered;  // in this phase
+    double u;      // if so
+    Entry entry;
+  };
+  __device__ List list_too(int i) const {
+    return {peek_too(s_.entered + i) == phase_, peek_too(s_.u + i), entry_too(p_, s_, i)};
+  }
+
+  __device__ void relax_list(int i, const List& list, double base, Word reach) {
+    double u = list.u;
+    Entry e = list.entry;
     for (;;) {
       const double price = peek(s_.v + e.col);
       const Word label = peek_too(known_ + e.col);
       const int row = peek_too(s_.row_of_col + e.col);
-      if (!entered) {
+      if (!list.entered) {
         const Look l = look(e, price);
         if (!l.current()) {
           read_again(p_, s_, i, FlatPrices{s_.v});
@@ -209,7 +217,8 @@ class Forest {
         s_.relaxed[round_ % 2][i] = round_;
       }
       const Word key = path_length(base, e.cost, price, u);
-      if (e.cost < infinity() && key <= reach && key < label) lowering()(s_, e.col, row, key);
+      if (e.cost < infinity() && key <= reach && key < label)
+        lowering()(s_, e.col, row, key, label);
       return;
     }
   }
@@ -221,8 +230,10 @@ class Forest {
       const Word word = peek(queue + k);
       const int j = queued_col(word), i = queued_row(word);
       const Word key = peek(known_ + j);
+      List list{};
+      if (i != kNobody) list = list_too(i);
       if (lane_id() == 0) atomicMin(lowered_ + j, key);
-      if (i != kNobody && key <= reach) relax_list(i, number_of(key), reach);
+      if (i != kNobody && key <= reach) relax_list(i, list, number_of(key), reach);
     }
   }
 

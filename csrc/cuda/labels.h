@@ -32,16 +32,17 @@ struct Lowering {
   int round;
   int* stamp;
 
-  // Column j, whose row is `row`, can be reached over length `key`, which is below its label.
-  __device__ void operator()(const State& s, int j, int row, Word key) const {
-    atomicMin(labels + j, key);
+  // Column j, whose row is `row`, can be reached over length `key`, which is below its label.  Who
+  // is the first to go below it in this round queues the column.
+  __device__ void operator()(const State& s, int j, int row, Word key, Word label) const {
+    new_trip(labels);
+    const Word before = atomicMin(labels + j, key);
     if (spare && row == kNobody) atomicMin(&s.control->nearest, key);
-    new_trip(stamp);
-    if (atomicExch(stamp + j, round) != round) {
-      const int next = (round + 1) % kQueues;
-      new_trip(s.control);
-      s.queue[next][atomicAdd(&s.control->queued[next], 1)] = queue_word(j, row);
-    }
+    if (before < label) return;
+    put(stamp + j, round);
+    const int next = (round + 1) % kQueues;
+    new_trip(s.control);
+    s.queue[next][atomicAdd(&s.control->queued[next], 1)] = queue_word(j, row);
   }
 };
 

@@ -74,9 +74,24 @@ class WarpPaths {
   __device__ __forceinline__ double at(int i, int j) const {
     return static_cast<double>(cost_of(Stored<T>::number(costs_[i * stride_ + j]), bits_));
   }
+  // The lane's entries of row i, all asked for at once; beyond the last column another stands
+  // there.
+  __device__ __forceinline__ void load(int i, T (&out)[kOfLane]) const {
+    const T* const row = costs_ + i * stride_;
+#pragma unroll
+    for (int k = 0; k < kOfLane; ++k) out[k] = row[column(k) < cols_ ? column(k) : 0];
+  }
   // Infinite beyond the last column.
-  __device__ __forceinline__ double cost(int i, int k) const {
-    return column(k) < cols_ ? at(i, column(k)) : infinity();
+  __device__ __forceinline__ double cost(T stored, int k) const {
+    const auto x = static_cast<double>(cost_of(Stored<T>::number(stored), bits_));
+    return column(k) < cols_ ? x : infinity();
+  }
+  __device__ __forceinline__ void costs_of(int i, double (&out)[kOfLane]) const {
+    T stored[kOfLane];
+    new_trip();
+    load(i, stored);
+#pragma unroll
+    for (int k = 0; k < kOfLane; ++k) out[k] = cost(stored[k], k);
   }
 
   // Brings the matrix near, and sets the prices.  False at a NaN or -infinity.
@@ -89,16 +104,23 @@ class WarpPaths {
       row_[k] = kNobody;
       u_[k] = 0.0;
     }
-    for (int i = 0; i < rows_; ++i) {
+    constexpr int kAhead = kOfLane < 8 ? 8 / kOfLane : 1;  // rows
+    for (int first = 0; first < rows_; first += kAhead) {
+      T stored[kAhead][kOfLane];
       new_trip();
 #pragma unroll
-      for (int k = 0; k < kOfLane; ++k) {
-        if (column(k) >= cols_) continue;
-        const T stored = p_.row(i)[column(k)];
-        if (s_.matrix != nullptr) s_.matrix[i * cols_ + column(k)] = stored;
-        const auto x = static_cast<double>(cost_of(Stored<T>::number(stored), bits_));
-        valid &= x > -infinity();
-        least[k] = x < least[k] ? x : least[k];
+      for (int a = 0; a < kAhead; ++a) load(first + a < rows_ ? first + a : first, stored[a]);
+#pragma unroll
+      for (int a = 0; a < kAhead; ++a) {
+#pragma unroll
+        for (int k = 0; k < kOfLane; ++k) {
+          const double x = cost(stored[a][k], k);
+          valid &= x > -infinity();
+          least[k] = x < least[k] ? x : least[k];
+          if (s_.matrix != nullptr && first + a < rows_ && column(k) < cols_) {
+            s_.matrix[(first + a) * cols_ + column(k)] = stored[a][k];
+          }
+        }
       }
     }
     if (s_.matrix != nullptr) {
@@ -160,6 +182,7 @@ class WarpPaths {
     for (int first = 0; first < rows_; ++first) {
       for (int i = first; i != kNobody && steps > 0; --steps) i = take_best(i);
     }
+    report_.bidding_rounds = kReductionSteps * rows_ - steps;
     __syncwarp();
     set_row_duals();
   }
@@ -167,26 +190,28 @@ class WarpPaths {
   // Row i takes its best column, at the price at which it would as soon have its second best.
   // Returns the row that had it; kNobody too where two are equally good, which paths decide.
   __device__ __forceinline__ int take_best(int i) {
-    double best = infinity(), second = infinity(), price = 0.0;
+    double costs[kOfLane];
+    costs_of(i, costs);
+    double best = infinity(), second = infinity(), price = 0.0, own = 0.0;
     int at_k = 0, row = kNobody;
 #pragma unroll
     for (int k = 0; k < kOfLane; ++k) {
-      const double value = cost(i, k) - v_[k];
+      const double value = costs[k] - v_[k];
       const bool better = value < best || (value == best && row != kNobody && row_[k] == kNobody);
       second = better ? best : value < second ? value : second;
       at_k = better ? k : at_k;
       row = better ? row_[k] : row;
       price = better ? v_[k] : price;
+      own = better ? costs[k] : own;
       best = better ? value : best;
     }
     const Column taken = least_of(best, at_k, row);
     if (!(taken.value < infinity())) return kNobody;
     const bool mine = taken.lane == lane_;
-    second = least_in_warp(mine ? second : best);
+    second = number_of(least_in_warp(key_of((mine ? second : best) + 0.0)));
     // Rounded up, so that the row's best stays its best.
-    const double taken_cost = at(i, taken.col);
-    double lower = taken_cost - second;
-    if (taken_cost - lower > second) lower = up(lower);
+    double lower = own - second;
+    if (own - lower > second) lower = up(lower);
     const bool lowers = __ballot_sync(kAllLanes, mine && second < infinity() && lower < price) != 0;
     if (taken.row != kNobody && !lowers) return kNobody;
 #pragma unroll
@@ -233,10 +258,11 @@ class WarpPaths {
     for (;;) {
       double best = infinity(), best_u = 0.0;
       int at_k = 0, row = kNobody;
-      new_trip(s_.v);
+      double costs[kOfLane];
+      costs_of(i, costs);
 #pragma unroll
       for (int k = 0; k < kOfLane; ++k) {
-        const double length = base + ((cost(i, k) - v_[k]) - u);
+        const double length = base + ((costs[k] - v_[k]) - u);
         const bool open = (closed >> k & 1) == 0, shorter = open && length < dist[k];
         dist[k] = shorter ? length : dist[k];
         pred[k] = shorter ? i : pred[k];
@@ -298,12 +324,10 @@ class WarpPaths {
   __device__ __forceinline__ bool all_least() const {
     bool all = true;
     for (int i = 0; all && i < rows_; ++i) {
-      double least = infinity();
+      double costs[kOfLane], least = infinity();
+      costs_of(i, costs);
 #pragma unroll
-      for (int k = 0; k < kOfLane; ++k) {
-        const double x = cost(i, k);
-        least = x < least ? x : least;
-      }
+      for (int k = 0; k < kOfLane; ++k) least = costs[k] < least ? costs[k] : least;
       all = !(at(i, s_.col_of_row[i]) > least_in_warp(least));
     }
     return all;
@@ -343,10 +367,11 @@ class WarpPaths {
     if (!certified && !dwarfed) return kOptimal;
     bool exact = true;
     for (int i = 0; i < rows_; ++i) {
-      double u = infinity();
+      double costs[kOfLane], u = infinity();
+      costs_of(i, costs);
 #pragma unroll
       for (int k = 0; k < kOfLane; ++k) {
-        const double value = cost(i, k) - v_[k];
+        const double value = costs[k] - v_[k];
         u = value < u ? value : u;
       }
       u = number_of(least_in_warp(key_of(u + 0.0)));

@@ -76,7 +76,7 @@ __device__ BMATCH_OUT_OF_LINE void through_whole_rows(const Problem<T>& given, c
           const Word key = path_length(base, cost, price[e], u);
           if (!those.claims) {
             if (key <= those.reach && key < label[e])
-              those.lower(s, j, peek(s.row_of_col + j), key);
+              those.lower(s, j, peek(s.row_of_col + j), key, label[e]);
           } else if (key == label[e] && peek(stamp + j) == last) {
             atomicMin(s.pred + j, parent_word(last, i, j));
           }
