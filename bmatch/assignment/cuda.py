@@ -30,13 +30,12 @@ _Outcome = _core.CudaOutcome
 _REPORTED = _core.CudaReport.names or ()
 
 HOST_ROWS = 128
-"""Problems with fewer rows are solved on the host, unless many come at once. Modelled (a launch
-and a few barriers beside the host's time at that size), not yet measured on a GPU."""
+"""Problems with fewer rows are solved on the host, unless many come at once."""
 
 _WHERE = " (problem {} of the batch)"
 
-WARP_ROWS, BLOCK_COLUMNS = 64, 1024
-"""Up to this many rows a warp solves a problem of a batch, up to this many columns a block."""
+WARP_COLUMNS, BLOCK_COLUMNS = 256, 1024
+"""Up to so many columns a warp can solve a problem, a block with its arrays in shared memory."""
 
 
 @dataclass(eq=False)
@@ -341,14 +340,14 @@ def launch(
 
 
 def team_for(problems: int, n: int, m: int) -> _core.CudaTeam:
-    """Which threads solve one problem: a warp or a block of a batch, the grid a large one.
+    """Which threads solve one problem: a warp or a block, or the grid, one problem after another.
 
-    A cluster of blocks searches with quicker barriers and fewer threads than the grid. Not yet
-    measured on a GPU, so it is not chosen.
+    On an H100 a warp was the quickest up to 128 columns and, where there are warps enough for every
+    multiprocessor, up to 256; and a block took some m / 128 times as long as the grid.
     """
-    if problems > 1 and n <= WARP_ROWS and m <= BLOCK_COLUMNS:
+    if m <= (WARP_COLUMNS if problems >= 512 else WARP_COLUMNS // 2):
         return _core.CudaTeam.warp
-    if m <= BLOCK_COLUMNS and (problems > 1 or n <= WARP_ROWS):
+    if m <= BLOCK_COLUMNS and (n <= 64 or 128 * problems >= m):
         return _core.CudaTeam.block
     return _core.CudaTeam.grid
 

@@ -117,7 +117,7 @@ __global__ void __launch_bounds__(kMostThreads, 1) solve_kernel(Batch batch) {
 }
 
 // By warps.  Registers for a lane's columns leave room for so many blocks.
-constexpr int blocks_of_paths(int of_lane) { return of_lane == 1 ? 4 : of_lane <= 8 ? 3 : 2; }
+constexpr int blocks_of_paths(int of_lane) { return of_lane == 1 ? 4 : 3; }
 template <typename T, int kOfLane>
 __global__ void __launch_bounds__(kWarpThreads, blocks_of_paths(kOfLane))
     paths_kernel(Batch batch) {
@@ -143,7 +143,7 @@ __global__ void __launch_bounds__(kWarpThreads, blocks_of_paths(kOfLane))
   }
 }
 
-constexpr int kMostOfLane = 16;
+constexpr int kMostOfLane = 8;
 
 // The kernel for problems of so many columns.
 template <typename T>
@@ -151,7 +151,6 @@ auto paths_kernel_of(std::int64_t cols) {
   return cols <= kWarp       ? paths_kernel<T, 1>
          : cols <= 2 * kWarp ? paths_kernel<T, 2>
          : cols <= 4 * kWarp ? paths_kernel<T, 4>
-         : cols <= 8 * kWarp ? paths_kernel<T, 8>
                              : paths_kernel<T, kMostOfLane>;
 }
 
@@ -202,7 +201,7 @@ Room room_for(const Task& task, TeamKind team) {
   const auto rounded = [](std::size_t bytes) { return (bytes + 255) / 256 * 256; };
   if (team == TeamKind::warp) {
     if (cols > kMostOfLane * kWarp) {
-      throw std::runtime_error("paths_kernel: a warp solves problems of up to 512 columns");
+      throw std::runtime_error("paths_kernel: a warp solves problems of up to 256 columns");
     }
     const auto kernel = paths_kernel_of<T>(cols);
     const std::size_t most = most_shared_bytes(kernel) / choice_of(team).teams_a_block;
