@@ -45,10 +45,10 @@ ROOMS = {
     ),
     "compat": ("lap", "torch_ops", "torch_linear_assignment"),
     "architecture": (
-        *("wrappers", "axes", "families", "families.llama", "defaults", "table", "verify"),
+        *("wrappers", "axes", "families", "families.llama", "defaults"),
         *("constraints", "labels", "merging", "calls", "elementwise", "contraction", "movement"),
         *("indexing", "trace", "permutations", "signs", "spaces", "solve", "shrink", "tiny"),
-        *("proof", "survey", "scale", "deriving"),
+        *("proof", "survey", "scale", "deriving", "derived", "table", "verify"),
     ),
     "models": ("checkpoint", "rewrite", "loading", "activations", "text", "smollm2"),
     "transport": ("weights",),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 from bmatch.architecture.wrappers import wrapper_in
@@ -55,6 +56,15 @@ class Rule:
         return "gain" if "+D" in self.shape.split() else "stream"
 
 
+HEADS = (
+    Rule("score.weight", "labels D", required=False),  # of classifiers and reward models
+    Rule("score.bias", "labels", required=False),
+    Rule("v_head.summary.weight", "1 D", required=False),  # TRL's value head
+    Rule("v_head.summary.bias", "1", required=False),
+)
+"""What is put on a model in place of its unembedding, or beside it."""
+
+
 @dataclass(frozen=True)
 class Family:
     """What the models of one family have in common.
@@ -68,7 +78,7 @@ class Family:
     keys : mapping of str to str
         The keys of the config without which there is no model, by the words that they give.
     blocks : str
-        Where the list of blocks is, below the base model.
+        Where the list of blocks is, below the base model; empty where it is not known.
     norm : str
     group : str
         The gauge group of the stream: that of the norm.
@@ -133,14 +143,18 @@ class ResidualAxes:
 
         The leading ``model.`` may be missing, as in checkpoints of the model without its head.
         """
+        if exact := self._by_name.get(name):
+            return exact
         layer = re.search(r"(?<=layers\.)\d+(?=\.)", name)
         if layer and int(layer[0]) >= self.num_layers:
             return None
         general = re.sub(r"(?<=layers\.)\d+(?=\.)", "{layer}", name)
-        for rule in self.rules:
-            if general in (rule.name, rule.name.removeprefix("model.")):
-                return rule
-        return None
+        return self._by_name.get(general)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Rule]:
+        bare = {rule.name.removeprefix("model."): rule for rule in self.rules}
+        return bare | {rule.name: rule for rule in self.rules}
 
     def require_names(self, names: Iterable[str]) -> None:
         """Refuse a set of tensors that is not the table's, in either direction.

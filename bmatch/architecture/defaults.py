@@ -7,6 +7,15 @@ from functools import cached_property
 from typing import Any
 
 
+def is_known(model_type: Any) -> bool:
+    """Whether the installed transformers, if there is one, has a config class for this type."""
+    try:
+        from transformers import CONFIG_MAPPING
+    except ModuleNotFoundError:
+        return False
+    return isinstance(model_type, str) and model_type in CONFIG_MAPPING
+
+
 class WithDefaults(Mapping[str, Any]):
     """A config in which every field left out, or left null, is as transformers fills it in.
 
@@ -21,13 +30,11 @@ class WithDefaults(Mapping[str, Any]):
 
     @cached_property
     def _filled(self) -> Mapping[str, Any]:
-        try:
-            from transformers import CONFIG_MAPPING
-        except ModuleNotFoundError:
-            return {}
         model_type: Any = self._written.get("model_type")
-        if model_type not in CONFIG_MAPPING:
+        if not is_known(model_type):
             return {}
+        from transformers import CONFIG_MAPPING
+
         try:
             filled: dict[str, Any] = (
                 CONFIG_MAPPING[model_type].from_dict(dict(self._written)).to_dict()

@@ -56,12 +56,14 @@ def derive(model_or_config: Any, inputs: Mapping[str, Any] | None = None) -> Axe
     tiny = tiny_model(config, build)
     tokens = inputs_for(tiny)
     axes, _ = prove(tiny, spaces_of(tiny, tokens), tokens)
-    if isinstance(given, torch.nn.Module):
-        full = given
-    else:
-        with torch.device("meta"):
-            full = build(copy.deepcopy(config))
+    full = given if isinstance(given, torch.nn.Module) else on_meta(config)
     return scaled(axes, _shapes(tiny), _shapes(full), _heads(tiny.config, config))
+
+
+def on_meta(config: Any) -> torch.nn.Module:
+    """The model of a config, of which no weights are made."""
+    with torch.device("meta"):
+        return _builder(config)[1](copy.deepcopy(config))
 
 
 def _shapes(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bmatch.architecture.axes import Family, ResidualAxes
-from bmatch.architecture.defaults import WithDefaults
+from bmatch.architecture.defaults import WithDefaults, is_known
 from bmatch.architecture.families.llama import LLAMA
 from bmatch.architecture.wrappers import unwrapped
 
@@ -39,8 +39,14 @@ def residual_axes(model_or_config: Any) -> ResidualAxes:
     Raises
     ------
     ValueError
-        If the architecture is not in the table (LayerNorm architectures are named as such), the
-        config is damaged, or the model is wrapped in something that hides its weights.
+        If the architecture is not in the table and none can be derived for it (LayerNorm
+        architectures are named as such), the config is damaged, or the model is wrapped in
+        something that hides its weights.
+
+    Notes
+    -----
+    Types that are not in the table are those of the installed transformers: their table is derived
+    from the config by one traced run of a tiny model (`derive`), once in a process.
     """
     model = unwrapped(model_or_config)
     config = getattr(model, "config", model)
@@ -53,10 +59,15 @@ def residual_axes(model_or_config: Any) -> ResidualAxes:
             "does not apply to it"
         )
     if model_type not in RMSNORM_TABLES:
-        raise ValueError(
-            f"unknown architecture {model_type!r}: bmatch knows the residual axes of "
-            f"{', '.join(sorted(RMSNORM_TABLES))}"
-        )
+        if not is_known(model_type):
+            raise ValueError(
+                f"unknown architecture {model_type!r}: bmatch has tables for "
+                f"{', '.join(sorted(RMSNORM_TABLES))}, and derives them for the types of the "
+                "installed transformers"
+            )
+        from bmatch.architecture.derived import derived_axes  # imports torch
+
+        return derived_axes(config)
     family = RMSNORM_TABLES[model_type]
     sizes = family.sizes(config)
     for word, key in family.keys.items():

@@ -1,8 +1,8 @@
 """Which tiling a product of cross-moments runs with: a table, and how to read it.
 
-A row names the GPU on which it was timed and was the fastest, though some of its sums may be spilled
-now and then. One that no GPU has timed yet says ``"modelled"``: it compiles without spills, fits the
-shared memory, and reads operands least often from memory.
+A row names the GPU on which it was timed and was the fastest, though some of its sums may be
+spilled now and then. One that no GPU has timed yet says ``"modelled"``: it compiles without spills,
+fits the shared memory, and reads operands least often from memory.
 """
 
 from __future__ import annotations

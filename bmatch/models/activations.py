@@ -99,7 +99,18 @@ class Reader:
 
     @property
     def blocks(self) -> Sequence[torch.nn.Module]:
-        """The blocks, in order."""
+        """The blocks, in order.
+
+        Raises
+        ------
+        ValueError
+            If they are not one list: encoders beside decoders, towers beside the text's.
+        """
+        if not self.axes.family.blocks:
+            raise ValueError(
+                f"the blocks of {self.axes.model_type} are not one list, so between which of them "
+                "its stream is read is not known"
+            )
         blocks: Sequence[torch.nn.Module] = attrgetter(self.axes.family.blocks)(
             self.model.base_model
         )

@@ -55,7 +55,7 @@ def misfits(pair, tokenizer, tmp_path_factory):
     for name in ("unknown", "extra", "truncated", "missing", "silent", "wide"):
         shutil.copytree(pair[0], root / name)
     config = json.loads((root / "unknown" / "config.json").read_text())
-    (root / "unknown" / "config.json").write_text(json.dumps({**config, "model_type": "mamba"}))
+    (root / "unknown" / "config.json").write_text(json.dumps({**config, "model_type": "nonesuch"}))
     (root / "extra" / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
     wide = {**config, "intermediate_size": 64}
     (root / "wide" / "config.json").write_text(json.dumps(wide))

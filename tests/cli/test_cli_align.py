@@ -58,7 +58,7 @@ def test_names_that_are_not_utf_8_do_not_cost_the_gauge(bmatch_, pair, secret, t
         ),
         ("gpt2", "gpt2 normalises with LayerNorm"),
         ("nan", "model.layers.0.self_attn.q_proj.weight in"),
-        ("unknown", "unknown architecture 'mamba'"),
+        ("unknown", "unknown architecture 'nonesuch'"),
         ("extra", "tensors are not in the table for llama with 1 layers"),
         ("truncated", "is truncated or damaged"),
         ("missing", "1 of 5 shards named in model.safetensors.index.json are missing"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bmatch.architecture.axes import Family, Rule
+from bmatch.architecture.axes import HEADS, Family, Rule
 
 
 def sizes(config: Mapping[str, Any]) -> dict[str, int]:
@@ -44,10 +44,7 @@ LLAMA = Family(
         Rule("model.layers.{layer}.mlp.down_proj.weight", "D F"),
         Rule("model.norm.weight", "+D"),
         Rule("lm_head.weight", "V D", required=False),  # absent where tied
-        Rule("score.weight", "labels D", required=False),  # of classifiers and reward models
-        Rule("score.bias", "labels", required=False),
-        Rule("v_head.summary.weight", "1 D", required=False),  # TRL's value head
-        Rule("v_head.summary.bias", "1", required=False),
+        *HEADS,
         Rule("model.layers.{layer}.self_attn.q_proj.bias", "H", required=False),
         Rule("model.layers.{layer}.self_attn.k_proj.bias", "K", required=False),
         Rule("model.layers.{layer}.self_attn.v_proj.bias", "K", required=False),

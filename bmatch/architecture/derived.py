@@ -1,0 +1,115 @@
+"""The table of a model of a type without one: derived from its config, and proved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import torch
+
+from bmatch.architecture.axes import HEADS, Family, ResidualAxes, Rule
+from bmatch.architecture.deriving import derive, on_meta
+from bmatch.architecture.spaces import Member, Space
+
+
+def derived_axes(config: Mapping[str, Any]) -> ResidualAxes:
+    """Where the tensors of a model carry its residual stream, as a traced run has it.
+
+    Parameters
+    ----------
+    config : mapping
+        The content of a ``config.json``. What it leaves out is as transformers' class has it; no
+        code of the checkpoint is run, and no weights are read or made.
+
+    Raises
+    ------
+    ValueError
+        If transformers does not know the type, or no model of it can be made tiny; or the stream
+        has no gauge, or one of another group than signed permutations; or it lies in a tensor in a
+        way that rules do not tell.
+    """
+    return _derived(json.dumps(dict(config), sort_keys=True, default=str))
+
+
+@cache
+def _derived(written: str) -> ResidualAxes:
+    from transformers import CONFIG_MAPPING
+
+    content = json.loads(written, object_hook=_as_float)
+    model_type = content["model_type"]
+    try:
+        config = CONFIG_MAPPING[model_type].from_dict(content)
+        axes = derive(config)
+    except Exception as error:  # each class has checks, and errors, of its own
+        raise ValueError(
+            f"no table could be derived for {model_type}: {type(error).__name__}: {error}"
+        ) from error
+    if axes.unread:
+        raise ValueError(
+            f"the run that derived the table for {model_type} did not read {axes.unread[0]}, so "
+            "where it carries the stream is not known"
+        )
+    stream = axes.residual
+    if stream is None:
+        without = f": there is no rule for {', '.join(axes.unknown)}" if axes.unknown else ""
+        raise ValueError(f"no gauge of {model_type}'s residual stream was found{without}")
+    if stream.group != "signed_permutation":
+        raise ValueError(
+            f"the gauge group of {model_type}'s residual stream is {stream.group}: signs of single "
+            "coordinates change its function, and signed matching does not apply to it"
+        )
+    text = config.get_text_config(decoder=True)
+    layers = getattr(text, "num_hidden_layers", 0)
+    model = on_meta(config)
+    return ResidualAxes(
+        model_type,
+        Family(
+            rules=_rules(model, stream, model_type),
+            sizes=lambda _: {},
+            keys={},
+            blocks=_blocks(model.base_model, layers),
+        ),
+        {"D": stream.size, "L": layers, "V": text.vocab_size},
+        bool(text.tie_word_embeddings),
+    )
+
+
+def _as_float(content: dict[str, Any]) -> Any:
+    """Infinities and NaN stand in config files as objects of one key."""
+    return float(content["__float__"]) if content.keys() == {"__float__"} else content
+
+
+def _rules(model: torch.nn.Module, stream: Space, model_type: str) -> tuple[Rule, ...]:
+    """One for each tensor, in the sizes of this model; heads that others put on it after them."""
+    members: dict[str, Member] = {}
+    for member in stream.members:
+        whole = (member.slab, member.stride, member.offsets) == (None, 1, (0,))
+        if not whole or member.tensor in members:
+            raise ValueError(
+                f"the residual stream of {model_type} lies in parts of {member.tensor}, which is "
+                "not one axis"
+            )
+        members[member.tensor] = member
+    first: dict[int, str] = {}  # of the names that one tensor has
+    rules = []
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        shared = first.setdefault(id(tensor), name)
+        carried = members.get(name) or members.get(shared)
+        words = [str(size) for size in tensor.shape]
+        if carried is not None:
+            words[carried.axis] = "D" if carried.odd[0] else "+D"
+        rules.append(Rule(name, " ".join(words), required=shared == name))
+    known = {rule.name for rule in rules}
+    return (*rules, *(rule for rule in HEADS if rule.name not in known))
+
+
+def _blocks(base: torch.nn.Module, count: int) -> str:
+    """Where the list of blocks is; empty if there is not exactly one of that length."""
+    found = [
+        name
+        for name, module in base.named_modules()
+        if isinstance(module, torch.nn.ModuleList) and len(module) == count
+    ]
+    return found[0] if len(found) == 1 else ""

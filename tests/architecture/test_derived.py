@@ -1,0 +1,90 @@
+"""Tables of types that nobody has written one for: derived, and as good as those by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import transformers
+from transformers import AutoModelForCausalLM
+
+import bmatch
+from bmatch import architecture, transport
+from bmatch.architecture.derived import derived_axes
+from bmatch.architecture.survey import _config_and_class
+from bmatch.architecture.table import RMSNORM_TABLES
+from bmatch.architecture.tiny import randomise, tiny_model
+from bmatch.models.checkpoint import open_checkpoint
+
+TYPES = ("gemma", "gemma3_text", "phi3", "olmo2", "gpt_oss", "mamba", "falcon_h1", "mixtral")
+
+
+def tiny(model_type):
+    torch.manual_seed(0)
+    model = tiny_model(*_config_and_class(model_type))
+    randomise(model)
+    return model.eval()
+
+
+@pytest.mark.parametrize("model_type", TYPES)
+def test_logits_stay(model_type):
+    assert architecture.verify(tiny(model_type)) < 1e-4
+
+
+@pytest.mark.parametrize("model_type", sorted(RMSNORM_TABLES))
+def test_as_the_tables_by_hand(model_type):
+    config = tiny(model_type).config
+    by_hand, derived = architecture.residual_axes(config), derived_axes(config.to_dict())
+    assert (derived.dim, derived.num_layers) == (by_hand.dim, by_hand.num_layers)
+    assert (derived.vocab_size, derived.tied) == (by_hand.vocab_size, by_hand.tied)
+    assert derived.family.blocks == by_hand.family.blocks
+    names = [rule.name for rule in derived.rules]
+    by_hand.require_names(name for name in names if not name.startswith(("score.", "v_head.")))
+    for name in names:
+        assert derived.rule(name).axis == by_hand.rule(name).axis
+        assert derived.rule(name).role == by_hand.rule(name).role
+
+
+@pytest.mark.parametrize("model_type", ["gemma2", "phi3", "mamba"])
+def test_a_folder_is_carried_and_its_gauge_found_again(model_type, tmp_path):
+    model = tiny(model_type)
+    model.save_pretrained(tmp_path / "source")
+    gauge = bmatch.SignedPermutation.random(model.config.hidden_size, seed=1)
+    transport.checkpoint(tmp_path / "source", gauge, tmp_path / "target")
+    target = AutoModelForCausalLM.from_pretrained(tmp_path / "target").eval()
+    vocab = open_checkpoint(tmp_path / "target").axes.vocab_size
+    tokens = torch.randint(vocab, (8, 64), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before, after = model(tokens).logits, target(tokens).logits
+    assert float((before - after).abs().max() / before.abs().max()) < 1e-4
+    assert bmatch.estimate_gauge(target, model, [tokens]).gauge.agreement(gauge) == 1.0
+
+
+def test_other_groups_are_refused():
+    with pytest.raises(ValueError, match="group of bert's residual stream is permutation_global"):
+        architecture.residual_axes(tiny("bert"))
+
+
+def test_blocks_that_are_not_one_list_are_not_read():
+    model = tiny("t5")
+    tokens = torch.zeros((1, 4), dtype=torch.long)
+    with pytest.raises(ValueError, match="the blocks of t5 are not one list"):
+        bmatch.estimate_gauge(model, model, [tokens])
+
+
+def test_names_that_the_model_does_not_have_are_told(tmp_path):
+    """transformers writes each expert of these by itself, and keeps all in one tensor."""
+    tiny("mixtral").save_pretrained(tmp_path / "source")
+    with pytest.raises(ValueError, match=r"not in the table for mixtral .*experts\.0\.w1"):
+        open_checkpoint(tmp_path / "source")
+
+
+def test_a_config_that_its_class_refuses():
+    with pytest.raises(ValueError, match="no table could be derived for gemma2: "):
+        architecture.residual_axes({"model_type": "gemma2", "hidden_size": "wide"})
+
+
+def test_infinite_numbers_of_a_config_file():
+    config = transformers.FalconH1Config(time_step_limit=(0.0, float("inf")))
+    written = tiny("falcon_h1").config.to_dict() | {"time_step_limit": config.time_step_limit}
+    tagged = written | {"time_step_limit": [0.0, {"__float__": "Infinity"}]}
+    assert derived_axes(tagged).dim == derived_axes(written).dim
