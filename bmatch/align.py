@@ -123,7 +123,7 @@ def align_checkpoints(
     checkpoints = {"source": open_checkpoint(source), "target": open_checkpoint(target)}
     axes = {role: checkpoint.axes for role, checkpoint in checkpoints.items()}
     require_same_width(axes["target"], axes["source"])
-    chosen_group = resolve_group(axes["target"], group)
+    chosen_group = resolve_group(axes["target"], axes["source"], group)
     pairs = pair_sites(axes["target"].num_layers, axes["source"].num_layers, sites)
 
     words = file_text(text) if text else default_text()

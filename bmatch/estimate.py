@@ -25,7 +25,7 @@ from bmatch._version import __version__
 from bmatch.architecture.axes import ResidualAxes
 from bmatch.correlation.background import BATCHES_HELD, BackgroundUpdates
 from bmatch.correlation.site_moments import SiteMoments, moments_bytes
-from bmatch.groups import Group, require_group
+from bmatch.groups import Group, require_group, smaller
 from bmatch.jobs.cores import shared_cores
 from bmatch.matching import GaugeMatch, match
 from bmatch.models.activations import Reader, SitePair, Sites, counted_tokens, pair_sites, run
@@ -238,7 +238,8 @@ def estimate_gauge(
     target_model, source_model, batches, sites, skip_positions
         As for `correlate_streams`.
     group : {"auto", "signed_permutation", "permutation", "permutation_global_sign"}
-        ``"auto"`` takes the gauge group of the architecture: signed permutations for RMSNorm.
+        ``"auto"`` takes the gauge group of the architectures: signed permutations for RMSNorm,
+        permutations and one sign for all for LayerNorm.
 
     Returns
     -------
@@ -248,7 +249,7 @@ def estimate_gauge(
     Raises
     ------
     ValueError
-        As `correlate_streams`, and if the group is unknown.
+        As `correlate_streams`, and if the group is unknown or larger than the architectures'.
     TypeError
         If `batches` is a single batch.
 
@@ -258,7 +259,7 @@ def estimate_gauge(
     ``estimate_gauge(target_model, source_model, [batch]).gauge``.
     """
     target, source = Reader.of(target_model), Reader.of(source_model)
-    chosen_group = resolve_group(target.axes, group)
+    chosen_group = resolve_group(target.axes, source.axes, group)
     streams = correlate_streams(target, source, batches, sites, skip_positions)
     return match_streams(streams, chosen_group)
 
@@ -279,17 +280,26 @@ def match_streams(streams: StreamCorrelation, group: Group) -> GaugeMatch:
     return result
 
 
-def resolve_group(axes: ResidualAxes, group: Group | Literal["auto"]) -> Group:
-    """The group to match in: ``"auto"`` is the architecture's own.
+def resolve_group(
+    target: ResidualAxes, source: ResidualAxes, group: Group | Literal["auto"]
+) -> Group:
+    """The group to match in: ``"auto"`` is the architectures' own, the smaller of two.
 
     Raises
     ------
     ValueError
-        If the group is unknown.
+        If the group is unknown, or larger than that.
     """
+    own = smaller(target.group, source.group)
     if group == "auto":
-        return axes.group
+        return own
     require_group(group)
+    if smaller(group, own) != group:
+        model_type = next(a.model_type for a in (target, source) if a.group == own)
+        raise ValueError(
+            f"the gauge group of {model_type}'s residual stream is {own}, which {group} exceeds: "
+            "signs of single coordinates change its function"
+        )
     return group
 
 

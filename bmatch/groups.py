@@ -19,6 +19,12 @@ def require_group(group: str) -> None:
         raise ValueError(f"group must be one of {', '.join(get_args(Group))}; got {group!r}")
 
 
+def smaller(one: Group, other: Group) -> Group:
+    """The one of two groups that the other holds: each of the three holds those before it."""
+    order: tuple[Group, ...] = ("permutation", "permutation_global_sign", "signed_permutation")
+    return min(one, other, key=order.index)
+
+
 def as_permutation(perm: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """A permutation of 0..d-1 as a new, read-only int64 [d].
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias
 from bmatch.architecture.wrappers import wrapper_in
 from bmatch.arrays import AnyArray
 from bmatch.gauge import SignedPermutation
-from bmatch.groups import Group
+from bmatch.groups import Group, smaller
 
 Role: TypeAlias = Literal["stream", "gain", "inner"]
 """stream: permuted and signed; gain: permuted only; inner: no axis carries the stream."""
@@ -43,17 +43,17 @@ class Rule:
     required: bool = True
 
     @property
-    def axis(self) -> int | None:
-        """Which axis carries the stream, None if none does."""
-        words = [word.removeprefix("+") for word in self.shape.split()]
-        return words.index("D") if "D" in words else None
+    def axes(self) -> tuple[tuple[int, bool], ...]:
+        """Which axes carry the stream, most tensors' one, and whether with its signs."""
+        words = enumerate(self.shape.split())
+        return tuple((axis, word == "D") for axis, word in words if word in ("D", "+D"))
 
     @property
     def role(self) -> Role:
         """What a gauge does to the tensor."""
-        if self.axis is None:
+        if not self.axes:
             return "inner"
-        return "gain" if "+D" in self.shape.split() else "stream"
+        return "stream" if any(signed for _, signed in self.axes) else "gain"
 
 
 HEADS = (
@@ -79,6 +79,10 @@ class Family:
         The keys of the config without which there is no model, by the words that they give.
     blocks : str
         Where the list of blocks is, below the base model; empty where it is not known.
+    prefix : str
+        Of the base model's tensors in a model with a head; they are known without it, too.
+    heads : tuple of str
+        Tensors that a model has beside its base model, if its embeddings are not tied.
     norm : str
     group : str
         The gauge group of the stream: that of the norm.
@@ -88,6 +92,8 @@ class Family:
     sizes: Callable[[Mapping[str, Any]], dict[str, int]]
     keys: Mapping[str, str]
     blocks: str = "layers"
+    prefix: str = "model."
+    heads: tuple[str, ...] = ("lm_head.weight",)
     norm: str = "RMSNorm"
     group: Group = "signed_permutation"
 
@@ -141,7 +147,7 @@ class ResidualAxes:
     def rule(self, name: str) -> Rule | None:
         """The row of the table for a tensor of this name, None if there is none.
 
-        The leading ``model.`` may be missing, as in checkpoints of the model without its head.
+        The family's prefix may be missing, as in checkpoints of the model without its head.
         """
         if exact := self._by_name.get(name):
             return exact
@@ -153,7 +159,7 @@ class ResidualAxes:
 
     @cached_property
     def _by_name(self) -> dict[str, Rule]:
-        bare = {rule.name.removeprefix("model."): rule for rule in self.rules}
+        bare = {rule.name.removeprefix(self.family.prefix): rule for rule in self.rules}
         return bare | {rule.name: rule for rule in self.rules}
 
     def require_names(self, names: Iterable[str]) -> None:
@@ -174,18 +180,19 @@ class ResidualAxes:
                 f"{self.num_layers} layers, so where they carry the stream is not known: "
                 f"{_listed(unknown)}" + (f"; {wrapper}" if wrapper else "")
             )
-        bare = {name.removeprefix("model.") for name in found}
+        prefix = self.family.prefix
+        bare = {name.removeprefix(prefix) for name in found}
         missing = [
             name
             for rule in self.rules
             if rule.required
             for name in self._names(rule)
-            if name.removeprefix("model.") not in bare
+            if name.removeprefix(prefix) not in bare
         ]
         # A base model alone has no unembedding, and a classifier has its scores in its place.
-        headless = not any(name.startswith("model.") for name in found) or "score.weight" in found
-        if not (self.tied or headless) and "lm_head.weight" not in found:
-            missing.append("lm_head.weight")
+        headless = not any(name.startswith(prefix) for name in found) or "score.weight" in found
+        if not (self.tied or headless):
+            missing += [head for head in self.family.heads if head not in found]
         if missing:
             raise ValueError(
                 f"{len(missing)} tensors of a {self.model_type} with {self.num_layers} layers are "
@@ -237,6 +244,25 @@ class ResidualAxes:
         words = [word.removeprefix("+") for word in rule.shape.split()]
         return [int(word) if word.isdigit() else self.sizes.get(word) for word in words]
 
+    def require_gauge(self, gauge: SignedPermutation) -> None:
+        """Refuse a gauge under which the model would compute something else.
+
+        Raises
+        ------
+        ValueError
+            If it acts on another width, or is of a larger group than the stream's.
+        """
+        if gauge.dim != self.dim:
+            raise ValueError(
+                f"the gauge acts on {gauge.dim} coordinates, and the residual stream of this "
+                f"{self.model_type} has {self.dim}"
+            )
+        if smaller(gauge.group, self.group) != gauge.group:
+            raise ValueError(
+                f"the gauge is a {gauge.group}, and the group of {self.model_type}'s residual stream "
+                f"is {self.group}: signs of single coordinates change its function"
+            )
+
     def transform(self, name: str, tensor: AnyArray, gauge: SignedPermutation) -> AnyArray:
         """The tensor of this name in the coordinates that `gauge` leads to; `tensor` is kept.
 
@@ -248,18 +274,16 @@ class ResidualAxes:
         rule = self.rule(name)
         if rule is None:
             raise ValueError(f"the table for {self.model_type} has no tensor {name}")
-        axis = rule.axis
-        if axis is None:
-            return tensor
-        if axis >= tensor.ndim or tensor.shape[axis] != gauge.dim:
-            carried = f"{tensor.shape[axis]} coordinates" if axis < tensor.ndim else "none"
-            raise ValueError(
-                f"{name} has shape {tuple(tensor.shape)}: axis {axis} carries {carried}, and the "
-                f"gauge acts on {gauge.dim}"
-            )
-        if rule.role == "gain":
-            return gauge.apply_permutation(tensor, dim=axis)
-        return gauge.apply(tensor, dim=axis)
+        for axis, signed in rule.axes:
+            if axis >= tensor.ndim or tensor.shape[axis] != gauge.dim:
+                carried = f"{tensor.shape[axis]} coordinates" if axis < tensor.ndim else "none"
+                raise ValueError(
+                    f"{name} has shape {tuple(tensor.shape)}: axis {axis} carries {carried}, and "
+                    f"the gauge acts on {gauge.dim}"
+                )
+            carry = gauge.apply if signed else gauge.apply_permutation
+            tensor = carry(tensor, dim=axis)
+        return tensor
 
 
 def _listed(names: list[str]) -> str:

@@ -27,8 +27,7 @@ def derived_axes(config: Mapping[str, Any]) -> ResidualAxes:
     ------
     ValueError
         If transformers does not know the type, or no model of it can be made tiny; or the stream
-        has no gauge, or one of another group than signed permutations; or it lies in a tensor in a
-        way that rules do not tell.
+        has no gauge, or lies in a tensor in a way that rules do not tell.
     """
     return _derived(json.dumps(dict(config), sort_keys=True, default=str))
 
@@ -55,21 +54,24 @@ def _derived(written: str) -> ResidualAxes:
     if stream is None:
         without = f": there is no rule for {', '.join(axes.unknown)}" if axes.unknown else ""
         raise ValueError(f"no gauge of {model_type}'s residual stream was found{without}")
-    if stream.group != "signed_permutation":
-        raise ValueError(
-            f"the gauge group of {model_type}'s residual stream is {stream.group}: signs of single "
-            "coordinates change its function, and signed matching does not apply to it"
-        )
     text = config.get_text_config(decoder=True)
     layers = getattr(text, "num_hidden_layers", 0)
     model = on_meta(config)
+    prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
+    rules = _rules(model, stream, model_type, prefix)
+    names = dict(model.named_parameters())  # a tied tensor comes once
+    heads = [name for name in names if prefix and not name.startswith(prefix)]
     return ResidualAxes(
         model_type,
         Family(
-            rules=_rules(model, stream, model_type),
+            rules=rules,
             sizes=lambda _: {},
             keys={},
             blocks=_blocks(model.base_model, layers),
+            prefix=prefix,
+            heads=tuple(heads),
+            norm="RMSNorm" if stream.group == "signed_permutation" else "LayerNorm",
+            group=stream.group,
         ),
         {"D": stream.size, "L": layers, "V": text.vocab_size},
         bool(text.tie_word_embeddings),
@@ -81,31 +83,33 @@ def _as_float(content: dict[str, Any]) -> Any:
     return float(content["__float__"]) if content.keys() == {"__float__"} else content
 
 
-def _rules(model: torch.nn.Module, stream: Space, model_type: str) -> tuple[Rule, ...]:
+def _rules(model: torch.nn.Module, stream: Space, model_type: str, prefix: str) -> tuple[Rule, ...]:
     """One for each tensor, in the sizes of this model; heads that others put on it after them."""
-    members: dict[str, Member] = {}
+    members: dict[str, list[Member]] = {}
     for member in stream.members:
-        whole = (member.slab, member.stride, member.offsets) == (None, 1, (0,))
-        if not whole or member.tensor in members:
+        if (member.slab, member.stride, member.offsets) != (None, 1, (0,)):
             raise ValueError(
                 f"the residual stream of {model_type} lies in parts of {member.tensor}, which is "
-                "not one axis"
+                "no whole axis"
             )
-        members[member.tensor] = member
+        members.setdefault(member.tensor, []).append(member)
+
+    def in_base(name: str) -> bool:
+        return not prefix or name.startswith(prefix)
+
     first: dict[int, str] = {}  # of the names that one tensor has
     rules = []
     for name, tensor in model.state_dict(keep_vars=True).items():
         shared = first.setdefault(id(tensor), name)
-        carried = members.get(name) or members.get(shared)
         words = [str(size) for size in tensor.shape]
-        if carried is not None:
-            words[carried.axis] = "D" if carried.odd[0] else "+D"
-        rules.append(Rule(name, " ".join(words), required=shared == name))
+        for member in members.get(name) or members.get(shared, ()):
+            words[member.axis] = "D" if member.odd[0] else "+D"
+        rules.append(Rule(name, " ".join(words), required=shared == name and in_base(name)))
     known = {rule.name for rule in rules}
     return (*rules, *(rule for rule in HEADS if rule.name not in known))
 
 
-def _blocks(base: torch.nn.Module, count: int) -> str:
+def _blocks(base: Any, count: int) -> str:
     """Where the list of blocks is; empty if there is not exactly one of that length."""
     found = [
         name

@@ -18,14 +18,6 @@ RMSNORM_TABLES: Mapping[str, Family] = {
     "smollm3": LLAMA,
 }
 
-LAYERNORM_TYPES = frozenset(
-    (
-        *("bloom", "codegen", "cohere", "falcon", "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox"),
-        *("gptj", "mpt", "olmo", "opt", "persimmon", "phi", "stablelm", "starcoder2", "xglm"),
-    )
-)
-"""Types known to normalise with LayerNorm: told apart, so that they are refused by name."""
-
 
 def residual_axes(model_or_config: Any) -> ResidualAxes:
     """The table of residual axes for a model.
@@ -39,9 +31,8 @@ def residual_axes(model_or_config: Any) -> ResidualAxes:
     Raises
     ------
     ValueError
-        If the architecture is not in the table and none can be derived for it (LayerNorm
-        architectures are named as such), the config is damaged, or the model is wrapped in
-        something that hides its weights.
+        If the architecture is not in the table and none can be derived for it, the config is
+        damaged, or the model is wrapped in something that hides its weights.
 
     Notes
     -----
@@ -52,12 +43,6 @@ def residual_axes(model_or_config: Any) -> ResidualAxes:
     config = getattr(model, "config", model)
     config = WithDefaults(config) if isinstance(config, Mapping) else config.to_dict()
     model_type: Any = config.get("model_type")
-    if model_type in LAYERNORM_TYPES:
-        raise ValueError(
-            f"{model_type} normalises with LayerNorm, under which signs of single coordinates "
-            "change the function: its gauge group is permutation_global_sign, and signed matching "
-            "does not apply to it"
-        )
     if model_type not in RMSNORM_TABLES:
         if not is_known(model_type):
             raise ValueError(

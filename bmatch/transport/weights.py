@@ -39,10 +39,11 @@ def state_dict(
     Raises
     ------
     ValueError
-        If the architecture or a tensor is unknown, a tensor is missing or on the meta device, or
-        widths differ.
+        If the architecture or a tensor is unknown, a tensor is missing or on the meta device,
+        widths differ, or the gauge is of a larger group than the architecture's.
     """
     axes = residual_axes(model_or_config)
+    axes.require_gauge(gauge)
     axes.require_names(weights)
     # A mapping may make its tensors when asked, and drop them at once. An address would then soon
     # be that of another tensor; a weak reference stays that of one storage, and keeps no weights.
@@ -97,18 +98,17 @@ def checkpoint(
     FileExistsError
         If `out` exists.
     FileNotFoundError, ValueError
-        If the checkpoint is incomplete, damaged, unknown or of another width, or holds NaN or
-        Git-LFS pointers.
+        If the checkpoint is incomplete, damaged, unknown, of another width or of a smaller group
+        than the gauge's, or holds NaN or Git-LFS pointers.
     OSError
         If `out` cannot be written. Nothing is left behind in any of these cases.
     """
     model = open_checkpoint(folder)
     axes = model.axes
-    if axes.dim != gauge.dim:
-        raise ValueError(
-            f"the gauge acts on {gauge.dim} coordinates, and the residual stream of {folder} has "
-            f"{axes.dim}"
-        )
+    try:
+        axes.require_gauge(gauge)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from None
     digest = Digest()
 
     def carry(name: str, tensor: torch.Tensor) -> torch.Tensor:

@@ -13,9 +13,11 @@ from bmatch.architecture.derived import derived_axes
 from bmatch.architecture.survey import _config_and_class
 from bmatch.architecture.table import RMSNORM_TABLES
 from bmatch.architecture.tiny import randomise, tiny_model
+from bmatch.estimate import resolve_group
 from bmatch.models.checkpoint import open_checkpoint
 
 TYPES = ("gemma", "gemma3_text", "phi3", "olmo2", "gpt_oss", "mamba", "falcon_h1", "mixtral")
+LAYERNORM_TYPES = ("gpt2", "opt", "bert", "nemotron")
 
 
 def tiny(model_type):
@@ -25,7 +27,7 @@ def tiny(model_type):
     return model.eval()
 
 
-@pytest.mark.parametrize("model_type", TYPES)
+@pytest.mark.parametrize("model_type", TYPES + LAYERNORM_TYPES)
 def test_logits_stay(model_type):
     assert architecture.verify(tiny(model_type)) < 1e-4
 
@@ -40,28 +42,50 @@ def test_as_the_tables_by_hand(model_type):
     names = [rule.name for rule in derived.rules]
     by_hand.require_names(name for name in names if not name.startswith(("score.", "v_head.")))
     for name in names:
-        assert derived.rule(name).axis == by_hand.rule(name).axis
+        assert derived.rule(name).axes == by_hand.rule(name).axes
         assert derived.rule(name).role == by_hand.rule(name).role
 
 
-@pytest.mark.parametrize("model_type", ["gemma2", "phi3", "mamba"])
+@pytest.mark.parametrize("model_type", ["gemma2", "phi3", "mamba", "gpt2", "opt"])
 def test_a_folder_is_carried_and_its_gauge_found_again(model_type, tmp_path):
     model = tiny(model_type)
     model.save_pretrained(tmp_path / "source")
-    gauge = bmatch.SignedPermutation.random(model.config.hidden_size, seed=1)
+    axes = architecture.residual_axes(model)
+    gauge = bmatch.SignedPermutation.random(axes.dim, axes.group, seed=1)
     transport.checkpoint(tmp_path / "source", gauge, tmp_path / "target")
     target = AutoModelForCausalLM.from_pretrained(tmp_path / "target").eval()
-    vocab = open_checkpoint(tmp_path / "target").axes.vocab_size
-    tokens = torch.randint(vocab, (8, 64), generator=torch.Generator().manual_seed(0))
+    assert open_checkpoint(tmp_path / "target").axes == axes
+    tokens = torch.randint(axes.vocab_size, (8, 64), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         before, after = model(tokens).logits, target(tokens).logits
     assert float((before - after).abs().max() / before.abs().max()) < 1e-4
     assert bmatch.estimate_gauge(target, model, [tokens]).gauge.agreement(gauge) == 1.0
 
 
-def test_other_groups_are_refused():
-    with pytest.raises(ValueError, match="group of bert's residual stream is permutation_global"):
-        architecture.residual_axes(tiny("bert"))
+@pytest.mark.parametrize("model_type", LAYERNORM_TYPES)
+def test_gauges_of_larger_groups_are_refused(model_type, tmp_path):
+    model = tiny(model_type)
+    axes = architecture.residual_axes(model)
+    assert axes.group == "permutation_global_sign"
+    signed = bmatch.SignedPermutation.random(axes.dim, seed=1)
+    model.save_pretrained(tmp_path / "source")
+    sentence = f"{model_type}'s residual stream is permutation_global_sign"
+    with pytest.raises(ValueError, match=sentence):
+        transport.state_dict(model.state_dict(), signed, model)
+    with pytest.raises(ValueError, match=sentence):
+        transport.checkpoint(tmp_path / "source", signed, tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+
+
+def test_the_smaller_of_two_groups_is_matched_in():
+    by_mean, by_square = (architecture.residual_axes(tiny(name)) for name in ("gpt2", "gemma"))
+    assert resolve_group(by_mean, by_square, "auto") == "permutation_global_sign"
+    assert resolve_group(by_square, by_square, "auto") == "signed_permutation"
+    assert resolve_group(by_square, by_mean, "permutation") == "permutation"
+    with pytest.raises(
+        ValueError, match="gpt2's residual stream is permutation_global_sign, which"
+    ):
+        resolve_group(by_square, by_mean, "signed_permutation")
 
 
 def test_blocks_that_are_not_one_list_are_not_read():

@@ -31,7 +31,7 @@ def test_tables_written_by_hand_are_derived(model_type, tied):
     assert (space.size, space.group) == (table.dim, table.group)
     for name, _ in model.named_parameters():
         rule = table.rule(name)
-        expected = None if rule.axis is None else (rule.axis, (rule.role == "stream",))
+        expected = next(((axis, (signed,)) for axis, signed in rule.axes), None)
         assert way(space, name) == expected, name
     assert {m.tensor for m in space.members} <= dict(model.named_parameters()).keys()
     for name, tensor in model.state_dict().items():

@@ -56,7 +56,6 @@ def test_names_that_are_not_utf_8_do_not_cost_the_gauge(bmatch_, pair, secret, t
             "narrow",
             "different widths of the residual stream: 32 in the source and 16 in the target",
         ),
-        ("gpt2", "gpt2 normalises with LayerNorm"),
         ("nan", "model.layers.0.self_attn.q_proj.weight in"),
         ("unknown", "unknown architecture 'nonesuch'"),
         ("extra", "tensors are not in the table for llama with 1 layers"),
@@ -74,13 +73,13 @@ def test_align_refuses_in_one_sentence(bmatch_, pair, misfits, tmp_path, target,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_layernorm_model_is_refused_even_with_itself(bmatch_, misfits, tmp_path):
+def test_signed_matching_of_a_layernorm_model_is_refused(bmatch_, misfits, tmp_path):
     gpt2 = misfits / "gpt2"
     code, _, err = bmatch_(
         "align", gpt2, gpt2, "--group", "signed_permutation", "--out", tmp_path / "g"
     )
     assert code == 1
-    assert "signed matching does not apply to it" in err
+    assert "gpt2's residual stream is permutation_global_sign" in err
 
 
 def test_a_model_without_a_tokenizer_takes_that_of_the_other(bmatch_, pair, misfits, tmp_path):
