@@ -259,8 +259,8 @@ class ResidualAxes:
             )
         if smaller(gauge.group, self.group) != gauge.group:
             raise ValueError(
-                f"the gauge is a {gauge.group}, and the group of {self.model_type}'s residual stream "
-                f"is {self.group}: signs of single coordinates change its function"
+                f"the gauge is a {gauge.group}, and the group of {self.model_type}'s residual "
+                f"stream is {self.group}: signs of single coordinates change its function"
             )
 
     def transform(self, name: str, tensor: AnyArray, gauge: SignedPermutation) -> AnyArray:

@@ -102,7 +102,7 @@ def _rules(model: torch.nn.Module, stream: Space, model_type: str, prefix: str) 
     for name, tensor in model.state_dict(keep_vars=True).items():
         shared = first.setdefault(id(tensor), name)
         words = [str(size) for size in tensor.shape]
-        for member in members.get(name) or members.get(shared, ()):
+        for member in members.get(name if name in members else shared, []):
             words[member.axis] = "D" if member.odd[0] else "+D"
         rules.append(Rule(name, " ".join(words), required=shared == name and in_base(name)))
     known = {rule.name for rule in rules}
