@@ -30,7 +30,7 @@ class Rule:
     Attributes
     ----------
     name : str
-        ``{layer}`` stands for the block's number.
+        ``{layer}`` stands for the block's number, ``{}`` for any.
     shape : str
         One word an axis: ``D`` is the stream, ``+D`` the stream without signs, a digit itself, and
         any other word a size of the family, or of any size where the family names none.
@@ -155,7 +155,7 @@ class ResidualAxes:
         if layer and int(layer[0]) >= self.num_layers:
             return None
         general = re.sub(r"(?<=layers\.)\d+(?=\.)", "{layer}", name)
-        return self._by_name.get(general)
+        return self._by_name.get(general) or self._by_name.get(numberless(name))
 
     @cached_property
     def _by_name(self) -> dict[str, Rule]:
@@ -284,6 +284,11 @@ class ResidualAxes:
             carry = gauge.apply if signed else gauge.apply_permutation
             tensor = carry(tensor, dim=axis)
         return tensor
+
+
+def numberless(name: str) -> str:
+    """A tensor's name with ``{}`` in place of the numbers of modules."""
+    return re.sub(r"(?<=\.)\d+(?=\.)", "{}", name)
 
 
 def _listed(names: list[str]) -> str:

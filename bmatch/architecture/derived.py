@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import torch
 
-from bmatch.architecture.axes import HEADS, Family, ResidualAxes, Rule
-from bmatch.architecture.deriving import derive, on_meta
+from bmatch.architecture.axes import HEADS, Family, ResidualAxes, Rule, numberless
+from bmatch.architecture.deriving import derive, on_meta, tiny_of
+from bmatch.architecture.saved import saved_rules
 from bmatch.architecture.spaces import Member, Space
 
 
@@ -59,12 +61,18 @@ def _derived(written: str) -> ResidualAxes:
     model = on_meta(config)
     prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
     rules = _rules(model, stream, model_type, prefix)
-    names = dict(model.named_parameters())  # a tied tensor comes once
-    heads = [name for name in names if prefix and not name.startswith(prefix)]
+    saved = saved_rules(tiny_of(config), {rule.name: rule for rule in rules})
+    both = [rule for rule in rules if numberless(rule.name) not in saved]  # in models and files
+    once = dict(model.named_parameters())  # a tied tensor comes once
+    heads = [rule.name for rule in both if rule.name in once and not rule.name.startswith(prefix)]
+    rules = [rule if rule in both else replace(rule, required=False) for rule in rules]
+    rules += [rule for rule in saved.values() if rule is not None]
+    known = {rule.name for rule in rules}
+    rules += [rule for rule in HEADS if rule.name not in known]
     return ResidualAxes(
         model_type,
         Family(
-            rules=rules,
+            rules=tuple(rules),
             sizes=lambda _: {},
             keys={},
             blocks=_blocks(model.base_model, layers),
@@ -83,8 +91,8 @@ def _as_float(content: dict[str, Any]) -> Any:
     return float(content["__float__"]) if content.keys() == {"__float__"} else content
 
 
-def _rules(model: torch.nn.Module, stream: Space, model_type: str, prefix: str) -> tuple[Rule, ...]:
-    """One for each tensor, in the sizes of this model; heads that others put on it after them."""
+def _rules(model: torch.nn.Module, stream: Space, model_type: str, prefix: str) -> list[Rule]:
+    """One for each tensor of a model, in its sizes."""
     members: dict[str, list[Member]] = {}
     for member in stream.members:
         if (member.slab, member.stride, member.offsets) != (None, 1, (0,)):
@@ -105,8 +113,7 @@ def _rules(model: torch.nn.Module, stream: Space, model_type: str, prefix: str) 
         for member in members.get(name if name in members else shared, []):
             words[member.axis] = "D" if member.odd[0] else "+D"
         rules.append(Rule(name, " ".join(words), required=shared == name and in_base(name)))
-    known = {rule.name for rule in rules}
-    return (*rules, *(rule for rule in HEADS if rule.name not in known))
+    return rules
 
 
 def _blocks(base: Any, count: int) -> str:

@@ -60,6 +60,11 @@ def derive(model_or_config: Any, inputs: Mapping[str, Any] | None = None) -> Axe
     return scaled(axes, _shapes(tiny), _shapes(full), _heads(tiny.config, config))
 
 
+def tiny_of(config: Any) -> torch.nn.Module:
+    """A tiny model of a config's structure, weights at random."""
+    return tiny_model(*_builder(config))
+
+
 def on_meta(config: Any) -> torch.nn.Module:
     """The model of a config, of which no weights are made."""
     with torch.device("meta"):

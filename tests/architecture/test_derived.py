@@ -17,7 +17,7 @@ from bmatch.estimate import resolve_group
 from bmatch.models.checkpoint import open_checkpoint
 
 TYPES = ("gemma", "gemma3_text", "phi3", "olmo2", "gpt_oss", "mamba", "falcon_h1", "mixtral")
-LAYERNORM_TYPES = ("gpt2", "opt", "bert", "nemotron")
+LAYERNORM_TYPES = ("gpt2", "gpt_neox", "opt", "bert", "nemotron")
 
 
 def tiny(model_type):
@@ -46,7 +46,9 @@ def test_as_the_tables_by_hand(model_type):
         assert derived.rule(name).role == by_hand.rule(name).role
 
 
-@pytest.mark.parametrize("model_type", ["gemma2", "phi3", "mamba", "gpt2", "opt"])
+@pytest.mark.parametrize(
+    "model_type", ["gemma2", "phi3", "mamba", "mixtral", "qwen3_moe", "gpt2", "gpt_neox"]
+)
 def test_a_folder_is_carried_and_its_gauge_found_again(model_type, tmp_path):
     model = tiny(model_type)
     model.save_pretrained(tmp_path / "source")
@@ -95,11 +97,14 @@ def test_blocks_that_are_not_one_list_are_not_read():
         bmatch.estimate_gauge(model, model, [tokens])
 
 
-def test_names_that_the_model_does_not_have_are_told(tmp_path):
-    """transformers writes each expert of these by itself, and keeps all in one tensor."""
-    tiny("mixtral").save_pretrained(tmp_path / "source")
-    with pytest.raises(ValueError, match=r"not in the table for mixtral .*experts\.0\.w1"):
-        open_checkpoint(tmp_path / "source")
+def test_each_expert_has_a_rule_in_files_and_all_have_one_in_the_model():
+    """transformers writes each expert by itself, and keeps all in one tensor."""
+    axes = architecture.residual_axes(tiny("mixtral"))
+    assert axes.rule("model.layers.0.mlp.experts.down_proj").axes == ((1, True),)
+    assert axes.rule("model.layers.0.block_sparse_moe.experts.3.w2.weight").axes == ((0, True),)
+    assert axes.rule("model.layers.1.block_sparse_moe.experts.0.w1.weight").axes == ((1, True),)
+    assert axes.rule("model.layers.2.block_sparse_moe.experts.0.w1.weight") is None  # two layers
+    assert axes.rule("model.layers.1.block_sparse_moe.experts.0.w4.weight") is None
 
 
 def test_a_config_that_its_class_refuses():

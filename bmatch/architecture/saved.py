@@ -1,0 +1,80 @@
+"""Names that transformers gives tensors in files, where they are not those of the model.
+
+Some models keep all experts in one tensor, and their files each expert's apart; others were
+renamed. transformers turns the one into the other by rules of its own, and labels sent through them
+tell which axis of what comes out carries the stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from bmatch.architecture.axes import Rule, numberless
+
+
+def saved_rules(tiny: Any, rules: Mapping[str, Rule]) -> dict[str, Rule | None]:
+    """How tensors under names of files carry the stream.
+
+    Parameters
+    ----------
+    tiny : module
+        A small model of the structure.
+    rules : mapping of str to Rule
+        Of the tensors of such a model, by their names in it.
+
+    Returns
+    -------
+    dict of str to Rule or None
+        By names with ``{}`` in place of numbers: rules for names that only files have, and None for
+        names that files have no tensor of.
+    """
+    try:
+        from transformers.core_model_loading import revert_weight_conversion
+    except ImportError:  # before transformers 5 files had the names of the model
+        return {}
+    weights = {name: _labels(tensor, rules[name]) for name, tensor in tiny.state_dict().items()}
+    saved = revert_weight_conversion(tiny, dict(weights))
+    found: dict[str, set[str | None]] = {}
+    for name, labels in saved.items():
+        if name not in weights:
+            found.setdefault(numberless(name), set()).add(_shape(labels))
+    result: dict[str, Rule | None] = {
+        numberless(name): None for name in weights if name not in saved
+    }
+    for name, shapes in found.items():
+        shape = shapes.pop()
+        if not shapes and shape is not None:  # else what it carries is not known
+            result[name] = Rule(name, shape, required=False)
+    return result
+
+
+def _labels(tensor: torch.Tensor, rule: Rule) -> torch.Tensor:
+    """Along the axis that carries the stream its coordinates, from 1 on, negative for gains."""
+    if len(rule.axes) > 1:
+        return torch.full(tensor.shape, torch.nan)
+    labels = torch.zeros(tensor.shape)
+    for axis, signed in rule.axes:
+        places = torch.arange(1.0, tensor.shape[axis] + 1)
+        labels += _along(places if signed else -places, axis, tensor.ndim)
+    return labels
+
+
+def _shape(labels: torch.Tensor) -> str | None:
+    """The words of a rule for a tensor of such labels; None if no rule has them."""
+    words = ["any"] * labels.ndim
+    if not labels.any():
+        return " ".join(words)
+    for axis, size in enumerate(labels.shape):
+        places = torch.arange(1.0, size + 1)
+        for sign, word in ((1, "D"), (-1, "+D")):
+            if torch.equal(labels, _along(sign * places, axis, labels.ndim).expand(labels.shape)):
+                words[axis] = word
+                return " ".join(words)
+    return None
+
+
+def _along(values: torch.Tensor, axis: int, ndim: int) -> torch.Tensor:
+    return values.view([-1 if k == axis else 1 for k in range(ndim)])
