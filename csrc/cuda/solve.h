@@ -67,6 +67,10 @@ class Solve {
       control_.invalid = control_.broken = control_.inexact = control_.uneven = control_.dear = 0;
       control_.highest_price = control_.greatest_price = 0;
       control_.report = Report{};
+      if (p_.cols % 2 != 0) {  // prices are read in pairs, the last with one that is of no use
+        s_.v[p_.cols] = 0.0;
+        s_.words[0][p_.cols] = s_.words[1][p_.cols] = key_of(0.0);
+      }
     }
     int free = p_.rows;
     if (prices_ != nullptr && !spare_) free = start_warm();
@@ -146,7 +150,7 @@ class Solve {
     if (!spare_ && 2 * free > p_.rows) free = reduce_columns();
     if (free == 0) return kOptimal;
     // A block's barriers are quick, and row reduction and the forest take fewer rounds.
-    const bool auctions = team_.is_wide() && !spare_ && free > kManyFree * p_.rows;
+    const bool auctions = kWide && !spare_ && free > kManyFree * p_.rows;
     const double gap = auctions ? mean_gap() : 0.0;  // what epsilons are measured by
     for (double epsilon = gap > 0.0 ? kFirstEpsilon : 0.0;;
          epsilon = epsilon == kFirstEpsilon ? kLastEpsilon : 0.0) {
@@ -154,9 +158,9 @@ class Solve {
       const bool auction = epsilon > 0.0;
       bidding(p_, s_, team_,
               {epsilon * gap, spare_, auction ? p_.rows / kFewFree : 0,
-               auction           ? kAuctionRounds
-               : team_.is_wide() ? kWideReductionRounds
-                                 : kBlockReductionRounds});
+               auction ? kAuctionRounds
+               : kWide ? kWideReductionRounds
+                       : kBlockReductionRounds});
       if (!auction) break;
     }
     return !grow_forest() ? kInfeasible : prices_dwarf_answer() ? kDwarfed : kOptimal;

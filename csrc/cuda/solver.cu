@@ -14,7 +14,7 @@ namespace {
 constexpr unsigned kMostThreads = 384, kBlockThreads = 192, kWarpThreads = 128;
 constexpr unsigned kResidentBlocks = kMostThreads / kBlockThreads;
 constexpr std::size_t kReservedBytes = 1024;  // of shared memory, by each block
-constexpr std::size_t kNearBytes = 18'432;    // a warp's matrix of so many is copied to it
+constexpr std::size_t kNearBytes = 18'432;    // of a warp's arrays, if the matrix is one of them
 
 // What of a team's arrays is in shared memory; the rest is in the workspace.  The large ones are
 // lists; of a warp the matrix, which is copied if there is room and else read where it lies.
@@ -61,23 +61,23 @@ struct Found {
 __device__ void hand_over(const Batch& batch, int k, const Found& found, int thread, int threads) {
   const std::size_t rows = batch.rows, cols = batch.cols;
   const bool solved = found.outcome == kOptimal || found.outcome == kDwarfed;
-  const double no_dual = __longlong_as_double(0x7ff8000000000000LL);
   for (int i = thread; i < batch.rows; i += threads) {
     const bool there = i < found.rows, has = solved && there;
     const bool trapped = there && found.outcome == kInfeasible && peek(found.trapped + i) == 1;
     batch.answer.col_of_row[k * rows + i] = has       ? peek(found.col_of_row + i)
                                             : trapped ? kTrapped
                                                       : -1;
-    if (batch.answer.u != nullptr) batch.answer.u[k * rows + i] = has ? peek(found.u + i) : no_dual;
+    if (batch.answer.u != nullptr)
+      batch.answer.u[k * rows + i] = has ? peek(found.u + i) : not_a_number();
   }
   if (batch.answer.v == nullptr) return;
   for (int j = thread; j < batch.cols; j += threads) {
-    batch.answer.v[k * cols + j] = solved && j < found.cols ? peek(found.v + j) : no_dual;
+    batch.answer.v[k * cols + j] = solved && j < found.cols ? peek(found.v + j) : not_a_number();
   }
 }
 
-// What a block of a team has in shared memory, in registers too many would be taken: the problem,
-// and pointers to the team's arrays.  The arrays follow if there is room.
+// The problem and pointers to the team's arrays, which would take too many registers: each block
+// has them in shared memory.  The arrays follow if there is room.
 template <typename T>
 struct alignas(16) Header {
   State state;

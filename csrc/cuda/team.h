@@ -20,7 +20,6 @@ class Team {
         warp_(static_cast<int>(((kWide ? blockIdx.x : 0) * blockDim.x + threadIdx.x) / kWarp)),
         warps_(static_cast<int>((kWide ? gridDim.x : 1) * blockDim.x / kWarp)) {}
 
-  static constexpr bool is_wide() { return kWide; }
   __device__ int warp() const { return warp_; }
   __device__ int warps() const { return warps_; }
   __device__ int thread() const { return warp_ * kWarp + lane_id(); }
