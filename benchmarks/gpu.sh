@@ -143,7 +143,7 @@ solver() {
     has pytest || { skip "pytest is not installed"; return; }
     local tests=tests/assignment/test_device.py team pids=() workers
     workers="$(xdist 12 3)"
-    for team in warp block cluster grid; do
+    for team in warp block grid; do
         # shellcheck disable=SC2086
         try "$team" $((limit * 6 / 10)) "${pytest[@]}" $workers "$tests" -k "families and -$team]" &
         pids+=($!)

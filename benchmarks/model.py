@@ -27,14 +27,14 @@ from bmatch import _core
 from bmatch.assignment import cuda
 
 ROOT = Path(__file__).parents[1]
-MULTIPROCESSORS, CLUSTER_BLOCKS, SHARED_BYTES = 132, 16, 227 * 1024
-RESIDENT = {"warp": 4, "block": 2, "grid": 1, "cluster": 1}  # blocks a multiprocessor
+MULTIPROCESSORS, SHARED_BYTES = 132, 227 * 1024
+RESIDENT = {"warp": 4, "block": 2, "grid": 1}  # blocks a multiprocessor
 
 # Seconds, estimated: latencies of the second cache (270 cycles), of shared memory (30) and of a
 # shuffle (25) at 1.75 GHz, with what stands around them. A barrier of the grid with two fences was
 # put at half as much again.
 LAUNCH = 5e-6
-BARRIER = {"warp": 0.0, "block": 40e-9, "cluster": 0.8e-6, "grid": 1.5e-6}
+BARRIER = {"warp": 0.0, "block": 40e-9, "grid": 1.5e-6}
 FAR, NEAR, COLLECTIVE = 200e-9, 20e-9, 15e-9  # as in csrc/cuda/host/cuda_runtime.h
 BANDWIDTH = 3.0e12  # bytes a second
 
@@ -71,7 +71,7 @@ class Counts(NamedTuple):
 def count(library: ctypes.CDLL, costs: Any, team: str) -> tuple[Counts, Any]:
     """Counts and reports of a batch [B, n, m], whose answers are held against the host's."""
     problems, n, m = costs.shape
-    library.play(RESIDENT[team] * MULTIPROCESSORS, CLUSTER_BLOCKS, ctypes.c_uint64(SHARED_BYTES))
+    library.play(RESIDENT[team] * MULTIPROCESSORS, ctypes.c_uint64(SHARED_BYTES))
     words = (_core.CudaType.float32, _core.Sense.minimize, getattr(_core.CudaTeam, team))
     shape = (problems, n, m, n * m, m)
     task = fibers.Arguments(costs.ctypes.data, 0, 0, *shape, *(word.value for word in words), 0)

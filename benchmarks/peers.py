@@ -198,16 +198,6 @@ def _on_the_device(c: Any) -> Any:
     return bmatch.linear_sum_assignment(c)[1]
 
 
-def _by_a_cluster(c: Any) -> Any:
-    """Searched by a cluster of blocks in place of the whole device."""
-    from bmatch._core import CudaTeam, Sense
-    from bmatch.assignment import cuda
-
-    launched = cuda.launch(c[None], Sense.minimize, duals=False, team=CudaTeam.cluster)
-    assert not launched.unsolved  # known when it is done
-    return launched.col_of_row[0]
-
-
 def _on_our_host(c: Any) -> Any:
     if c.ndim == 3:
         return bmatch.batch_linear_sum_assignment(c, backend="cpu")
@@ -244,7 +234,6 @@ def _torchmatch(c: Any) -> Any:
 
 DEVICE: dict[str, Solver] = {
     OURS: Solver("bmatch", _on_the_device, batches=True),
-    "bmatch by a cluster": Solver("bmatch", _by_a_cluster),
     "bmatch without nvcc": Solver("bmatch", _without_nvcc, slow=True),
     "bmatch on the host": Solver("bmatch", _on_our_host, batches=True),
     READ: Solver("torch", lambda c: c.amin(-1), batches=True),

@@ -162,8 +162,7 @@ class CudaType(enum.Enum):
 class CudaTeam(enum.Enum):
     warp = 0
     block = 1
-    cluster = 2
-    grid = 3
+    grid = 2
 
 class CudaOutcome(enum.IntEnum):
     optimal = 0

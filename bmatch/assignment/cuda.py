@@ -293,8 +293,8 @@ def launch(
     ValueError
         If there are too many rows for the device's words, 2**24.
     RuntimeError
-        If the device failed, or has no clusters for that team: the message names the kernel. If it
-        fails later, where the reports are waited for.
+        If the device failed: the message names the kernel. If it fails later, where the reports are
+        waited for.
     """
     import torch
 

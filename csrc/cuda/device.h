@@ -27,6 +27,9 @@ constexpr Word kTopBit = Word{1} << 63;
 constexpr Word kUnreached = ~Word{0};  // above the key of any number
 
 __device__ __forceinline__ double infinity() { return __longlong_as_double(0x7ff0000000000000LL); }
+__device__ __forceinline__ double not_a_number() {
+  return __longlong_as_double(0x7ff8000000000000LL);
+}
 
 // Keys are ordered as the numbers are; NaN is not asked for.
 __device__ __forceinline__ Word key_of(double x) {

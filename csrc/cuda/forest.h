@@ -171,11 +171,13 @@ class Forest {
 
   __device__ Lowering lowering() const { return {lowered_, spare_, round_, s_.stamp[round_ % 2]}; }
 
-  // A row's first time in a phase: u, exact at these prices, and the distance to the list's bound.
-  __device__ void enter(int i, const Look& l) {
+  // A row's first time in a phase: u, exact at these prices, which is returned, and the distance to
+  // the list's bound.
+  __device__ double enter(int i, const Look& l) {
+    const double u = l.best < infinity() ? l.best : 0.0;
     __syncwarp();
     if (lane_id() == 0) {
-      s_.u[i] = l.best < infinity() ? l.best : 0.0;
+      s_.u[i] = u;
       s_.slack[i] = l.bound < infinity() ? l.bound - l.best : infinity();
       s_.whole_base[i] = s_.fence_base[i] = infinity();
       s_.fence[i] = kUnreached;
@@ -183,6 +185,7 @@ class Forest {
       new_trip(&control_);
       s_.tree[atomicAdd(&control_.tree, 1)] = i;
     }
+    return u;
   }
 
   // A row's list, in the trip of the read before it.
@@ -209,8 +212,7 @@ class Forest {
           e = entry(p_, s_, i);
           continue;
         }
-        u = l.best < infinity() ? l.best : 0.0;
-        enter(i, l);
+        u = enter(i, l);
       }
       if (lane_id() == 0) {
         s_.base[round_ % 2][i] = base;

@@ -8,7 +8,7 @@
 
 namespace bmatch::cuda {
 
-constexpr int kFour = 4;  // entries that a lane reads at once
+constexpr int kFour = 4, kFours = kWarp * kFour;  // entries that a lane and a warp read at once
 
 // Asks for fours of the matrix, entries as they are stored, all before the first of them is waited
 // for: those from column first[a] of rows[a] on.  In place of columns beyond the last stand others.
@@ -54,16 +54,16 @@ __device__ __forceinline__ typename Stored<T>::Number cost_at(const Problem<T>& 
 // Calls f(j, cost) for the finite costs of row i, each in one lane of the warp.
 template <typename T, typename F>
 __device__ __forceinline__ void for_finite(const Problem<T>& p, int i, F f) {
-  constexpr int kAhead = 4, kTogether = kWarp * kFour;
+  constexpr int kAhead = 4;
   const T* const row = p.row(i);
-  for (int from = 0; from < p.cols; from += kAhead * kTogether) {
+  for (int from = 0; from < p.cols; from += kAhead * kFours) {
     const T* rows[kAhead];
     int first[kAhead];
     T x[kAhead][kFour];
 #pragma unroll
     for (int a = 0; a < kAhead; ++a) {
       rows[a] = row;
-      first[a] = from + a * kTogether + lane_id() * kFour;
+      first[a] = from + a * kFours + lane_id() * kFour;
     }
     load_fours(p, rows, first, x);
 #pragma unroll
@@ -82,13 +82,13 @@ __device__ __forceinline__ void for_finite(const Problem<T>& p, int i, F f) {
 template <typename T>
 __device__ BMATCH_OUT_OF_LINE void lower_to_column_minima(const Problem<T>& given, const double* u,
                                                           int warp, int warps, Word* keys) {
-  constexpr int kAhead = sizeof(T) < 8 ? 4 : 2, kTogether = kWarp * kFour;
+  constexpr int kAhead = sizeof(T) < 8 ? 4 : 2;
   const Problem<T> p = given;  // in registers
-  const int stretches = (p.cols + kTogether - 1) / kTogether;
+  const int stretches = (p.cols + kFours - 1) / kFours;
   const int parts = warps > stretches ? warps / stretches : 1;
   const int rows_each = (p.rows + parts - 1) / parts;
   for (int item = warp; item < stretches * parts; item += warps) {
-    const int from = item % stretches * kTogether + lane_id() * kFour;
+    const int from = item % stretches * kFours + lane_id() * kFour;
     const int begin = item / stretches * rows_each;
     const int end = begin + rows_each < p.rows ? begin + rows_each : p.rows;
     double best[kFour];

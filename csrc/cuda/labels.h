@@ -39,7 +39,7 @@ struct Lowering {
     const Word before = atomicMin(labels + j, key);
     if (spare && row == kNobody) atomicMin(&s.control->nearest, key);
     if (before < label) return;
-    put(stamp + j, round);
+    stamp[j] = round;
     const int next = (round + 1) % kQueues;
     new_trip(s.control);
     s.queue[next][atomicAdd(&s.control->queued[next], 1)] = queue_word(j, row);

@@ -15,7 +15,6 @@ struct Shape {
   unsigned blocks, threads;
   std::size_t shared_bytes;
   bool cooperative;  // all blocks resident at once
-  bool cluster;      // all blocks one cluster
 };
 
 #if defined(__CUDACC__)
@@ -35,13 +34,8 @@ void launch(const char* name, void (*kernel)(Parameters...), Shape shape, cudaSt
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = stream;
   cudaLaunchAttribute together{};
-  if (shape.cluster) {
-    together.id = cudaLaunchAttributeClusterDimension;
-    together.val.clusterDim = {shape.blocks, 1, 1};
-  } else {
-    together.id = cudaLaunchAttributeCooperative;
-    together.val.cooperative = shape.cooperative ? 1 : 0;
-  }
+  together.id = cudaLaunchAttributeCooperative;
+  together.val.cooperative = shape.cooperative ? 1 : 0;
   config.attrs = &together;
   config.numAttrs = 1;
   check(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...), name);
@@ -103,34 +97,6 @@ unsigned ask_resident_blocks(Kernel kernel, unsigned threads, std::size_t shared
   return static_cast<unsigned>(processors) * static_cast<unsigned>(each);
 }
 
-// Blocks of the largest cluster of a kernel that a device can launch; 0 if it has none.
-template <typename Kernel>
-unsigned ask_cluster_blocks(Kernel kernel, unsigned threads, std::size_t shared_bytes, int device) {
-  int has_clusters = 0;
-  check(cudaDeviceGetAttribute(&has_clusters, cudaDevAttrClusterLaunch, device),
-        "asking for clusters of blocks");
-  if (has_clusters == 0) return 0;
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1),
-        "allowing clusters of 16 blocks");
-  for (const unsigned blocks : {16u, 8u}) {
-    cudaLaunchAttribute size{};
-    size.id = cudaLaunchAttributeClusterDimension;
-    size.val.clusterDim = {blocks, 1, 1};
-    cudaLaunchConfig_t config{};
-    config.gridDim = dim3(blocks);
-    config.blockDim = dim3(threads);
-    config.dynamicSmemBytes = shared_bytes;
-    config.attrs = &size;
-    config.numAttrs = 1;
-    int resident = 0;
-    if (cudaOccupancyMaxActiveClusters(&resident, kernel, &config) == cudaSuccess && resident > 0) {
-      return blocks;
-    }
-    cudaGetLastError();
-  }
-  return 0;
-}
-
 template <typename Kernel>
 std::size_t most_shared_bytes(Kernel kernel) {
   return remembered(kernel, 0, 0, [=](int device) { return ask_shared_bytes(kernel, device); });
@@ -143,19 +109,12 @@ unsigned resident_blocks(Kernel kernel, unsigned threads, std::size_t shared_byt
   });
 }
 
-template <typename Kernel>
-unsigned cluster_blocks(Kernel kernel, unsigned threads, std::size_t shared_bytes) {
-  return remembered(kernel, threads, shared_bytes, [=](int device) {
-    return ask_cluster_blocks(kernel, threads, shared_bytes, device);
-  });
-}
-
 #else
 
 template <typename... Parameters, typename... Arguments>
 void launch(const char*, void (*kernel)(Parameters...), Shape shape, cudaStream_t,
             Arguments... arguments) {
-  host::run({shape.blocks, shape.threads, shape.shared_bytes, shape.cooperative || shape.cluster},
+  host::run({shape.blocks, shape.threads, shape.shared_bytes, shape.cooperative},
             [&] { kernel(Parameters(arguments)...); });
 }
 
@@ -173,11 +132,6 @@ std::size_t most_shared_bytes(Kernel) {
 template <typename Kernel>
 unsigned resident_blocks(Kernel, unsigned, std::size_t) {
   return host::device().resident_blocks;
-}
-
-template <typename Kernel>
-unsigned cluster_blocks(Kernel, unsigned, std::size_t) {
-  return host::device().cluster_blocks;
 }
 
 #endif

@@ -29,19 +29,10 @@ struct Problem {
 constexpr int kListRoom = kWarp;  // entries of a candidate list: one a lane
 constexpr int kQueues = 3;        // of a round: filled, worked on, recorded
 
-// How far a solve has come; all its threads know.
-struct Standing {
-  int outcome;   // if settled
-  bool settled;  // nothing to search for
-  bool least;    // every row has its least cost, and prices are zero
-  double gap;    // what epsilons are measured by; zero: no auction
-};
-
 // Counters that a whole team shares.  Those in threes or fours take turns from round to round, so
 // that one can be cleared while others still read the last.
 struct Control {
-  unsigned arrivals[2];  // at the grid's barriers, before the search and after it
-  Standing standing;     // from one kernel to the next
+  unsigned arrivals;                           // at the grid's barriers
   int invalid, broken, inexact, uneven, dear;  // flags
   int free_rows;
   int alive[3], waiting[3], slots[2];

@@ -46,9 +46,8 @@ __device__ BMATCH_OUT_OF_LINE RowBest scan_row(const Problem<T>& given, const St
     col[e] = kNobody;
   }
   bool valid = true;
-  constexpr int kAhead = (Prices::kNone ? 32 : 16) / (sizeof(T) < 4 ? 4 : sizeof(T)),
-                kTogether = kWarp * kFour;
-  for (int from = 0; from < p.cols; from += kAhead * kTogether) {
+  constexpr int kAhead = (Prices::kNone ? 32 : 16) / (sizeof(T) < 4 ? 4 : sizeof(T));
+  for (int from = 0; from < p.cols; from += kAhead * kFours) {
     const T* rows[kAhead];
     int first[kAhead];
     T x[kAhead][kFour];
@@ -57,7 +56,7 @@ __device__ BMATCH_OUT_OF_LINE RowBest scan_row(const Problem<T>& given, const St
 #pragma unroll
     for (int a = 0; a < kAhead; ++a) {
       rows[a] = row;
-      first[a] = from + a * kTogether + lane * kFour;
+      first[a] = from + a * kFours + lane * kFour;
     }
     load_fours(p, rows, first, x);
     if constexpr (!Prices::kNone) {
@@ -75,7 +74,7 @@ __device__ BMATCH_OUT_OF_LINE RowBest scan_row(const Problem<T>& given, const St
     }
 #pragma unroll
     for (int a = 0; a < kAhead; ++a) {
-      if (from + a * kTogether >= p.cols) break;
+      if (from + a * kFours >= p.cols) break;
 #pragma unroll
       for (int e = 0; e < kFour; ++e) {
         const Number cost = cost_at(p, x[a][e], first[a] + e);

@@ -1,4 +1,4 @@
-// The whole solve of one problem, by a team of any size, or in three parts by different teams.
+// The whole solve of one problem, by a team of any size.
 //
 // One read of the matrix finds each row's best column and its candidate list.  Where the best
 // columns differ, that is the answer, with row minima and zero prices as its proof.  Elsewhere an
@@ -25,9 +25,6 @@ constexpr int kAuctionRounds = 4000;  // of a phase
 constexpr int kBlockReductionRounds = 64, kWideReductionRounds = 32;  // barriers are dear there
 constexpr double kFirstEpsilon = 0.05, kLastEpsilon = 0.005;          // of the mean gap
 
-// Start and finish read the whole matrix, the search hardly any of it.
-enum class Part : int { whole, start, search, finish };
-
 template <typename T, bool kWide>
 class Solve {
  public:
@@ -42,55 +39,49 @@ class Solve {
         size_(team.threads()),
         spare_(p.cols > p.rows) {}
 
-  // Returns the outcome, which is known after the finish.
-  __device__ int run(Part part) {
-    const bool whole = part == Part::whole;
-    if (whole || part == Part::start) {
-      start();
-    } else {
-      standing_ = control_.standing;
+  // Returns the outcome.
+  __device__ int run() {
+    const int free = start();
+    int outcome = kOptimal;
+    if (peek(&control_.invalid) != 0) {
+      outcome = kInvalid;
+    } else if (free == p_.rows - 1 && constant()) {
+      identity();
+    } else if (free > 0) {
+      outcome = search(free);
     }
-    const bool searches = (whole || part == Part::search) && !standing_.settled;
-    if (searches) search();
-    if (whole || part == Part::finish) return finish();
-    if (rank_ == 0 && (part == Part::start || searches)) control_.standing = standing_;
-    return standing_.outcome;
+    if (outcome == kOptimal || outcome == kDwarfed) {
+      certify(outcome == kDwarfed);
+      if (peek(&control_.inexact) == 0) outcome = kOptimal;
+    }
+    if (peek(&control_.broken) != 0) outcome = kBroken;
+    if (rank_ == 0) control_.report.outcome = outcome;
+    return outcome;
   }
 
  private:
-  // Lists and prices to search from, and whether there is anything to search for.
-  __device__ void start() {
+  // Lists and prices to search from, and columns to those rows that come first.  Returns how many
+  // are left without.
+  __device__ int start() {
     if (rank_ == 0) {
       control_.invalid = control_.broken = control_.inexact = control_.uneven = control_.dear = 0;
       control_.highest_price = control_.greatest_price = 0;
       control_.report = Report{};
+      if (p_.cols % 2 != 0) {  // prices are read in pairs, the last with one that is of no use
+        s_.v[p_.cols] = 0.0;
+        s_.words[0][p_.cols] = s_.words[1][p_.cols] = key_of(0.0);
+      }
     }
     int free = p_.rows;
     if (prices_ != nullptr && !spare_) free = start_warm();
     if (2 * free > p_.rows) {  // no prices, or a bad start: most rows want the same columns
       free = start_cold();
-      standing_.least = free == 0;
+      least_ = free == 0;
     }
-    if (peek(&control_.invalid) != 0) return settle_as(kInvalid);
-    if (free == p_.rows - 1 && constant()) {
-      identity();
-      return settle_as(kOptimal);
-    }
-    if (!spare_ && free > 0) {
-      if (2 * free > p_.rows) free = reduce_columns();
-      // A block's barriers are quick, and row reduction and the forest take fewer rounds.
-      if (free > kManyFree * p_.rows && team_.is_wide()) standing_.gap = mean_gap();
-      if (!(standing_.gap < infinity())) standing_.gap = 0.0;
-    }
-    if (free == 0) settle_as(kOptimal);
-  }
-  __device__ void settle_as(int outcome) {
-    standing_.settled = true;
-    standing_.outcome = outcome;
+    return free;
   }
 
-  // First pass: lists, row minima, and columns to those rows that come first.  Returns how many are
-  // left without.
+  // From prices of zero, with row minima.
   __device__ int start_cold() {
     for (int j = rank_; j < p_.cols; j += size_) s_.v[j] = 0.0;
     return scan_and_claim(NoPrices{}, [this](int i, const RowBest& found) {
@@ -99,7 +90,7 @@ class Solve {
     });
   }
 
-  // The same at given prices, shifted so that none is above zero.
+  // From given prices, shifted so that none is above zero.
   __device__ int start_warm() {
     double lowest = infinity();  // of the negated prices; by every warp
     for (int j = lane_id(); j < p_.cols; j += kWarp) {
@@ -153,33 +144,26 @@ class Solve {
     return peek(&control_.free_rows);
   }
 
-  // A column for every row, and prices that prove them best.
-  __device__ void search() {
-    const double gap = standing_.gap;
+  // Gives so many rows a column each, at prices that prove them best.  Returns the outcome; of
+  // kDwarfed the certificate has the last word.
+  __device__ int search(int free) {
+    if (!spare_ && 2 * free > p_.rows) free = reduce_columns();
+    if (free == 0) return kOptimal;
+    // A block's barriers are quick, and row reduction and the forest take fewer rounds.
+    const bool auctions = kWide && !spare_ && free > kManyFree * p_.rows;
+    const double gap = auctions ? mean_gap() : 0.0;  // what epsilons are measured by
     for (double epsilon = gap > 0.0 ? kFirstEpsilon : 0.0;;
          epsilon = epsilon == kFirstEpsilon ? kLastEpsilon : 0.0) {
       if (gap > 0.0) release(epsilon * gap);
       const bool auction = epsilon > 0.0;
       bidding(p_, s_, team_,
               {epsilon * gap, spare_, auction ? p_.rows / kFewFree : 0,
-               auction           ? kAuctionRounds
-               : team_.is_wide() ? kWideReductionRounds
-                                 : kBlockReductionRounds});
+               auction ? kAuctionRounds
+               : kWide ? kWideReductionRounds
+                       : kBlockReductionRounds});
       if (!auction) break;
     }
-    standing_.outcome = !grow_forest() ? kInfeasible : prices_dwarf_answer() ? kDwarfed : kOptimal;
-  }
-
-  // The certificate, and the report.
-  __device__ int finish() {
-    int outcome = standing_.outcome;
-    if (outcome == kOptimal || outcome == kDwarfed) {
-      certify(outcome == kDwarfed);
-      if (peek(&control_.inexact) == 0) outcome = kOptimal;
-    }
-    if (peek(&control_.broken) != 0) outcome = kBroken;
-    if (rank_ == 0) control_.report.outcome = outcome;
-    return outcome;
+    return !grow_forest() ? kInfeasible : prices_dwarf_answer() ? kDwarfed : kOptimal;
   }
 
   // Whether all entries are equal; asked where all rows have the same best column.
@@ -223,8 +207,8 @@ class Solve {
   }
 
   // Mean over some rows, in neighbouring fours, of the distance from the best column to the list's
-  // bound; zero where most of them are ties, which no epsilon tells apart.  Every warp computes it
-  // for itself.
+  // bound; zero where most of them are ties, which no epsilon tells apart, or it is not finite.
+  // Every warp computes it for itself.
   __device__ double mean_gap() const {
     const int apart = (p_.rows + kSampledRows - 1) / kSampledRows;
     double gap = 0.0;
@@ -249,7 +233,7 @@ class Solve {
     gap = sum_in_warp(gap);
     counted = sum_in_warp(counted);
     ties = sum_in_warp(ties);
-    return 2 * ties < counted ? gap / counted : 0.0;
+    return 2 * ties < counted && gap < infinity() ? gap / counted : 0.0;
   }
 
   // Lets go of columns that cost a row more than its best by more than epsilon.
@@ -293,7 +277,7 @@ class Solve {
     if (greatest == 0) return false;
     if (peek(&control_.dear) == 0) {
       for (int j = rank_; j < p_.cols; j += size_) s_.v[j] = 0.0;
-      standing_.least = true;
+      least_ = true;
       return false;
     }
     double magnitudes[1];
@@ -309,10 +293,10 @@ class Solve {
     double* const reduced = s_.base[1];  // by v and u
     for (int i = team_.warp(); i < p_.rows; i += team_.warps()) {
       const int j = peek(s_.col_of_row + i);
-      const double cost = p_.at(i, j), price = standing_.least ? 0.0 : peek_too(s_.v + j);
+      const double cost = p_.at(i, j), price = least_ ? 0.0 : peek_too(s_.v + j);
       // Lists of a while ago say nothing at prices that rose to zero.
       const double u =
-          standing_.least ? peek_too(s_.least + i) : fresh_look(p_, s_, i, FlatPrices{s_.v}).best;
+          least_ ? peek_too(s_.least + i) : fresh_look(p_, s_, i, FlatPrices{s_.v}).best;
       if (dwarfed && !exact_on_a_grid(p_, i, cost - price, u, greatest)) raise(&control_.inexact);
       if (lane_id() == 0) {
         s_.u[i] = u;
@@ -336,7 +320,7 @@ class Solve {
   const double* const prices_;
   const int rank_, size_;
   const bool spare_;
-  Standing standing_{};
+  bool least_ = false;  // every row has its least cost, and prices are zero
 };
 
 }  // namespace bmatch::cuda

@@ -14,17 +14,18 @@ namespace {
 constexpr unsigned kMostThreads = 384, kBlockThreads = 192, kWarpThreads = 128;
 constexpr unsigned kResidentBlocks = kMostThreads / kBlockThreads;
 constexpr std::size_t kReservedBytes = 1024;  // of shared memory, by each block
-constexpr std::size_t kNearBytes = 18'432;    // a warp's matrix of so many is copied to it
+constexpr std::size_t kNearBytes = 18'432;    // of a warp's arrays, if the matrix is one of them
 
-// Where the arrays of a team lie.
+// What of a team's arrays is in shared memory; the rest is in the workspace.  The large ones are
+// lists; of a warp the matrix, which is copied if there is room and else read where it lies.
+enum class Near { nothing, small, all };
+
 struct Room {
   std::size_t shared_bytes, workspace_bytes;  // of a team
-  bool shared, lists_shared;  // whether all but the lists, and they, are in shared memory
+  Near near;
 };
 
 struct Batch {
-  TeamKind team;
-  Part part;
   const void* cost;
   int problems, rows, cols;  // of the largest, by which memory is laid out
   long long problem_stride, row_stride;
@@ -60,30 +61,30 @@ struct Found {
 __device__ void hand_over(const Batch& batch, int k, const Found& found, int thread, int threads) {
   const std::size_t rows = batch.rows, cols = batch.cols;
   const bool solved = found.outcome == kOptimal || found.outcome == kDwarfed;
-  const double no_dual = __longlong_as_double(0x7ff8000000000000LL);
   for (int i = thread; i < batch.rows; i += threads) {
     const bool there = i < found.rows, has = solved && there;
     const bool trapped = there && found.outcome == kInfeasible && peek(found.trapped + i) == 1;
     batch.answer.col_of_row[k * rows + i] = has       ? peek(found.col_of_row + i)
                                             : trapped ? kTrapped
                                                       : -1;
-    if (batch.answer.u != nullptr) batch.answer.u[k * rows + i] = has ? peek(found.u + i) : no_dual;
+    if (batch.answer.u != nullptr)
+      batch.answer.u[k * rows + i] = has ? peek(found.u + i) : not_a_number();
   }
   if (batch.answer.v == nullptr) return;
   for (int j = thread; j < batch.cols; j += threads) {
-    batch.answer.v[k * cols + j] = solved && j < found.cols ? peek(found.v + j) : no_dual;
+    batch.answer.v[k * cols + j] = solved && j < found.cols ? peek(found.v + j) : not_a_number();
   }
 }
 
-// What a block of a team has in shared memory, in registers too many would be taken: the problem,
-// and pointers to the team's arrays.  The arrays follow if there is room.
+// The problem and pointers to the team's arrays, which would take too many registers: each block
+// has them in shared memory.  The arrays follow if there is room.
 template <typename T>
 struct alignas(16) Header {
   State state;
   Problem<T> problem;
 };
 
-// By blocks, a cluster or the grid.
+// By blocks or the grid.
 template <typename T, bool kWide>
 __global__ void __launch_bounds__(kMostThreads, 1) solve_kernel(Batch batch) {
   const int own = kWide ? 0 : static_cast<int>(blockIdx.x);
@@ -93,20 +94,20 @@ __global__ void __launch_bounds__(kMostThreads, 1) solve_kernel(Batch batch) {
   if (threadIdx.x == 0) {
     const Room& room = batch.room;
     unsigned char* const given = batch.workspace + own * room.workspace_bytes;
-    unsigned char* const rest = room.shared ? reinterpret_cast<unsigned char*>(&header + 1) : given;
+    unsigned char* const rest =
+        room.near == Near::nothing ? given : reinterpret_cast<unsigned char*>(&header + 1);
     unsigned char* const end = state.place_rest(rest, batch.rows, batch.cols);
-    state.place_lists(room.shared == room.lists_shared ? end : given, batch.rows, batch.cols,
+    state.place_lists(room.near == Near::small ? given : end, batch.rows, batch.cols,
                       sizeof(typename Stored<T>::Number));
   }
   __syncthreads();
 
-  Team<kWide> team(batch.team, &state.control->arrivals[batch.part == Part::finish ? 1 : 0]);
+  Team<kWide> team(&state.control->arrivals);
   for (int k = own; k < batch.problems; k += step) {
     if (threadIdx.x == 0) header.problem = batch.template problem<T>(k);
     __syncthreads();
     const Problem<T>& problem = header.problem;
-    const int outcome = Solve<T, kWide>(problem, state, team, batch.prices).run(batch.part);
-    if (batch.part == Part::start || batch.part == Part::search) return;  // others go on
+    const int outcome = Solve<T, kWide>(problem, state, team, batch.prices).run();
     hand_over(
         batch, k,
         {outcome, problem.rows, problem.cols, state.col_of_row, state.choice, state.u, state.v},
@@ -127,9 +128,9 @@ __global__ void __launch_bounds__(kWarpThreads, blocks_of_paths(kOfLane))
   const int step = static_cast<int>(gridDim.x) * warps;
   const Room& room = batch.room;
   PathArrays<T> arrays;
-  arrays.place(room.shared ? shared_memory() + in_block * room.shared_bytes
-                           : batch.workspace + own * room.workspace_bytes,
-               batch.rows, batch.cols, room.lists_shared);
+  arrays.place(room.near == Near::nothing ? batch.workspace + own * room.workspace_bytes
+                                          : shared_memory() + in_block * room.shared_bytes,
+               batch.rows, batch.cols, room.near == Near::all);
   const bool certified = batch.answer.u != nullptr || batch.problems == 1;
   for (int k = own; k < batch.problems; k += step) {
     const Problem<T> problem = batch.template problem<T>(k);
@@ -170,7 +171,6 @@ Choice choice_of(TeamKind team) {
       return {kWarpThreads, kWarpThreads / kWarp};
     case TeamKind::block:
       return {kBlockThreads, 1};
-    case TeamKind::cluster:
     case TeamKind::grid:
       break;
   }
@@ -205,23 +205,21 @@ Room room_for(const Task& task, TeamKind team) {
     }
     const auto kernel = paths_kernel_of<T>(cols);
     const std::size_t most = most_shared_bytes(kernel) / choice_of(team).teams_a_block;
-    const std::size_t near = PathArrays<T>::bytes(rows, cols, true);
-    if (near <= kNearBytes) return {near, 0, true, true};
-    const std::size_t bytes = PathArrays<T>::bytes(rows, cols, false);
-    return bytes <= most ? Room{bytes, 0, true, false} : Room{0, rounded(bytes), false, false};
+    const std::size_t all = PathArrays<T>::bytes(rows, cols, true);
+    if (all <= kNearBytes) return {all, 0, Near::all};
+    const std::size_t small = PathArrays<T>::bytes(rows, cols, false);
+    return small <= most ? Room{small, 0, Near::small} : Room{0, rounded(small), Near::nothing};
   }
   const std::size_t rest = State::rest_bytes(rows, cols);
   const std::size_t lists = State::list_bytes(rows, cols, sizeof(typename Stored<T>::Number));
   if (team == TeamKind::block) {
     const std::size_t most = most_shared_bytes(solve_kernel<T, false>);
     const std::size_t each = (most + kReservedBytes) / kResidentBlocks - kReservedBytes;
-    if (sizeof(Header<T>) + rest + lists <= each) {
-      return {sizeof(Header<T>) + rest + lists, 0, true, true};
-    }
-    if (sizeof(Header<T>) + rest <= most)
-      return {sizeof(Header<T>) + rest, rounded(lists), true, false};
+    const std::size_t small = sizeof(Header<T>) + rest, all = small + lists;
+    if (all <= each) return {all, 0, Near::all};
+    if (small <= most) return {small, rounded(lists), Near::small};
   }
-  return {sizeof(Header<T>), rounded(rest + lists), false, false};
+  return {sizeof(Header<T>), rounded(rest + lists), Near::nothing};
 }
 
 std::size_t shared_bytes(const Room& room, TeamKind team) {
@@ -232,14 +230,8 @@ std::size_t shared_bytes(const Room& room, TeamKind team) {
 template <typename T>
 unsigned blocks_for(const Task& task, TeamKind team, const Room& room) {
   const Choice choice = choice_of(team);
-  const std::size_t bytes = shared_bytes(room, team);
-  if (team == TeamKind::cluster) {
-    const unsigned blocks = cluster_blocks(kernel_of<T>(team, task), choice.threads, bytes);
-    if (blocks == 0)
-      throw std::runtime_error("solve_kernel: this device has no clusters of 8 blocks");
-    return blocks;
-  }
-  const std::int64_t resident = resident_blocks(kernel_of<T>(team, task), choice.threads, bytes);
+  const std::int64_t resident =
+      resident_blocks(kernel_of<T>(team, task), choice.threads, shared_bytes(room, team));
   const std::int64_t useful =
       team == TeamKind::grid ? (task.rows + choice.threads / kWarp - 1) / (choice.threads / kWarp)
                              : (task.problems + choice.teams_a_block - 1) / choice.teams_a_block;
@@ -269,7 +261,7 @@ std::size_t workspace_bytes(const Task& task, TeamKind team, int device) {
   return with_type(task.type, [&](auto* null) {
     using T = std::remove_cv_t<std::remove_pointer_t<decltype(null)>>;
     const Room room = room_for<T>(task, team);
-    if (team == TeamKind::grid || team == TeamKind::cluster) return room.workspace_bytes;
+    if (team == TeamKind::grid) return room.workspace_bytes;
     return room.workspace_bytes * blocks_for<T>(task, team, room) * choice_of(team).teams_a_block;
   });
 }
@@ -280,46 +272,24 @@ void solve(const Task& task, TeamKind team, const Answer& answer, void* workspac
   const auto queue = static_cast<cudaStream_t>(stream);
   with_type(task.type, [&](auto* null) {
     using T = std::remove_cv_t<std::remove_pointer_t<decltype(null)>>;
-    Batch batch{team,
-                Part::whole,
-                task.cost,
-                static_cast<int>(task.problems),
-                static_cast<int>(task.rows),
-                static_cast<int>(task.cols),
-                task.problem_stride,
-                task.row_stride,
-                task.sense,
-                static_cast<unsigned char*>(workspace),
-                room_for<T>(task, team),
-                task.prices,
-                task.sizes,
-                answer};
-    const auto run = [&](Part part, TeamKind by) {
-      batch.part = part;
-      batch.team = by;
-      const Choice choice = choice_of(by);
-      launch(by == TeamKind::warp ? "paths_kernel" : "solve_kernel", kernel_of<T>(by, task),
-             Shape{blocks_for<T>(task, by, batch.room), choice.threads,
-                   shared_bytes(batch.room, by), by == TeamKind::grid, by == TeamKind::cluster},
-             queue, batch);
-    };
-    if (team != TeamKind::cluster) {
-      if (team == TeamKind::grid)
-        clear(workspace, sizeof(Control), queue);  // the barrier's arrivals
-      return run(Part::whole, team);
-    }
-    batch.problems = 1;  // one after the other, all in the same memory
-    for (std::int64_t k = 0; k < task.problems; ++k) {
-      clear(workspace, sizeof(Control), queue);
-      batch.cost = static_cast<const T*>(task.cost) + k * task.problem_stride;
-      if (task.sizes != nullptr) batch.sizes = task.sizes + 2 * k;
-      batch.answer = {answer.col_of_row + k * task.rows,
-                      answer.u == nullptr ? nullptr : answer.u + k * task.rows,
-                      answer.v == nullptr ? nullptr : answer.v + k * task.cols, answer.reports + k};
-      run(Part::start, TeamKind::grid);
-      run(Part::search, TeamKind::cluster);
-      run(Part::finish, TeamKind::grid);
-    }
+    const Batch batch{task.cost,
+                      static_cast<int>(task.problems),
+                      static_cast<int>(task.rows),
+                      static_cast<int>(task.cols),
+                      task.problem_stride,
+                      task.row_stride,
+                      task.sense,
+                      static_cast<unsigned char*>(workspace),
+                      room_for<T>(task, team),
+                      task.prices,
+                      task.sizes,
+                      answer};
+    const bool wide = team == TeamKind::grid;
+    if (wide) clear(workspace, sizeof(Control), queue);  // the barrier's arrivals
+    launch(team == TeamKind::warp ? "paths_kernel" : "solve_kernel", kernel_of<T>(team, task),
+           Shape{blocks_for<T>(task, team, batch.room), choice_of(team).threads,
+                 shared_bytes(batch.room, team), wide},
+           queue, batch);
   });
 }
 

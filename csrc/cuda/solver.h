@@ -44,10 +44,8 @@ struct Answer {
   Report* reports;           // [problems]
 };
 
-// Which threads solve one problem together: of a warp, of a block, of a cluster of blocks whose
-// barriers are quick (sm_90), of the whole device.  A cluster searches only; what reads the whole
-// matrix before and after the search is the grid's.
-enum class TeamKind : int { warp, block, cluster, grid };
+// Which threads solve one problem together: of a warp, of a block, of the whole device.
+enum class TeamKind : int { warp, block, grid };
 
 // What this build and this machine have.
 struct Facts {

@@ -363,7 +363,7 @@ class WarpPaths {
     }
     __syncwarp();
     report_.objective = objective.value();
-    report_.gap = __longlong_as_double(0x7ff8000000000000LL);
+    report_.gap = not_a_number();
     if (!certified && !dwarfed) return kOptimal;
     bool exact = true;
     for (int i = 0; i < rows_; ++i) {

@@ -23,13 +23,13 @@ __device__ BMATCH_OUT_OF_LINE void through_whole_rows(const Problem<T>& given, c
                                                       const WholeRows those, int warp, int warps) {
   const int round = those.lower.round, last = round - 1;
   const int* const stamp = s.stamp[last % 2];
-  constexpr int kAhead = sizeof(T) == 4 ? 4 : 2, kTogether = kWarp * kFour;
+  constexpr int kAhead = sizeof(T) == 4 ? 4 : 2;
   const Problem<T> p = given;  // in registers
   const int groups = (those.count + kWarp - 1) / kWarp;
-  const int stretches = (p.cols + kTogether - 1) / kTogether;
+  const int stretches = (p.cols + kFours - 1) / kFours;
   for (int item = warp; item < groups * stretches; item += warps) {
     const int k = item / stretches * kWarp + lane_id();
-    const int from = item % stretches * kTogether + lane_id() * kFour;
+    const int from = item % stretches * kFours + lane_id() * kFour;
     int mine = kNobody;
     double my_base = 0.0, my_u = 0.0;
     bool whole = false;

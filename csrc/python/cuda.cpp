@@ -87,7 +87,6 @@ void define_cuda(py::module_& m) {
                                   "Which threads solve one problem together.")
       .value("warp", cuda::TeamKind::warp)
       .value("block", cuda::TeamKind::block)
-      .value("cluster", cuda::TeamKind::cluster)
       .value("grid", cuda::TeamKind::grid)
       .finalize();
   py::native_enum<cuda::Outcome>(m, "CudaOutcome", "enum.IntEnum",

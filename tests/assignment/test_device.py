@@ -31,15 +31,13 @@ def agrees(cost, rows, cols, maximize=False):
     assert abs(cost[rows, cols].sum() - expected.sum()) <= 1e-12 * np.abs(expected).sum()
 
 
-@pytest.mark.parametrize("team", ["warp", "block", "cluster", "grid"])
+@pytest.mark.parametrize("team", ["warp", "block", "grid"])
 @pytest.mark.parametrize("shape", [(60, 60), (40, 55), (200, 200), (150, 400)])
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_families(family, shape, team, monkeypatch):
     monkeypatch.setattr(cuda, "team_for", lambda *_: getattr(_core.CudaTeam, team))
     if team == "warp" and max(shape) > cuda.WARP_COLUMNS:
         pytest.skip("a warp has no registers for so many columns")
-    if team == "cluster" and torch.cuda.get_device_capability() < (9, 0):
-        pytest.skip("this device has no clusters")
     cost = torch.from_numpy(FAMILIES[family](np.random.default_rng(0), *shape)).cuda()
     a = bmatch.solve(cost, backend="cuda")
     agrees(cost, a.row_ind, a.col_ind)

@@ -76,7 +76,7 @@ def test_the_kernels_too(fibers, problems, maximize, seed):
 
 
 @needs_fibers
-@pytest.mark.parametrize("name", ["warp", "block", "cluster", "grid"])
+@pytest.mark.parametrize("name", ["warp", "block", "grid"])
 def test_every_team_keeps_to_the_sizes(fibers, monkeypatch, name):
     play_device(monkeypatch, fibers)
     from bmatch.assignment import cuda

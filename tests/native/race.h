@@ -8,8 +8,7 @@
 //
 // What orders accesses, and nothing else does:
 // - The beginning and the end of a kernel: all.
-// - __syncthreads, __syncwarp, a cluster's barrier: what those who meet did before comes before
-//   what they do after.
+// - __syncthreads, __syncwarp: what those who meet did before comes before what they do after.
 // - A release and the acquire that reads what it wrote, or what other atomics made of that: all
 //   that the one's thread did or had learnt of before, for the other's.  A fence before a strong
 //   write is as good as a release, one after a strong read as an acquire, as C++ has it.

@@ -7,6 +7,7 @@
 #include <cuda_runtime.h>
 
 #include "cuda/device.h"
+#include "cuda/team.h"
 #include "race.h"
 
 using namespace bmatch::cuda;
@@ -32,6 +33,7 @@ void acquire(unsigned count) {
   while (load_acquire(&board.flag) < count) {
   }
 }
+void grid_barrier() { Team<true>(&board.flag).sync(); }
 // Nothing comes of what is read, but it is.
 void use(int x) {
   if (x == 12345) std::abort();
@@ -148,10 +150,10 @@ const Kernel kKernels[] = {
        __syncthreads();
        if (is(1, 35)) use(board.data[0]);
      }},
-    {"barrier of all blocks",
+    {"barrier of the grid",
      [] {
        if (is(0, 3)) board.data[0] = 1;
-       host::launch_barrier();
+       grid_barrier();
        if (is(1, 35)) use(board.data[0]);
      }},
     {"strong against strong",
@@ -189,7 +191,7 @@ const Kernel kKernels[] = {
     {"many readers, then a writer",
      [] {
        use(board.word);
-       host::launch_barrier();
+       grid_barrier();
        if (is(1, 9)) board.word = 1;
      }},
     {"a writer among many readers",

@@ -37,7 +37,7 @@ MODEL = {
     "ballot": "RACE",
     "syncthreads": "",
     "syncthreads of another block": "RACE",
-    "barrier of all blocks": "",
+    "barrier of the grid": "",
     "strong against strong": "",
     "weak write against volatile read": "RACE",
     "weak write against atomic": "RACE",

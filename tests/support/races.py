@@ -20,7 +20,7 @@ needs_detector = pytest.mark.skipif(
 )
 INSTRUMENTED = ["-g", "-fsanitize=thread", "--param", "tsan-distinguish-volatile=1", "-Wno-tsan"]
 WRONG, ENDLESS, REPORTED = 1, 3, 4  # exit codes of native/race_check.cpp
-TEAMS = ("warp", "block", "cluster", "grid")
+TEAMS = ("warp", "block", "grid")
 # Families of problems, the quick ones first, and the outcomes that theirs may have.
 FAMILIES = dict.fromkeys(("small", "near", "constant", "dented", "large", "sum", "planted"), "0")
 FAMILIES |= {"dwarfed": "03", "empty": "1", "invalid": "2", "spoilt": "2", "infeasible": "1"}

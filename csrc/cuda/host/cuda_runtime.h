@@ -37,7 +37,7 @@ constexpr int kWarpSize = 32;
 // The device that is played: by default a small one, whose shared memory is enough for small
 // problems and too little for others.
 struct Device {
-  unsigned resident_blocks = 3, cluster_blocks = 2;
+  unsigned resident_blocks = 3;
   std::size_t shared_bytes = 16384;
 };
 Device& device();
@@ -57,7 +57,6 @@ void count_bytes(std::size_t bytes);  // of the matrix
 void end_interval();                  // between two barriers of a team
 void warp_barrier();
 void block_barrier();
-void launch_barrier();  // of all blocks, where all are resident
 // Every lane's word, once all lanes of the warp have given theirs; valid until the next call but
 // one.
 const std::uint64_t* warp_exchange(std::uint64_t word);
@@ -225,16 +224,4 @@ T atomicMax(T* p, T value) {
 template <typename T>
 T atomicAdd(T* p, T value) {
   return host::update(p, [value](T old) { return old + value; });
-}
-template <typename T>
-T atomicAnd(T* p, T value) {
-  return host::update(p, [value](T old) { return old & value; });
-}
-template <typename T>
-T atomicOr(T* p, T value) {
-  return host::update(p, [value](T old) { return old | value; });
-}
-template <typename T>
-T atomicExch(T* p, T value) {
-  return host::update(p, [value](T) { return value; });
 }

@@ -51,14 +51,7 @@ struct Warp {
   int live = 0;
 };
 
-// All blocks that are resident at once.
-struct Resident {
-  std::vector<Fiber*> waiting;
-  int live = 0;
-};
-
 struct Block {
-  Resident* resident = nullptr;
   std::vector<Fiber*> waiting;
   std::unique_ptr<unsigned char[]> shared;
   int live = 0;
@@ -186,12 +179,10 @@ std::size_t draw(const std::vector<Fiber>& fibers) {
 
 void run_blocks(const Launch& launch, unsigned first, unsigned count) {
   const unsigned warps = (launch.block + kWarpSize - 1) / kWarpSize;
-  Resident resident;
   std::vector<Block> blocks(count);
   std::vector<Warp> all_warps(std::size_t{count} * warps);
   std::vector<Fiber> fibers(std::size_t{count} * launch.block);
   for (unsigned b = 0; b < count; ++b) {
-    blocks[b].resident = &resident;
     // Shared memory holds what was there before.
     blocks[b].shared.reset(new unsigned char[launch.shared_bytes]);
     std::memset(blocks[b].shared.get(), unwritten, launch.shared_bytes);
@@ -201,7 +192,6 @@ void run_blocks(const Launch& launch, unsigned first, unsigned count) {
       fiber.block = &blocks[b];
       fiber.warp = &all_warps[std::size_t{b} * warps + t / kWarpSize];
       fiber.number = (first + b) * launch.block + t;
-      ++resident.live;
       ++fiber.block->live;
       ++fiber.warp->live;
       fiber.place.thread.x = t;
@@ -238,9 +228,6 @@ void run_blocks(const Launch& launch, unsigned first, unsigned count) {
       Block& block = *finished->block;
       if (--block.live > 0 && static_cast<int>(block.waiting.size()) == block.live) {
         release(block.waiting, Meeting::barrier);
-      }
-      if (--resident.live > 0 && static_cast<int>(resident.waiting.size()) == resident.live) {
-        release(resident.waiting, Meeting::barrier);
       }
       finished = nullptr;
     }
@@ -301,11 +288,6 @@ void warp_barrier() {
 void block_barrier() {
   Block& block = *running->block;
   gather(block.waiting, block.live, Meeting::barrier, BMATCH_CALLER);
-}
-
-void launch_barrier() {
-  Resident& resident = *running->block->resident;
-  gather(resident.waiting, resident.live, Meeting::barrier, BMATCH_CALLER);
 }
 
 const std::uint64_t* warp_exchange(std::uint64_t word) {

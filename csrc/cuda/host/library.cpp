@@ -31,9 +31,8 @@ cuda::Task task_of(const Arguments& a) {
 
 }  // namespace
 
-extern "C" void play(std::uint32_t resident_blocks, std::uint32_t cluster_blocks,
-                     std::uint64_t shared_bytes) {
-  host::device() = {resident_blocks, cluster_blocks, shared_bytes};
+extern "C" void play(std::uint32_t resident_blocks, std::uint64_t shared_bytes) {
+  host::device() = {resident_blocks, shared_bytes};
 }
 
 // Barriers, trips to the second cache and to shared memory, collectives, bytes of the matrix since
