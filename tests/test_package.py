@@ -48,7 +48,7 @@ ROOMS = {
         *("wrappers", "axes", "families", "families.llama", "defaults"),
         *("constraints", "labels", "merging", "calls", "elementwise", "contraction", "movement"),
         *("indexing", "trace", "permutations", "signs", "spaces", "solve", "shrink", "tiny"),
-        *("proof", "survey", "scale", "deriving", "saved", "derived", "table", "verify"),
+        *("proof", "scale", "deriving", "saved", "derived", "survey", "table", "verify"),
     ),
     "models": ("checkpoint", "rewrite", "loading", "activations", "text", "smollm2"),
     "transport": ("weights",),

@@ -13,7 +13,7 @@ import torch
 from bmatch.architecture.axes import HEADS, Family, ResidualAxes, Rule, numberless
 from bmatch.architecture.deriving import derive, on_meta, tiny_of
 from bmatch.architecture.saved import saved_rules
-from bmatch.architecture.spaces import Member, Space
+from bmatch.architecture.spaces import Axes, Member, Space
 
 
 def derived_axes(config: Mapping[str, Any]) -> ResidualAxes:
@@ -47,6 +47,30 @@ def _derived(written: str) -> ResidualAxes:
         raise ValueError(
             f"no table could be derived for {model_type}: {type(error).__name__}: {error}"
         ) from error
+    return table_of(axes, config, on_meta(config), tiny_of(config))
+
+
+def table_of(
+    axes: Axes, config: Any, model: torch.nn.Module, tiny: torch.nn.Module
+) -> ResidualAxes:
+    """The residual stream's part of derived axes as a table for tensors by their names.
+
+    Parameters
+    ----------
+    axes : Axes
+        Of `model`.
+    config
+        Of `model`, a transformers config.
+    model, tiny : module
+        On any device, weights or none; and a small one of the same structure, on the CPU.
+
+    Raises
+    ------
+    ValueError
+        If the stream has no gauge, lies in a tensor in a way that rules do not tell, or a tensor is
+        unread.
+    """
+    model_type = config.model_type
     if axes.unread:
         raise ValueError(
             f"the run that derived the table for {model_type} did not read {axes.unread[0]}, so "
@@ -58,10 +82,9 @@ def _derived(written: str) -> ResidualAxes:
         raise ValueError(f"no gauge of {model_type}'s residual stream was found{without}")
     text = config.get_text_config(decoder=True)
     layers = getattr(text, "num_hidden_layers", 0)
-    model = on_meta(config)
     prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
     rules = _rules(model, stream, model_type, prefix)
-    saved = saved_rules(tiny_of(config), {rule.name: rule for rule in rules})
+    saved = saved_rules(tiny, {rule.name: rule for rule in rules})
     both = [rule for rule in rules if numberless(rule.name) not in saved]  # in models and files
     once = dict(model.named_parameters())  # a tied tensor comes once
     heads = [rule.name for rule in both if rule.name in once and not rule.name.startswith(prefix)]

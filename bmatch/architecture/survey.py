@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from bmatch.architecture.derived import table_of
 from bmatch.architecture.proof import TOLERANCE, prove
 from bmatch.architecture.solve import spaces_of
 from bmatch.architecture.tiny import inputs_for, tiny_model
@@ -32,6 +33,8 @@ class Row:
     model_type : str
     group : str
         Of the residual stream; ``fixed`` if it has no gauge.
+    carried : bool
+        Whether a table says of every tensor how it carries the stream, so that gauges are applied.
     spaces : int
         Spaces that were proved, this one among them.
     refuted : int
@@ -46,6 +49,7 @@ class Row:
 
     model_type: str
     group: str = ""
+    carried: bool = False
     spaces: int = 0
     refuted: int = 0
     difference: float = 0.0
@@ -77,9 +81,14 @@ def survey(model_type: str) -> Row:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         return Row(model_type, seconds=time.perf_counter() - start, reason=reason[:120])
     residual = axes.residual
+    carried = False
+    with contextlib.suppress(ValueError):
+        table_of(axes, model.config, model, model)
+        carried = True
     return Row(
         model_type,
         "fixed" if residual is None else residual.group,
+        carried,
         len(axes.spaces),
         len(axes.refuted),
         proof.together,
@@ -134,8 +143,11 @@ def table(rows: Iterable[Row]) -> str:
         f"{max((row.difference for row in proved), default=0.0):.1e} of the largest output "
         f"(a space is refuted above {TOLERANCE:.0e}).",
         "",
-        "| type | residual stream | spaces | refuted | difference | larger group | s | |",
-        "|---|---|---:|---:|---:|---:|---:|---|",
+        f"Of {sum(row.carried for row in listed)} a table says of every tensor how it carries the "
+        "stream: `bmatch apply` takes them.",
+        "",
+        "| type | residual stream | table | spaces | refuted | difference | larger group | s | |",
+        "|---|---|---|---:|---:|---:|---:|---:|---|",
     ]
     for row in listed:
         numbers = ("", "", "", "")
@@ -144,7 +156,8 @@ def table(rows: Iterable[Row]) -> str:
             numbers = (str(row.spaces), str(row.refuted), f"{row.difference:.0e}", larger)
         reason = row.reason.translate(_PLAIN)
         lines.append(
-            f"| {row.model_type} | {row.group} | {' | '.join(numbers)} | {row.seconds:.1f} "
+            f"| {row.model_type} | {row.group} | {'yes' if row.carried else ''} "
+            f"| {' | '.join(numbers)} | {row.seconds:.1f} "
             f"| {reason} |"
         )
     return "\n".join(lines) + "\n"

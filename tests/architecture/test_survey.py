@@ -10,10 +10,11 @@ def test_a_result_a_refusal_and_a_fixed_stream(tmp_path):
     survey.main(["llama", "gpt2", "xglm", "perceiver", "--out", str(out)])
     text = out.read_text()
     rows = {line.split(" | ")[0]: line for line in text.splitlines() if line.startswith("| ")}
-    assert rows["| llama"].startswith("| llama | signed_permutation | 13 | 0 | ")
-    assert rows["| gpt2"].startswith("| gpt2 | permutation_global_sign | ")
-    assert rows["| xglm"].startswith("| xglm | fixed | ")
+    assert rows["| llama"].startswith("| llama | signed_permutation | yes | 13 | 0 | ")
+    assert rows["| gpt2"].startswith("| gpt2 | permutation_global_sign | yes | ")
+    assert rows["| xglm"].startswith("| xglm | fixed |  | ")
     assert "could not be made small" in rows["| perceiver"]
+    assert "Of 2 a table says of every tensor" in text
     assert "1 signed_permutation, 1 permutation_global_sign, 0 permutation, 1 fixed" in text
 
 
