@@ -5,16 +5,20 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from bmatch.architecture.proof import prove
+from bmatch.architecture.proof import Proof, prove
 from bmatch.architecture.scale import scaled
 from bmatch.architecture.solve import spaces_of, tensors
 from bmatch.architecture.spaces import Axes
 from bmatch.architecture.tiny import inputs_for, randomise, tiny_model
 from bmatch.architecture.wrappers import unwrapped
+
+SEEDS = 8
+"""Weights that are tried until every expert is asked."""
 
 
 def derive(model_or_config: Any, inputs: Mapping[str, Any] | None = None) -> Axes:
@@ -54,10 +58,34 @@ def derive(model_or_config: Any, inputs: Mapping[str, Any] | None = None) -> Axe
         return prove(module, spaces_of(module, inputs), inputs)[0]
     config, build = _builder(given)
     tiny = tiny_model(config, build)
-    tokens = inputs_for(tiny)
-    axes, _ = prove(tiny, spaces_of(tiny, tokens), tokens)
+    axes, _ = proved_spaces(tiny)
     full = given if isinstance(given, torch.nn.Module) else on_meta(config)
     return scaled(axes, _shapes(tiny), _shapes(full), _heads(tiny.config, config))
+
+
+def proved_spaces(tiny: torch.nn.Module) -> tuple[Axes, Proof]:
+    """The spaces of a tiny model of transformers, and their proof; its weights are drawn anew.
+
+    Under some weights no token goes to one of the experts, and nothing tells what it carries:
+    others are drawn then, and what is left is told as unread.
+    """
+    tokens = inputs_for(tiny)
+    for seed in range(SEEDS):
+        randomise(tiny, seed)
+        found = spaces_of(tiny, tokens)
+        missed = _read_in_part(found, _shapes(tiny))
+        if not missed:
+            break
+    return prove(tiny, replace(found, unread=tuple(sorted({*found.unread, *missed}))), tokens)
+
+
+def _read_in_part(axes: Axes, shapes: Mapping[str, tuple[int, ...]]) -> set[str]:
+    """Tensors of which the residual stream's space has some slabs and not the others."""
+    slabs: dict[str, set[int]] = {}
+    for member in axes.residual.members if axes.residual is not None else ():
+        if member.slab is not None:
+            slabs.setdefault(member.tensor, set()).add(member.slab)
+    return {name for name, found in slabs.items() if len(found) < shapes[name][0]}
 
 
 def tiny_of(config: Any) -> torch.nn.Module:

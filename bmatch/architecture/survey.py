@@ -16,9 +16,9 @@ from types import FrameType
 from typing import Any
 
 from bmatch.architecture.derived import table_of
-from bmatch.architecture.proof import TOLERANCE, prove
-from bmatch.architecture.solve import spaces_of
-from bmatch.architecture.tiny import inputs_for, tiny_model
+from bmatch.architecture.deriving import proved_spaces
+from bmatch.architecture.proof import TOLERANCE
+from bmatch.architecture.tiny import tiny_model
 
 SECONDS = 60
 """No architecture takes longer."""
@@ -75,8 +75,7 @@ def survey(model_type: str) -> Row:
     try:
         with _limited(SECONDS):
             model = tiny_model(*_config_and_class(model_type))
-            inputs = inputs_for(model)
-            axes, proof = prove(model, spaces_of(model, inputs), inputs)
+            axes, proof = proved_spaces(model)
     except Exception as error:  # of whatever kind a class of transformers raises
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         return Row(model_type, seconds=time.perf_counter() - start, reason=reason[:120])
