@@ -62,7 +62,7 @@ def add_batch(m, tokens, dtype, masked, shifted, monkeypatch):
 
 
 @pytest.mark.parametrize("capability", [(90, 132), (80, 108)])
-@pytest.mark.parametrize("width", [64, 24, 65, 1152])
+@pytest.mark.parametrize("width", [64, 24, 65, 1536])
 @pytest.mark.parametrize(
     ("dtype", "masked", "shifted"),
     [

@@ -35,7 +35,12 @@ def saved_rules(tiny: Any, rules: Mapping[str, Rule]) -> dict[str, Rule | None]:
         from transformers.core_model_loading import revert_weight_conversion
     except ImportError:  # before transformers 5 files had the names of the model
         return {}
-    weights = {name: _labels(tensor, rules[name]) for name, tensor in tiny.state_dict().items()}
+    # Other layers and experts than the small model has stand at the same places in lists.
+    by_place = {numberless(name): rule for name, rule in rules.items()}
+    weights = {
+        name: _labels(tensor, by_place.get(numberless(name)))
+        for name, tensor in tiny.state_dict().items()
+    }
     saved = revert_weight_conversion(tiny, dict(weights))
     found: dict[str, set[str | None]] = {}
     for name, labels in saved.items():
@@ -51,9 +56,12 @@ def saved_rules(tiny: Any, rules: Mapping[str, Rule]) -> dict[str, Rule | None]:
     return result
 
 
-def _labels(tensor: torch.Tensor, rule: Rule) -> torch.Tensor:
-    """Along the axis that carries the stream its coordinates, from 1 on, negative for gains."""
-    if len(rule.axes) > 1:
+def _labels(tensor: torch.Tensor, rule: Rule | None) -> torch.Tensor:
+    """Along the axis that carries the stream its coordinates, from 1 on, negative for gains.
+
+    NaN where no rule of a file could tell: for two axes, and for tensors that have no rule.
+    """
+    if rule is None or len(rule.axes) > 1:
         return torch.full(tensor.shape, torch.nan)
     labels = torch.zeros(tensor.shape)
     for axis, signed in rule.axes:

@@ -78,6 +78,9 @@ class WarpPaths {
   // there.
   __device__ __forceinline__ void load(int i, T (&out)[kOfLane]) const {
     const T* const row = costs_ + i * stride_;
+#if !defined(__CUDACC__)
+    if (costs_ == p_.cost) host::count_bytes(sizeof(T) * ((cols_ - lane_ + kWarp - 1) / kWarp));
+#endif
 #pragma unroll
     for (int k = 0; k < kOfLane; ++k) out[k] = row[column(k) < cols_ ? column(k) : 0];
   }
