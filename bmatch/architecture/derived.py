@@ -105,7 +105,7 @@ def table_of(
             group=stream.group,
         ),
         {"D": stream.size, "L": layers, "V": text.vocab_size},
-        bool(text.tie_word_embeddings),
+        bool(getattr(text, "tie_word_embeddings", False)),
     )
 
 

@@ -17,7 +17,7 @@ from bmatch.architecture.spaces import Axes
 from bmatch.architecture.tiny import inputs_for, randomise, tiny_model
 from bmatch.architecture.wrappers import unwrapped
 
-SEEDS = 8
+SEEDS = 4
 """Weights that are tried until every expert is asked."""
 
 
