@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from bmatch.architecture.axes import HEADS, Family, ResidualAxes, Rule, numberless
-from bmatch.architecture.deriving import derive, on_meta, tiny_of
+from bmatch.architecture.deriving import derivation
 from bmatch.architecture.saved import saved_rules
 from bmatch.architecture.spaces import Axes, Member, Space
 
@@ -42,12 +42,12 @@ def _derived(written: str) -> ResidualAxes:
     model_type = content["model_type"]
     try:
         config = CONFIG_MAPPING[model_type].from_dict(content)
-        axes = derive(config)
+        found = derivation(config)
     except Exception as error:  # each class has checks, and errors, of its own
         raise ValueError(
             f"no table could be derived for {model_type}: {type(error).__name__}: {error}"
         ) from error
-    return table_of(axes, config, on_meta(config), tiny_of(config))
+    return table_of(found.axes, config, found.full, found.tiny)
 
 
 def table_of(
@@ -85,10 +85,11 @@ def table_of(
     prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
     rules = _rules(model, stream, model_type, prefix)
     saved = saved_rules(tiny, {rule.name: rule for rule in rules})
-    both = [rule for rule in rules if numberless(rule.name) not in saved]  # in models and files
     once = dict(model.named_parameters())  # a tied tensor comes once
-    heads = [rule.name for rule in both if rule.name in once and not rule.name.startswith(prefix)]
-    rules = [rule if rule in both else replace(rule, required=False) for rule in rules]
+    heads = [name for name in once if not name.startswith(prefix) and numberless(name) not in saved]
+    rules = [
+        replace(rule, required=False) if numberless(rule.name) in saved else rule for rule in rules
+    ]
     rules += [rule for rule in saved.values() if rule is not None]
     known = {rule.name for rule in rules}
     rules += [rule for rule in HEADS if rule.name not in known]
@@ -125,9 +126,6 @@ def _rules(model: torch.nn.Module, stream: Space, model_type: str, prefix: str) 
             )
         members.setdefault(member.tensor, []).append(member)
 
-    def in_base(name: str) -> bool:
-        return not prefix or name.startswith(prefix)
-
     first: dict[int, str] = {}  # of the names that one tensor has
     rules = []
     for name, tensor in model.state_dict(keep_vars=True).items():
@@ -135,7 +133,8 @@ def _rules(model: torch.nn.Module, stream: Space, model_type: str, prefix: str) 
         words = [str(size) for size in tensor.shape]
         for member in members.get(name if name in members else shared, []):
             words[member.axis] = "D" if member.odd[0] else "+D"
-        rules.append(Rule(name, " ".join(words), required=shared == name and in_base(name)))
+        required = shared == name and name.startswith(prefix)
+        rules.append(Rule(name, " ".join(words), required))
     return rules
 
 

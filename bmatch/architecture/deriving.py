@@ -6,7 +6,7 @@ import copy
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -56,11 +56,28 @@ def derive(model_or_config: Any, inputs: Mapping[str, Any] | None = None) -> Axe
         module = copy.deepcopy(given).float().cpu().eval()
         randomise(module)
         return prove(module, spaces_of(module, inputs), inputs)[0]
+    return derivation(given).axes
+
+
+class Derivation(NamedTuple):
+    """The spaces of a model of transformers, and the models that they came from."""
+
+    axes: Axes
+    full: torch.nn.Module  # without weights, if a config was given
+    tiny: torch.nn.Module  # of the same structure, with weights at random
+
+
+def derivation(given: Any) -> Derivation:
+    """Derive and prove the spaces of a model of transformers, or of its config."""
     config, build = _builder(given)
     tiny = tiny_model(config, build)
     axes, _ = proved_spaces(tiny)
-    full = given if isinstance(given, torch.nn.Module) else on_meta(config)
-    return scaled(axes, _shapes(tiny), _shapes(full), _heads(tiny.config, config))
+    full = given
+    if not isinstance(given, torch.nn.Module):
+        with torch.device("meta"):
+            full = build(copy.deepcopy(config))
+    axes = scaled(axes, _shapes(tiny), _shapes(full), _heads(tiny.config, config))
+    return Derivation(axes, full, tiny)
 
 
 def proved_spaces(tiny: torch.nn.Module) -> tuple[Axes, Proof]:
@@ -86,17 +103,6 @@ def _read_in_part(axes: Axes, shapes: Mapping[str, tuple[int, ...]]) -> set[str]
         if member.slab is not None:
             slabs.setdefault(member.tensor, set()).add(member.slab)
     return {name for name, found in slabs.items() if len(found) < shapes[name][0]}
-
-
-def tiny_of(config: Any) -> torch.nn.Module:
-    """A tiny model of a config's structure, weights at random."""
-    return tiny_model(*_builder(config))
-
-
-def on_meta(config: Any) -> torch.nn.Module:
-    """The model of a config, of which no weights are made."""
-    with torch.device("meta"):
-        return _builder(config)[1](copy.deepcopy(config))
 
 
 def _shapes(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
