@@ -19,7 +19,7 @@ class Arguments(ctypes.Structure):
             (name, ctypes.c_int64)
             for name in ("problems", "rows", "cols", "problem_stride", "row_stride")
         ),
-        *((name, ctypes.c_int32) for name in ("type", "sense", "team", "unused")),
+        *((name, ctypes.c_int32) for name in ("type", "sense", "team", "most_work")),
     )
 
 

@@ -170,6 +170,7 @@ class CudaOutcome(enum.IntEnum):
     invalid = 2
     dwarfed = 3
     broken = 4
+    costly = 5
 
 # Of one problem: int32 outcome, bidding_rounds, forest_phases, forest_rounds, rescans and
 # whole_rows; float64 objective and gap.
@@ -189,6 +190,7 @@ class CudaTask:
         sense: Sense,
         prices: int,
         sizes: int,
+        most_work: int,
     ) -> None: ...
 
 class CudaFacts:

@@ -54,7 +54,7 @@ def costs_for(
         return Costs.of(on_host, sense, ndim, forbids=forbids, sizes=sizes)
     shape = cost.shape  # type: ignore[union-attr]
     small = len(shape) == 2 and min(shape) < cuda.HOST_ROWS
-    to_host = backend == "cpu" or (backend == "auto" and small)
+    to_host = backend == "cpu" or (backend == "auto" and small and not cuda.is_captured())
     if to_host or not can_solve(len(shape)):
         if not (to_host or movable):
             raise ValueError(cuda.why_unusable())

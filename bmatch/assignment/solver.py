@@ -147,9 +147,10 @@ def solve(
         depend on it.
     backend : {"auto", "cpu", "cuda"}
         Where a matrix on a CUDA device is solved: there, or on the host, to which it is copied
-        and from which the answer comes back. ``"auto"``: there from 128 rows on. What lies on the
-        host is solved on the host. So is what may leave rows unmatched, by scans of the device
-        and rows that are fetched.
+        and from which the answer comes back. ``"auto"``: there from 1,024 rows on, and while
+        a CUDA graph is captured. What lies on the host is solved on the host. So is what may leave
+        rows unmatched, by scans of the device and rows that are fetched, and a matrix on which the
+        device finds no answer in about the time that the host takes.
     cost_limit : float, optional
         No pair costs more (less, when maximising; no ``|cost|`` is less, where those are
         maximised), and rows and columns may stay unmatched: each that does counts half of the

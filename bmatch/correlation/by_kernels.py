@@ -16,12 +16,12 @@ from bmatch.correlation.batch import Batch
 from bmatch.correlation.pilot import DEVICE_PILOT_TOKENS
 from bmatch.correlation.statistics import Statistics
 
-# Tokens in a float32 sum, promoted or not: 8,192 bound the drift of one that is not to 1e-5. Chunks
-# that are copied are no longer, as they need room. Those that are read in place may be, where a
-# device of many processors cuts them into parts: each is a sum of its own, and the fewer the
-# chunks, the less often the float64 masters are read and written.
+# Tokens in a float32 sum, promoted or not: 8,192 bound the drift of one that is not to 1e-5. Where a
+# device of many processors cuts a chunk into parts, each is a sum of its own, and chunks are longer:
+# the fewer they are, the less often kernels are launched and float64 masters read and written.
 _PROMOTED_TOKENS = 32_768
 _CHUNK_TOKENS = 8192
+_COPY_BYTES = 2**28  # of a chunk that is copied, if it is longer than that
 
 _PEAK = 1e15  # the root of a sum of squares beyond which a site's batch is added in chunks
 
@@ -124,7 +124,7 @@ def _add_group(
 ) -> None:
     from bmatch.kernels.batch_sums import move
     from bmatch.kernels.centred import split_planes
-    from bmatch.kernels.cross_moments import add_cross_moments, tokens_at_once
+    from bmatch.kernels.cross_moments import add_cross_moments
 
     target, source, kept = batch.target[sites], batch.source[sites], batch.kept
     d1, d2 = target.shape[2], source.shape[2]
@@ -134,12 +134,11 @@ def _add_group(
         (statistics.target_square[sites], statistics.source_square[sites]),
         shift, sums.sums[sites], statistics.count, count,
     )  # fmt: skip
-    promoted = precision == "highest"
     in_place = not shifted and _in_place(batch)
-    step = _CHUNK_TOKENS
-    if in_place:
-        most = _PROMOTED_TOKENS if promoted else _CHUNK_TOKENS
-        step = tokens_at_once(target.device, d1, d2, most, promoted)
+    # Of 16 bits, one product is exact and quick enough for all precisions to be the highest.
+    promoted = in_place or precision == "highest"
+    token_bytes = 0 if in_place else _copied_bytes(len(target), d1 + d2, precision)
+    step = _chunk_tokens(target.device, d1, d2, promoted, token_bytes)
     for start in range(0, batch.tokens, step):
         chunk = slice(start, start + step)
         if in_place:
@@ -152,6 +151,24 @@ def _add_group(
         once = factors if start == 0 else None
         add_cross_moments(statistics.comoment[sites], *operands, promoted, once)
         del operands  # the next chunk needs the room
+
+
+def _copied_bytes(sites: int, width: int, precision: str) -> int:
+    """Bytes of one token of all sites as planes."""
+    return 2 * _PLANES[precision] * sites * width
+
+
+def _chunk_tokens(
+    device: torch.device, d1: int, d2: int, promoted: bool, token_bytes: int = 0
+) -> int:
+    """Tokens of a chunk, of which each is copied into so many bytes."""
+    from bmatch.kernels.cross_moments import tokens_at_once
+
+    most = _PROMOTED_TOKENS if promoted else _CHUNK_TOKENS
+    tokens = tokens_at_once(device, d1, d2, most, promoted)
+    if token_bytes:
+        tokens = min(tokens, max(_CHUNK_TOKENS, _COPY_BYTES // token_bytes))
+    return tokens
 
 
 def _in_place(batch: Batch) -> bool:
@@ -172,10 +189,10 @@ def update_bytes(
     from bmatch.kernels.cross_moments import partial_bytes
 
     width = target_dim + source_dim
-    chunk, planes = min(tokens, _CHUNK_TOKENS), _PLANES[precision]
+    planes, promoted = _PLANES[precision], precision == "highest"
+    token_bytes = _copied_bytes(sites, width, precision)
+    chunk = min(tokens, _chunk_tokens(device, target_dim, source_dim, promoted, token_bytes))
     sums = sites * width * (8 * sum_parts(tokens) + 64) + 8 * tokens
-    split = 2 * planes * sites * chunk * (width + 14)  # rows are padded to 16 bytes
-    partial = partial_bytes(
-        device, sites, target_dim, source_dim, chunk, planes, precision == "highest"
-    )
+    split = chunk * _copied_bytes(sites, width + 14, precision)  # rows are padded to 16 bytes
+    partial = partial_bytes(device, sites, target_dim, source_dim, chunk, planes, promoted)
     return split + partial + sums

@@ -17,6 +17,11 @@
 // labelled a column is recorded a round later, when its label is known: among all who did, the
 // least by hash and row.  Ties are many in some matrices, and the hash spreads the trees.
 //
+// Some matrices want a phase for every row, or thousands of rounds a phase, and the host is sooner
+// there.  Work is counted in rounds, some 4 us on an H100: a round of bids is half of one, a phase
+// ten, a row read whole or again a tenth.  The search gives up when it has come to more than it
+// may.
+//
 // Most rounds are short of work and long of waiting, so warps relax from the first on and record
 // from the last on, and what is read together is asked for together.
 #pragma once
@@ -32,18 +37,21 @@ namespace bmatch::cuda {
 template <typename T, bool kWide>
 class Forest {
  public:
-  __device__ Forest(const Problem<T>& p, const State& s, Team<kWide>& team, bool spare_columns)
+  // most_work: 0 for no limit.
+  __device__ Forest(const Problem<T>& p, const State& s, Team<kWide>& team, bool spare_columns,
+                    int most_work)
       : p_(p),
         s_(s),
         team_(team),
         control_(*s.control),
         spare_(spare_columns),
+        most_work_(most_work),
         rank_(team.thread()),
         size_(team.threads()) {}
 
-  // Gives every row a column.  False if there is none; then entered[i] == phase() marks rows that
-  // compete for fewer columns.
-  __device__ bool grow() {
+  // Gives every row a column.  Returns the outcome; if that is kInfeasible, entered[i] == phase()
+  // marks rows that compete for fewer columns.
+  __device__ int grow() {
     for (int i = rank_; i < p_.rows; i += size_) {
       s_.entered[i] = 0;
       s_.relaxed[0][i] = s_.relaxed[1][i] = -1;
@@ -54,22 +62,23 @@ class Forest {
     for (;;) {
       ++phase_;
       plant(alone);
-      if (sources_ == 0) return true;
+      if (sources_ == 0) return kOptimal;
       const Word length = label();
       if (rank_ == 0) {
         control_.report.forest_phases += 1;
         control_.report.forest_rounds += round_ - first_round_;
       }
+      if (is_spent()) return kCostly;
       ++round_;  // no two phases share a number, so stamps of one say nothing in the next
       if (length == kUnreached) {
-        if (alone || sources_ == 1) return false;
+        if (alone || sources_ == 1) return kInfeasible;
         alone = true;  // one root whose tree is closed is the shortest proof
         team_.sync();
         continue;
       }
       alone = false;
       augment(length);
-      if (peek(&control_.broken) != 0) return false;
+      if (peek(&control_.broken) != 0) return kBroken;
     }
   }
   __device__ int phase() const { return phase_; }
@@ -89,6 +98,9 @@ class Forest {
       }
     }
     team_.sync();
+    const Report& report = control_.report;  // nobody adds to it before the trees grow
+    const int read = peek(&report.rescans) + peek_too(&report.whole_rows);
+    spent_ = peek_too(&report.bidding_rounds) / 2 + 10 * phase_ + read / 10;
     for (int i = rank_; i < p_.rows; i += size_) {
       if (peek(s_.col_of_row + i) == kNobody) {
         atomicMin(&control_.lowest_source, i);
@@ -114,7 +126,11 @@ class Forest {
     whole_rows_ = 0;
   }
 
-  // Labels columns until D is known, and returns its key; kUnreached if no free column can be.
+  // Whether the search has come to more work than it may: all threads know.
+  __device__ bool is_spent() const { return most_work_ > 0 && spent_ + round_ > most_work_; }
+
+  // Labels columns until D is known, and returns its key; kUnreached if no free column can be, or
+  // the work is spent.
   __device__ Word label() {
     bool whole = false;             // rows with fences up to theta_ are relaxed whole this time
     bool recent = false;            // they were in the last round
@@ -147,6 +163,7 @@ class Forest {
       if (rank_ == 0) control_.queued[(round_ + 2) % kQueues] = 0;
       if (!spare_ && team_.warp() == team_.warps() / 2) publish_reach();
       team_.sync();
+      if (is_spent()) return kUnreached;
       fell_before = fell;
       fell = peek(&control_.queued[(round_ + 1) % kQueues]);
       recent = whole && fell > 0;
@@ -402,7 +419,8 @@ class Forest {
   Team<kWide>& team_;
   Control& control_;
   const bool spare_;
-  const int rank_, size_;
+  const int most_work_, rank_, size_;
+  int spent_ = 0;  // before this phase, but for rounds
   int phase_ = 0, round_ = 0, first_round_ = 0, sources_ = 0, free_cols_ = 0;
   Word theta_ = 0;               // rows of the trees, of the first so many, with fences up to it:
   int whole_rows_ = 0;           // relaxed whole in the last round in which any were

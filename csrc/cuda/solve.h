@@ -4,8 +4,9 @@
 // columns differ, that is the answer, with row minima and zero prices as its proof.  Elsewhere an
 // auction with epsilon scaling, stopped at 1% of free rows, leads to good prices (square matrices
 // and wide teams only); rows that are not tight are let go; row reduction and the forest give every
-// row a column.
-// Exactness is that of assignment/solver.h: float64 prices, reduced costs fl(c - v) everywhere.
+// row a column.  A search that comes to more work than it may is left to the host, which has other
+// ways: products and the like take a thousand times the rounds that others do. Exactness is that of
+// assignment/solver.h: float64 prices, reduced costs fl(c - v) everywhere.
 //
 // D. P. Bertsekas, "The auction algorithm", Annals of Operations Research 14 (1988); the
 // multi-source paths are Hopcroft and Karp's idea on the tight graph, with lengths.
@@ -21,20 +22,22 @@ namespace bmatch::cuda {
 constexpr int kSampledRows = 1024;    // for the mean gap between best column and bound
 constexpr double kManyFree = 0.15;    // of the rows: fewer are left to row reduction and forest
 constexpr int kFewFree = 100;         // an auction stops at n / 100 rows
-constexpr int kAuctionRounds = 4000;  // of a phase
+constexpr int kAuctionRounds = 4000;  // of a phase, or as many as are half of the work there may be
 constexpr int kBlockReductionRounds = 64, kWideReductionRounds = 32;  // barriers are dear there
 constexpr double kFirstEpsilon = 0.05, kLastEpsilon = 0.005;          // of the mean gap
 
 template <typename T, bool kWide>
 class Solve {
  public:
-  // `prices`: [cols] of a similar problem, or null.
-  __device__ Solve(const Problem<T>& p, const State& s, Team<kWide>& team, const double* prices)
+  // `prices`: [cols] of a similar problem, or null; most_work: 0 for no limit.
+  __device__ Solve(const Problem<T>& p, const State& s, Team<kWide>& team, const double* prices,
+                   int most_work)
       : p_(p),
         s_(s),
         team_(team),
         control_(*s.control),
         prices_(prices),
+        most_work_(most_work),
         rank_(team.thread()),
         size_(team.threads()),
         spare_(p.cols > p.rows) {}
@@ -158,12 +161,17 @@ class Solve {
       const bool auction = epsilon > 0.0;
       bidding(p_, s_, team_,
               {epsilon * gap, spare_, auction ? p_.rows / kFewFree : 0,
-               auction ? kAuctionRounds
+               auction ? auction_rounds()
                : kWide ? kWideReductionRounds
                        : kBlockReductionRounds});
       if (!auction) break;
     }
-    return !grow_forest() ? kInfeasible : prices_dwarf_answer() ? kDwarfed : kOptimal;
+    const int outcome = grow_forest();
+    return outcome == kOptimal && prices_dwarf_answer() ? kDwarfed : outcome;
+  }
+
+  __device__ int auction_rounds() const {
+    return 0 < most_work_ && most_work_ < kAuctionRounds ? most_work_ : kAuctionRounds;
   }
 
   // Whether all entries are equal; asked where all rows have the same best column.
@@ -251,13 +259,14 @@ class Solve {
     }
   }
 
-  __device__ bool grow_forest() {
-    Forest<T, kWide> forest(p_, s_, team_, spare_);
-    if (forest.grow()) return true;
+  __device__ int grow_forest() {
+    Forest<T, kWide> forest(p_, s_, team_, spare_, most_work_);
+    const int outcome = forest.grow();
+    if (outcome != kInfeasible) return outcome;
     for (int i = rank_; i < p_.rows; i += size_) {  // who competes for too few columns
       s_.choice[i] = peek(s_.entered + i) == forest.phase() ? 1 : 0;
     }
-    return false;
+    return outcome;
   }
 
   // Whether rounding at the scale of the prices may outweigh the answer (assignment/solver.h).  If
@@ -318,7 +327,7 @@ class Solve {
   Team<kWide>& team_;
   Control& control_;
   const double* const prices_;
-  const int rank_, size_;
+  const int most_work_, rank_, size_;
   const bool spare_;
   bool least_ = false;  // every row has its least cost, and prices are zero
 };

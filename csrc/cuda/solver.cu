@@ -34,6 +34,7 @@ struct Batch {
   Room room;
   const double* prices;       // [cols] or null
   const std::int32_t* sizes;  // [problems, 2] or null
+  int most_work;
   Answer answer;
 
   template <typename T>
@@ -107,7 +108,7 @@ __global__ void __launch_bounds__(kMostThreads, 1) solve_kernel(Batch batch) {
     if (threadIdx.x == 0) header.problem = batch.template problem<T>(k);
     __syncthreads();
     const Problem<T>& problem = header.problem;
-    const int outcome = Solve<T, kWide>(problem, state, team, batch.prices).run();
+    const int outcome = Solve<T, kWide>(problem, state, team, batch.prices, batch.most_work).run();
     hand_over(
         batch, k,
         {outcome, problem.rows, problem.cols, state.col_of_row, state.choice, state.u, state.v},
@@ -283,6 +284,7 @@ void solve(const Task& task, TeamKind team, const Answer& answer, void* workspac
                       room_for<T>(task, team),
                       task.prices,
                       task.sizes,
+                      task.most_work,
                       answer};
     const bool wide = team == TeamKind::grid;
     if (wide) clear(workspace, sizeof(Control), queue);  // the barrier's arrivals

@@ -14,8 +14,16 @@ namespace bmatch::cuda {
 enum class Type : int { float32, float64, float16, bfloat16 };
 
 // kInvalid: a cost is NaN or -infinity.  kDwarfed: an answer, but rounding at the scale of its
-// prices may outweigh it (assignment/solver.h); the host has another way.
-enum Outcome : int { kOptimal = 0, kInfeasible = 1, kInvalid = 2, kDwarfed = 3, kBroken = 4 };
+// prices may outweigh it (assignment/solver.h).  kCostly: none for as much work as it may take. The
+// host has other ways for both.
+enum Outcome : int {
+  kOptimal = 0,
+  kInfeasible = 1,
+  kInvalid = 2,
+  kDwarfed = 3,
+  kBroken = 4,
+  kCostly = 5
+};
 
 // What a solve has to say beside the assignment.
 struct Report {
@@ -35,6 +43,7 @@ struct Task {
   // [problems, 2] on the device, rows and columns of each problem, at least 1; null: all alike.
   // Padding is not read.  The answer for a padded row is -1, and for padding's duals NaN.
   const std::int32_t* sizes = nullptr;
+  std::int32_t most_work = 0;  // of each problem, in rounds of the forest (forest.h); 0: no limit
 };
 
 struct Answer {

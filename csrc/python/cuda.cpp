@@ -21,7 +21,8 @@ namespace {
 
 cuda::Task task_at(std::uintptr_t cost, cuda::Type type, std::int64_t problems, std::int64_t rows,
                    std::int64_t cols, std::int64_t problem_stride, std::int64_t row_stride,
-                   Sense sense, std::uintptr_t prices, std::uintptr_t sizes) {
+                   Sense sense, std::uintptr_t prices, std::uintptr_t sizes,
+                   std::int32_t most_work) {
   return {reinterpret_cast<const void*>(cost),
           type,
           problems,
@@ -31,7 +32,8 @@ cuda::Task task_at(std::uintptr_t cost, cuda::Type type, std::int64_t problems, 
           row_stride,
           sense,
           reinterpret_cast<const double*>(prices),
-          reinterpret_cast<const std::int32_t*>(sizes)};
+          reinterpret_cast<const std::int32_t*>(sizes),
+          most_work};
 }
 
 // With room for the reports that a CUDA graph writes, at the end.
@@ -39,7 +41,7 @@ std::size_t workspace_at(const cuda::Task& task, cuda::TeamKind team, int device
   return cuda::workspace_bytes(task, team, device) + task.problems * sizeof(cuda::Report);
 }
 
-std::unique_ptr<cuda::Receipt> solve_at(const cuda::Task& task, cuda::TeamKind team,
+std::unique_ptr<cuda::Receipt> solve_at(cuda::Task task, cuda::TeamKind team,
                                         std::uintptr_t col_of_row, std::uintptr_t row_dual,
                                         std::uintptr_t col_dual, std::uintptr_t workspace,
                                         int device, std::uintptr_t stream) {
@@ -50,6 +52,7 @@ std::unique_ptr<cuda::Receipt> solve_at(const cuda::Task& task, cuda::TeamKind t
   if (cuda::is_captured(device, queue)) {
     const std::size_t end = workspace + cuda::workspace_bytes(task, team, device);
     reports = reinterpret_cast<cuda::Report*>(end);
+    task.most_work = 0;  // nobody will hear that another has to go on
   } else {
     receipt = std::make_unique<cuda::Receipt>(task.problems, device);
     reports = receipt->reports();
@@ -90,12 +93,13 @@ void define_cuda(py::module_& m) {
       .value("grid", cuda::TeamKind::grid)
       .finalize();
   py::native_enum<cuda::Outcome>(m, "CudaOutcome", "enum.IntEnum",
-                                 "How a problem ended; dwarfed: the host has to solve it.")
+                                 "How a problem ended; dwarfed and costly: the host has to solve it.")
       .value("optimal", cuda::kOptimal)
       .value("infeasible", cuda::kInfeasible)
       .value("invalid", cuda::kInvalid)
       .value("dwarfed", cuda::kDwarfed)
       .value("broken", cuda::kBroken)
+      .value("costly", cuda::kCostly)
       .finalize();
   PYBIND11_NUMPY_DTYPE(cuda::Report, outcome, bidding_rounds, forest_phases, forest_rounds, rescans,
                        whole_rows, objective, gap);
@@ -104,7 +108,7 @@ void define_cuda(py::module_& m) {
   py::class_<cuda::Task>(m, "CudaTask", "Problems of one shape on a device.")
       .def(py::init(&task_at), py::arg("cost"), py::arg("type"), py::arg("problems"),
            py::arg("rows"), py::arg("cols"), py::arg("problem_stride"), py::arg("row_stride"),
-           py::arg("sense"), py::arg("prices"), py::arg("sizes"));
+           py::arg("sense"), py::arg("prices"), py::arg("sizes"), py::arg("most_work"));
   py::class_<cuda::Facts>(m, "CudaFacts", "What this build and this machine have.")
       .def_readonly("built", &cuda::Facts::built, "Whether with a CUDA compiler.")
       .def_readonly("compiled", &cuda::Facts::compiled, "For which devices, by which toolkit.")

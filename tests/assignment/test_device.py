@@ -23,6 +23,12 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def small_ones_too(monkeypatch):
+    """On the device whose size would send them to the host."""
+    monkeypatch.setattr(cuda, "HOST_ROWS", 1)
+
+
 def agrees(cost, rows, cols, maximize=False):
     cost = cost.double().cpu().numpy()
     rows, cols = rows.cpu().numpy(), cols.cpu().numpy()
@@ -82,6 +88,18 @@ def test_large_against_the_host():
     a, b = bmatch.solve(cost), bmatch.solve(cost.cpu())
     assert a.objective == pytest.approx(b.objective, rel=1e-12)
     assert a.gap <= 1e-12 * abs(a.objective)
+
+
+@pytest.mark.parametrize("shape", [(1100, 1100), (1024, 1536)])
+def test_what_takes_too_long_is_left_to_the_host(shape):
+    g = torch.Generator("cuda").manual_seed(4)
+    a, b = (torch.rand(k, generator=g, device="cuda") for k in shape)
+    cost = a[:, None] + b  # a phase of the search for every row, if it is wide
+    if shape[0] == shape[1]:
+        cost = a[:, None] * b
+    launched = cuda.launch(cost[None], _core.Sense.minimize, duals=False)
+    assert list(launched.unsolved.values()) == [_core.CudaOutcome.costly]
+    agrees(cost, *bmatch.linear_sum_assignment(cost))
 
 
 def test_beyond_46340_rows():
@@ -182,9 +200,10 @@ def test_match():
     assert np.all(found.margin > 0)
 
 
-def test_in_a_cuda_graph():
+def test_in_a_cuda_graph(monkeypatch):
     cost = torch.rand(300, 300, device="cuda")
     bmatch.linear_sum_assignment(cost)
+    monkeypatch.setattr(cuda, "HOST_ROWS", 1024)  # but nothing of a graph is the host's
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         rows, cols = bmatch.linear_sum_assignment(cost)

@@ -189,6 +189,58 @@ def test_where_prices_dwarf_the_answer_the_host_finds_it():
     assert batch.tolist() == 2 * [[0, 3, 2, 4, 1]]
 
 
+def test_what_takes_too_much_work_is_left_to_the_host(monkeypatch):
+    r = np.random.default_rng(5)
+    hard = torch.from_numpy(FAMILIES["product"](r, 90, 90))
+    easy = torch.from_numpy(r.random((90, 90))) - 2 * torch.eye(90)
+    monkeypatch.setattr(cuda, "team_for", lambda *_: _core.CudaTeam.block)
+
+    def launched(cost, work):
+        reports = cuda.launch(cost, _core.Sense.minimize, duals=True, most_work=work).reports
+        return reports["outcome"].tolist(), reports
+
+    (outcome,), (report,) = launched(hard[None], 0)
+    assert outcome == _core.CudaOutcome.optimal
+    # Enough is as good as no limit; half of the work is none at all, and told soon.
+    spent = report["bidding_rounds"] // 2 + report["forest_rounds"] + 11 * report["forest_phases"]
+    spent += (report["rescans"] + report["whole_rows"]) // 10
+    assert launched(hard[None], int(spent))[0] == [_core.CudaOutcome.optimal]
+    (outcome,), (report,) = launched(hard[None], int(spent) // 2)
+    assert outcome == _core.CudaOutcome.costly
+    assert report["bidding_rounds"] // 2 + report["forest_rounds"] <= spent // 2
+    assert launched(torch.stack([hard, easy]), 1)[0] == [5, 0]
+
+    asked = []
+    real = cuda.solve_on_host
+    monkeypatch.setattr(cuda, "solve_on_host", lambda *a, **k: asked.append(1) or real(*a, **k))
+    monkeypatch.setattr(cuda, "most_work_for", lambda *_: 1)
+    for cost in (hard, hard[:70].T):
+        a = bmatch.solve(cost, backend="cuda")
+        agrees(cost, a.row_ind, a.col_ind)
+        assert isinstance(a.row_dual, torch.Tensor)
+    assert asked == [1, 1]
+    bmatch.solve(easy, backend="cuda")
+    for cost, matched in zip(
+        (hard, easy), bmatch.batch_linear_sum_assignment(torch.stack([hard, easy])), strict=True
+    ):
+        agrees(cost, torch.arange(90), matched)
+    assert asked == [1, 1, 1]
+
+
+def test_how_much_work_there_may_be():
+    assert cuda.most_work_for(1024, 1024) == 2048
+    assert cuda.most_work_for(1, 1) == 1024
+    assert cuda.most_work_for(2**24, 2**24) < 2**31
+
+
+def test_a_captured_graph_stays_on_the_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    monkeypatch.setattr(cuda, "solve_on_host", None)  # must not be asked
+    cost = torch.rand(20, 20)
+    agrees(cost, *bmatch.linear_sum_assignment(cost))
+
+
 @pytest.mark.parametrize("group", ["signed_permutation", "permutation_global_sign"])
 def test_match(group):
     """A matrix on a device is solved there, with the answer of the host."""

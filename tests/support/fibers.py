@@ -72,10 +72,20 @@ class Fibers:
 
     @staticmethod
     def CudaTask(
-        cost, kind, problems, rows, cols, problem_stride, row_stride, sense, prices, sizes
+        cost,
+        kind,
+        problems,
+        rows,
+        cols,
+        problem_stride,
+        row_stride,
+        sense,
+        prices,
+        sizes,
+        most_work,
     ):
         shape = (problems, rows, cols, problem_stride, row_stride)
-        return Arguments(cost, prices, sizes, *shape, kind.value, sense.value, 0, 0)
+        return Arguments(cost, prices, sizes, *shape, kind.value, sense.value, 0, most_work)
 
     def cuda_workspace(self, task, team, device):
         assert device == 0
@@ -96,3 +106,4 @@ def play_device(monkeypatch, fibers):
     monkeypatch.setattr(cuda, "_place", lambda tensor: (0, 0))
     monkeypatch.setattr(arrays, "is_on_device", lambda value: isinstance(value, torch.Tensor))
     monkeypatch.setattr(cuda, "is_usable", lambda: True)
+    monkeypatch.setattr(cuda, "HOST_ROWS", 128)  # fibers are slow

@@ -13,7 +13,7 @@ namespace {
 struct Arguments {
   std::uint64_t cost, prices, sizes;
   std::int64_t problems, rows, cols, problem_stride, row_stride;
-  std::int32_t type, sense, team, unused;
+  std::int32_t type, sense, team, most_work;
 };
 
 cuda::Task task_of(const Arguments& a) {
@@ -26,7 +26,8 @@ cuda::Task task_of(const Arguments& a) {
           a.row_stride,
           static_cast<Sense>(a.sense),
           reinterpret_cast<const double*>(a.prices),
-          reinterpret_cast<const std::int32_t*>(a.sizes)};
+          reinterpret_cast<const std::int32_t*>(a.sizes),
+          a.most_work};
 }
 
 }  // namespace
