@@ -16,9 +16,9 @@ from bmatch.correlation.batch import Batch
 from bmatch.correlation.pilot import DEVICE_PILOT_TOKENS
 from bmatch.correlation.statistics import Statistics
 
-# Tokens in a float32 sum, promoted or not: 8,192 bound the drift of one that is not to 1e-5. Where a
-# device of many processors cuts a chunk into parts, each is a sum of its own, and chunks are longer:
-# the fewer they are, the less often kernels are launched and float64 masters read and written.
+# Tokens in a float32 sum, promoted or not: 8,192 bound the drift of one that is not to 1e-5. Where
+# a device of many processors cuts a chunk into parts, each is a sum of its own, and chunks are
+# longer: the fewer there are, the fewer kernels start, and masters are read and written.
 _PROMOTED_TOKENS = 32_768
 _CHUNK_TOKENS = 8192
 _COPY_BYTES = 2**28  # of a chunk that is copied, if it is longer than that

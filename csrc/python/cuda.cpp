@@ -92,8 +92,9 @@ void define_cuda(py::module_& m) {
       .value("block", cuda::TeamKind::block)
       .value("grid", cuda::TeamKind::grid)
       .finalize();
-  py::native_enum<cuda::Outcome>(m, "CudaOutcome", "enum.IntEnum",
-                                 "How a problem ended; dwarfed and costly: the host has to solve it.")
+  py::native_enum<cuda::Outcome>(
+      m, "CudaOutcome", "enum.IntEnum",
+      "How a problem ended; dwarfed and costly: the host has to solve it.")
       .value("optimal", cuda::kOptimal)
       .value("infeasible", cuda::kInfeasible)
       .value("invalid", cuda::kInvalid)
