@@ -141,6 +141,7 @@ class TestWithoutNvcc:
     def device(self, monkeypatch):
         monkeypatch.setattr(arrays, "is_on_device", lambda value: isinstance(value, torch.Tensor))
         monkeypatch.setattr(cuda, "is_usable", lambda: False)
+        monkeypatch.setattr(cuda, "HOST_ROWS", 128)
 
     @pytest.mark.parametrize("shape", [(300, 300), (200, 450), (450, 200)])
     def test_the_whole_answer(self, shape, fetches):

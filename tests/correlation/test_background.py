@@ -118,6 +118,7 @@ def late(monkeypatch):
     ):
         monkeypatch.setattr(importlib.import_module(f"bmatch.kernels.{module}"), name, twin)
     monkeypatch.setattr(by_kernels, "runs_kernels", lambda device: True)
+    monkeypatch.setattr("bmatch.kernels.dispatch._properties", lambda device: (90, 132))
     return lambda seed: asynchronous.device(seed, monkeypatch)
 
 
