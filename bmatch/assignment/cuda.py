@@ -31,7 +31,7 @@ _REPORTED = _core.CudaReport.names or ()
 
 HOST_ROWS = 1024
 """Matrices with fewer rows are solved on the host, unless many come at once: over 86 families an
-H100 took 2.5 times the time of a host beside it with 512 rows, 0.8 times with 1,024."""
+H100 took 2.5 times the time of one core with 512 rows, 0.8 times with 1,024 (benchmarks/LOG.md)."""
 
 _WHERE = " (problem {} of the batch)"
 
