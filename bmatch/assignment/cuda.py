@@ -164,10 +164,11 @@ def solve_batch_by_kernels(costs: Costs) -> torch.Tensor:
     """
     launched = launch(*_entries(costs), duals=False)
     found = _columns(launched, costs)  # while the device works
-    _require_answers(Group(costs, launched, range(len(costs.matrix))), where=_WHERE)
+    group = Group(costs, launched, range(len(costs.matrix)))
+    _require_answers(group, where=_WHERE)
     if not launched.unsolved:
         return found
-    _ask_the_host(launched, costs)
+    _ask_the_host(group)
     return _columns(launched, costs)
 
 
@@ -199,10 +200,10 @@ def solve_ragged_by_kernels(costs: Costs) -> torch.Tensor:
         launched = launch(*_entries(part), duals=False, sizes=on_device)
         groups.append(Group(part, launched, which))
     _require_answers(*groups, where=_WHERE)
-    for part, launched, numbers in groups:
-        _ask_the_host(launched, part)
-        found = _columns(launched, part)
-        out[torch.as_tensor(numbers, device=device), : found.shape[1]] = found
+    for group in groups:
+        _ask_the_host(group)
+        found = _columns(group.launched, group.costs)
+        out[torch.as_tensor(group.numbers, device=device), : found.shape[1]] = found
     return out
 
 
@@ -218,17 +219,27 @@ def _oriented_sizes(costs: Costs) -> npt.NDArray[np.int64]:
     return costs.sizes[:, ::-1] if costs.transposed else costs.sizes
 
 
-def _ask_the_host(launched: Launched, costs: Costs) -> None:
-    """Put the host's answers in place of those that are dwarfed or costly, where all have one."""
+def _ask_the_host(group: Group) -> None:
+    """Put the host's answers in place of those that are dwarfed or costly.
+
+    Raises
+    ------
+    ValueError
+        For the first problem of which the host finds that it has no assignment.
+    """
     import torch
 
+    costs, launched, numbers = group
     col_of_row = launched.col_of_row
     for problem in launched.unsolved:
-        rows, cols = _oriented_sizes(costs)[problem]
-        matrix = costs.oriented[problem, :rows, :cols].cpu()
+        rows, cols = costs.shape[1:] if costs.sizes is None else costs.sizes[problem]
+        matrix = costs.matrix[problem, :rows, :cols].cpu()
         one = Costs.of(matrix, costs.sense, forbids=costs.forbids)
-        found = solve_on_host(one, certificate=False)
-        col_of_row[problem, :rows] = torch.as_tensor(found.col_of_row, device=col_of_row.device)
+        try:
+            found = solve_on_host(one, certificate=False).col_of_row
+        except ValueError as error:
+            raise ValueError(f"{error}{_WHERE.format(int(numbers[problem]))}") from None
+        col_of_row[problem, : len(found)] = torch.as_tensor(found, device=col_of_row.device)
 
 
 def _columns(launched: Launched, costs: Costs) -> torch.Tensor:

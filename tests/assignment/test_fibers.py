@@ -265,7 +265,10 @@ def test_empty():
     assert bmatch.batch_linear_sum_assignment(torch.zeros(2, 0, 4)).shape == (2, 0)
 
 
-def test_infeasible_rows_are_named():
+@pytest.mark.parametrize("most_work", [0, 1], ids=["by the device", "by the host"])
+def test_infeasible_rows_are_named(most_work, monkeypatch):
+    monkeypatch.setattr(cuda, "most_work_for", lambda *_: most_work)
+    monkeypatch.setattr(cuda, "team_for", lambda *_: _core.CudaTeam.block)
     cost = torch.rand(6, 9, generator=torch.Generator().manual_seed(0))
     cost[[1, 4, 5], 2:] = torch.inf
     with pytest.raises(ValueError, match="3 rows 1, 4, 5 have finite entries in only 2 columns"):
@@ -274,6 +277,8 @@ def test_infeasible_rows_are_named():
         bmatch.solve(cost.T, backend="cuda")
     with pytest.raises(ValueError, match=r"only 2 columns \(problem 1 of the batch\)"):
         bmatch.batch_linear_sum_assignment(torch.stack([torch.rand(6, 9), cost]))
+    with pytest.raises(ValueError, match=r"in only 2 rows \(problem 1 of the batch\)"):
+        bmatch.batch_linear_sum_assignment(torch.stack([torch.rand(9, 6), cost.T]))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), -float("inf")])
