@@ -49,7 +49,7 @@ def pair_sites(target_layers: int, source_layers: int, sites: Sites) -> tuple[Si
     if isinstance(sites, str) and sites == "all":
 
         def nearest(k: int, layers: int) -> int:
-            return (2 * k * layers + last) // (2 * last)  # k / last of them, rounded
+            return (2 * k * layers + last) // max(2 * last, 1)  # k / last of them, rounded
 
         return tuple(
             SitePair(nearest(k, target_layers), nearest(k, source_layers)) for k in range(last + 1)
