@@ -21,14 +21,13 @@ from bmatch.estimate import (
     correlation_bytes,
     match_streams,
     require_memory,
-    require_same_width,
     resolve_group,
 )
 from bmatch.gauge import SignedPermutation
 from bmatch.groups import Group
 from bmatch.jobs.progress import Progress, silent
 from bmatch.matching import GaugeMatch
-from bmatch.models.activations import Reader, SitePair, Sites, pair_sites
+from bmatch.models.activations import Reader, SitePair, Sites, pair_sites, require_same_width
 from bmatch.models.checkpoint import Checkpoint, Digest, open_checkpoint, require_finite
 from bmatch.models.loading import TOKENIZER_FILES, has_tokenizer, load_model, load_tokenizer
 from bmatch.models.text import (

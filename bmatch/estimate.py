@@ -28,7 +28,15 @@ from bmatch.correlation.site_moments import SiteMoments, moments_bytes
 from bmatch.groups import Group, require_group, smaller
 from bmatch.jobs.cores import shared_cores
 from bmatch.matching import GaugeMatch, match
-from bmatch.models.activations import Reader, SitePair, Sites, counted_tokens, pair_sites, run
+from bmatch.models.activations import (
+    Reader,
+    SitePair,
+    Sites,
+    counted_tokens,
+    pair_sites,
+    require_same_width,
+    run,
+)
 from bmatch.models.text import AlignedBatch
 
 OneBatch: TypeAlias = "torch.Tensor | Mapping[str, torch.Tensor]"
@@ -301,20 +309,3 @@ def resolve_group(
             "signs of single coordinates change its function"
         )
     return group
-
-
-def require_same_width(target: ResidualAxes, source: ResidualAxes) -> None:
-    """Refuse two models whose residual streams cannot be coordinates of one another.
-
-    Depth, vocabulary and type may differ: a gauge needs the same width and nothing else.
-
-    Raises
-    ------
-    ValueError
-        If the widths differ.
-    """
-    if target.dim != source.dim:
-        raise ValueError(
-            "the two models have different widths of the residual stream: "
-            f"{source.dim} in the source and {target.dim} in the target, so no gauge relates them"
-        )

@@ -28,6 +28,23 @@ class SitePair(NamedTuple):
     source: int
 
 
+def require_same_width(target: ResidualAxes, source: ResidualAxes) -> None:
+    """Refuse two models whose residual streams cannot be coordinates of one another.
+
+    Depth, vocabulary and type may differ: a gauge needs the same width and nothing else.
+
+    Raises
+    ------
+    ValueError
+        If the widths differ.
+    """
+    if target.dim != source.dim:
+        raise ValueError(
+            "the two models have different widths of the residual stream: "
+            f"{source.dim} in the source and {target.dim} in the target, so no gauge relates them"
+        )
+
+
 def pair_sites(target_layers: int, source_layers: int, sites: Sites) -> tuple[SitePair, ...]:
     """The sites asked for in two models of so many blocks, ascending.
 
