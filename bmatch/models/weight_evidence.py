@@ -12,8 +12,8 @@ from its sibling, true partners stand 2.6 standard deviations above the rest at 
 
 Row k of a tensor must be the same row in both models. The weights tell: inner products of rows do
 not change under a gauge of the stream, so those of neighbouring rows are alike in two tensors whose
-rows come in one order, and unrelated where neurons, heads or tokens were numbered anew. Such
-tensors are left out.
+rows come in one order, and unrelated where neurons, heads or tokens were numbered anew. How alike
+they are, squared, is a tensor's weight; where it could be chance, the tensor is left out.
 """
 
 from __future__ import annotations
@@ -51,18 +51,19 @@ class WeightCorrelation:
     Attributes
     ----------
     correlation : float32 tensor [D, D]
-        ``C[i, j] = corr(target_i, source_j)``, the mean over the tensors, each counted by its rows.
+        ``C[i, j] = corr(target_i, source_j)`` over the rows of all tensors that count, whitened.
     rows : int
-        Rows counted, of all tensors.
-    tensors : dict of str to int
-        Rows of each tensor that counted, by its name in the target.
+        How many rows of one weight say as much: what is chance has a spread of ``rows ** -0.5``.
+    tensors : dict of str to float
+        How alike the order of the rows is in each tensor that counts, 1 at most, by its name in the
+        target.
     left_out : tuple of str
-        Tensors of the target whose rows are others in the source, or not there.
+        Tensors of the target whose rows come in another order in the source, or that it has not.
     """
 
     correlation: torch.Tensor
     rows: int
-    tensors: dict[str, int]
+    tensors: dict[str, float]
     left_out: tuple[str, ...]
 
 
@@ -116,23 +117,25 @@ def correlate_weights(
     ours, theirs = Weights.of(target), Weights.of(source)
     require_same_width(ours.axes, theirs.axes)
     moments = _Moments(ours.axes.dim)
-    counted: dict[str, int] = {}
+    counted: dict[str, float] = {}
     left_out = []
     pairs = list(_pairs(ours, theirs))
     for name, twin in progress(pairs, "Correlating weights"):
         y = _rows(ours, name)
-        x = None if twin is None else _rows(theirs, twin)
-        if x is None or not _comparable(y, x, rows):
+        x = y[:0] if twin is None else _rows(theirs, twin)
+        alike = likeness_of_order(y, x) if rows == "auto" else float(min(len(y), len(x)) > 2)
+        if alike:
+            counted[name] = alike
+            count = min(len(y), len(x))
+            moments.add(y[:count], x[:count], alike**2)
+        else:
             left_out.append(name)
-            continue
-        counted[name] = min(len(y), len(x))
-        moments.add(y[: counted[name]], x[: counted[name]])
     if not counted:
         raise ValueError(
             "no rows of weights come in one order in the two models, so weights tell nothing of "
             "the gauge between them: take evidence='activations'"
         )
-    return WeightCorrelation(moments.correlation(), sum(counted.values()), counted, tuple(left_out))
+    return WeightCorrelation(moments.correlation(), moments.rows, counted, tuple(left_out))
 
 
 class _Moments:
@@ -142,13 +145,21 @@ class _Moments:
         self._of_both, self._of_target, self._of_source = (
             SiteMoments((0,), width, width) for _ in range(3)
         )
+        self._weight, self._square = 0.0, 0.0
 
-    def add(self, y: torch.Tensor, x: torch.Tensor) -> None:
-        """Add rows ``[R, D]`` of one tensor, about their mean, at root mean square 1."""
+    @property
+    def rows(self) -> int:
+        """How many rows of one weight say as much as those of several."""
+        return round(self._weight**2 / self._square)
+
+    def add(self, y: torch.Tensor, x: torch.Tensor, weight: float) -> None:
+        """Add rows ``[R, D]`` of one tensor, about their mean, at a mean square of `weight`."""
+        self._weight += weight * len(y)
+        self._square += weight**2 * len(y)
         scaled = [_scale(rows) for rows in (y, x)]
         for start in range(0, len(y), ROWS_AT_ONCE):
             target, source = (
-                (rows[start : start + ROWS_AT_ONCE].float() - mean) * factor
+                (rows[start : start + ROWS_AT_ONCE].float() - mean) * (factor * weight**0.5)
                 for rows, (mean, factor) in zip((y, x), scaled, strict=True)
             )
             self._of_both.update(target[None], source[None])
@@ -168,8 +179,9 @@ class _Moments:
 def _scale(rows: torch.Tensor) -> tuple[torch.Tensor, float]:
     """The mean of rows, float32 [D], and what brings them to root mean square 1 about it."""
     mean, square = rows.mean(0, dtype=torch.float32), 0.0
-    for part in rows.split(ROWS_AT_ONCE):
-        square += float((part.float() - mean).square().sum())
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        part = rows[start : start + ROWS_AT_ONCE].float() - mean
+        square += float(part.square().sum())
     return mean, (rows.numel() / square) ** 0.5 if square else 0.0
 
 
@@ -233,23 +245,26 @@ def _rows(weights: Weights, name: str) -> torch.Tensor:
     return tensor.reshape(-1, tensor.shape[-1])
 
 
-def _comparable(y: torch.Tensor, x: torch.Tensor, rows: Rows) -> bool:
-    enough = min(len(y), len(x)) > 2  # a bias is one row, which makes all cosines 1
-    return enough and (rows == "all" or in_one_order(y, x) >= SAME_ORDER)
-
-
-def in_one_order(y: torch.Tensor, x: torch.Tensor) -> float:
-    """How many standard errors above 0 the inner products of neighbouring rows are related.
+def likeness_of_order(y: torch.Tensor, x: torch.Tensor) -> float:
+    """How alike inner products of neighbouring rows are: 0 where it could be chance, 1 at most.
 
     Parameters
     ----------
-    y, x : float32 [R, D] and [R', D]
-        Rows in any two gauges; of those that one has more than the other, the first count.
+    y, x : floating [R, D] and [R', D]
+        Rows in any two gauges of the stream; of those that one has more, the first count.
+
+    Returns
+    -------
+    float
+        The correlation of the cosines of rows up to 8 apart, if it exceeds 3 standard errors.
     """
     count = min(len(y), len(x), PRODUCTS)
+    if count < 3:  # a bias is one row, which makes all cosines 1
+        return 0.0
     lags = range(1, min(max(1, PRODUCTS // count), 8, count - 1) + 1)
     a, b = (torch.nn.functional.normalize(rows[:count].float(), dim=1) for rows in (y, x))
     p, q = (torch.cat([(rows[k:] * rows[:-k]).sum(1) for k in lags]) for rows in (a, b))
     p, q = p - p.mean(), q - q.mean()
     scale = float(p.norm() * q.norm())
-    return float(p @ q) / scale * len(p) ** 0.5 if scale else 0.0
+    alike = float(p @ q) / scale if scale else 0.0
+    return alike if alike * len(p) ** 0.5 >= SAME_ORDER else 0.0

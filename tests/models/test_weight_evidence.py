@@ -18,7 +18,6 @@ def test_the_core_recovers_a_planted_gauge(tmp_path):
     target = in_gauge(noisy_copy(source, 1.0, 1), secret)
     found = correlate_weights(target, source)
     assert bmatch.match(found.correlation).gauge == secret
-    assert found.rows == sum(found.tensors.values())
     source.save_pretrained(tmp_path / "source")
     target.save_pretrained(tmp_path / "target")
     again = correlate_weights(*(open_checkpoint(tmp_path / n) for n in ("target", "source")))
