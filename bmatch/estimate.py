@@ -258,8 +258,8 @@ def estimate_gauge(
         permutations and one sign for all for LayerNorm.
     evidence : {"activations", "weights", "both"}
         ``"weights"`` reads no token and runs no model: see
-        `bmatch.models.weight_evidence.correlate_weights`. ``"both"`` matches the mean of the two
-        correlations, each counted by the inverse of its mean magnitude, most of which is chance.
+        `bmatch.models.weight_evidence.correlate_weights`. ``"both"`` matches a mean of the two
+        correlations, in which the one with less chance in it counts for more.
 
     Returns
     -------
@@ -305,12 +305,13 @@ def require_evidence(evidence: str) -> None:
 def combined(streams: StreamCorrelation | None, weights: WeightCorrelation | None) -> torch.Tensor:
     """The correlation to match, float32 [D, D]: that of streams, of weights, or a mean of both.
 
-    Each counts by the inverse of its mean magnitude: all but one entry of a row are chance.
+    Each counts by the inverse square of its mean magnitude, which is that of chance: all entries of
+    a row but one are.
     """
     found = [evidence.correlation for evidence in (streams, weights) if evidence is not None]
     found = [correlation.to(found[0].device) for correlation in found]
     chance = [float(correlation.abs().mean()) for correlation in found]
-    shares = [1 / level if level else 0.0 for level in chance]
+    shares = [level**-2 if level else 0.0 for level in chance]
     if not any(shares):
         return found[0]
     total = torch.zeros_like(found[0])

@@ -13,7 +13,12 @@ from its sibling, true partners stand 2.6 standard deviations above the rest at 
 Row k of a tensor must be the same row in both models. The weights tell: inner products of rows do
 not change under a gauge of the stream, so those of neighbouring rows are alike in two tensors whose
 rows come in one order, and unrelated where neurons, heads or tokens were numbered anew. How alike
-they are, squared, is a tensor's weight; where it could be chance, the tensor is left out.
+they are, squared, is a tensor's weight.
+
+Where it could be chance, the tensor's Gram matrix takes its place, which has coordinates on both
+axes, whatever the order of the rows: those of one axis are brought in the target's order by what
+the other tensors say, and then its rows have to be alike like all others. Its diagonal is left out:
+whatever the order, it would speak for it.
 """
 
 from __future__ import annotations
@@ -27,7 +32,9 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 import torch
 
 from bmatch.architecture.axes import ResidualAxes
+from bmatch.assignment.solver import solve
 from bmatch.correlation.site_moments import SiteMoments
+from bmatch.gauge import SignedPermutation
 from bmatch.jobs.progress import Progress, silent
 from bmatch.models.activations import Reader, pair_sites, require_same_width
 from bmatch.models.checkpoint import Checkpoint, require_finite
@@ -57,13 +64,16 @@ class WeightCorrelation:
     tensors : dict of str to float
         How alike the order of the rows is in each tensor that counts, 1 at most, by its name in the
         target.
+    grams : dict of str to float
+        The same of the Gram matrices of tensors whose rows come in another order in the source.
     left_out : tuple of str
-        Tensors of the target whose rows come in another order in the source, or that it has not.
+        Tensors of the target that count in neither way, or that the source has not.
     """
 
     correlation: torch.Tensor
     rows: int
     tensors: dict[str, float]
+    grams: dict[str, float]
     left_out: tuple[str, ...]
 
 
@@ -118,24 +128,45 @@ def correlate_weights(
     require_same_width(ours.axes, theirs.axes)
     moments = _Moments(ours.axes.dim)
     counted: dict[str, float] = {}
-    left_out = []
+    others: dict[str, str | None] = {}
     pairs = list(_pairs(ours, theirs))
     for name, twin in progress(pairs, "Correlating weights"):
         y = _rows(ours, name)
         x = y[:0] if twin is None else _rows(theirs, twin)
-        alike = likeness_of_order(y, x) if rows == "auto" else float(min(len(y), len(x)) > 2)
-        if alike:
+        if alike := likeness_of_order(y, x) if rows == "auto" else float(min(len(y), len(x)) > 2):
             counted[name] = alike
             count = min(len(y), len(x))
             moments.add(y[:count], x[:count], alike**2)
         else:
-            left_out.append(name)
+            others[name] = twin
     if not counted:
         raise ValueError(
             "no rows of weights come in one order in the two models, so weights tell nothing of "
             "the gauge between them: take evidence='activations'"
         )
-    return WeightCorrelation(moments.correlation(), moments.rows, counted, tuple(left_out))
+    grams: dict[str, float] = {}
+    known = {name: twin for name, twin in others.items() if twin is not None}
+    if known:
+        found = solve(moments.correlation(), sign_marginalized=True)
+        assert found.sign is not None
+        gauge = SignedPermutation(found.col_ind, found.sign)
+        for name in progress(list(known), "Correlating Grams"):
+            y, x = _gram(_rows(ours, name)), gauge.apply(_gram(_rows(theirs, known[name])), dim=0)
+            if alike := likeness_of_order(y, x):
+                grams[name] = alike
+                moments.add(y, x, alike**2)
+    left_out = tuple(name for name in others if name not in grams)
+    return WeightCorrelation(moments.correlation(), moments.rows, counted, grams, left_out)
+
+
+def _gram(rows: torch.Tensor) -> torch.Tensor:
+    """Products of coordinates over the rows about their mean, float32 [D, D], none of them squares."""
+    mean = rows.mean(0, dtype=torch.float32)
+    gram = torch.zeros(rows.shape[1], rows.shape[1])
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        part = rows[start : start + ROWS_AT_ONCE].float() - mean
+        gram.addmm_(part.T, part)
+    return gram.fill_diagonal_(0)
 
 
 class _Moments:
