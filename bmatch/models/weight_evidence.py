@@ -43,6 +43,8 @@ Rows: TypeAlias = Literal["auto", "all"]
 """Which tensors count: those whose rows come in one order, as far as their rows tell, or all."""
 
 ROWS_AT_ONCE = 8192
+FEWEST_ROWS = 3
+"""A bias is one row, which correlates all coordinates with all."""
 RIDGE = 0.1
 """What is added to moments before they are whitened, of their mean: below it lies noise."""
 PRODUCTS = 8192
@@ -136,8 +138,10 @@ def correlate_weights(
     pairs = list(_pairs(ours, theirs))
     for name, twin in progress(pairs, "Correlating weights"):
         y = _rows(ours, name)
+        if len(y) < FEWEST_ROWS:
+            continue
         x = y[:0] if twin is None else _rows(theirs, twin)
-        if alike := likeness_of_order(y, x) if rows == "auto" else float(min(len(y), len(x)) > 2):
+        if alike := likeness_of_order(y, x) if rows == "auto" else float(len(x) >= FEWEST_ROWS):
             counted[name] = alike
             count = min(len(y), len(x))
             moments.add(y[:count], x[:count], alike**2)
@@ -294,7 +298,7 @@ def likeness_of_order(y: torch.Tensor, x: torch.Tensor) -> float:
         The correlation of the cosines of rows up to 8 apart, if it exceeds 3 standard errors.
     """
     count = min(len(y), len(x), PRODUCTS)
-    if count < 3:  # a bias is one row, which makes all cosines 1
+    if count < FEWEST_ROWS:
         return 0.0
     lags = range(1, min(max(1, PRODUCTS // count), 8, count - 1) + 1)
     a, b = (torch.nn.functional.normalize(rows[:count].float(), dim=1) for rows in (y, x))
