@@ -50,7 +50,10 @@ ROOMS = {
         *("indexing", "trace", "permutations", "signs", "spaces", "solve", "shrink", "tiny"),
         *("proof", "scale", "deriving", "saved", "derived", "survey", "table", "verify"),
     ),
-    "models": ("checkpoint", "rewrite", "loading", "activations", "text", "smollm2"),
+    "models": (
+        *("checkpoint", "rewrite", "loading", "activations", "weight_evidence", "text"),
+        "smollm2",
+    ),
     "transport": ("weights",),
     "report": ("tables", "plots"),
     "cli": ("console", "options", "align", "apply", "info", "solve", "demo", "app"),

@@ -59,6 +59,13 @@ class Checkpoint:
                 for name in self.shards[shard]:
                     yield name, file.get_tensor(name)
 
+    def tensor(self, name: str) -> torch.Tensor:
+        """The tensor of this name, on the CPU; no other is read."""
+        shard = next(shard for shard, names in self.shards.items() if name in names)
+        with safe_open(self.folder / shard, framework="pt") as file:
+            read: torch.Tensor = file.get_tensor(name)
+            return read
+
 
 def open_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
     """Open a model's folder and check that it is whole, without loading the weights.
@@ -168,7 +175,7 @@ class Digest:
         return hashlib.sha256(listed.encode()).hexdigest()
 
 
-def require_finite(name: str, tensor: torch.Tensor, folder: Path) -> None:
+def require_finite(name: str, tensor: torch.Tensor, where: Path | str) -> None:
     """Refuse weights with NaN or infinity in them.
 
     Raises
@@ -181,5 +188,5 @@ def require_finite(name: str, tensor: torch.Tensor, folder: Path) -> None:
         bad = int((~tensor.isfinite()).sum())
         if bad:
             raise ValueError(
-                f"{name} in {folder} holds {bad} NaN or infinite weights: the checkpoint is broken"
+                f"{name} in {where} holds {bad} NaN or infinite weights: the checkpoint is broken"
             )
