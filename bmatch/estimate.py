@@ -38,6 +38,8 @@ from bmatch.models.activations import (
     run,
 )
 from bmatch.models.text import AlignedBatch
+from bmatch.verdict.bootstrap import TokenBlocks
+from bmatch.verdict.decoys import RotatedSource
 
 OneBatch: TypeAlias = "torch.Tensor | Mapping[str, torch.Tensor]"
 Batch: TypeAlias = "OneBatch | AlignedBatch"
@@ -55,11 +57,17 @@ class StreamCorrelation:
         After how many blocks the streams were read, in target and source.
     tokens : int
         Tokens counted at each site.
+    blocks : TokenBlocks
+        What each block of tokens adds to the correlation.
+    decoys : float32 tensor [D, D] or None
+        Correlation of target coordinates with decoys (see `bmatch.verdict.decoys`).
     """
 
     correlation: torch.Tensor
     pairs: tuple[SitePair, ...]
     tokens: int
+    blocks: TokenBlocks
+    decoys: torch.Tensor | None
 
     @property
     def sites(self) -> tuple[int, ...]:
@@ -116,6 +124,7 @@ def correlate_streams(
     taken = correlation_bytes(len(pairs), width, largest_batch, device)
     require_memory(taken, device)
     moments = SiteMoments([_called(pair) for pair in pairs], width, width, device)
+    blocks, rotated = TokenBlocks(), RotatedSource(width, device)
     with shared_cores(), BackgroundUpdates(moments) as updates:
         for batch in batches:
             both = _for_both(batch, skip_positions)
@@ -129,7 +138,13 @@ def correlate_streams(
             y, x = (torch.empty((len(pairs), *mask.shape, width), device=device) for _ in range(2))
             _read_streams(source, both.source, both.source_at, source_sites, x)
             _read_streams(target, both.target, both.target_at, target_sites, y)
-            updates.add(y, x, mask)
+            counted = mask.flatten()
+            rotated.update(x.flatten(1, -2)[:, counted])
+            y, x = y.flatten(1, -2), x.flatten(1, -2)
+            for part in blocks.parts(both.counted):
+                updates.add(y[:, part].contiguous(), x[:, part].contiguous(), counted[part])
+                if blocks.full:
+                    blocks.end(_mean_correlation(updates.settle()))
             del y, x  # the next batch needs the room
     tokens = moments.count
     if tokens < 2:
@@ -137,10 +152,17 @@ def correlate_streams(
             f"{tokens} tokens were counted, and a correlation needs at least 2: give more batches "
             f"(the first {skip_positions} of each sequence do not count)"
         )
-    total = torch.zeros(width, width, device=device)
-    for s in range(len(pairs)):
+    correlation = _mean_correlation(moments)
+    blocks.end(correlation)
+    return StreamCorrelation(correlation, pairs, tokens, blocks, rotated.correlation(moments))
+
+
+def _mean_correlation(moments: SiteMoments) -> torch.Tensor:
+    """Over the sites, float32 [D, D]."""
+    total = torch.zeros(moments.target_dim, moments.source_dim, device=moments.device)
+    for s in range(len(moments.sites)):
         total += moments.correlation(s)
-    return StreamCorrelation(total / len(pairs), pairs, tokens)
+    return total / len(moments.sites)
 
 
 class _ForBoth(NamedTuple):
