@@ -1,10 +1,12 @@
-"""Two models and some tokens in, the gauge between their residual streams out.
+"""Two models and some tokens in, the gauge between their residual streams out; or no tokens.
 
-Both models read the same tokens, or the same text in tokens of their own, of which those count that
-end together; at every site their streams are correlated; the correlations of all sites are
-averaged, since one gauge holds for the whole stream; and the average is matched. Activations are
-dropped as soon as they are counted: a batch's streams of all sites lie in one buffer, update the
-moments in one go, and on a CUDA device do so while the models read the next.
+The evidence is in activations, in the weights (`models.weight_evidence`), or in both.
+
+For activations both models read the same tokens, or the same text in tokens of their own, of which
+those count that end together; at every site their streams are correlated; the correlations of all
+sites are averaged, since one gauge holds for the whole stream; and the average is matched.
+Activations are dropped as soon as they are counted: a batch's streams of all sites lie in one
+buffer, update the moments in one go, and on a CUDA device do so while the models read the next.
 
 Each token's stream is divided by its root mean square first, as every block does when it reads
 it. This commutes with the gauge, and keeps a few massive tokens from drowning the others:
@@ -17,16 +19,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 
 from bmatch._version import __version__
 from bmatch.architecture.axes import ResidualAxes
+from bmatch.arrays import as_array
 from bmatch.correlation.background import BATCHES_HELD, BackgroundUpdates
 from bmatch.correlation.site_moments import SiteMoments, moments_bytes
 from bmatch.groups import Group, require_group, smaller
 from bmatch.jobs.cores import shared_cores
+from bmatch.jobs.progress import Progress, silent
 from bmatch.matching import GaugeMatch, match
 from bmatch.models.activations import (
     Reader,
@@ -38,11 +42,16 @@ from bmatch.models.activations import (
     run,
 )
 from bmatch.models.text import AlignedBatch
+from bmatch.models.weight_evidence import WeightCorrelation, correlate_weights
 from bmatch.verdict.bootstrap import TokenBlocks
 from bmatch.verdict.decoys import RotatedSource
+from bmatch.verdict.evidence import gather
+from bmatch.verdict.verdict import judged
 
 OneBatch: TypeAlias = "torch.Tensor | Mapping[str, torch.Tensor]"
 Batch: TypeAlias = "OneBatch | AlignedBatch"
+Evidence: TypeAlias = Literal["activations", "weights", "both"]
+"""What a gauge is estimated from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +68,7 @@ class StreamCorrelation:
         Tokens counted at each site.
     blocks : TokenBlocks
         What each block of tokens adds to the correlation.
-    decoys : float32 tensor [D, D] or None
+    decoys : float32 tensor [D, D]
         Correlation of target coordinates with decoys (see `bmatch.verdict.decoys`).
     """
 
@@ -67,7 +76,7 @@ class StreamCorrelation:
     pairs: tuple[SitePair, ...]
     tokens: int
     blocks: TokenBlocks
-    decoys: torch.Tensor | None
+    decoys: torch.Tensor
 
     @property
     def sites(self) -> tuple[int, ...]:
@@ -256,58 +265,133 @@ def _normalized(stream: torch.Tensor) -> torch.Tensor:
 def estimate_gauge(
     target_model: Any,
     source_model: Any,
-    batches: Iterable[Batch],
+    batches: Iterable[Batch] = (),
     sites: Sites = "all",
     group: Group | Literal["auto"] = "auto",
     skip_positions: int = 1,
+    *,
+    evidence: Evidence = "activations",
+    witness: bool = True,
 ) -> GaugeMatch:
     """Estimate the gauge from the residual stream of one model to that of another.
 
     Parameters
     ----------
     target_model, source_model, batches, sites, skip_positions
-        As for `correlate_streams`.
+        As for `correlate_streams`. For ``evidence="weights"`` batches, sites and positions are not
+        looked at.
     group : {"auto", "signed_permutation", "permutation", "permutation_global_sign"}
         ``"auto"`` takes the gauge group of the architectures: signed permutations for RMSNorm,
         permutations and one sign for all for LayerNorm.
+    evidence : {"activations", "weights", "both"}
+        ``"weights"`` reads no token and runs no model: see
+        `bmatch.models.weight_evidence.correlate_weights`. ``"both"`` matches the mean of the two
+        correlations, each counted by the inverse of its mean magnitude, most of which is chance.
+    witness : bool
+        Whether weights that are no evidence are asked what they say of the match, which makes the
+        verdict sharper and takes a pass over them.
 
     Returns
     -------
     GaugeMatch
-        Its gauge maps source to target coordinates, and its metadata tell sites and tokens.
+        Its gauge maps source to target coordinates, and its metadata tell the evidence: sites and
+        tokens, rows of weights; and the verdict on it.
 
     Raises
     ------
     ValueError
-        As `correlate_streams`, and if the group is unknown or larger than the architectures'.
+        As `correlate_streams` and `correlate_weights`, and if the group or the evidence is unknown,
+        or the group larger than the architectures'.
     TypeError
         If `batches` is a single batch.
 
     Examples
     --------
     With ``batch = tokenizer(texts, return_tensors="pt", padding=True)`` of the models' tokenizer:
-    ``estimate_gauge(target_model, source_model, [batch]).gauge``.
+    ``estimate_gauge(target_model, source_model, [batch]).gauge``. Without a token:
+    ``estimate_gauge(target_model, source_model, evidence="weights").gauge``.
     """
+    require_evidence(evidence)
     target, source = Reader.of(target_model), Reader.of(source_model)
+    require_same_width(target.axes, source.axes)
     chosen_group = resolve_group(target.axes, source.axes, group)
-    streams = correlate_streams(target, source, batches, sites, skip_positions)
-    return match_streams(streams, chosen_group)
+    streams = weights = None
+    if evidence != "weights":
+        streams = correlate_streams(target, source, batches, sites, skip_positions)
+    if evidence != "activations":
+        weights = correlate_weights(target, source)
+    correlation = combined(streams, weights).to(target.model.device)
+    result = match_evidence(correlation, chosen_group, streams, weights)
+    if weights is None and witness:
+        weights = weights_if_comparable(target, source)
+    return judge(result, streams, weights)
 
 
-def match_streams(streams: StreamCorrelation, group: Group) -> GaugeMatch:
-    """Match the correlation of two streams; the gauge notes where it comes from."""
-    result = match(streams.correlation, group)
-    result.gauge.metadata.update(
-        matched_group=group,
-        tokens=str(streams.tokens),
-        sites=",".join(map(str, streams.sites)),
-        score=f"{result.score:.6f}",
-        bmatch_version=__version__,
-    )
-    source_sites = tuple(pair.source for pair in streams.pairs)
-    if source_sites != streams.sites:
-        result.gauge.metadata["source_sites"] = ",".join(map(str, source_sites))
+def require_evidence(evidence: str) -> None:
+    """Refuse what is not the name of a kind of evidence."""
+    if evidence not in get_args(Evidence):
+        raise ValueError(
+            f"evidence must be one of {', '.join(get_args(Evidence))}; got {evidence!r}"
+        )
+
+
+def combined(streams: StreamCorrelation | None, weights: WeightCorrelation | None) -> torch.Tensor:
+    """The correlation to match, float32 [D, D]: that of streams, of weights, or a mean of both.
+
+    Each counts by the inverse of its mean magnitude: all but one entry of a row are chance.
+    """
+    found = [evidence.correlation for evidence in (streams, weights) if evidence is not None]
+    found = [correlation.to(found[0].device) for correlation in found]
+    chance = [float(correlation.abs().mean()) for correlation in found]
+    shares = [1 / level if level else 0.0 for level in chance]
+    if not any(shares):
+        return found[0]
+    total = torch.zeros_like(found[0])
+    for share, correlation in zip(shares, found, strict=True):
+        total += share / sum(shares) * correlation
+    return total
+
+
+def match_evidence(
+    correlation: torch.Tensor,
+    group: Group,
+    streams: StreamCorrelation | None,
+    weights: WeightCorrelation | None,
+) -> GaugeMatch:
+    """Match what `combined` made of the evidence; the gauge notes where it comes from."""
+    result = match(correlation, group)
+    note = result.gauge.metadata
+    note.update(matched_group=group, score=f"{result.score:.6f}", bmatch_version=__version__)
+    if streams is not None:
+        note.update(tokens=str(streams.tokens), sites=",".join(map(str, streams.sites)))
+        source_sites = tuple(pair.source for pair in streams.pairs)
+        if source_sites != streams.sites:
+            note["source_sites"] = ",".join(map(str, source_sites))
+    if weights is not None:
+        note.update(weight_rows=str(weights.rows), weight_tensors=str(len(weights.tensors)))
+    note["evidence"] = "activations" if weights is None else "both" if streams else "weights"
     return result
+
+
+def weights_if_comparable(
+    target: Any, source: Any, progress: Progress = silent
+) -> WeightCorrelation | None:
+    """As `correlate_weights`; None where no rows of the two models are the same."""
+    try:
+        return correlate_weights(target, source, progress=progress)
+    except ValueError:
+        return None
+
+
+def judge(
+    result: GaugeMatch, streams: StreamCorrelation | None, weights: WeightCorrelation | None
+) -> GaugeMatch:
+    """The match with the verdict on it, from all that was read (see `bmatch.verdict`)."""
+    found = None if streams is None else as_array(streams.correlation)
+    decoys = None if streams is None else as_array(streams.decoys)
+    blocks = None if streams is None else streams.blocks
+    of_weights = None if weights is None else as_array(weights.correlation)
+    return judged(result, gather(result, found, blocks, decoys, of_weights))
 
 
 def resolve_group(

@@ -55,7 +55,7 @@ ROOMS = {
         *("checkpoint", "rewrite", "loading", "activations", "weight_evidence", "text"),
         "smollm2",
     ),
-    "verdict": ("bootstrap", "decoys", "witness", "evidence", "calibration", "verdict"),
+    "verdict": ("bootstrap", "decoys", "witness", "calibration", "evidence", "verdict"),
     "transport": ("weights",),
     "report": ("tables", "plots"),
     "cli": ("console", "options", "align", "apply", "info", "solve", "demo", "app"),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 EXAMPLES = examples(
     "bmatch align base/ finetuned/ --out gauge.safetensors",
     "bmatch align base/ finetuned/ --text notes.txt --tokens 16384 --out gauge.safetensors",
+    "bmatch align base/ finetuned/ --evidence weights --out gauge.safetensors",
 )
 
 
@@ -51,6 +52,10 @@ def align(
         Literal["float32", "bfloat16", "float16"], typer.Option(help="Of the forward passes.")
     ] = "float32",
     device: Annotated[str, typer.Option(help="Where the models run: cpu, cuda, cuda:1.")] = "cpu",
+    evidence: Annotated[
+        Literal["activations", "weights", "both"],
+        typer.Option(help="'weights' needs no text, no tokenizer and no forward pass."),
+    ] = "activations",
     as_json: AsJson = False,
 ) -> None:
     """Estimate the gauge from SOURCE to TARGET coordinates and write it to a file."""
@@ -70,6 +75,7 @@ def align(
         group=group,
         dtype=dtype,
         device=device,
+        evidence=evidence,
         progress=console.track,
         tell=None if as_json else console.say,
     )
@@ -96,9 +102,8 @@ def _alignment_figures(alignment: Alignment) -> dict[str, Any]:
     return {
         "dim": m.gauge.dim,
         "group": m.group,
-        "tokens": alignment.streams.tokens,
-        "sites": list(alignment.streams.sites),
-        "correlation_bytes": alignment.correlation_bytes,
+        "evidence": m.gauge.metadata["evidence"],
+        **_what_was_read(alignment),
         "score": m.score,
         "margin_least": float(m.margin.min()),
         "margins_exact": int(m.margin_exact.sum()),
@@ -112,6 +117,17 @@ def _alignment_figures(alignment: Alignment) -> dict[str, Any]:
     }
 
 
+def _what_was_read(alignment: Alignment) -> dict[str, Any]:
+    read: dict[str, Any] = {}
+    if (streams := alignment.streams) is not None:
+        read |= {"tokens": streams.tokens, "sites": list(streams.sites)}
+        read["correlation_bytes"] = alignment.correlation_bytes
+    if (weights := alignment.weights) is not None:
+        read |= {"weight_rows": weights.rows, "weight_tensors": weights.tensors}
+        read["weight_tensors_left_out"] = list(weights.left_out)
+    return read
+
+
 def _warn(alignment: Alignment) -> None:
     m = alignment.match
     if len(m.no_signal):
@@ -121,9 +137,10 @@ def _warn(alignment: Alignment) -> None:
         )
     unclear = np.setdiff1d(np.flatnonzero(m.margin < 0.01), m.no_signal)
     if len(unclear):
+        more = "more tokens" if alignment.streams is not None else "--evidence both"
         console.note(
-            f"{len(unclear)} coordinates have margins below 0.01 (target {_few(unclear)}): more "
-            "tokens, or checkpoints closer to each other, would settle them"
+            f"{len(unclear)} coordinates have margins below 0.01 (target {_few(unclear)}): {more}, "
+            "or checkpoints closer to each other, would settle them"
         )
 
 

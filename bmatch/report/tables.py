@@ -33,7 +33,7 @@ def alignment_table(alignment: Alignment, title: str) -> Table:
         title,
         [
             ("coordinates", f"{m.gauge.dim} ({m.group})"),
-            ("read", f"{alignment.streams.tokens} tokens at {len(alignment.streams.sites)} sites"),
+            ("read", " and ".join(_read(alignment))),
             ("score", f"{m.score:.3f} mean matched correlation"),
             ("margin", f"least {m.margin.min():.3f}, median {np.median(m.margin):.3f}{bounds}"),
             ("weakest", ", ".join(f"{i} ({m.margin[i]:.3f})" for i in weakest)),
@@ -42,3 +42,10 @@ def alignment_table(alignment: Alignment, title: str) -> Table:
             ("positive signs", f"{m.positive_fraction:.1%}: the most matching without signs gets"),
         ],
     )
+
+
+def _read(alignment: Alignment) -> Iterable[str]:
+    if (streams := alignment.streams) is not None:
+        yield f"{streams.tokens} tokens at {len(streams.sites)} sites"
+    if (weights := alignment.weights) is not None:
+        yield f"{weights.rows} rows of {len(weights.tensors)} tensors"

@@ -9,40 +9,48 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 FILE = Path(__file__).with_name("calibration.json")
-FEATURES = ("margin", "magnitude", "bootstrap", "decoys", "decoy", "best", "witness")
-"""Of each coordinate, in order: `evidence.features` makes them."""
-OF_WEIGHTS = 2
-"""The last so many are of the weights: without them another fit serves."""
+Kind: TypeAlias = Literal["activations", "weights", "activations and weights"]
+"""What was read."""
+_OF_ALL = ("margin", "magnitude")
+_OF_TOKENS = ("bootstrap", "decoys", "decoy")
+_OF_WEIGHTS = ("best", "witness", "kin")
+FEATURES: dict[Kind, tuple[str, ...]] = {
+    "activations": _OF_ALL + _OF_TOKENS,
+    "weights": _OF_ALL + _OF_WEIGHTS,
+    "activations and weights": _OF_ALL + _OF_TOKENS + _OF_WEIGHTS,
+}
+"""Columns of `evidence.Evidence.features`, by what was read."""
 
 
 @cache
 def coefficients() -> dict[str, Any]:
-    """The content of the file: for ``with_weights`` and ``without_weights`` an intercept and a
-    coefficient for each feature, and the provenance of both.
+    """The content of the file: an intercept and a coefficient for each feature, by what was read,
+    and the provenance of all.
     """
     content: dict[str, Any] = json.loads(FILE.read_text())
     return content
 
 
-def probability(features: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def probability(features: npt.NDArray[np.float64], kind: Kind) -> npt.NDArray[np.float64]:
     """That coordinates are right.
 
     Parameters
     ----------
-    features : float64 [D, 7] or [D, 5]
-        In the order of `FEATURES`; without the last two where no weights were read.
+    features : float64 [D, k]
+        Columns in the order of ``FEATURES[kind]``.
+    kind : str
+        What was read.
 
     Returns
     -------
     float64 [D]
     """
-    kind = "with_weights" if features.shape[1] == len(FEATURES) else "without_weights"
     intercept, *slopes = coefficients()[kind]
     logit = intercept + features @ np.array(slopes)
     result: npt.NDArray[np.float64] = 1 / (1 + np.exp(-logit))

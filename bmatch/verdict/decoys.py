@@ -51,11 +51,11 @@ class RotatedSource:
     @torch.no_grad()
     def update(self, source: torch.Tensor) -> None:
         """Add counted tokens ``[S, N, D]``; beyond `TOKENS` they are left unread."""
-        if self._count >= TOKENS or source.shape[1] < 2:
+        if self._count >= TOKENS or source.shape[1] == 0:
             return
         if self._centre is None or self._factor is None:
             self._centre = source.mean(1, keepdim=True)
-            spread = source.std(1, keepdim=True)
+            spread = source.std(1, keepdim=True, correction=0)
             self._factor = torch.where(spread > 0, 1 / spread, 0.0)
         for start in range(0, source.shape[1], AT_ONCE):
             part = source[:, start : start + AT_ONCE]
@@ -65,21 +65,15 @@ class RotatedSource:
         self._count += source.shape[1]
 
     @torch.no_grad()
-    def correlation(self, moments: SiteMoments) -> torch.Tensor | None:
+    def correlation(self, moments: SiteMoments) -> torch.Tensor:
         """Of target coordinates with decoys, the mean over the sites, float32 [D, D].
 
         Parameters
         ----------
         moments : SiteMoments
             Of the streams whose source was handed to `update`.
-
-        Returns
-        -------
-        tensor or None
-            None if no tokens were added.
         """
-        if self._factor is None:
-            return None
+        assert self._factor is not None
         mean = self._total / self._count
         variance = self._square / self._count - mean**2  # type: ignore[operator]
         scale = torch.where(variance > 0, variance.clamp(min=0).rsqrt(), 0.0).float()  # [S, D]

@@ -25,13 +25,14 @@ def judged(match: GaugeMatch, evidence: Evidence) -> GaugeMatch:
     ``too few tokens`` where weights show kin all the same, or, if they were not read, where most
     matches change when tokens are drawn anew; else ``not related``.
     """
-    chance = probability(evidence.features())
+    chance = probability(evidence.features(), evidence.kind)
     expected = float(np.mean(chance)) if len(chance) else 0.0
     match.gauge.metadata.update(
         verdict=(verdict := _verdict(expected, evidence)),
         expected_recovered=f"{expected:.4f}",
-        decoys=f"{evidence.recovered_by_decoys:.4f}",
     )
+    if evidence.decoy is not None:
+        match.gauge.metadata["decoys"] = f"{evidence.recovered_by_decoys:.4f}"
     if evidence.bootstrap is not None:
         match.gauge.metadata["bootstrap"] = f"{np.mean(evidence.bootstrap):.4f}"
     if evidence.witness is not None:
