@@ -21,7 +21,7 @@ FLOORS = (
     ("compat", "matching", "models"),
     ("verdict",),
     ("estimate", "transport"),
-    ("align",),
+    ("align", "lineage"),
     ("report",),
     ("demo",),
     ("cli",),
@@ -57,6 +57,7 @@ ROOMS = {
     ),
     "verdict": ("bootstrap", "decoys", "witness", "calibration", "evidence", "verdict"),
     "transport": ("weights",),
+    "lineage": ("numbering", "difference", "rotation", "lineage"),
     "report": ("tables", "plots"),
     "cli": ("console", "options", "align", "apply", "info", "solve", "demo", "app"),
 }
