@@ -124,6 +124,11 @@ def _copy(model: Any) -> Any:
     return twin.eval()
 
 
+def fresh(model: Any) -> Any:
+    """A model of the same shape, with the weights that transformers begins with."""
+    return type(model)(model.config).eval()
+
+
 def noisy(model: Any, noise: float, seed: int) -> Any:
     """The model with noise on its matrices, a fraction of the spread of each."""
     twin, generator = _copy(model), torch.Generator().manual_seed(seed)

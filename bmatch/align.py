@@ -21,10 +21,12 @@ from bmatch.estimate import (
     combined,
     correlate_streams,
     correlation_bytes,
+    judge,
     match_evidence,
     require_evidence,
     require_memory,
     resolve_group,
+    weights_if_comparable,
 )
 from bmatch.gauge import SignedPermutation
 from bmatch.groups import Group
@@ -86,6 +88,7 @@ def align_checkpoints(
     dtype: str = "float32",
     device: str = "cpu",
     evidence: Evidence = "activations",
+    witness: bool = True,
     progress: Progress = silent,
     tell: Callable[[str], None] | None = None,
 ) -> Alignment:
@@ -116,6 +119,8 @@ def align_checkpoints(
     evidence : {"activations", "weights", "both"}
         As for `estimate_gauge`. Weights are read one tensor at a time, and for them alone no model
         is made and no tokenizer or text is needed.
+    witness : bool
+        As for `estimate_gauge`.
     progress : callable, optional
         How to show how far it has come (see `bmatch.jobs.progress`).
     tell : callable, optional
@@ -171,6 +176,10 @@ def align_checkpoints(
         )
     correlation = combined(streams, weights)
     result = match_evidence(correlation, chosen_group, streams, weights)
+    said = weights
+    if weights is None and witness:
+        said = weights_if_comparable(checkpoints["target"], checkpoints["source"], progress)
+    result = judge(result, streams, said)
     result.gauge.metadata.update(
         source=checkpoints["source"].folder.resolve().name,
         target=checkpoints["target"].folder.resolve().name,

@@ -59,7 +59,7 @@ ROOMS = {
     "transport": ("weights",),
     "lineage": ("numbering", "difference", "rotation", "lineage"),
     "report": ("tables", "plots"),
-    "cli": ("console", "options", "align", "apply", "info", "solve", "demo", "app"),
+    "cli": ("console", "options", "align", "related", "apply", "info", "solve", "demo", "app"),
 }
 """Modules of a package: each imports only those that stand before it."""
 
