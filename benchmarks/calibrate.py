@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from benchmarks import provenance, relatives
-from benchmarks.verdict import Measured, by_kind, load_families, measured, tally
+from benchmarks.verdict import Measured, by_what_was_read, load_families, measured, tally
 from bmatch.verdict import calibration
 
 SEEDS = range(9)
@@ -55,8 +55,13 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     families = load_families(options.families, SEEDS)
-    rows = by_kind(measured(families, options.kin, options.strangers, options.seed))
-    content: dict[str, object] = {kind: fit(own) for kind, own in sorted(rows.items())}
+    rows = list(measured(families, options.kin, options.strangers, options.seed))
+    content: dict[str, object] = {
+        kind: fit(
+            [row for row in rows if row.evidence.kind == kind and not row.evidence.incomparable]
+        )
+        for kind in calibration.FEATURES
+    }
     content["provenance"] = {
         "made_by": "python -m benchmarks calibrate",
         "commit": provenance.commit(),
@@ -71,5 +76,5 @@ def main(arguments: list[str]) -> None:
     }
     options.out.write_text(json.dumps(content, indent=1) + "\n")
     calibration.coefficients.cache_clear()
-    for kind, own in rows.items():
-        print(kind, content[kind], tally(own))
+    for read, own in by_what_was_read(rows).items():
+        print(read, tally(own))

@@ -72,7 +72,8 @@ def texts() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         return torch.tensor(np.frombuffer(content, np.uint8).astype(np.int64))
 
     held_out = len(reference) * 4 // 5
-    return tuple(map(as_tokens, (reference[:held_out], sources, reference[held_out:])))
+    trained, held = reference[:held_out], reference[held_out:]
+    return as_tokens(trained), as_tokens(sources), as_tokens(held)
 
 
 def family(seed: int, reference: torch.Tensor, sources: torch.Tensor) -> Family:
@@ -186,7 +187,7 @@ def batches(text: torch.Tensor, tokens: int, seed: int) -> list[torch.Tensor]:
     length = min(128, tokens)
     starts = rng.integers(0, len(text) - length - 1, tokens // length)
     rows = torch.stack([text[k : k + length + 1] for k in starts.tolist()])
-    return list(rows.split(4))
+    return list(torch.split(rows, 4))
 
 
 def families(seeds: range, tell: Callable[[str], None] = print) -> list[Family]:

@@ -22,13 +22,13 @@ import bmatch
 from benchmarks import relatives, report, results
 from bmatch.estimate import correlate_streams, weights_if_comparable
 from bmatch.matching import GaugeMatch
-from bmatch.verdict.calibration import Kind
 from bmatch.verdict.evidence import Evidence, gather
 from bmatch.verdict.verdict import judged
 
 SEEDS = range(99, 111)
 KIN, STRANGERS = 200, 100
 HIGH = 0.9
+READ = ("activations", "activations, weights as a witness", "weights")
 
 
 class Measured(NamedTuple):
@@ -37,6 +37,7 @@ class Measured(NamedTuple):
     pair: str
     kin: bool
     tokens: int
+    read: str  # one of `READ`
     match: GaugeMatch
     evidence: Evidence
     right: npt.NDArray[np.bool_]  # [D]
@@ -54,16 +55,21 @@ def measure(pair: relatives.Pair, batches: Sequence[torch.Tensor]) -> list[Measu
     of_streams, decoys = streams.correlation.numpy(), streams.decoys.numpy()
     of_weights = None if weights is None else weights.correlation.numpy()
     by_streams = bmatch.match(of_streams)
-    found = [(by_streams, gather(by_streams, of_streams, streams.blocks, decoys, None))]
+    found = {
+        READ[0]: (by_streams, gather(by_streams, of_streams, streams.blocks, decoys, None)),
+        READ[1]: (
+            by_streams,
+            gather(by_streams, of_streams, streams.blocks, decoys, of_weights, asked=True),
+        ),
+    }
     if of_weights is not None:
-        found.append(
-            (by_streams, gather(by_streams, of_streams, streams.blocks, decoys, of_weights))
-        )
         by_weights = bmatch.match(of_weights)
-        found.append((by_weights, gather(by_weights, None, None, None, of_weights)))
+        found[READ[2]] = (by_weights, gather(by_weights, None, None, None, of_weights))
     return [
-        Measured(pair.name, pair.truth is not None, streams.tokens, m, e, _right(m, pair.truth))
-        for m, e in found
+        Measured(
+            *(pair.name, pair.truth is not None, streams.tokens, read, m, e), _right(m, pair.truth)
+        )
+        for read, (m, e) in found.items()
     ]
 
 
@@ -161,11 +167,11 @@ def _chances(match: GaugeMatch) -> npt.NDArray[np.float64]:
     return match.probability
 
 
-def by_kind(rows: Iterable[Measured]) -> dict[Kind, list[Measured]]:
-    """Rows apart by what was read."""
-    apart: dict[Kind, list[Measured]] = {}
+def by_what_was_read(rows: Iterable[Measured]) -> dict[str, list[Measured]]:
+    """Rows apart."""
+    apart: dict[str, list[Measured]] = {}
     for row in rows:
-        apart.setdefault(row.evidence.kind, []).append(row)
+        apart.setdefault(row.read, []).append(row)
     return apart
 
 
@@ -255,7 +261,7 @@ def main(arguments: list[str]) -> None:
             rows = in_parts(
                 families, options.kin, options.strangers, options.seed, options.processes
             )
-            for kind, own in by_kind(rows).items():
+            for kind, own in by_what_was_read(rows).items():
                 found = tally(own)
                 out.add(kind, "verdict", "off", "share", found.off, found._asdict())
                 print(kind, found, flush=True)
@@ -264,7 +270,7 @@ def main(arguments: list[str]) -> None:
                 m = judged(row.match, row.evidence)
                 extra: dict[str, Any] = {"recovered": row.recovered, "verdict": m.verdict}
                 case = f"{pair.name}, {pair.tokens}"
-                out.add(case, row.evidence.kind, "expected", "share", _expected(m), extra)
-                print(case, row.evidence.kind, _expected(m), extra, flush=True)
+                out.add(case, row.read, "expected", "share", _expected(m), extra)
+                print(case, row.read, _expected(m), extra, flush=True)
     if options.out is None:
         report.write("verdict")

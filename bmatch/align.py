@@ -179,7 +179,7 @@ def align_checkpoints(
     said = weights
     if weights is None and witness:
         said = weights_if_comparable(checkpoints["target"], checkpoints["source"], progress)
-    result = judge(result, streams, said)
+    result = judge(result, streams, said, witness)
     result.gauge.metadata.update(
         source=checkpoints["source"].folder.resolve().name,
         target=checkpoints["target"].folder.resolve().name,

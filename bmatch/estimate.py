@@ -43,7 +43,7 @@ from bmatch.models.activations import (
 )
 from bmatch.models.text import AlignedBatch
 from bmatch.models.weight_evidence import WeightCorrelation, correlate_weights
-from bmatch.verdict.bootstrap import TokenBlocks
+from bmatch.verdict.bootstrap import BLOCKS, TokenBlocks
 from bmatch.verdict.decoys import RotatedSource
 from bmatch.verdict.evidence import gather
 from bmatch.verdict.verdict import judged
@@ -148,8 +148,8 @@ def correlate_streams(
             _read_streams(source, both.source, both.source_at, source_sites, x)
             _read_streams(target, both.target, both.target_at, target_sites, y)
             counted = mask.flatten()
-            rotated.update(x.flatten(1, -2)[:, counted])
             y, x = y.flatten(1, -2), x.flatten(1, -2)
+            rotated.update(x, counted)
             for part in blocks.parts(both.counted):
                 updates.add(y[:, part].contiguous(), x[:, part].contiguous(), counted[part])
                 if blocks.full:
@@ -232,14 +232,15 @@ def correlation_bytes(sites: int, width: int, tokens: int, device: torch.device)
     -------
     int
         The statistics and what adding a batch needs, as `site_moments.moments_bytes` counts them;
-        both models' streams of one batch in float32, on a CUDA device of two; and two matrices
-        ``[D, D]``.
+        both models' streams of one batch in float32, on a CUDA device of two; four matrices
+        ``[D, D]``, and on the CPU one for each block of tokens.
     """
     held = BATCHES_HELD if device.type == "cuda" else 1
     streams = 2 * held * sites * tokens * width
     normalised = 2 * tokens * width  # one site's stream as float32, and over its root mean square
+    matrices = 4 if device.type == "cuda" else 4 + 2 * BLOCKS
     return (
-        4 * (streams + normalised + 2 * width**2)
+        4 * (streams + normalised + matrices * width**2)
         + moments_bytes(sites, width, width, tokens, device)
     )  # fmt: skip
 
@@ -324,7 +325,7 @@ def estimate_gauge(
     result = match_evidence(correlation, chosen_group, streams, weights)
     if weights is None and witness:
         weights = weights_if_comparable(target, source)
-    return judge(result, streams, weights)
+    return judge(result, streams, weights, witness)
 
 
 def require_evidence(evidence: str) -> None:
@@ -384,14 +385,20 @@ def weights_if_comparable(
 
 
 def judge(
-    result: GaugeMatch, streams: StreamCorrelation | None, weights: WeightCorrelation | None
+    result: GaugeMatch,
+    streams: StreamCorrelation | None,
+    weights: WeightCorrelation | None,
+    asked: bool,
 ) -> GaugeMatch:
-    """The match with the verdict on it, from all that was read (see `bmatch.verdict`)."""
+    """The match with the verdict on it, from all that was read (see `bmatch.verdict`).
+
+    `asked` says whether weights were read, even if none are comparable.
+    """
     found = None if streams is None else as_array(streams.correlation)
     decoys = None if streams is None else as_array(streams.decoys)
     blocks = None if streams is None else streams.blocks
     of_weights = None if weights is None else as_array(weights.correlation)
-    return judged(result, gather(result, found, blocks, decoys, of_weights))
+    return judged(result, gather(result, found, blocks, decoys, of_weights, asked))
 
 
 def resolve_group(

@@ -148,7 +148,7 @@ def gauge_of(correlation: npt.ArrayLike, group: Group) -> SignedPermutation:
 def _signs(found: Assignment, costs: Costs) -> npt.NDArray[np.int8]:
     """Those of the matched entries, or one for all."""
     if found.sign is not None:
-        return found.sign
+        return np.asarray(found.sign)
     return np.full(len(found.col_of_row), -costs.flip, np.int8)
 
 

@@ -11,6 +11,7 @@ Mathematics of the USSR-Sbornik 1 (1967).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,4 +125,5 @@ def _spike(remains: torch.Tensor) -> float:
     matrix = remains.flatten(0, -2)
     rows, columns = matrix.shape
     largest = float(torch.svd_lowrank(matrix, q=min(4, rows, columns), niter=6)[1][0])
-    return largest / (float(matrix.square().mean().sqrt()) * (rows**0.5 + columns**0.5))
+    spread = float(matrix.square().mean().sqrt())
+    return largest / (spread * (math.sqrt(rows) + math.sqrt(columns)))

@@ -21,7 +21,7 @@ from bmatch.groups import Group
 
 TOKENS = 4096
 """By so many tokens, and what their last batch has beyond, the spread of decoys is known."""
-AT_ONCE = 1024
+AT_ONCE = 512
 
 
 class RotatedSource:
@@ -42,27 +42,33 @@ class RotatedSource:
         gaussian = torch.randn(width, width, generator=generator, dtype=torch.float64)
         orthogonal, upper = torch.linalg.qr(gaussian)
         self._mixture = (orthogonal * upper.diagonal().sign()).float().to(device)  # columns mix
-        self._centre: torch.Tensor | None = None  # [S, 1, D] each
-        self._factor: torch.Tensor | None = None
-        self._total: torch.Tensor | float = 0.0  # [S, D] each
-        self._square: torch.Tensor | float = 0.0
+        self._centre = self._factor = torch.empty(0)  # [S, D] each, once there are tokens
+        self._total = self._square = torch.empty(0)
         self._count = 0
 
     @torch.no_grad()
-    def update(self, source: torch.Tensor) -> None:
-        """Add counted tokens ``[S, N, D]``; beyond `TOKENS` they are left unread."""
-        if self._count >= TOKENS or source.shape[1] == 0:
-            return
-        if self._centre is None or self._factor is None:
-            self._centre = source.mean(1, keepdim=True)
-            spread = source.std(1, keepdim=True, correction=0)
-            self._factor = torch.where(spread > 0, 1 / spread, 0.0)
+    def update(self, source: torch.Tensor, counted: torch.Tensor) -> None:
+        """Add tokens ``[S, N, D]``, of which those count that ``counted [N]`` says.
+
+        Beyond `TOKENS` they are left unread.
+        """
         for start in range(0, source.shape[1], AT_ONCE):
-            part = source[:, start : start + AT_ONCE]
-            mixed = ((part - self._centre) * self._factor @ self._mixture).double()
-            self._total = self._total + mixed.sum(1)
-            self._square = self._square + mixed.square().sum(1)
-        self._count += source.shape[1]
+            kept = counted[start : start + AT_ONCE]
+            count = int(kept.sum())
+            if count == 0 or self._count >= TOKENS:
+                continue
+            parts = [site[start : start + AT_ONCE][kept] for site in source]
+            if self._count == 0:
+                self._centre = torch.stack([part.mean(0) for part in parts])
+                spread = torch.stack([part.std(0, correction=0) for part in parts])
+                self._factor = torch.where(spread > 0, 1 / spread, 0.0)
+                self._total = torch.zeros_like(spread, dtype=torch.float64)
+                self._square = torch.zeros_like(self._total)
+            for s, part in enumerate(parts):
+                mixed = ((part - self._centre[s]) * self._factor[s] @ self._mixture).double()
+                self._total[s] += mixed.sum(0)
+                self._square[s] += mixed.square().sum(0)
+            self._count += count
 
     @torch.no_grad()
     def correlation(self, moments: SiteMoments) -> torch.Tensor:
@@ -73,14 +79,13 @@ class RotatedSource:
         moments : SiteMoments
             Of the streams whose source was handed to `update`.
         """
-        assert self._factor is not None
         mean = self._total / self._count
-        variance = self._square / self._count - mean**2  # type: ignore[operator]
+        variance = self._square / self._count - mean**2
         scale = torch.where(variance > 0, variance.clamp(min=0).rsqrt(), 0.0).float()  # [S, D]
         spread = (moments.statistics.source_square / moments.count).sqrt().float()  # [S, D]
         total = torch.zeros_like(self._mixture)
         for s in range(len(moments.sites)):
-            mixed = moments.correlation(s) * (spread[s] * self._factor[s, 0]) @ self._mixture
+            mixed = moments.correlation(s) * (spread[s] * self._factor[s]) @ self._mixture
             total += (mixed * scale[s]).clamp(-1, 1)
         return total / len(moments.sites)
 

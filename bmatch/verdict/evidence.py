@@ -32,7 +32,9 @@ class Evidence:
     decoy : bool [D] or None
         Rows that take a decoy where they may; None where no tokens were read.
     witness : Witness or None
-        None where no weights were read.
+        None where no weights were read, or none are comparable.
+    incomparable : bool
+        Whether weights were read, and no rows of the two models come in one order.
     """
 
     margin: npt.NDArray[np.float64]
@@ -40,6 +42,7 @@ class Evidence:
     bootstrap: npt.NDArray[np.float64] | None
     decoy: npt.NDArray[np.bool_] | None
     witness: Witness | None
+    incomparable: bool = False
 
     @property
     def kind(self) -> Kind:
@@ -79,6 +82,7 @@ def gather(
     blocks: TokenBlocks | None,
     decoys: npt.NDArray[np.float32] | None,
     weights: npt.NDArray[np.float32] | None,
+    asked: bool = False,
 ) -> Evidence:
     """Find out what can be known of a match.
 
@@ -91,7 +95,9 @@ def gather(
         no tokens were read.
     blocks : TokenBlocks or None
     weights : float32 [D, D] or None
-        The correlation of weights, if they were read.
+        The correlation of weights, if they were read and are comparable.
+    asked : bool
+        Whether they were read.
 
     Raises
     ------
@@ -108,4 +114,5 @@ def gather(
         None if blocks is None else agreement(blocks, gauge, match.group),
         None if correlation is None or decoys is None else taken(correlation, decoys, match.group),
         None if weights is None else testimony(weights, gauge, match.group),
+        asked and weights is None,
     )

@@ -23,7 +23,8 @@ def judged(match: GaugeMatch, evidence: Evidence) -> GaugeMatch:
 
     ``related`` where at least half of the coordinates are expected to be right. Of the others,
     ``too few tokens`` where weights show kin all the same, or, if they were not read, where most
-    matches change when tokens are drawn anew; else ``not related``.
+    matches change when tokens are drawn anew; else ``not related``, as where weights were read and
+    no rows of them come in one order.
     """
     chance = probability(evidence.features(), evidence.kind)
     expected = float(np.mean(chance)) if len(chance) else 0.0
@@ -45,6 +46,8 @@ def _verdict(expected: float, evidence: Evidence) -> Verdict:
         return "related"
     if evidence.witness is not None:
         return "too few tokens" if evidence.witness.log10_p <= KIN_LOG10_P else "not related"
+    if evidence.incomparable:
+        return "not related"
     stays = 0.0 if evidence.bootstrap is None else float(np.mean(evidence.bootstrap))
     return "too few tokens" if stays < STABLE else "not related"
 
