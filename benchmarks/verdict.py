@@ -20,8 +20,9 @@ import torch
 
 import bmatch
 from benchmarks import relatives, report, results
-from bmatch.estimate import correlate_streams, weights_if_comparable
+from bmatch.estimate import correlate_streams
 from bmatch.matching import GaugeMatch
+from bmatch.models.weight_evidence import weights_if_comparable
 from bmatch.verdict.evidence import Evidence, gather
 from bmatch.verdict.verdict import judged
 
@@ -52,19 +53,14 @@ def measure(pair: relatives.Pair, batches: Sequence[torch.Tensor]) -> list[Measu
     """Match a pair by all that can be read of it."""
     streams = correlate_streams(pair.target, pair.source, batches)
     weights = weights_if_comparable(pair.target, pair.source)
-    of_streams, decoys = streams.correlation.numpy(), streams.decoys.numpy()
-    of_weights = None if weights is None else weights.correlation.numpy()
-    by_streams = bmatch.match(of_streams)
+    by_streams = bmatch.match(streams.correlation.numpy())
     found = {
-        READ[0]: (by_streams, gather(by_streams, of_streams, streams.blocks, decoys, None)),
-        READ[1]: (
-            by_streams,
-            gather(by_streams, of_streams, streams.blocks, decoys, of_weights, asked=True),
-        ),
+        READ[0]: (by_streams, gather(by_streams, streams, None)),
+        READ[1]: (by_streams, gather(by_streams, streams, weights, asked=True)),
     }
-    if of_weights is not None:
-        by_weights = bmatch.match(of_weights)
-        found[READ[2]] = (by_weights, gather(by_weights, None, None, None, of_weights))
+    if weights is not None:
+        by_weights = bmatch.match(weights.correlation.numpy())
+        found[READ[2]] = (by_weights, gather(by_weights, None, weights))
     return [
         Measured(
             *(pair.name, pair.truth is not None, streams.tokens, read, m, e), _right(m, pair.truth)

@@ -21,12 +21,10 @@ from bmatch.estimate import (
     combined,
     correlate_streams,
     correlation_bytes,
-    judge,
     match_evidence,
     require_evidence,
     require_memory,
     resolve_group,
-    weights_if_comparable,
 )
 from bmatch.gauge import SignedPermutation
 from bmatch.groups import Group
@@ -42,7 +40,13 @@ from bmatch.models.text import (
     file_text,
     token_batches,
 )
-from bmatch.models.weight_evidence import WeightCorrelation, correlate_weights
+from bmatch.models.weight_evidence import (
+    WeightCorrelation,
+    correlate_weights,
+    weights_if_comparable,
+)
+from bmatch.verdict.evidence import gather
+from bmatch.verdict.verdict import judged
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +183,7 @@ def align_checkpoints(
     said = weights
     if weights is None and witness:
         said = weights_if_comparable(checkpoints["target"], checkpoints["source"], progress)
-    result = judge(result, streams, said, witness)
+    result = judged(result, gather(result, streams, said, witness))
     result.gauge.metadata.update(
         source=checkpoints["source"].folder.resolve().name,
         target=checkpoints["target"].folder.resolve().name,

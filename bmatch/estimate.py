@@ -25,12 +25,10 @@ import torch
 
 from bmatch._version import __version__
 from bmatch.architecture.axes import ResidualAxes
-from bmatch.arrays import as_array
 from bmatch.correlation.background import BATCHES_HELD, BackgroundUpdates
 from bmatch.correlation.site_moments import SiteMoments, moments_bytes
 from bmatch.groups import Group, require_group, smaller
 from bmatch.jobs.cores import shared_cores
-from bmatch.jobs.progress import Progress, silent
 from bmatch.matching import GaugeMatch, match
 from bmatch.models.activations import (
     Reader,
@@ -42,7 +40,11 @@ from bmatch.models.activations import (
     run,
 )
 from bmatch.models.text import AlignedBatch
-from bmatch.models.weight_evidence import WeightCorrelation, correlate_weights
+from bmatch.models.weight_evidence import (
+    WeightCorrelation,
+    correlate_weights,
+    weights_if_comparable,
+)
 from bmatch.verdict.bootstrap import BLOCKS, TokenBlocks
 from bmatch.verdict.decoys import RotatedSource
 from bmatch.verdict.evidence import gather
@@ -325,7 +327,7 @@ def estimate_gauge(
     result = match_evidence(correlation, chosen_group, streams, weights)
     if weights is None and witness:
         weights = weights_if_comparable(target, source)
-    return judge(result, streams, weights, witness)
+    return judged(result, gather(result, streams, weights, witness))
 
 
 def require_evidence(evidence: str) -> None:
@@ -372,33 +374,6 @@ def match_evidence(
         note.update(weight_rows=str(weights.rows), weight_tensors=str(len(weights.tensors)))
     note["evidence"] = "activations" if weights is None else "both" if streams else "weights"
     return result
-
-
-def weights_if_comparable(
-    target: Any, source: Any, progress: Progress = silent
-) -> WeightCorrelation | None:
-    """As `correlate_weights`; None where no rows of the two models are the same."""
-    try:
-        return correlate_weights(target, source, progress=progress)
-    except ValueError:
-        return None
-
-
-def judge(
-    result: GaugeMatch,
-    streams: StreamCorrelation | None,
-    weights: WeightCorrelation | None,
-    asked: bool,
-) -> GaugeMatch:
-    """The match with the verdict on it, from all that was read (see `bmatch.verdict`).
-
-    `asked` says whether weights were read, even if none are comparable.
-    """
-    found = None if streams is None else as_array(streams.correlation)
-    decoys = None if streams is None else as_array(streams.decoys)
-    blocks = None if streams is None else streams.blocks
-    of_weights = None if weights is None else as_array(weights.correlation)
-    return judged(result, gather(result, found, blocks, decoys, of_weights, asked))
 
 
 def resolve_group(

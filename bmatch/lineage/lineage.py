@@ -25,8 +25,8 @@ from bmatch.lineage.rotation import residual_of_rotation
 from bmatch.matching import match
 from bmatch.models.activations import require_same_width
 from bmatch.models.checkpoint import Checkpoint, open_checkpoint
-from bmatch.models.weight_evidence import Weights, correlate_weights
-from bmatch.verdict.witness import Witness, testimony
+from bmatch.models.weight_evidence import Weights, weights_if_comparable
+from bmatch.verdict.witness import Witness, witness_of
 
 Answer: TypeAlias = Literal[
     "identical", "in another gauge", "renumbered", "noised", "trained", "rotated", "kin", "stranger"
@@ -140,13 +140,13 @@ def _coordinates(
     target: Any, source: Any, ours: Weights, theirs: Weights, progress: Progress
 ) -> tuple[Witness | None, SignedPermutation | None]:
     """The test of the coordinates, and the gauge, if it is to be believed."""
-    try:
-        found = correlate_weights(target, source, progress=progress).correlation
-    except ValueError:  # no rows of the two are the same
+    read = weights_if_comparable(target, source, progress)
+    if read is None:
         return None, None
+    found = read.correlation
     group = smaller(ours.axes.group, theirs.axes.group)
     gauge = match(found, group).gauge.to(None)
-    witness = testimony(found.numpy(), gauge, group)
+    witness = witness_of(found.numpy(), gauge, group)
     return witness, gauge if witness.log10_p <= LOG10_P else None
 
 

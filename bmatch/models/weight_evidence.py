@@ -138,6 +138,16 @@ def correlate_weights(
     return WeightCorrelation(moments.correlation(), moments.rows, counted, tuple(left_out))
 
 
+def weights_if_comparable(
+    target: Any, source: Any, progress: Progress = silent
+) -> WeightCorrelation | None:
+    """As `correlate_weights`; None where no rows of the two models are the same."""
+    try:
+        return correlate_weights(target, source, progress=progress)
+    except ValueError:
+        return None
+
+
 class _Moments:
     """Products of the rows of two models' tensors, between them and in each."""
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from bmatch.arrays import as_array
 from bmatch.matching import GaugeMatch
+from bmatch.models.weight_evidence import WeightCorrelation
 from bmatch.verdict.bootstrap import TokenBlocks, agreement
 from bmatch.verdict.calibration import Kind
 from bmatch.verdict.decoys import recovered, taken
-from bmatch.verdict.witness import Witness, testimony
+from bmatch.verdict.witness import Witness, witness_of
 
 LEAST_MARGIN = 1e-4
 """Margins below it are alike."""
@@ -76,12 +80,26 @@ class Evidence:
         return np.column_stack(columns)
 
 
+class Streams(Protocol):
+    """What `bmatch.estimate.correlate_streams` returns."""
+
+    @property
+    def correlation(self) -> torch.Tensor:
+        """Of target with source coordinates, float32 [D, D]."""
+
+    @property
+    def blocks(self) -> TokenBlocks:
+        """Of its tokens."""
+
+    @property
+    def decoys(self) -> torch.Tensor:
+        """Of target coordinates with decoys, float32 [D, D]."""
+
+
 def gather(
     match: GaugeMatch,
-    correlation: npt.NDArray[np.float32] | None,
-    blocks: TokenBlocks | None,
-    decoys: npt.NDArray[np.float32] | None,
-    weights: npt.NDArray[np.float32] | None,
+    streams: Streams | None,
+    weights: WeightCorrelation | None,
     asked: bool = False,
 ) -> Evidence:
     """Find out what can be known of a match.
@@ -90,29 +108,32 @@ def gather(
     ----------
     match : GaugeMatch
         Of the correlation of streams, of weights, or of a mean of both.
-    correlation, decoys : float32 [D, D] or None
-        Of target coordinates with those of the source, and with decoys, in the streams; None where
-        no tokens were read.
-    blocks : TokenBlocks or None
-    weights : float32 [D, D] or None
-        The correlation of weights, if they were read and are comparable.
+    streams : StreamCorrelation or None
+        None where no tokens were read.
+    weights : WeightCorrelation or None
+        If weights were read and are comparable.
     asked : bool
         Whether they were read.
 
     Raises
     ------
     ValueError
-        If there is neither a correlation of streams nor one of weights.
+        If there are neither streams nor weights.
     """
-    matched = correlation if correlation is not None else weights
-    if matched is None:
+    read = streams if streams is not None else weights
+    if read is None:
         raise ValueError("a verdict needs the correlation of streams, or that of weights")
-    gauge = match.gauge.to(None)
+    gauge, group = match.gauge.to(None), match.group
+    found = as_array(read.correlation)
+    bootstrap = decoy = None
+    if streams is not None:
+        bootstrap = agreement(streams.blocks, gauge, group)
+        decoy = taken(found, as_array(streams.decoys), group)
     return Evidence(
         match.margin,
-        np.abs(matched[np.arange(gauge.dim), gauge.perm]).astype(np.float64),
-        None if blocks is None else agreement(blocks, gauge, match.group),
-        None if correlation is None or decoys is None else taken(correlation, decoys, match.group),
-        None if weights is None else testimony(weights, gauge, match.group),
+        np.abs(found[np.arange(gauge.dim), gauge.perm]).astype(np.float64),
+        bootstrap,
+        decoy,
+        None if weights is None else witness_of(as_array(weights.correlation), gauge, group),
         asked and weights is None,
     )

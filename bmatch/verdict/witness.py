@@ -50,7 +50,7 @@ class Witness:
         return float(np.mean(self.best))
 
 
-def testimony(
+def witness_of(
     correlation: npt.NDArray[np.float32], gauge: SignedPermutation, group: Group
 ) -> Witness:
     """What weights say of a gauge that was found without them.
