@@ -194,9 +194,8 @@ def table(rows: Sequence[results.Row]) -> list[str]:
     """Markdown: verdicts on tiny models by what was read, and on SmolLM2 one by one."""
     latest = results.newest(rows)
     lines = []
-    for machine, own in results.by_machine(latest).items():
+    for own in results.by_machine(latest).values():
         lines += [own[-1].origin, ""]
-        assert machine
     lines += [
         "| read | kin | strangers | strangers called related | kin with 90% recovered | of these "
         '"not related" | "too few tokens" | mean of abs(expected - recovered) | of kin | bias | '
