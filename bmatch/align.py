@@ -40,7 +40,13 @@ from bmatch.models.text import (
     file_text,
     token_batches,
 )
-from bmatch.models.weight_evidence import WeightCorrelation, correlate_weights
+from bmatch.models.weight_evidence import (
+    WeightCorrelation,
+    correlate_weights,
+    weights_if_comparable,
+)
+from bmatch.verdict.evidence import gather
+from bmatch.verdict.verdict import judged
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +92,7 @@ def align_checkpoints(
     dtype: str = "float32",
     device: str = "cpu",
     evidence: Evidence = "activations",
+    witness: bool = True,
     progress: Progress = silent,
     tell: Callable[[str], None] | None = None,
 ) -> Alignment:
@@ -116,6 +123,8 @@ def align_checkpoints(
     evidence : {"activations", "weights", "both"}
         As for `estimate_gauge`. Weights are read one tensor at a time, and for them alone no model
         is made and no tokenizer or text is needed.
+    witness : bool
+        As for `estimate_gauge`.
     progress : callable, optional
         How to show how far it has come (see `bmatch.jobs.progress`).
     tell : callable, optional
@@ -171,6 +180,10 @@ def align_checkpoints(
         )
     correlation = combined(streams, weights)
     result = match_evidence(correlation, chosen_group, streams, weights)
+    said = weights
+    if weights is None and witness:
+        said = weights_if_comparable(checkpoints["target"], checkpoints["source"], progress)
+    result = judged(result, gather(result, streams, said, witness))
     result.gauge.metadata.update(
         source=checkpoints["source"].folder.resolve().name,
         target=checkpoints["target"].folder.resolve().name,

@@ -173,7 +173,7 @@ def run_demo(
 
         def align(name: str, a: Path, b: Path) -> Alignment:
             with phase(name, phases):
-                return align_checkpoints(a, b, tokens=tokens, progress=progress)
+                return align_checkpoints(a, b, tokens=tokens, witness=False, progress=progress)
 
         first = align("align source -> target", source, target)
         first.gauge.save(work / "gauge.safetensors")

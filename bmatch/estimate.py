@@ -40,7 +40,15 @@ from bmatch.models.activations import (
     run,
 )
 from bmatch.models.text import AlignedBatch
-from bmatch.models.weight_evidence import WeightCorrelation, correlate_weights
+from bmatch.models.weight_evidence import (
+    WeightCorrelation,
+    correlate_weights,
+    weights_if_comparable,
+)
+from bmatch.verdict.bootstrap import BLOCKS, TokenBlocks
+from bmatch.verdict.decoys import RotatedSource
+from bmatch.verdict.evidence import gather
+from bmatch.verdict.verdict import judged
 
 OneBatch: TypeAlias = "torch.Tensor | Mapping[str, torch.Tensor]"
 Batch: TypeAlias = "OneBatch | AlignedBatch"
@@ -60,11 +68,17 @@ class StreamCorrelation:
         After how many blocks the streams were read, in target and source.
     tokens : int
         Tokens counted at each site.
+    blocks : TokenBlocks
+        What each block of tokens adds to the correlation.
+    decoys : float32 tensor [D, D]
+        Correlation of target coordinates with decoys (see `bmatch.verdict.decoys`).
     """
 
     correlation: torch.Tensor
     pairs: tuple[SitePair, ...]
     tokens: int
+    blocks: TokenBlocks
+    decoys: torch.Tensor
 
     @property
     def sites(self) -> tuple[int, ...]:
@@ -121,6 +135,7 @@ def correlate_streams(
     taken = correlation_bytes(len(pairs), width, largest_batch, device)
     require_memory(taken, device)
     moments = SiteMoments([_called(pair) for pair in pairs], width, width, device)
+    blocks, rotated = TokenBlocks(), RotatedSource(width, device)
     with shared_cores(), BackgroundUpdates(moments) as updates:
         for batch in batches:
             both = _for_both(batch, skip_positions)
@@ -134,7 +149,13 @@ def correlate_streams(
             y, x = (torch.empty((len(pairs), *mask.shape, width), device=device) for _ in range(2))
             _read_streams(source, both.source, both.source_at, source_sites, x)
             _read_streams(target, both.target, both.target_at, target_sites, y)
-            updates.add(y, x, mask)
+            counted = mask.flatten()
+            y, x = y.flatten(1, -2), x.flatten(1, -2)
+            rotated.update(x, counted)
+            for part in blocks.parts(both.counted):
+                updates.add(y[:, part].contiguous(), x[:, part].contiguous(), counted[part])
+                if blocks.full:
+                    blocks.end(_mean_correlation(updates.settle()))
             del y, x  # the next batch needs the room
     tokens = moments.count
     if tokens < 2:
@@ -142,10 +163,17 @@ def correlate_streams(
             f"{tokens} tokens were counted, and a correlation needs at least 2: give more batches "
             f"(the first {skip_positions} of each sequence do not count)"
         )
-    total = torch.zeros(width, width, device=device)
-    for s in range(len(pairs)):
+    correlation = _mean_correlation(moments)
+    blocks.end(correlation)
+    return StreamCorrelation(correlation, pairs, tokens, blocks, rotated.correlation(moments))
+
+
+def _mean_correlation(moments: SiteMoments) -> torch.Tensor:
+    """Over the sites, float32 [D, D]."""
+    total = torch.zeros(moments.target_dim, moments.source_dim, device=moments.device)
+    for s in range(len(moments.sites)):
         total += moments.correlation(s)
-    return StreamCorrelation(total / len(pairs), pairs, tokens)
+    return total / len(moments.sites)
 
 
 class _ForBoth(NamedTuple):
@@ -206,14 +234,15 @@ def correlation_bytes(sites: int, width: int, tokens: int, device: torch.device)
     -------
     int
         The statistics and what adding a batch needs, as `site_moments.moments_bytes` counts them;
-        both models' streams of one batch in float32, on a CUDA device of two; and two matrices
-        ``[D, D]``.
+        both models' streams of one batch in float32, on a CUDA device of two; four matrices
+        ``[D, D]``, and on the CPU one for each block of tokens.
     """
     held = BATCHES_HELD if device.type == "cuda" else 1
     streams = 2 * held * sites * tokens * width
     normalised = 2 * tokens * width  # one site's stream as float32, and over its root mean square
+    matrices = 4 if device.type == "cuda" else 4 + 2 * BLOCKS
     return (
-        4 * (streams + normalised + 2 * width**2)
+        4 * (streams + normalised + matrices * width**2)
         + moments_bytes(sites, width, width, tokens, device)
     )  # fmt: skip
 
@@ -245,6 +274,7 @@ def estimate_gauge(
     skip_positions: int = 1,
     *,
     evidence: Evidence = "activations",
+    witness: bool = True,
 ) -> GaugeMatch:
     """Estimate the gauge from the residual stream of one model to that of another.
 
@@ -260,12 +290,15 @@ def estimate_gauge(
         ``"weights"`` reads no token and runs no model: see
         `bmatch.models.weight_evidence.correlate_weights`. ``"both"`` matches a mean of the two
         correlations, in which the one with less chance in it counts for more.
+    witness : bool
+        Whether weights that are no evidence are asked what they say of the match, which makes the
+        verdict sharper and takes a pass over them.
 
     Returns
     -------
     GaugeMatch
         Its gauge maps source to target coordinates, and its metadata tell the evidence: sites and
-        tokens, rows of weights.
+        tokens, rows of weights; and the verdict on it.
 
     Raises
     ------
@@ -291,7 +324,10 @@ def estimate_gauge(
     if evidence != "activations":
         weights = correlate_weights(target, source)
     correlation = combined(streams, weights).to(target.model.device)
-    return match_evidence(correlation, chosen_group, streams, weights)
+    result = match_evidence(correlation, chosen_group, streams, weights)
+    if weights is None and witness:
+        weights = weights_if_comparable(target, source)
+    return judged(result, gather(result, streams, weights, witness))
 
 
 def require_evidence(evidence: str) -> None:

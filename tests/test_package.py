@@ -19,8 +19,9 @@ FLOORS = (
     ("gauge",),
     ("architecture", "assignment", "correlation"),
     ("compat", "matching", "models"),
+    ("verdict",),
     ("estimate", "transport"),
-    ("align",),
+    ("align", "lineage"),
     ("report",),
     ("demo",),
     ("cli",),
@@ -54,9 +55,11 @@ ROOMS = {
         *("checkpoint", "rewrite", "loading", "activations", "weight_evidence", "text"),
         "smollm2",
     ),
+    "verdict": ("bootstrap", "decoys", "witness", "calibration", "evidence", "verdict"),
     "transport": ("weights",),
+    "lineage": ("numbering", "difference", "rotation", "lineage"),
     "report": ("tables", "plots"),
-    "cli": ("console", "options", "align", "apply", "info", "solve", "demo", "app"),
+    "cli": ("console", "options", "align", "related", "apply", "info", "solve", "demo", "app"),
 }
 """Modules of a package: each imports only those that stand before it."""
 

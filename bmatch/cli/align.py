@@ -9,7 +9,7 @@ import numpy as np
 import typer
 
 from bmatch.cli import console
-from bmatch.cli.options import AsJson, GroupName, OutFile, examples
+from bmatch.cli.options import NOT_RELATED, AsJson, GroupName, OutFile, examples
 from bmatch.files.atomic import require_new
 
 if TYPE_CHECKING:
@@ -56,14 +56,25 @@ def align(
         Literal["activations", "weights", "both"],
         typer.Option(help="'weights' needs no text, no tokenizer and no forward pass."),
     ] = "activations",
+    witness: Annotated[
+        bool,
+        typer.Option(help="Ask the weights what they say of a match of activations."),
+    ] = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write the gauge even where nothing relates the two.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Estimate the gauge from SOURCE to TARGET coordinates and write it to a file."""
+    """Estimate the gauge from SOURCE to TARGET coordinates and write it to a file.
+
+    Where nothing relates the two, or the tokens are too few to tell, none is written.
+    """
     require_new(out)
     with console.working("loading torch and transformers"):
         console.quiet_transformers()
         from bmatch.align import align_checkpoints
         from bmatch.report.tables import alignment_table
+        from bmatch.verdict.verdict import sentence
     alignment = align_checkpoints(
         source,
         target,
@@ -76,14 +87,23 @@ def align(
         dtype=dtype,
         device=device,
         evidence=evidence,
+        witness=witness,
         progress=console.track,
         tell=None if as_json else console.say,
     )
-    alignment.gauge.save(out)
+    written = force or alignment.match.verdict == "related"
+    if written:
+        alignment.gauge.save(out)
     if as_json:
-        console.print_json({"out": str(out), **_alignment_figures(alignment)})
+        console.print_json({"out": str(out) if written else None, **_alignment_figures(alignment)})
     else:
         console.show(alignment_table(alignment, f"{source} -> {target}"))
+    told = sentence(alignment.match)
+    if not written:
+        console.fail(f"{told}; no gauge was written, --force writes it all the same")
+        raise typer.Exit(NOT_RELATED)
+    if not as_json:
+        console.say(told)
         console.say(f"gauge written to {out}")
         _warn(alignment)
 
@@ -104,6 +124,9 @@ def _alignment_figures(alignment: Alignment) -> dict[str, Any]:
         "group": m.group,
         "evidence": m.gauge.metadata["evidence"],
         **_what_was_read(alignment),
+        "verdict": m.verdict,
+        "expected_recovered": m.expected_recovered,
+        "probability": [] if m.probability is None else m.probability.round(4).tolist(),
         "score": m.score,
         "margin_least": float(m.margin.min()),
         "margins_exact": int(m.margin_exact.sum()),

@@ -177,6 +177,16 @@ def _gram(rows: torch.Tensor) -> torch.Tensor:
     return gram.fill_diagonal_(0)
 
 
+def weights_if_comparable(
+    target: Any, source: Any, progress: Progress = silent
+) -> WeightCorrelation | None:
+    """As `correlate_weights`; None where no rows of the two models are the same."""
+    try:
+        return correlate_weights(target, source, progress=progress)
+    except ValueError:
+        return None
+
+
 class _Moments:
     """Products of the rows of two models' tensors, between them and in each."""
 
