@@ -72,7 +72,7 @@ def scaled(axes: Axes, tiny: Shapes, full: Shapes, blocks: Callable[[int], int |
     for name in full:
         key, numbers = names.split(name)
         by_key[key][numbers] = name
-    found: dict[str, Space] = {}
+    found: dict[tuple[Member, ...], Space] = {}  # each expert of the tiny model gives all anew
     unmapped = []
     for space in axes.spaces:
         places = {names.split(member.tensor)[1] for member in space.members}
@@ -85,7 +85,7 @@ def scaled(axes: Axes, tiny: Shapes, full: Shapes, blocks: Callable[[int], int |
             unmapped.append(f"{space.name}: {reason}")
             continue
         for copy in copies:
-            found.setdefault(copy.name, copy)
+            found.setdefault(copy.members, copy)
     silent = {names.split(name)[0] for name in axes.unread}
     unread = tuple(name for key in silent for name in by_key[key].values())
     return replace(
