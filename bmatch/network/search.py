@@ -1,0 +1,210 @@
+"""The element of every space that carries one network closest to another.
+
+First the spaces that reach over layers, from tensors that carry nothing else: embeddings, gains.
+Then part after part, with both networks' tensors of one part in memory: its neurons, heads and
+experts, until nothing moves; and what the part then says about the wide spaces is added up. They
+are chosen anew when all parts are through, and so on until they do not move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bmatch.architecture.nesting import Nesting
+from bmatch.architecture.spaces import Axes, Space
+from bmatch.gauge import SignedPermutation
+from bmatch.groups import Group
+from bmatch.jobs.progress import Progress, silent
+from bmatch.matching import GaugeMatch
+from bmatch.network.gains import Gains
+from bmatch.network.pair import Read, Tensors
+from bmatch.network.parts import parts_of
+from bmatch.network.settle import LEAST, Search
+from bmatch.network_gauge import NetworkGauge
+
+PASSES = 20
+"""More than any search has taken by far; each goes once through both networks."""
+
+
+@dataclass(frozen=True, eq=False)
+class SpaceMatch:
+    """How sure the element of one space is. Per-unit arrays are indexed by target unit.
+
+    Attributes
+    ----------
+    group : str
+    margin : float64 [size]
+        What the gains would lose if a unit took its next best partner, in units of the mean unit's
+        share of them: tensors that are the same have gains of 1. 0 is a tie.
+    margin_exact : bool [size]
+        False where `margin` is a lower bound.
+    score : float
+        Mean gain of matched units: 1 where the tensors are the same.
+    gap : float
+        No assignment has gains larger in sum than this one's by more, with duals as proof.
+    """
+
+    group: Group
+    margin: npt.NDArray[np.float64]
+    margin_exact: npt.NDArray[np.bool_]
+    score: float
+    gap: float
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkMatch:
+    """What `match_networks` found.
+
+    Attributes
+    ----------
+    gauge : NetworkGauge
+        From source to target.
+    spaces : mapping of str to SpaceMatch
+    objective : tuple of float
+        In each pass, when all parts have settled: the mean over all entries of the products of
+        both networks' tensors, each scaled to mean square 1. Never falls; 1 if source and target
+        are the same but for the gauge.
+    moves : tuple of (str, float)
+        Spaces that moved after their first guess, and by how much each raised the objective.
+    passes : int
+        How often both networks were read after the start.
+    settled : bool
+        Whether nothing moved in the last pass.
+    """
+
+    gauge: NetworkGauge
+    spaces: Mapping[str, SpaceMatch]
+    objective: tuple[float, ...]
+    moves: tuple[tuple[str, float], ...]
+    passes: int
+    settled: bool
+
+
+def match_networks(
+    target: Read, source: Read, axes: Axes, progress: Progress = silent
+) -> NetworkMatch:
+    """Find the gauge of a whole network that carries the source closest to the target.
+
+    Parameters
+    ----------
+    target, source : callable
+        From the name of a tensor to the tensor; read part by part, more than once.
+    axes : Axes
+        The spaces to align, as `bmatch.architecture.derive` gives them; others are taken to be
+        aligned.
+    progress : callable, optional
+        How to show how far a pass has come (see `bmatch.jobs.progress`).
+
+    Raises
+    ------
+    ValueError
+        If tensors differ in shape or are not finite, or there are no spaces.
+    """
+    if not axes.spaces:
+        raise ValueError("there are no spaces to align")
+    nesting = Nesting.of(axes)
+    wide, parts = parts_of(axes, nesting)
+    search = Search(axes, nesting)
+    _start(search, wide, target, source)
+    # What is inside the units of others was matched unit for unit: these stay where they are.
+    movable = [space for space in wide if not search.inner(space)]
+    entries = 0
+    objective: list[float] = []
+    passes, still = 0, 0
+    while still < max(len(movable), 1) and passes < PASSES:
+        space = movable[passes % len(movable)] if movable else None
+        passes += 1
+        gains, both = (None, None) if space is None else (Gains(space.size), Gains(space.size))
+        total, entries, twice = 0.0, 0, []
+        for part in progress(parts, f"Pass {passes}"):
+            tensors = Tensors.read(part.tensors, target, source)
+            search.settle(part, tensors)
+            total += search.objective(part.tensors, tensors)
+            entries += sum(t.numel() for t in tensors.target.values())
+            if space is None or gains is None or both is None:
+                continue
+            for name in part.tensors:
+                members = [m for m in space.members if m.tensor == name]
+                search.add_gains(both if len(members) > 1 else gains, space, [name], tensors)
+                twice += [name] if len(members) > 1 else []
+        objective.append(total / entries)
+        rise = 0.0
+        if space is not None and gains is not None and both is not None:
+            rise = _move(search, space, gains, both, twice, target, source)
+        still = 0 if rise else still + 1
+    elements = {space.name: search.elements[space.name] for space in axes.spaces}
+    return NetworkMatch(
+        gauge=NetworkGauge(elements, nesting),
+        spaces={space.name: _of(space, search.found.get(space.name)) for space in axes.spaces},
+        objective=tuple(objective),
+        moves=tuple((name, rise / entries) for name, rise in search.moves),
+        passes=passes,
+        settled=still >= max(len(movable), 1),
+    )
+
+
+def _start(search: Search, wide: Sequence[Space], target: Read, source: Read) -> None:
+    """First guesses of the spaces that reach over parts, that with most evidence first."""
+    pending = list(wide)
+    while pending:
+        clear = {
+            space.name: [
+                name
+                for name in search.clear(space)
+                if sum(m.tensor == name for m in space.members) == 1
+            ]
+            for space in pending
+        }
+        space = max(pending, key=lambda space: len(clear[space.name]))
+        pending.remove(space)
+        gains = Gains(space.size)
+        for name in clear[space.name]:
+            search.add_gains(gains, space, [name], Tensors.read((name,), target, source))
+        if clear[space.name]:
+            search.elements[space.name], search.found[space.name] = gains.best(space.group)
+        else:
+            search.elements[space.name] = SignedPermutation.identity(space.size)
+
+
+def _move(
+    search: Search,
+    space: Space,
+    gains: Gains,
+    both: Gains,
+    twice: Sequence[str],
+    target: Read,
+    source: Read,
+) -> float:
+    """Choose a wide space anew; the rise of the objective's sum, 0 if it stays.
+
+    `both` has tensors that carry the space along two axes: what they gain is known when it has
+    moved, since each axis was counted with the other held.
+    """
+    choice = (gains.plus(both) if twice else gains).best(space.group)
+    known = search.elements[space.name]
+    search.found[space.name] = choice.match
+    rise = gains.value(choice.element) - gains.value(known)
+    for name in twice:
+        tensors = Tensors.read((name,), target, source)
+        rise -= search.objective((name,), tensors)
+        search.elements[space.name] = choice.element
+        rise += search.objective((name,), tensors)
+        search.elements[space.name] = known
+    if rise <= LEAST * (gains.entries + both.entries):
+        return 0.0
+    search.elements[space.name] = choice.element
+    search.moves.append((space.name, rise))
+    return rise
+
+
+def _of(space: Space, found: GaugeMatch | None) -> SpaceMatch:
+    if found is None:  # nothing told anything
+        nothing = np.zeros(space.size)
+        return SpaceMatch(space.group, nothing, nothing == 0, 0.0, 0.0)
+    return SpaceMatch(
+        space.group, found.margin, found.margin_exact, found.score, found.assignment.gap
+    )
