@@ -372,8 +372,13 @@ def compose(gauges: Iterable[SignedPermutation]) -> SignedPermutation:
     if not chain:
         raise ValueError("compose needs at least one gauge")
     product = reduce(lambda left, right: left @ right, chain)
-    product.metadata.update(_end(chain[-1].metadata, "source"), **_end(chain[0].metadata, "target"))
+    product.metadata.update(ends(chain[-1].metadata, chain[0].metadata))
     return product
+
+
+def ends(first: Mapping[str, str], last: Mapping[str, str]) -> dict[str, str]:
+    """What a product's metadata keep: where the first gauge starts, and where the last one ends."""
+    return _end(first, "source") | _end(last, "target")
 
 
 def _end(metadata: Mapping[str, str], role: str, new_role: str | None = None) -> dict[str, str]:

@@ -50,11 +50,13 @@ ROOMS = {
         *("indexing", "trace", "permutations", "signs", "spaces", "solve", "shrink", "tiny"),
         *("nesting", "proof", "scale", "deriving", "saved", "derived", "survey", "table", "verify"),
     ),
-    "models": ("checkpoint", "rewrite", "loading", "activations", "text", "smollm2"),
-    "network": ("selection", "parts", "gains", "pair", "prints", "settle", "search"),
-    "transport": ("weights",),
-    "report": ("tables", "plots"),
-    "cli": ("console", "options", "align", "apply", "info", "solve", "demo", "app"),
+    "models": (
+        *("checkpoint", "rewrite", "network_files", "loading", "activations", "text", "smollm2"),
+    ),
+    "network": ("selection", "parts", "gains", "pair", "prints", "settle", "search", "folders"),
+    "transport": ("weights", "network"),
+    "report": ("tables", "plots", "networks"),
+    "cli": ("console", "options", "networks", "align", "apply", "info", "solve", "demo", "app"),
 }
 """Modules of a package: each imports only those that stand before it."""
 

@@ -9,6 +9,7 @@ import numpy as np
 import typer
 
 from bmatch.cli import console
+from bmatch.cli.networks import align_spaces
 from bmatch.cli.options import AsJson, GroupName, OutFile, examples
 from bmatch.files.atomic import require_new
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 EXAMPLES = examples(
     "bmatch align base/ finetuned/ --out gauge.safetensors",
     "bmatch align base/ finetuned/ --text notes.txt --tokens 16384 --out gauge.safetensors",
+    "bmatch align base/ finetuned/ --spaces all --out gauge.safetensors",
 )
 
 
@@ -51,10 +53,20 @@ def align(
         Literal["float32", "bfloat16", "float16"], typer.Option(help="Of the forward passes.")
     ] = "float32",
     device: Annotated[str, typer.Option(help="Where the models run: cpu, cuda, cuda:1.")] = "cpu",
+    spaces: Annotated[
+        str | None,
+        typer.Option(
+            help="Align whole networks by their weights, no token read: 'all', or some of "
+            "residual,neurons,heads,experts.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Estimate the gauge from SOURCE to TARGET coordinates and write it to a file."""
     require_new(out)
+    if spaces is not None:
+        align_spaces(source, target, out, spaces, as_json)
+        return
     with console.working("loading torch and transformers"):
         console.quiet_transformers()
         from bmatch.align import align_checkpoints

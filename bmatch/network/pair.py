@@ -45,7 +45,7 @@ class Tensors:
                     f"{name} is {list(a[name].shape)} in the target and {list(b[name].shape)} in "
                     "the source: whole networks align where all shapes are the same"
                 )
-            norms = float(a[name].norm()) * float(b[name].norm())
+            norms = _norm(a[name]) * _norm(b[name])
             if not np.isfinite(norms):
                 raise ValueError(f"{name} holds NaN or infinite weights, or has too large ones")
             weight[name] = a[name].numel() / norms if norms else 0.0
@@ -112,6 +112,10 @@ class Carrier:
         carried = self.carried(name, tensors.source[name], elements)
         product = float((tensors.target[name] * carried).sum(dtype=torch.float64))
         return tensors.weight[name] * product
+
+
+def _norm(tensor: torch.Tensor) -> float:
+    return float(torch.linalg.vector_norm(tensor, dtype=torch.float64))
 
 
 def unit_rows(tensor: torch.Tensor, axis: int, member: Member, size: int) -> torch.Tensor:

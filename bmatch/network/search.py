@@ -23,6 +23,7 @@ from bmatch.matching import GaugeMatch
 from bmatch.network.gains import Gains
 from bmatch.network.pair import Read, Tensors
 from bmatch.network.parts import parts_of
+from bmatch.network.selection import Kind, kinds_of
 from bmatch.network.settle import LEAST, Search
 from bmatch.network_gauge import NetworkGauge
 
@@ -36,6 +37,8 @@ class SpaceMatch:
 
     Attributes
     ----------
+    kind : str
+        residual, neurons, heads or experts.
     group : str
     margin : float64 [size]
         What the gains would lose if a unit took its next best partner, in units of the mean unit's
@@ -48,6 +51,7 @@ class SpaceMatch:
         No assignment has gains larger in sum than this one's by more, with duals as proof.
     """
 
+    kind: Kind
     group: Group
     margin: npt.NDArray[np.float64]
     margin_exact: npt.NDArray[np.bool_]
@@ -137,9 +141,13 @@ def match_networks(
             rise = _move(search, space, gains, both, twice, target, source)
         still = 0 if rise else still + 1
     elements = {space.name: search.elements[space.name] for space in axes.spaces}
+    kinds = kinds_of(axes)
     return NetworkMatch(
         gauge=NetworkGauge(elements, nesting),
-        spaces={space.name: _of(space, search.found.get(space.name)) for space in axes.spaces},
+        spaces={
+            space.name: _of(space, kinds[space.name], search.found.get(space.name))
+            for space in axes.spaces
+        },
         objective=tuple(objective),
         moves=tuple((name, rise / entries) for name, rise in search.moves),
         passes=passes,
@@ -201,10 +209,9 @@ def _move(
     return rise
 
 
-def _of(space: Space, found: GaugeMatch | None) -> SpaceMatch:
+def _of(space: Space, kind: Kind, found: GaugeMatch | None) -> SpaceMatch:
     if found is None:  # nothing told anything
         nothing = np.zeros(space.size)
-        return SpaceMatch(space.group, nothing, nothing == 0, 0.0, 0.0)
-    return SpaceMatch(
-        space.group, found.margin, found.margin_exact, found.score, found.assignment.gap
-    )
+        return SpaceMatch(kind, space.group, nothing, nothing == 0, 0.0, 0.0)
+    gap = found.assignment.gap
+    return SpaceMatch(kind, space.group, found.margin, found.margin_exact, found.score, gap)
