@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -57,7 +57,7 @@ class NetworkFiles:
 
         self.checkpoint = checkpoint
         config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
-        found = _derivation(type(config), config.to_json_string(use_diff=False))
+        found = _derivation(config.model_type, config.to_json_string(use_diff=False))
         self._model: Any = found.full
         weights = found.full.state_dict(keep_vars=True)
         first: dict[int, str] = {}  # of the names that one tensor has
@@ -190,10 +190,11 @@ class NetworkFiles:
 
 
 @lru_cache(maxsize=1)
-def _derivation(kind: Hashable, config: str) -> Derivation:
+def _derivation(model_type: str, config: str) -> Derivation:
     """Once for two checkpoints of one config."""
-    made: Any = kind
-    return derivation(made.from_dict(json.loads(config)))
+    from transformers import CONFIG_MAPPING
+
+    return derivation(CONFIG_MAPPING[model_type].from_dict(json.loads(config)))
 
 
 def _without_entries(read: Read, name: str) -> torch.Tensor:
