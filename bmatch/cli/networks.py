@@ -25,6 +25,8 @@ def align_spaces(source: Path, target: Path, out: Path, spaces: str, as_json: bo
         console.print_json({"out": str(out), **network_figures(found)})
         return
     console.show(network_table(found, f"{source} -> {target}"))
+    passes = f"{found.passes} pass" + ("es" if found.passes > 1 else "")
+    console.say(f"objective {found.objective[-1]:.4f} after {passes}")
     console.say(f"gauge of {len(found.gauge)} spaces written to {out}")
     if not found.settled:
         console.note("spaces still moved when the search was ended: the gauge is no fixed point")

@@ -74,7 +74,7 @@ def align_networks(
         target_sha256=digests["target"],
         model_type=checkpoints["source"].axes.model_type,
         evidence="weights",
-        spaces=",".join(kinds),
+        aligned=",".join(kinds),
         objective=f"{found.objective[-1]:.6f}",
         bmatch_version=__version__,
     )

@@ -43,12 +43,7 @@ def network_table(found: NetworkMatch, title: str) -> Table:
     kinds: dict[str, list[SpaceMatch]] = defaultdict(list)
     for match in found.spaces.values():
         kinds[match.kind].append(match)
-    passes = f"{found.passes} pass" + ("es" if found.passes > 1 else "")
-    table = Table(
-        title=Text(f"{title}: objective {found.objective[-1]:.4f}, {passes}"),
-        title_justify="left",
-        title_style="bold",
-    )
+    table = Table(title=Text(title), title_justify="left", title_style="bold")
     table.add_column("kind")
     for name in ("spaces", "units", "score", "least margin", "tied"):
         table.add_column(name, justify="right")

@@ -21,11 +21,17 @@ CONFIGS = {
 
 
 @cache
-def network(model_type):
-    """The model, its inputs, its spaces, those in heads among them."""
+def model_of(model_type):
+    """The model and its inputs."""
     config = transformers.CONFIG_MAPPING[model_type](**CONFIGS[model_type])
     model = tiny_model(config, transformers.AutoModelForCausalLM.from_config)
-    inputs = inputs_for(model)
+    return model, inputs_for(model)
+
+
+@cache
+def network(model_type):
+    """The model, its inputs, its spaces, those in heads among them."""
+    model, inputs = model_of(model_type)
     return model, inputs, architecture.derive(model, inputs)
 
 
