@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 import bmatch
 from bmatch.architecture import Axes, Member, Space
-from bmatch.architecture.nesting import Nesting
+from bmatch.architecture.nesting import Nesting, without_strays
 from bmatch.network_gauge import NetworkGauge
 
 
@@ -83,6 +83,10 @@ def test_a_space_in_some_units_alone_is_refused():
     rest = tuple(space for space in AXES.spaces if space.name != "neurons 2")
     with pytest.raises(ValueError, match="2 of the 3 units of experts hold a space like neurons"):
         Nesting.of(Axes(rest))
+    whole = without_strays(Axes(rest))
+    assert {s.name for s in rest} - {s.name for s in whole.spaces} == {"neurons 0", "neurons 1"}
+    assert whole.unmapped[0] == "neurons 0: other units of experts have none like it"
+    assert without_strays(AXES) == AXES
 
 
 @given(seeds, seeds)

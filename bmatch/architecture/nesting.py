@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
@@ -50,30 +50,20 @@ class Nesting:
         ValueError
             If some units of a space hold another space and others do not.
         """
-        outers = _unit_maps(axes)
-        alike: dict[str, dict[tuple[object, ...], dict[int, str]]] = defaultdict(dict)
-        for space in axes.spaces:
-            near = {name for m in space.members for p in _places(m) for name in outers.get(p, {})}
-            for outer in sorted(near - {space.name}):
-                found = _local(
-                    space, {p: maps[outer] for p, maps in outers.items() if outer in maps}
-                )
-                if found is not None:
-                    unit, signature = found
-                    alike[outer].setdefault(signature, {})[unit] = space.name
         sizes = {space.name: space.size for space in axes.spaces}
-        orbits = {}
-        for outer, groups in alike.items():
-            for by_unit in groups.values():
+        found = _siblings(axes)
+        for outer, groups in found.items():
+            for by_unit in groups:
                 if len(by_unit) != sizes[outer]:
                     raise ValueError(
                         f"{len(by_unit)} of the {sizes[outer]} units of {outer} hold a space like "
                         f"{next(iter(by_unit.values()))}, and the others none: what moves them "
                         "is not known"
                     )
-            orbits[outer] = tuple(
-                tuple(by_unit[unit] for unit in range(sizes[outer])) for by_unit in groups.values()
-            )
+        orbits = {
+            outer: tuple(tuple(by_unit[unit] for unit in range(sizes[outer])) for by_unit in groups)
+            for outer, groups in found.items()
+        }
         return cls(orbits)
 
     @cached_property
@@ -116,6 +106,24 @@ class Nesting:
         return Nesting({outer: orbits for outer, orbits in kept.items() if orbits})
 
 
+def without_strays(axes: Axes) -> Axes:
+    """The spaces without those that lie in some units of another and have no like in the rest.
+
+    `Axes.unmapped` names them.
+    """
+    sizes = {space.name: space.size for space in axes.spaces}
+    strays = {
+        name: outer
+        for outer, groups in _siblings(axes).items()
+        for by_unit in groups
+        if len(by_unit) != sizes[outer]
+        for name in by_unit.values()
+    }
+    kept = tuple(space for space in axes.spaces if space.name not in strays)
+    told = (f"{name}: other units of {outer} have none like it" for name, outer in strays.items())
+    return replace(axes, spaces=kept, unmapped=(*axes.unmapped, *told))
+
+
 def moves_of(axes: Axes, nesting: Nesting) -> dict[str, list[tuple[Space, Member]]]:
     """What acts on each tensor, in this order: outer spaces before those in their units."""
     moves: dict[str, list[tuple[Space, Member]]] = defaultdict(list)
@@ -130,6 +138,22 @@ def _places(member: Member) -> list[Place]:
     if member.slab is None:
         return [(member.tensor, member.axis, None)]
     return [(member.tensor, member.axis, member.slab), (member.tensor, 0, None)]
+
+
+def _siblings(axes: Axes) -> dict[str, list[dict[int, str]]]:
+    """For each space that has others in its units, those that lie alike in them, by unit."""
+    outers = _unit_maps(axes)
+    alike: dict[str, dict[tuple[object, ...], dict[int, str]]] = defaultdict(dict)
+    for space in axes.spaces:
+        places = {place for member in space.members for place in _places(member)}
+        near = {place: outers[place] for place in places if place in outers}
+        names = {name for maps in near.values() for name in maps}
+        for outer in sorted(names - {space.name}):
+            found = _local(space, {p: maps[outer] for p, maps in near.items() if outer in maps})
+            if found is not None:
+                unit, signature = found
+                alike[outer].setdefault(signature, {})[unit] = space.name
+    return {outer: list(groups.values()) for outer, groups in alike.items()}
 
 
 UnitMap: TypeAlias = dict[int, tuple[int, int]]

@@ -18,6 +18,7 @@ import torch
 from safetensors import safe_open
 
 from bmatch.architecture.deriving import Derivation, derivation
+from bmatch.architecture.nesting import without_strays
 from bmatch.architecture.spaces import Axes
 from bmatch.models.checkpoint import Checkpoint
 
@@ -78,7 +79,7 @@ class NetworkFiles:
                 f"the run that derived the spaces of {config.model_type} did not read {unread[0]}, "
                 "so what it carries is not known"
             )
-        self.axes = _restricted(found.axes, self._by_name)
+        self.axes = without_strays(_restricted(found.axes, self._by_name))
 
     def _grouped(self, weights: Mapping[str, torch.Tensor]) -> list[_Group]:
         """As transformers' loader does."""
