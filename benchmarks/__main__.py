@@ -19,6 +19,7 @@ BENCHMARKS = {
     "model": "what the CUDA solver would wait for on a device, counted without one",
     "memory": "the memory that a solve takes beside its matrix, 4.3 GB of it",
     "align": "two models' activations to the gauge, whole, beside the usual pipeline",
+    "networks": "every gauge space of a whole network, and one layer of 14,336 neurons",
     "correlation": "correlation matrices beside torch's, on the CPU or a GPU",
     "dropin": "other libraries' own tests with bmatch in place of SciPy's function (`make dropin`)",
     "smoke": "what a GPU is, and whether anything works on it",

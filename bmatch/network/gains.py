@@ -7,6 +7,7 @@ it is a sum over matched pairs of units; its maximum is an assignment problem.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -61,29 +62,37 @@ class Gains:
         total = Gains(self.size)
         total.entries = self.entries + other.entries
         for gains in (self, other):
-            for odd, held in ((False, gains._even), (True, gains._odd)):
-                if held is not None:
-                    total.add_products(held, torch.eye(self.size), odd, 1.0)
+            if gains._even is not None:
+                total._even = gains._even + (0 if total._even is None else total._even)
+            if gains._odd is not None:
+                total._odd = gains._odd + (0 if total._odd is None else total._odd)
         return total
 
     def best(self, group: Group) -> Choice:
         """The best element of a group, by exact assignment."""
-        scale = self.size / max(self.entries, 1.0)
-        zero = torch.zeros(self.size, self.size)
-        even = zero if self._even is None else self._even
-        odd = zero if self._odd is None else self._odd
         if group == "signed_permutation":
-            found = match(((even + odd.abs()) * scale).numpy(), "permutation")
-            perm = np.asarray(found.gauge.perm)
-            sign = np.where(odd.numpy()[np.arange(self.size), perm] < 0, -1, 1)
+            found = self._matched(torch.abs)
+            perm = np.array(found.gauge.perm)
+            sign = np.ones(self.size, np.int8)
+            if self._odd is not None:
+                matched = self._odd[torch.arange(self.size), torch.as_tensor(perm)]
+                sign[(matched < 0).numpy()] = -1
             return Choice(SignedPermutation(perm, sign), found)
-        plus = match(((even + odd) * scale).numpy(), "permutation")
+        plus = self._matched(torch.clone)
         if group == "permutation_global_sign" and self._odd is not None:
-            minus = match(((even - odd) * scale).numpy(), "permutation")
+            minus = self._matched(torch.neg)
             if minus.assignment.objective > plus.assignment.objective:
-                perm = np.asarray(minus.gauge.perm)
-                return Choice(SignedPermutation(perm, np.full(self.size, -1)), minus)
+                flipped = np.full(self.size, -1)
+                return Choice(SignedPermutation(minus.gauge.perm, flipped), minus)
         return Choice(plus.gauge, plus)
+
+    def _matched(self, of_odd: Callable[[torch.Tensor], torch.Tensor]) -> GaugeMatch:
+        """The best pairs, by what becomes of the gains of entries that flip."""
+        gains = torch.zeros(self.size, self.size) if self._odd is None else of_odd(self._odd)
+        if self._even is not None:
+            gains += self._even
+        gains *= self.size / max(self.entries, 1.0)
+        return match(gains.numpy(), "permutation")
 
 
 class Choice(NamedTuple):
