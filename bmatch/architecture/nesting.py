@@ -88,6 +88,16 @@ class Nesting:
         """The spaces in a unit of a space."""
         return tuple(siblings[unit] for siblings in self.orbits.get(name, ()))
 
+    def aside(self, name: str) -> frozenset[str]:
+        """The spaces in other units of what a space lies in: they touch no entry of it."""
+        return frozenset(
+            other
+            for level in self.within.get(name, ())
+            for unit in range(len(level.siblings))
+            if unit != level.unit
+            for other in self.inside(level.outer, unit)
+        )
+
     def source(self, name: str, perms: Mapping[str, npt.NDArray[np.int64]]) -> str:
         """Which space its entries lay in before the outer ones moved by `perms`."""
         for level in range(self.depth(name)):

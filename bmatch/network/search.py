@@ -120,26 +120,19 @@ def match_networks(
     objective: list[float] = []
     passes, still = 0, 0
     while still < max(len(movable), 1) and passes < PASSES:
-        space = movable[passes % len(movable)] if movable else None
+        wide_step = _WideStep(movable[passes % len(movable)]) if movable else None
         passes += 1
-        gains, both = (None, None) if space is None else (Gains(space.size), Gains(space.size))
-        total, entries, twice = 0.0, 0, []
+        total, entries = 0.0, 0
         for part in progress(parts, f"Pass {passes}"):
             tensors = Tensors.read(part.tensors, target, source)
             search.settle(part, tensors)
             total += search.objective(part.tensors, tensors)
             entries += sum(t.numel() for t in tensors.target.values())
-            if space is None or gains is None or both is None:
-                continue
-            for name in part.tensors:
-                members = [m for m in space.members if m.tensor == name]
-                search.add_gains(both if len(members) > 1 else gains, space, [name], tensors)
-                twice += [name] if len(members) > 1 else []
+            if wide_step is not None:
+                wide_step.add(search, part.tensors, tensors)
         objective.append(total / entries)
-        rise = 0.0
-        if space is not None and gains is not None and both is not None:
-            rise = _move(search, space, gains, both, twice, target, source)
-        still = 0 if rise else still + 1
+        moved = wide_step is not None and wide_step.move(search, target, source)
+        still = 0 if moved else still + 1
     elements = {space.name: search.elements[space.name] for space in axes.spaces}
     kinds = kinds_of(axes)
     return NetworkMatch(
@@ -178,35 +171,45 @@ def _start(search: Search, wide: Sequence[Space], target: Read, source: Read) ->
             search.elements[space.name] = SignedPermutation.identity(space.size)
 
 
-def _move(
-    search: Search,
-    space: Space,
-    gains: Gains,
-    both: Gains,
-    twice: Sequence[str],
-    target: Read,
-    source: Read,
-) -> float:
-    """Choose a wide space anew; the rise of the objective's sum, 0 if it stays.
+class _WideStep:
+    """A pass's evidence for a space that reaches over parts, and the move that follows from it.
 
-    `both` has tensors that carry the space along two axes: what they gain is known when it has
-    moved, since each axis was counted with the other held.
+    What tensors gain that carry the space along two axes is known when it has moved, since each
+    axis is counted with the other held.
     """
-    choice = (gains.plus(both) if twice else gains).best(space.group)
-    known = search.elements[space.name]
-    search.found[space.name] = choice.match
-    rise = gains.value(choice.element) - gains.value(known)
-    for name in twice:
-        tensors = Tensors.read((name,), target, source)
-        rise -= search.objective((name,), tensors)
-        search.elements[space.name] = choice.element
-        rise += search.objective((name,), tensors)
-        search.elements[space.name] = known
-    if rise <= LEAST * (gains.entries + both.entries):
-        return 0.0
-    search.elements[space.name] = choice.element
-    search.moves.append((space.name, rise))
-    return rise
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self._gains, self._twofold = Gains(space.size), Gains(space.size)
+        self._twice: list[str] = []
+
+    def add(self, search: Search, names: Sequence[str], tensors: Tensors) -> None:
+        """Count what tensors of a part say."""
+        for name in names:
+            if sum(member.tensor == name for member in self.space.members) > 1:
+                self._twice.append(name)
+                search.add_gains(self._twofold, self.space, [name], tensors)
+            else:
+                search.add_gains(self._gains, self.space, [name], tensors)
+
+    def move(self, search: Search, target: Read, source: Read) -> bool:
+        """Choose the space's element anew, if the objective rises with it."""
+        gains = self._gains.plus(self._twofold) if self._twice else self._gains
+        name = self.space.name
+        choice, known = gains.best(self.space.group), search.elements[name]
+        search.found[name] = choice.match
+        rise = self._gains.value(choice.element) - self._gains.value(known)
+        for tensor in self._twice:
+            tensors = Tensors.read((tensor,), target, source)
+            rise -= search.objective((tensor,), tensors)
+            search.elements[name] = choice.element
+            rise += search.objective((tensor,), tensors)
+            search.elements[name] = known
+        if rise <= LEAST * gains.entries:
+            return False
+        search.elements[name] = choice.element
+        search.moves.append((name, rise))
+        return True
 
 
 def _of(space: Space, kind: Kind, found: GaugeMatch | None) -> SpaceMatch:

@@ -74,11 +74,11 @@ class Search:
         if known is None:
             self._take(space, choice)
             return True
-        if inner:
-            return choice.element != known and self._try(space, choice, inner, spaces, tensors)
+        if inner and choice.element != known:
+            return self._try(space, choice, inner, spaces, tensors)
         self.found[space.name] = choice.match
         rise = gains.value(choice.element) - gains.value(known)
-        if rise <= LEAST * gains.entries:
+        if inner or rise <= LEAST * gains.entries:
             return False
         self._take(space, choice)
         self.moves.append((space.name, rise))
@@ -114,7 +114,7 @@ class Search:
         name = member.tensor
         a, b = tensors.target[name], tensors.source[name]
         twice = sum(m.tensor == name for m in space.members) > 1
-        held = frozenset(() if twice else (space.name,))
+        held = self.nesting.aside(space.name) | (frozenset() if twice else {space.name})
         b = self.carrier.carried(name, b, self.elements, held, member.slab, member)
         a = a if member.slab is None else a[member.slab]
         axis = member.axis if member.slab is None else member.axis - 1
