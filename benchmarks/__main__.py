@@ -21,6 +21,7 @@ BENCHMARKS = {
     "align": "two models' activations to the gauge, whole, beside the usual pipeline",
     "verdict": "verdicts on matches whose truth is known, of kin and of strangers",
     "calibrate": "no measurement: the coefficients of verdicts anew",
+    "networks": "every gauge space of a whole network, and one layer of 14,336 neurons",
     "correlation": "correlation matrices beside torch's, on the CPU or a GPU",
     "dropin": "other libraries' own tests with bmatch in place of SciPy's function (`make dropin`)",
     "smoke": "what a GPU is, and whether anything works on it",

@@ -31,7 +31,7 @@ from bmatch.groups import Group
 from bmatch.jobs.progress import Progress, silent
 from bmatch.matching import GaugeMatch
 from bmatch.models.activations import Reader, SitePair, Sites, pair_sites, require_same_width
-from bmatch.models.checkpoint import Checkpoint, Digest, open_checkpoint, require_finite
+from bmatch.models.checkpoint import Checkpoint, checked_digest, open_checkpoint
 from bmatch.models.loading import TOKENIZER_FILES, has_tokenizer, load_model, load_tokenizer
 from bmatch.models.text import (
     AlignedBatch,
@@ -156,7 +156,7 @@ def align_checkpoints(
         reading = _Reading.of(checkpoints, text, tokens, sequence_length, batch_size, sites, device)
 
     digests = {
-        role: _checked_digest(checkpoint, progress, f"Checking {role}")
+        role: checked_digest(checkpoint, progress, f"Checking {role}")
         for role, checkpoint in checkpoints.items()
     }
     streams = weights = None
@@ -279,17 +279,6 @@ def _what_is_paired(
             "the tokenizers differ: both models read the same text, and those tokens count that "
             "end at the same character"
         )
-
-
-def _checked_digest(checkpoint: Checkpoint, progress: Progress, description: str) -> str:
-    """SHA-256 of the weights, which are found finite on the way."""
-    digest = Digest()
-    stream = checkpoint.tensors()
-    for _ in progress(checkpoint.names, description):
-        name, tensor = next(stream)
-        require_finite(name, tensor, checkpoint.folder)
-        digest.add(name, tensor)
-    return digest.hexdigest()
 
 
 def _batches(

@@ -9,6 +9,7 @@ import numpy as np
 import typer
 
 from bmatch.cli import console
+from bmatch.cli.networks import align_spaces
 from bmatch.cli.options import NOT_RELATED, AsJson, GroupName, OutFile, examples
 from bmatch.files.atomic import require_new
 
@@ -19,6 +20,7 @@ EXAMPLES = examples(
     "bmatch align base/ finetuned/ --out gauge.safetensors",
     "bmatch align base/ finetuned/ --text notes.txt --tokens 16384 --out gauge.safetensors",
     "bmatch align base/ finetuned/ --evidence weights --out gauge.safetensors",
+    "bmatch align base/ finetuned/ --spaces all --out gauge.safetensors",
 )
 
 
@@ -63,6 +65,13 @@ def align(
     force: Annotated[
         bool, typer.Option("--force", help="Write the gauge even where nothing relates the two.")
     ] = False,
+    spaces: Annotated[
+        str | None,
+        typer.Option(
+            help="Align whole networks by their weights, no token read: 'all', or some of "
+            "residual,neurons,heads,experts.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Estimate the gauge from SOURCE to TARGET coordinates and write it to a file.
@@ -70,6 +79,9 @@ def align(
     Where nothing relates the two, or the tokens are too few to tell, none is written.
     """
     require_new(out)
+    if spaces is not None:
+        align_spaces(source, target, out, spaces, as_json)
+        return
     with console.working("loading torch and transformers"):
         console.quiet_transformers()
         from bmatch.align import align_checkpoints

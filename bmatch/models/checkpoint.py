@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from bmatch.architecture.axes import ResidualAxes
 from bmatch.architecture.table import residual_axes
 from bmatch.files.pointers import require_content
+from bmatch.jobs.progress import Progress
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -190,3 +191,14 @@ def require_finite(name: str, tensor: torch.Tensor, where: Path | str) -> None:
             raise ValueError(
                 f"{name} in {where} holds {bad} NaN or infinite weights: the checkpoint is broken"
             )
+
+
+def checked_digest(checkpoint: Checkpoint, progress: Progress, description: str) -> str:
+    """SHA-256 of the weights, which are found finite on the way."""
+    digest = Digest()
+    stream = checkpoint.tensors()
+    for _ in progress(checkpoint.names, description):
+        name, tensor = next(stream)
+        require_finite(name, tensor, checkpoint.folder)
+        digest.add(name, tensor)
+    return digest.hexdigest()
