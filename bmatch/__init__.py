@@ -16,12 +16,14 @@ _HOME = {
     "Certificate": "assignment",
     "CrossMoments": "correlation",
     "GaugeMatch": "matching",
+    "OrthogonalGauge": "orthogonal",
     "SignedPermutation": "gauge",
     "batch_linear_sum_assignment": "assignment",
     "certify": "assignment",
     "compose": "gauge",
     "estimate_gauge": "estimate",
     "linear_sum_assignment": "assignment",
+    "load_gauge": "orthogonal",
     "match": "matching",
     "solve": "assignment",
 }
@@ -41,12 +43,14 @@ if TYPE_CHECKING:
     from bmatch.estimate import estimate_gauge
     from bmatch.gauge import SignedPermutation, compose
     from bmatch.matching import GaugeMatch, match
+    from bmatch.orthogonal import OrthogonalGauge, load_gauge
 
 __all__ = [
     "Assignment",
     "Certificate",
     "CrossMoments",
     "GaugeMatch",
+    "OrthogonalGauge",
     "SignedPermutation",
     "architecture",
     "batch_linear_sum_assignment",
@@ -54,6 +58,7 @@ __all__ = [
     "compose",
     "estimate_gauge",
     "linear_sum_assignment",
+    "load_gauge",
     "match",
     "solve",
     "transport",

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from bmatch.arrays import NOT_MOVED, AnyArray, as_array, is_tensor
 from bmatch.files import tensor_file
-from bmatch.groups import Group, as_permutation, as_signs, require_group
+from bmatch.groups import AnyGauge, Group, as_permutation, as_signs, require_group
 
 _DIRECTION = (
     "apply(x)[..., i] = sign[i] * x[..., perm[i]]; x in source, result in target coordinates"
@@ -239,8 +239,9 @@ class SignedPermutation:
         """The gauge that maps target coordinates back; in its metadata they are the source."""
         perm = np.empty_like(self._perm)
         perm[self._perm] = np.arange(self.dim)
-        ends = _end(self.metadata, "source", "target") | _end(self.metadata, "target", "source")
-        return SignedPermutation(perm, self._sign[perm], ends)._on(self._device)
+        return SignedPermutation(perm, self._sign[perm], swapped_ends(self.metadata))._on(
+            self._device
+        )
 
     def __matmul__(self, other: SignedPermutation) -> SignedPermutation:
         """``(g @ h).apply(x) = g.apply(h.apply(x))``: `other` acts first."""
@@ -358,7 +359,7 @@ class SignedPermutation:
         return torch.as_tensor(array.copy(), device=self._device)
 
 
-def compose(gauges: Iterable[SignedPermutation]) -> SignedPermutation:
+def compose(gauges: Iterable[AnyGauge]) -> AnyGauge:
     """The product ``g3 @ g2 @ g1`` of ``[g3, g2, g1]``: the last one acts first.
 
     Its metadata name the source of the last and the target of the first.
@@ -371,9 +372,14 @@ def compose(gauges: Iterable[SignedPermutation]) -> SignedPermutation:
     chain = list(gauges)
     if not chain:
         raise ValueError("compose needs at least one gauge")
-    product = reduce(lambda left, right: left @ right, chain)
+    product: AnyGauge = reduce(lambda left, right: left @ right, chain)
     product.metadata.update(_end(chain[-1].metadata, "source"), **_end(chain[0].metadata, "target"))
     return product
+
+
+def swapped_ends(metadata: Mapping[str, str]) -> dict[str, str]:
+    """What the metadata of an inverse tell: the source is the target, the target the source."""
+    return _end(metadata, "source", "target") | _end(metadata, "target", "source")
 
 
 def _end(metadata: Mapping[str, str], role: str, new_role: str | None = None) -> dict[str, str]:

@@ -16,7 +16,8 @@ ROOT = Path(bmatch.__file__).parent
 FLOORS = (
     ("_core", "_version", "arrays", "files", "kernels"),
     ("groups", "jobs"),
-    ("gauge",),
+    ("gauge", "rotations"),
+    ("orthogonal",),
     ("architecture", "assignment", "correlation"),
     ("compat", "matching", "models"),
     ("estimate", "transport"),
@@ -170,11 +171,11 @@ def test_public_names_are_there():
 def test_docstring_examples(capsys):
     import doctest
 
-    from bmatch import gauge
+    from bmatch import gauge, orthogonal
     from bmatch.assignment import solver
     from bmatch.correlation import cross_moments
 
-    for module in (solver, cross_moments, gauge):
+    for module in (solver, cross_moments, gauge, orthogonal):
         result = doctest.testmod(module)
         assert result.attempted > 0
         assert result.failed == 0, capsys.readouterr().out

@@ -16,8 +16,7 @@ from typing import Any, Literal, TypeAlias
 
 from bmatch.architecture.wrappers import wrapper_in
 from bmatch.arrays import AnyArray
-from bmatch.gauge import SignedPermutation
-from bmatch.groups import Group, smaller
+from bmatch.groups import Gauge, Group, require_rotation, smaller
 
 Role: TypeAlias = Literal["stream", "gain", "inner"]
 """stream: permuted and signed; gain: permuted only; inner: no axis carries the stream."""
@@ -244,26 +243,29 @@ class ResidualAxes:
         words = [word.removeprefix("+") for word in rule.shape.split()]
         return [int(word) if word.isdigit() else self.sizes.get(word) for word in words]
 
-    def require_gauge(self, gauge: SignedPermutation) -> None:
+    def require_gauge(self, gauge: Gauge) -> None:
         """Refuse a gauge under which the model would compute something else.
 
         Raises
         ------
         ValueError
-            If it acts on another width, or is of a larger group than the stream's.
+            If it acts on another width, or is of a larger group than the stream's. An orthogonal
+            gauge is refused by `transform` where gains differ that it mixes.
         """
         if gauge.dim != self.dim:
             raise ValueError(
                 f"the gauge acts on {gauge.dim} coordinates, and the residual stream of this "
                 f"{self.model_type} has {self.dim}"
             )
-        if smaller(gauge.group, self.group) != gauge.group:
+        if gauge.group == "orthogonal":
+            require_rotation(gauge, self.group, self.model_type)
+        elif smaller(gauge.group, self.group) != gauge.group:
             raise ValueError(
                 f"the gauge is a {gauge.group}, and the group of {self.model_type}'s residual "
                 f"stream is {self.group}: signs of single coordinates change its function"
             )
 
-    def transform(self, name: str, tensor: AnyArray, gauge: SignedPermutation) -> AnyArray:
+    def transform(self, name: str, tensor: AnyArray, gauge: Gauge) -> AnyArray:
         """The tensor of this name in the coordinates that `gauge` leads to; `tensor` is kept.
 
         Raises
@@ -282,7 +284,10 @@ class ResidualAxes:
                     f"the gauge acts on {gauge.dim}"
                 )
             carry = gauge.apply if signed else gauge.apply_permutation
-            tensor = carry(tensor, dim=axis)
+            try:
+                tensor = carry(tensor, dim=axis)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
         return tensor
 
 
