@@ -17,6 +17,7 @@ _HOME = {
     "CrossMoments": "correlation",
     "GaugeMatch": "matching",
     "OrthogonalGauge": "orthogonal",
+    "OrthogonalMatch": "procrustes",
     "SignedPermutation": "gauge",
     "batch_linear_sum_assignment": "assignment",
     "certify": "assignment",
@@ -25,6 +26,7 @@ _HOME = {
     "linear_sum_assignment": "assignment",
     "load_gauge": "orthogonal",
     "match": "matching",
+    "match_orthogonal": "procrustes",
     "solve": "assignment",
 }
 _MODULES = {"architecture", "transport"}
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from bmatch.gauge import SignedPermutation, compose
     from bmatch.matching import GaugeMatch, match
     from bmatch.orthogonal import OrthogonalGauge, load_gauge
+    from bmatch.procrustes import OrthogonalMatch, match_orthogonal
 
 __all__ = [
     "Assignment",
@@ -51,6 +54,7 @@ __all__ = [
     "CrossMoments",
     "GaugeMatch",
     "OrthogonalGauge",
+    "OrthogonalMatch",
     "SignedPermutation",
     "architecture",
     "batch_linear_sum_assignment",
@@ -60,6 +64,7 @@ __all__ = [
     "linear_sum_assignment",
     "load_gauge",
     "match",
+    "match_orthogonal",
     "solve",
     "transport",
 ]

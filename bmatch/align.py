@@ -15,21 +15,30 @@ from typing import Any, Literal
 import torch
 
 from bmatch.architecture.axes import ResidualAxes
+from bmatch.architecture.premise import Premise
+from bmatch.architecture.rotating import require_rotations
 from bmatch.estimate import (
     StreamCorrelation,
     correlate_streams,
     correlation_bytes,
+    fixes_ones,
     match_streams,
     require_memory,
     require_same_width,
     resolve_group,
 )
 from bmatch.gauge import SignedPermutation
-from bmatch.groups import Group
+from bmatch.groups import AnyGroup
 from bmatch.jobs.progress import Progress, silent
 from bmatch.matching import GaugeMatch
 from bmatch.models.activations import Reader, SitePair, Sites, pair_sites
-from bmatch.models.checkpoint import Checkpoint, Digest, open_checkpoint, require_finite
+from bmatch.models.checkpoint import (
+    Checkpoint,
+    Digest,
+    open_checkpoint,
+    require_finite,
+    tested_gains,
+)
 from bmatch.models.loading import TOKENIZER_FILES, has_tokenizer, load_model, load_tokenizer
 from bmatch.models.text import (
     AlignedBatch,
@@ -38,6 +47,8 @@ from bmatch.models.text import (
     file_text,
     token_batches,
 )
+from bmatch.orthogonal import OrthogonalGauge
+from bmatch.procrustes import OrthogonalMatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,19 +57,19 @@ class Alignment:
 
     Attributes
     ----------
-    match : GaugeMatch
+    match : GaugeMatch, or OrthogonalMatch for the orthogonal group
         Its gauge maps source to target coordinates and carries the provenance as metadata.
     streams : StreamCorrelation
     correlation_bytes : int
         What the correlation took beside the models, as `correlation_bytes` counts it.
     """
 
-    match: GaugeMatch
+    match: GaugeMatch | OrthogonalMatch
     streams: StreamCorrelation
     correlation_bytes: int
 
     @property
-    def gauge(self) -> SignedPermutation:
+    def gauge(self) -> SignedPermutation | OrthogonalGauge:
         """The gauge, as NumPy arrays."""
         return self.match.gauge
 
@@ -72,7 +83,7 @@ def align_checkpoints(
     sequence_length: int = 256,
     batch_size: int = 2,
     sites: Sites = "all",
-    group: Group | Literal["auto"] = "auto",
+    group: AnyGroup | Literal["auto"] = "auto",
     dtype: str = "float32",
     device: str = "cpu",
     progress: Progress = silent,
@@ -123,7 +134,9 @@ def align_checkpoints(
     checkpoints = {"source": open_checkpoint(source), "target": open_checkpoint(target)}
     axes = {role: checkpoint.axes for role, checkpoint in checkpoints.items()}
     require_same_width(axes["target"], axes["source"])
-    chosen_group = resolve_group(axes["target"], axes["source"], group)
+    chosen_group = resolve_group(
+        axes["target"], axes["source"], group, lambda: map(_tested, checkpoints.values())
+    )
     pairs = pair_sites(axes["target"].num_layers, axes["source"].num_layers, sites)
 
     words = file_text(text) if text else default_text()
@@ -157,7 +170,8 @@ def align_checkpoints(
         sites,
         largest_batch=largest,
     )
-    result = match_streams(streams, chosen_group)
+    both = axes["target"], axes["source"]
+    result = match_streams(streams, chosen_group, fix_ones=fixes_ones(*both))
     result.gauge.metadata.update(
         source=checkpoints["source"].folder.resolve().name,
         target=checkpoints["target"].folder.resolve().name,
@@ -173,6 +187,12 @@ def align_checkpoints(
     if aligned:
         result.gauge.metadata["tokens_paired_by"] = "the character at which they end"
     return Alignment(replace(result, gauge=result.gauge.to(None)), streams, needed)
+
+
+def _tested(checkpoint: Checkpoint) -> Premise:
+    """What the gains of a checkpoint say, of a structure that is proved to rotate."""
+    require_rotations(checkpoint.config)
+    return tested_gains(checkpoint)
 
 
 def _what_is_paired(

@@ -15,21 +15,24 @@ in which late layers outweigh the rest: from 128 tokens that recovers 21%, the a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, overload
 
 import torch
 
 from bmatch._version import __version__
 from bmatch.architecture.axes import ResidualAxes
+from bmatch.architecture.premise import Premise, premise
+from bmatch.architecture.rotating import require_rotations
 from bmatch.correlation.background import BATCHES_HELD, BackgroundUpdates
 from bmatch.correlation.site_moments import SiteMoments, moments_bytes
-from bmatch.groups import Group, require_group, smaller
+from bmatch.groups import AnyGroup, Group, require_group, smaller
 from bmatch.jobs.cores import shared_cores
 from bmatch.matching import GaugeMatch, match
 from bmatch.models.activations import Reader, SitePair, Sites, counted_tokens, pair_sites, run
 from bmatch.models.text import AlignedBatch
+from bmatch.procrustes import OrthogonalMatch, match_orthogonal
 
 OneBatch: TypeAlias = "torch.Tensor | Mapping[str, torch.Tensor]"
 Batch: TypeAlias = "OneBatch | AlignedBatch"
@@ -43,6 +46,9 @@ class StreamCorrelation:
     ----------
     correlation : float32 tensor [D, D]
         ``C[i, j] = corr(target_i, source_j)``, the mean over the sites.
+    cross_moment : float64 tensor [D, D]
+        ``M[i, j]``, the mean of ``target_i * source_j`` over tokens, each at root mean square 1,
+        and over the sites.
     pairs : tuple of SitePair
         After how many blocks the streams were read, in target and source.
     tokens : int
@@ -50,6 +56,7 @@ class StreamCorrelation:
     """
 
     correlation: torch.Tensor
+    cross_moment: torch.Tensor
     pairs: tuple[SitePair, ...]
     tokens: int
 
@@ -130,9 +137,11 @@ def correlate_streams(
             f"(the first {skip_positions} of each sequence do not count)"
         )
     total = torch.zeros(width, width, device=device)
+    products = torch.zeros(width, width, device=device, dtype=torch.float64)
     for s in range(len(pairs)):
         total += moments.correlation(s)
-    return StreamCorrelation(total / len(pairs), pairs, tokens)
+        products += moments.cross_moment(s)
+    return StreamCorrelation(total / len(pairs), products / len(pairs), pairs, tokens)
 
 
 class _ForBoth(NamedTuple):
@@ -193,14 +202,14 @@ def correlation_bytes(sites: int, width: int, tokens: int, device: torch.device)
     -------
     int
         The statistics and what adding a batch needs, as `site_moments.moments_bytes` counts them;
-        both models' streams of one batch in float32, on a CUDA device of two; and two matrices
-        ``[D, D]``.
+        both models' streams of one batch in float32, on a CUDA device of two; and matrices
+        ``[D, D]``, two of float32 and two of float64.
     """
     held = BATCHES_HELD if device.type == "cuda" else 1
     streams = 2 * held * sites * tokens * width
     normalised = 2 * tokens * width  # one site's stream as float32, and over its root mean square
     return (
-        4 * (streams + normalised + 2 * width**2)
+        4 * (streams + normalised + 6 * width**2)
         + moments_bytes(sites, width, width, tokens, device)
     )  # fmt: skip
 
@@ -223,6 +232,7 @@ def _normalized(stream: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.rms_norm(stream.float(), stream.shape[-1:])
 
 
+@overload
 def estimate_gauge(
     target_model: Any,
     source_model: Any,
@@ -230,20 +240,39 @@ def estimate_gauge(
     sites: Sites = "all",
     group: Group | Literal["auto"] = "auto",
     skip_positions: int = 1,
-) -> GaugeMatch:
+) -> GaugeMatch: ...
+@overload
+def estimate_gauge(
+    target_model: Any,
+    source_model: Any,
+    batches: Iterable[Batch],
+    sites: Sites = "all",
+    *,
+    group: Literal["orthogonal"],
+    skip_positions: int = 1,
+) -> OrthogonalMatch: ...
+def estimate_gauge(
+    target_model: Any,
+    source_model: Any,
+    batches: Iterable[Batch],
+    sites: Sites = "all",
+    group: AnyGroup | Literal["auto"] = "auto",
+    skip_positions: int = 1,
+) -> GaugeMatch | OrthogonalMatch:
     """Estimate the gauge from the residual stream of one model to that of another.
 
     Parameters
     ----------
     target_model, source_model, batches, sites, skip_positions
         As for `correlate_streams`.
-    group : {"auto", "signed_permutation", "permutation", "permutation_global_sign"}
+    group : {"auto", "signed_permutation", "permutation", "permutation_global_sign", "orthogonal"}
         ``"auto"`` takes the gauge group of the architectures: signed permutations for RMSNorm,
-        permutations and one sign for all for LayerNorm.
+        permutations and one sign for all for LayerNorm. ``"orthogonal"`` is the whole gauge where
+        gains are flat, under LayerNorm those of its maps that fix the ones vector.
 
     Returns
     -------
-    GaugeMatch
+    GaugeMatch, or OrthogonalMatch for the orthogonal group
         Its gauge maps source to target coordinates, and its metadata tell sites and tokens.
 
     Raises
@@ -259,14 +288,26 @@ def estimate_gauge(
     ``estimate_gauge(target_model, source_model, [batch]).gauge``.
     """
     target, source = Reader.of(target_model), Reader.of(source_model)
-    chosen_group = resolve_group(target.axes, source.axes, group)
+    chosen_group = resolve_group(
+        target.axes, source.axes, group, lambda: [_tested(target), _tested(source)]
+    )
     streams = correlate_streams(target, source, batches, sites, skip_positions)
-    return match_streams(streams, chosen_group)
+    return match_streams(streams, chosen_group, fix_ones=fixes_ones(target.axes, source.axes))
 
 
-def match_streams(streams: StreamCorrelation, group: Group) -> GaugeMatch:
-    """Match the correlation of two streams; the gauge notes where it comes from."""
-    result = match(streams.correlation, group)
+def match_streams(
+    streams: StreamCorrelation, group: AnyGroup, *, fix_ones: bool = False
+) -> GaugeMatch | OrthogonalMatch:
+    """Match two streams in a group; the gauge notes where it comes from.
+
+    By their correlation, or in the orthogonal group by their cross-moment, there under LayerNorm
+    with the ones vector fixed.
+    """
+    result: GaugeMatch | OrthogonalMatch
+    if group == "orthogonal":
+        result = match_orthogonal(streams.cross_moment, fix_ones=fix_ones)
+    else:
+        result = match(streams.correlation, group)
     result.gauge.metadata.update(
         matched_group=group,
         tokens=str(streams.tokens),
@@ -280,19 +321,42 @@ def match_streams(streams: StreamCorrelation, group: Group) -> GaugeMatch:
     return result
 
 
+def _tested(reader: Reader) -> Premise:
+    """What the gains of a loaded model say, of a structure that is proved to rotate."""
+    require_rotations(reader.model)
+    return premise(reader.axes, reader.model.state_dict().items())
+
+
+def fixes_ones(target: ResidualAxes, source: ResidualAxes) -> bool:
+    """Whether an orthogonal gauge between the two has to fix the ones vector."""
+    return smaller(target.group, source.group) != "signed_permutation"
+
+
 def resolve_group(
-    target: ResidualAxes, source: ResidualAxes, group: Group | Literal["auto"]
-) -> Group:
+    target: ResidualAxes,
+    source: ResidualAxes,
+    group: AnyGroup | Literal["auto"],
+    premises: Callable[[], Iterable[Premise]] | None = None,
+) -> AnyGroup:
     """The group to match in: ``"auto"`` is the architectures' own, the smaller of two.
+
+    `premises` tells of the models' gains, and is asked for the orthogonal group alone, which is
+    refused without it.
 
     Raises
     ------
     ValueError
-        If the group is unknown, or larger than that.
+        If the group is unknown, or larger than that; or is orthogonal and gains are not flat.
     """
     own = smaller(target.group, source.group)
     if group == "auto":
         return own
+    if group == "orthogonal":
+        if premises is None:
+            raise ValueError("the orthogonal group needs gains that were tested, and none were")
+        for found in premises():
+            found.require_flat()
+        return group
     require_group(group)
     if smaller(group, own) != group:
         model_type = next(a.model_type for a in (target, source) if a.group == own)

@@ -16,11 +16,14 @@ from safetensors.numpy import save_file
 import bmatch
 from bmatch import OrthogonalGauge, SignedPermutation
 
-triples = st.tuples(st.integers(1, 9), st.integers(0, 2**32 - 1), st.booleans()).map(
-    lambda drawn: [
-        OrthogonalGauge.random(drawn[0], seed=[drawn[1], k], fix_ones=drawn[2]) for k in range(3)
-    ]
-)
+
+def three(drawn):
+    dim, seed, fix_ones = drawn
+    rng = np.random.default_rng(seed)
+    return [OrthogonalGauge.random(dim, seed=rng, fix_ones=fix_ones) for _ in range(3)]
+
+
+triples = st.tuples(st.integers(1, 9), st.integers(0, 2**32 - 1), st.booleans()).map(three)
 
 
 @given(triples)

@@ -265,6 +265,14 @@ class ResidualAxes:
                 f"stream is {self.group}: signs of single coordinates change its function"
             )
 
+    def is_scale(self, signed: bool, ndim: int) -> bool:
+        """Whether an axis of a tensor scales single coordinates, as gains do.
+
+        Under one sign for all an axis of a matrix without it tells nothing: the sign may have gone
+        to the matrix's other axis, and through the block.
+        """
+        return not signed and (self.group == "signed_permutation" or ndim == 1)
+
     def transform(self, name: str, tensor: AnyArray, gauge: Gauge) -> AnyArray:
         """The tensor of this name in the coordinates that `gauge` leads to; `tensor` is kept.
 
@@ -283,7 +291,10 @@ class ResidualAxes:
                     f"{name} has shape {tuple(tensor.shape)}: axis {axis} carries {carried}, and "
                     f"the gauge acts on {gauge.dim}"
                 )
-            carry = gauge.apply if signed else gauge.apply_permutation
+            scales = not signed
+            if gauge.group == "orthogonal":
+                scales = self.is_scale(signed, tensor.ndim)
+            carry = gauge.apply_permutation if scales else gauge.apply
             try:
                 tensor = carry(tensor, dim=axis)
             except ValueError as error:

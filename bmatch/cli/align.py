@@ -93,13 +93,21 @@ def _sites(text: str) -> Literal["all"] | list[int]:
 
 def _alignment_figures(alignment: Alignment) -> dict[str, Any]:
     m = alignment.match
-    return {
+    read = {
         "dim": m.gauge.dim,
         "group": m.group,
         "tokens": alignment.streams.tokens,
         "sites": list(alignment.streams.sites),
         "correlation_bytes": alignment.correlation_bytes,
         "score": m.score,
+        "metadata": m.gauge.metadata,
+    }
+    if m.group == "orthogonal":
+        return read | {
+            "undetermined": m.undetermined,
+            "singular_value_least": float(m.singular_values[-1]),
+        }
+    return read | {
         "margin_least": float(m.margin.min()),
         "margins_exact": int(m.margin_exact.sum()),
         "margin_median": float(np.median(m.margin)),
@@ -108,12 +116,18 @@ def _alignment_figures(alignment: Alignment) -> dict[str, Any]:
         "tied": m.tied.tolist(),
         "no_signal": m.no_signal.tolist(),
         "gap": m.assignment.gap,
-        "metadata": m.gauge.metadata,
     }
 
 
 def _warn(alignment: Alignment) -> None:
     m = alignment.match
+    if m.group == "orthogonal":
+        if m.undetermined:
+            console.note(
+                f"the tokens say nothing of {m.undetermined} directions: where these go is "
+                "arbitrary, and more tokens would settle them"
+            )
+        return
     if len(m.no_signal):
         console.note(
             f"{len(m.no_signal)} coordinates carry no signal (target {_few(m.no_signal)}): where "

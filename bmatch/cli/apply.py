@@ -11,7 +11,8 @@ import bmatch
 from bmatch.cli import console
 from bmatch.cli.options import AsJson, OutFile, examples
 from bmatch.files.atomic import require_new
-from bmatch.gauge import SignedPermutation
+from bmatch.groups import Gauge
+from bmatch.orthogonal import load_gauge
 
 APPLY_EXAMPLES = examples(
     "bmatch apply gauge.safetensors base/ --out base_in_target_coordinates/",
@@ -35,7 +36,7 @@ def apply(
     require_new(out)
     with console.working("loading torch"):
         from bmatch.transport import checkpoint
-    g = SignedPermutation.load(gauge)
+    g = load_gauge(gauge)
     digest = checkpoint(model, g.inverse() if inverse else g, out, console.track, console.note)
     role = "target" if inverse else "source"
     expected = g.metadata.get(f"{role}_sha256")
@@ -61,7 +62,7 @@ def compose(
 ) -> None:
     """Write the product G3 @ G2 @ G1 of gauges: the last one named acts first."""
     require_new(out)
-    chain = [SignedPermutation.load(path) for path in gauges]
+    chain: list[Gauge] = [load_gauge(path) for path in gauges]
     _require_chain(gauges, chain)
     product = bmatch.compose(chain)
     product.save(out, {"hops": str(len(chain)), "bmatch_version": bmatch.__version__})
@@ -71,7 +72,7 @@ def compose(
         console.say(f"{len(chain)} gauges of {product.dim} coordinates composed into {out}")
 
 
-def _require_chain(paths: list[Path], chain: list[SignedPermutation]) -> None:
+def _require_chain(paths: list[Path], chain: list[Gauge]) -> None:
     """Each gauge must start where the one after it on the command line ends, if they tell."""
     for k in range(len(chain) - 1):
         later, earlier = chain[k].metadata, chain[k + 1].metadata

@@ -197,6 +197,24 @@ class SiteMoments:
         return correlation
 
     @torch.no_grad()
+    def cross_moment(self, s: int) -> torch.Tensor:
+        """``M[i, j] = mean of target_i * source_j`` at the s-th site, float64 ``[D1, D2]``.
+
+        About zero and not about the means: it turns with the streams, and tells of their means,
+        too.
+
+        Raises
+        ------
+        ValueError
+            If no token has been seen.
+        """
+        if self.count == 0:
+            raise ValueError("a moment needs at least 1 token, and 0 have been counted")
+        found = self.statistics
+        moment = found.comoment[s] / self.count
+        return moment.addr_(found.target_mean[s], found.source_mean[s])
+
+    @torch.no_grad()
     def strongest(self, s: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Each row's strongest source, its correlation and the runner-up, without the matrix.
 
