@@ -186,7 +186,8 @@ def align_checkpoints(
         result.gauge.metadata["target_model_type"] = axes["target"].model_type
     if aligned:
         result.gauge.metadata["tokens_paired_by"] = "the character at which they end"
-    return Alignment(replace(result, gauge=result.gauge.to(None)), streams, needed)
+    on_host = replace(result, gauge=result.gauge.to(None))  # type: ignore[arg-type]  # of its kind
+    return Alignment(on_host, streams, needed)
 
 
 def _tested(checkpoint: Checkpoint) -> Premise:

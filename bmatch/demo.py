@@ -231,6 +231,7 @@ def _add_noise(folder: Path, out: Path, noise: float, seed: int, progress: Progr
 
 def _recoveries(alignment: Alignment, truth: SignedPermutation) -> list[Recovery]:
     signed = alignment.gauge
+    assert isinstance(signed, SignedPermutation)
     raw = match(alignment.streams.correlation, "permutation").gauge
     unsigned = SignedPermutation(signed.perm)
     return [

@@ -1,4 +1,4 @@
-"""Which architectures stay under rotations: norms without gains, and streams that do not turn."""
+"""Which architectures turn: norms without gains do, a stream that passes a GELU does not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import transformers
 from tiny_models import noisy_copy
 
 import bmatch
-from bmatch import OrthogonalGauge, SignedPermutation
+from bmatch import OrthogonalGauge
 from bmatch.architecture import residual_axes
 from bmatch.architecture.premise import premise
 from bmatch.architecture.rotating import require_rotations, stays_under_rotations
@@ -41,6 +41,10 @@ def carried(model, gauge):
     return moved.eval()
 
 
+def judged(model):
+    return premise(residual_axes(model), model.state_dict().items())
+
+
 def change(one, other):
     tokens = torch.randint(300, (2, 30), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -58,7 +62,7 @@ def recovered(model, truth):
 def test_nanochat_whose_norms_have_no_gains():
     model = built(transformers.NanoChatConfig(**SMALL))
     assert stays_under_rotations(model)
-    found = premise(residual_axes(model), model.state_dict().items())
+    found = judged(model)
     assert (found.gains, found.whole_gauge) == ("none", "orthogonal")
     truth = OrthogonalGauge.random(32, seed=0)
     assert change(model, carried(model, truth)) < 1e-4
@@ -69,7 +73,7 @@ def test_nanochat_whose_norms_have_no_gains():
 
 def test_olmo_whose_layernorms_have_none_fixes_the_ones_vector():
     model = built(transformers.OlmoConfig(**SMALL))
-    found = premise(residual_axes(model), model.state_dict().items())
+    found = judged(model)
     assert found.whole_gauge == "orthogonal maps that fix the ones vector"
     truth = OrthogonalGauge.random(32, seed=0, fix_ones=True)
     for gauge in (truth, OrthogonalGauge(-np.eye(32)) @ truth):
@@ -81,17 +85,33 @@ def test_olmo_whose_layernorms_have_none_fixes_the_ones_vector():
         carried(model, OrthogonalGauge.random(32, seed=0))
 
 
-def test_streams_that_do_not_turn_are_refused():
-    """Seeds and types of which the proof says no, among them signed permutations by LayerNorm."""
+def test_generic_gains_of_a_derived_type_are_refused():
     small = {"n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 300, "n_positions": 64}
     gpt2 = built(transformers.GPT2Config(**small))
     assert stays_under_rotations(gpt2.config)
-    generic = premise(residual_axes(gpt2), gpt2.state_dict().items())
-    assert generic.whole_gauge == "permutation_global_sign"
+    assert judged(gpt2).whole_gauge == "permutation_global_sign"
     with pytest.raises(ValueError, match="is permutation_global_sign and not orthogonal"):
         bmatch.estimate_gauge(gpt2, gpt2, [torch.zeros(1, 9).long()], group="orthogonal")
-    with pytest.raises(ValueError, match="signs of single coordinates change its function"):
-        carried(gpt2, SignedPermutation.random(32, seed=0))
-    monkeypatch.setattr(
-        "transformers.models.nanochat.modeling_nanochat.NanoChatModel.forward", squashing
-    )
+    with pytest.raises(ValueError, match=r"gains of shape .* differ"):
+        carried(gpt2, OrthogonalGauge.random(32, seed=0, fix_ones=True))
+
+
+def test_a_stream_that_passes_a_gelu_does_not_turn():
+    """BERT's head: a matrix of the stream, a GELU, and the tied embedding. Flat gains or not."""
+    small = {**SMALL, "is_decoder": True, "type_vocab_size": 2}
+    bert = built(transformers.BertConfig(**small))
+    axes = residual_axes(bert)
+    with torch.no_grad():
+        for name, tensor in bert.named_parameters():
+            if tensor.ndim == 1 and "LayerNorm.weight" in name:
+                tensor.fill_(1.0)
+    assert axes.group == "permutation_global_sign"
+    gauge = OrthogonalGauge.random(32, seed=0, fix_ones=True)
+    for model in (bert, bert.config, bert.config.to_dict()):
+        assert not stays_under_rotations(model)
+        with pytest.raises(ValueError, match="changes what a bert computes"):
+            require_rotations(model)
+    with pytest.raises(ValueError, match="changes what a bert computes"):
+        carried(bert, gauge)
+    with pytest.raises(ValueError, match="changes what a bert computes"):
+        bmatch.estimate_gauge(bert, bert, [torch.zeros(1, 9).long()], group="orthogonal")
