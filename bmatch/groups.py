@@ -56,7 +56,8 @@ AnyGauge = TypeVar("AnyGauge", bound=Gauge)
 def require_group(group: str) -> None:
     """Refuse what is not the name of a group."""
     if group not in get_args(Group):
-        raise ValueError(f"group must be one of {', '.join(get_args(Group))}; got {group!r}")
+        other = " (for that: OrthogonalGauge, match_orthogonal)" if group == "orthogonal" else ""
+        raise ValueError(f"group must be one of {', '.join(get_args(Group))}; got {group!r}{other}")
 
 
 def smaller(one: Group, other: Group) -> Group:

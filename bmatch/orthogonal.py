@@ -18,14 +18,9 @@ import numpy.typing as npt
 from bmatch.arrays import NOT_MOVED, AnyArray, as_array, copied, is_tensor
 from bmatch.files import tensor_file
 from bmatch.gauge import SignedPermutation, swapped_ends
-from bmatch.rotations import as_square, haar, multiplied, require_orthogonal
+from bmatch.rotations import FLAT, as_square, haar, multiplied, require_orthogonal
 
 _DIRECTION = "apply(x) = x @ matrix.T; x in source, result in target coordinates"
-
-_DIAGONAL = 1e-6
-"""Largest spread of gains, relative to the largest, that a rotation may find: eight roundings of
-float32, so gains that were folded by a product and a division are flat. Numbers of 16 bits that
-differ at all differ by more."""
 
 
 class OrthogonalGauge:
@@ -170,13 +165,13 @@ class OrthogonalGauge:
         largest = np.abs(rows).max(initial=0.0)
         centre = (rows.max(-1, keepdims=True) + rows.min(-1, keepdims=True)) / 2 if rows.size else 0
         apart = rows - centre
-        if np.abs(apart).max(initial=0.0) <= _DIAGONAL * largest / 2:
+        if np.abs(apart).max(initial=0.0) <= FLAT * largest / 2:
             same: AnyArray = copied(x)
             return same
         # Of R diag(a) R^T the diagonal is (R * R) a, and all of it has the norm of a.
         squares = self._matrix**2
         lost = (apart**2).sum(-1) - ((apart @ squares.T) ** 2).sum(-1)
-        if np.any(lost > (_DIAGONAL * largest) ** 2 * self.dim):
+        if np.any(lost > (FLAT * largest) ** 2 * self.dim):
             raise ValueError(
                 f"gains of shape {tuple(x.shape)} differ by up to {2 * np.abs(apart).max():.2g} "
                 "between coordinates that the gauge mixes, and only equal gains let themselves be "

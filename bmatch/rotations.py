@@ -14,6 +14,11 @@ ORTHOGONAL = 1e-9
 """Largest root mean square of a column of ``R^T R - I``. Products of ten thousand float64 rotations
 stay below 1e-11; a matrix of float32 is above it, and has to be made exact first."""
 
+FLAT = 1e-6
+"""Gains are equal that differ by less, in units of the norm's gains. A rotation of their
+coordinates moves what the norm gives by less than eight roundings of float32, which is what folding
+by a product and a division leaves; numbers of 16 bits near 1 that differ at all differ by more."""
+
 _ROWS = 8192  # how many rows are in the wider type at once
 
 

@@ -58,7 +58,7 @@ def test_generic_gains_are_refused_everywhere():
         in_gauge(model, rotation)
     with pytest.raises(ValueError, match="acts on 16 coordinates"):
         in_gauge(model, OrthogonalGauge.identity(16))
-    with pytest.raises(ValueError, match="group must be one of"):
+    with pytest.raises(ValueError, match="for that: OrthogonalGauge, match_orthogonal"):
         bmatch.match(np.eye(3), group="orthogonal")
     # What is a signed permutation is one, however it is held.
     signed = SignedPermutation.random(WIDTH, seed=0)

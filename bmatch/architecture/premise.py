@@ -26,12 +26,7 @@ import numpy.typing as npt
 from bmatch.architecture.axes import ResidualAxes
 from bmatch.arrays import as_array
 from bmatch.groups import Group
-
-EQUAL = 1e-6
-"""Gains are equal that differ by less, in units of the norm's root mean square gain: a rotation of
-their coordinates moves what the norm gives by less than eight roundings of float32, as a product
-and a division by the same number leave them. Numbers of 16 bits near 1 that differ at all differ by
-a thousand times that."""
+from bmatch.rotations import FLAT
 
 _ROWS = 1024  # of the matrix of all distances, at once
 
@@ -74,7 +69,7 @@ class Premise:
     @property
     def flat(self) -> bool:
         """Whether each norm has one gain for all coordinates, or none."""
-        return self.spread <= EQUAL
+        return self.spread <= FLAT
 
     @property
     def gains(self) -> str:
@@ -130,7 +125,7 @@ def premise(axes: ResidualAxes, tensors: Iterable[tuple[str, Any]]) -> Premise:
     below the rounding of the type in which they are stored.
     """
     rows: list[npt.NDArray[np.float64]] = []
-    spread, widest, step = 0.0, "", EQUAL
+    spread, widest, step = 0.0, "", FLAT
     for name, tensor in tensors:
         rule = axes.rule(name)
         for axis, signed in () if rule is None else rule.axes:
@@ -146,15 +141,15 @@ def premise(axes: ResidualAxes, tensors: Iterable[tuple[str, Any]]) -> Premise:
     if not rows:
         return Premise(axes.group, axes.model_type, 0, 0.0, "", False, (_all(axes),), (), np.inf)
     gains = np.concatenate(rows)  # [norms, D]
-    vectors, ones = len(gains), bool(np.abs(gains - 1).max() <= EQUAL)
+    vectors, ones = len(gains), bool(np.abs(gains - 1).max() <= FLAT)
     equal: tuple[tuple[int, ...], ...] = (_all(axes),)
     proportional: tuple[tuple[int, ...], ...] = ()
     nearest = np.inf
-    if spread > EQUAL:
+    if spread > FLAT:
         scale = np.sqrt((gains**2).mean(1, keepdims=True))
         gains = gains / np.where(scale == 0, 1, scale)
         centred = gains - gains.mean(1, keepdims=True)
-        equal, nearest = _near(centred.T / vectors**0.5, EQUAL)
+        equal, nearest = _near(centred.T / vectors**0.5, FLAT)
         length = np.sqrt((gains**2).sum(0))
         directions = gains / np.where(length == 0, 1, length)
         listed = [set(group) for group in equal]

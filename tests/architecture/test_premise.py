@@ -7,7 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from tiny_models import WIDTH, logits, tiny_model
+from tiny_models import WIDTH, in_gauge, logits, tiny_model
 
 from bmatch import OrthogonalGauge
 from bmatch.architecture import residual_axes
@@ -86,7 +86,11 @@ def test_planted_groups_of_equal_gains_are_found_and_rotate():
     assert found.proportional == ()
     assert found.whole_gauge == ("signed_permutation, and rotations within 2 groups of equal gains")
     for group in groups:
-        assert change(model, rotated(model, rotation_within(list(group)))) < 1e-5
+        matrix = rotation_within(list(group))
+        assert change(model, rotated(model, matrix)) < 1e-5
+        assert change(model, in_gauge(model, OrthogonalGauge(matrix))) < 1e-5
+    with pytest.raises(ValueError, match="only equal gains let themselves be rotated"):
+        in_gauge(model, OrthogonalGauge(rotation_within([1, 3])))
     assert change(model, rotated(model, rotation_within([1, 3]))) > 1e-2
 
 
