@@ -17,6 +17,11 @@ AnyGroup: TypeAlias = Group | Literal["orthogonal"]
 """And O(d), or the orthogonal maps that fix the ones vector up to sign (LayerNorm): the whole gauge
 where every norm's gains are flat, and no gauge elsewhere."""
 
+ORDER: tuple[AnyGroup, ...] = (
+    *("permutation", "permutation_global_sign", "signed_permutation", "orthogonal"),
+)
+"""As sets of matrices each holds those before it."""
+
 
 class Gauge(Protocol):
     """What gauges of all groups have in common."""
@@ -62,8 +67,7 @@ def require_group(group: str) -> None:
 
 def smaller(one: Group, other: Group) -> Group:
     """The one of two groups that the other holds: each of the three holds those before it."""
-    order: tuple[Group, ...] = ("permutation", "permutation_global_sign", "signed_permutation")
-    return min(one, other, key=order.index)
+    return min(one, other, key=ORDER.index)
 
 
 def require_rotation(gauge: Gauge, own: Group, model_type: str) -> None:

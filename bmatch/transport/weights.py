@@ -11,20 +11,13 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from bmatch.architecture import residual_axes
 from bmatch.architecture.rotating import require_rotations
-from bmatch.groups import Gauge
+from bmatch.groups import ORDER, Gauge
 from bmatch.jobs.progress import Progress, silent
 from bmatch.models.checkpoint import Digest, open_checkpoint, require_finite
 from bmatch.models.rewrite import rewrite
 
 CARRIED_BY = "bmatch_group"
 """In the header of every shard that was carried: the group of the gauge that did it."""
-
-_SIZES: dict[str, int] = {
-    group: size
-    for size, group in enumerate(
-        ("permutation", "permutation_global_sign", "signed_permutation", "orthogonal")
-    )
-}
 
 
 def state_dict(
@@ -134,9 +127,8 @@ def checkpoint(
 
     def header(written: dict[str, str]) -> dict[str, str]:
         """Notes the group; after several gauges the largest of theirs."""
-        before = written.get(CARRIED_BY, gauge.group)
-        larger = max(before, gauge.group, key=lambda group: _SIZES.get(group, 0))
-        return {**written, CARRIED_BY: larger}
+        groups = {written.get(CARRIED_BY), gauge.group}
+        return {**written, CARRIED_BY: max(groups.intersection(ORDER), key=ORDER.index)}
 
     rewrite(model, out, carry, progress, "Applying gauge", tell, header)
     return digest.hexdigest()
