@@ -46,9 +46,9 @@ class StreamCorrelation:
     ----------
     correlation : float32 tensor [D, D]
         ``C[i, j] = corr(target_i, source_j)``, the mean over the sites.
-    cross_moment : float64 tensor [D, D]
-        ``M[i, j]``, the mean of ``target_i * source_j`` over tokens, each at root mean square 1,
-        and over the sites.
+    cross_covariance : float64 tensor [D, D]
+        ``M[i, j]``, proportional to the mean over the sites of ``cov(target_i, source_j)``: in the
+        unit in which the streams' coordinates have variance 1 on average.
     pairs : tuple of SitePair
         After how many blocks the streams were read, in target and source.
     tokens : int
@@ -56,7 +56,7 @@ class StreamCorrelation:
     """
 
     correlation: torch.Tensor
-    cross_moment: torch.Tensor
+    cross_covariance: torch.Tensor
     pairs: tuple[SitePair, ...]
     tokens: int
 
@@ -140,8 +140,11 @@ def correlate_streams(
     products = torch.zeros(width, width, device=device, dtype=torch.float64)
     for s in range(len(pairs)):
         total += moments.correlation(s)
-        products += moments.cross_moment(s)
-    return StreamCorrelation(total / len(pairs), products / len(pairs), pairs, tokens)
+        products += moments.cross_covariance(s)
+    found = moments.statistics
+    unit = (found.target_square.sum() * found.source_square.sum()).sqrt() / (tokens * width)
+    products /= unit.clamp_min(torch.finfo(torch.float64).tiny)
+    return StreamCorrelation(total / len(pairs), products, pairs, tokens)
 
 
 class _ForBoth(NamedTuple):
@@ -300,12 +303,12 @@ def match_streams(
 ) -> GaugeMatch | OrthogonalMatch:
     """Match two streams in a group; the gauge notes where it comes from.
 
-    By their correlation, or in the orthogonal group by their cross-moment, there under LayerNorm
-    with the ones vector fixed.
+    By their correlation, or in the orthogonal group by their cross-covariance, there under
+    LayerNorm with the ones vector fixed.
     """
     result: GaugeMatch | OrthogonalMatch
     if group == "orthogonal":
-        result = match_orthogonal(streams.cross_moment, fix_ones=fix_ones)
+        result = match_orthogonal(streams.cross_covariance, fix_ones=fix_ones)
     else:
         result = match(streams.correlation, group)
     result.gauge.metadata.update(

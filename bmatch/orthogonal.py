@@ -94,8 +94,8 @@ class OrthogonalGauge:
         """The orthogonal matrix nearest to a square one, its polar factor, from the SVD in float64.
 
         It maximises ``trace(R^T matrix)``, and so solves the orthogonal Procrustes problem for a
-        cross-moment (P. H. Schönemann, Psychometrika 31, 1966). Where singular values vanish it is
-        one of many.
+        cross-covariance (P. H. Schönemann, Psychometrika 31, 1966). Where singular values vanish it
+        is one of many.
         """
         u, _, vt = np.linalg.svd(as_square(matrix))
         made = cls._made(u @ vt)

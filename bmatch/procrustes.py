@@ -1,9 +1,11 @@
-"""From a cross-moment of two streams to the orthogonal gauge between them.
+"""From the cross-covariance of two streams to the orthogonal gauge between them.
 
 The rotation R that brings source to target with the least sum of squares, ``|y - R x|^2`` over all
 tokens, is the polar factor of ``M = sum y x^T`` (P. H. Schönemann, "A generalized solution of the
 orthogonal Procrustes problem", Psychometrika 31, 1966). M turns as the streams do; a correlation,
-which divides each coordinate by its own spread, does not, and has another polar factor.
+which divides each coordinate by its own spread, does not, and has another polar factor. About the
+means M says more than about zero: noise on weights moves the means, and no number of tokens
+averages that out.
 """
 
 from __future__ import annotations
@@ -31,11 +33,11 @@ class OrthogonalMatch:
     gauge : OrthogonalGauge
         From source to target coordinates.
     singular_values : float64 [d]
-        Of the cross-moment, descending: how much the two streams share along each direction.
+        Of the cross-covariance, descending: how much the two streams share along each direction.
         ``noise / (s_i + s_j)`` is how far noise turns the directions i and j into each other.
     score : float
-        Their mean: 1 for a perfect match of streams whose coordinates have mean square 1, and
-        ``(1 - score) / 0.5`` the mean square of what is left of a coordinate.
+        Their mean: 1 for a perfect match of streams whose coordinates have variance 1 on average,
+        and ``2 - 2 score`` the variance of what is left of a coordinate.
     undetermined : int
         Directions in which the streams share nothing: where these go is arbitrary.
     group : str
@@ -49,13 +51,13 @@ class OrthogonalMatch:
     group: Literal["orthogonal"] = "orthogonal"
 
 
-def match_orthogonal(moment: npt.ArrayLike, *, fix_ones: bool = False) -> OrthogonalMatch:
+def match_orthogonal(covariance: npt.ArrayLike, *, fix_ones: bool = False) -> OrthogonalMatch:
     """Find the orthogonal gauge that aligns source to target coordinates best.
 
     Parameters
     ----------
-    moment : array_like or torch.Tensor [d, d]
-        ``M[i, j] = mean of target_i * source_j``, as `CrossMoments.cross_moment` gives it: not a
+    covariance : array_like or torch.Tensor [d, d]
+        ``M[i, j] = cov(target_i, source_j)``, as `CrossMoments.cross_covariance` gives it: not a
         correlation.
     fix_ones : bool
         Under LayerNorm: search the orthogonal maps that fix the ones vector, or turn it round.
@@ -63,15 +65,15 @@ def match_orthogonal(moment: npt.ArrayLike, *, fix_ones: bool = False) -> Orthog
     Returns
     -------
     OrthogonalMatch
-        Its gauge is for tensors on the device of `moment`, if that is a tensor. It is computed on
-        the host, by a singular value decomposition in float64.
+        Its gauge is for tensors on the device of `covariance`, if that is a tensor. It is computed
+        on the host, by a singular value decomposition in float64.
 
     Raises
     ------
     ValueError
         If the matrix is not square or not finite.
     """
-    matrix = as_square(moment)
+    matrix = as_square(covariance)
     d = len(matrix)
     if fix_ones and d:
         basis = ones_first(d)
@@ -85,7 +87,7 @@ def match_orthogonal(moment: npt.ArrayLike, *, fix_ones: bool = False) -> Orthog
     else:
         u, values, vt = np.linalg.svd(matrix)
         polar, scored = u @ vt, values
-    device = moment.device if is_tensor(moment) else None  # type: ignore[union-attr]
+    device = covariance.device if is_tensor(covariance) else None  # type: ignore[union-attr]
     return OrthogonalMatch(
         gauge=OrthogonalGauge(polar).to(device),
         singular_values=np.sort(scored)[::-1],

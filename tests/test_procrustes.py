@@ -67,28 +67,29 @@ def test_generic_gains_are_refused_everywhere():
         assert torch.equal(held[name], tensor), name
 
 
-def test_the_cross_moment_is_what_numpy_computes():
+def test_the_cross_covariance_is_what_numpy_computes():
     rng = np.random.default_rng(0)
     y, x = rng.standard_normal((2, 500, 6)) + rng.standard_normal((2, 1, 6)) * 5
     moments = CrossMoments(6, 6)
     for part in (slice(0, 200), slice(200, 500)):
         moments.update(y[part], x[part])
-    assert np.abs(moments.cross_moment().numpy() - y.T @ x / 500).max() < 1e-5
+    exact = np.cov(y.T, x.T, bias=True)[:6, 6:]
+    assert np.abs(moments.cross_covariance().numpy() - exact).max() < 1e-5
     with pytest.raises(ValueError, match="at least 1 token"):
-        CrossMoments(2, 2).cross_moment()
+        CrossMoments(2, 2).cross_covariance()
 
 
-def test_the_cross_moment_turns_with_the_streams():
+def test_the_cross_covariance_turns_with_the_streams():
     """And the correlation does not: its polar factor is another matrix, without any noise."""
     model = flat_model()
     g, h = OrthogonalGauge.random(WIDTH, seed=1), OrthogonalGauge.random(WIDTH, seed=2)
     plain = correlate_streams(model, model, batches(2))
     moved = correlate_streams(in_gauge(model, g), in_gauge(model, h), batches(2))
-    expected = g.apply(h.apply(plain.cross_moment, dim=1), dim=0)
-    scale = plain.cross_moment.abs().max()
-    assert (moved.cross_moment - expected).abs().max() < 1e-5 * scale
+    expected = g.apply(h.apply(plain.cross_covariance, dim=1), dim=0)
+    scale = plain.cross_covariance.abs().max()
+    assert (moved.cross_covariance - expected).abs().max() < 1e-5 * scale
     truth = g @ h.inverse()
-    assert match_orthogonal(moved.cross_moment).gauge.distance(truth) < 1e-5
+    assert match_orthogonal(moved.cross_covariance).gauge.distance(truth) < 1e-5
     assert match_orthogonal(moved.correlation).gauge.distance(truth) > 1e-2
 
 

@@ -197,11 +197,10 @@ class SiteMoments:
         return correlation
 
     @torch.no_grad()
-    def cross_moment(self, s: int) -> torch.Tensor:
-        """``M[i, j] = mean of target_i * source_j`` at the s-th site, float64 ``[D1, D2]``.
+    def cross_covariance(self, s: int) -> torch.Tensor:
+        """``M[i, j] = cov(target_i, source_j)`` at the s-th site, float64 ``[D1, D2]``.
 
-        About zero and not about the means: it turns with the streams, and tells of their means,
-        too.
+        Sums over tokens divided by their number. Unlike a correlation it turns with the streams.
 
         Raises
         ------
@@ -209,10 +208,8 @@ class SiteMoments:
             If no token has been seen.
         """
         if self.count == 0:
-            raise ValueError("a moment needs at least 1 token, and 0 have been counted")
-        found = self.statistics
-        moment = found.comoment[s] / self.count
-        return moment.addr_(found.target_mean[s], found.source_mean[s])
+            raise ValueError("a covariance needs at least 1 token, and 0 have been counted")
+        return self.statistics.comoment[s] / self.count
 
     @torch.no_grad()
     def strongest(self, s: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

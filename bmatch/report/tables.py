@@ -34,7 +34,7 @@ def alignment_table(alignment: Alignment, title: str) -> Table:
             [
                 ("coordinates", f"{m.gauge.dim} ({m.group})"),
                 ("read", read),
-                ("score", f"{m.score:.3f} mean singular value of the cross-moment"),
+                ("score", f"{m.score:.3f} mean singular value of the cross-covariance"),
                 ("weakest", f"{least}: the least singular value"),
                 ("undetermined", f"{m.undetermined} directions"),
             ],
