@@ -139,10 +139,10 @@ def _local(
         if not all(numbers in by_key[key] for key in keys):
             continue
         targets = [by_key[key][numbers] for key in keys]
-        places = [None]
+        places: list[int | None] = [None]
         if slabs:
             tensor = next(k for k, member in enumerate(space.members) if member.slab is not None)
-            places = list(range(full[targets[tensor]][0]))  # type: ignore[arg-type]
+            places = list(range(full[targets[tensor]][0]))
         for slab in places:
             pairs = [
                 (
@@ -152,9 +152,10 @@ def _local(
                 )
                 for member, name in zip(space.members, targets, strict=True)
             ]
-            place = "" if slab is None else f" {slab}"
             title = _renamed(space.name, space.members[0].tensor, targets[0])
-            copies.append(_resized(space, title + place, pairs, blocks))
+            if slab is not None:  # all experts of the tiny model lead to the same spaces
+                title = re.sub(r"(?<= of a slab).*", f" {slab}", title)
+            copies.append(_resized(space, title, pairs, blocks))
     return copies
 
 

@@ -13,7 +13,7 @@ from tiny_models import CONFIGS, WIDTH, in_gauge, logits, tiny_model
 import bmatch
 from bmatch import SignedPermutation, architecture
 from bmatch.architecture import table
-from bmatch.architecture.families.llama import LLAMA
+from bmatch.architecture.stored import stored
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -30,30 +30,30 @@ def test_table_is_proved_on_logits(model_type, tied):
     assert axes.group == "signed_permutation"
 
 
-def test_every_known_type_is_tested():
-    assert set(table.RMSNORM_TABLES) == set(CONFIGS)
-
-
 @pytest.mark.parametrize(
     "rule",
     [
         rule
-        for rule in LLAMA.rules
+        for rule in stored("llama").family.rules
         if rule.role != "inner" and rule.name.split(".")[0] in ("model", "lm_head")
     ],
     ids=lambda rule: rule.name,
 )
 def test_verify_notices_every_wrong_row(rule, monkeypatch):
     """Take any row that acts out of the table's action, and the proof must fail."""
-    model = tiny_model("llama", tied=False)
+    model, known = tiny_model("llama", tied=False), stored("llama")
     rules = [
-        dataclasses.replace(other, shape=other.shape.replace("+", "").replace("D", "any"))
+        dataclasses.replace(
+            other,
+            shape=" ".join(w.replace("+D", "any").replace("D", "any") for w in other.shape.split()),
+        )
         if other == rule
         else other
-        for other in LLAMA.rules
+        for other in known.family.rules
     ]
-    family = dataclasses.replace(LLAMA, rules=tuple(rules))
-    monkeypatch.setitem(table.RMSNORM_TABLES, "llama", family)
+    family = dataclasses.replace(known.family, rules=tuple(rules))
+    wrong = dataclasses.replace(known, family=family)
+    monkeypatch.setattr(table, "stored", lambda _: wrong)
     with pytest.raises(ValueError, match="the table for llama is wrong for this model"):
         architecture.verify(model)
 
