@@ -205,8 +205,8 @@ class ResidualAxes:
         Returns
         -------
         tuple of Space
-            By the names that `transform` takes. Spaces of one unit are left out, and those whose
-            size the config does not tell.
+            By the names that `transform` takes. Spaces of one unit are left out, those whose size
+            the config does not tell, and those of which files have a tensor under another name.
         """
         members: dict[str, list[Member]] = {RESIDUAL: []}
         kinds: dict[str, Kind] = {RESIDUAL: self._kinds["D"]}
@@ -225,7 +225,18 @@ class ResidualAxes:
         return tuple(
             Space(name, kinds[name].group, self._length(kinds[name].size) or 0, tuple(found))
             for name, found in members.items()
+            if {self.row(member.tensor).name for member in found} >= self._carriers[kinds[name].key]
         )
+
+    @cached_property
+    def _carriers(self) -> dict[str, set[str]]:
+        """Names of the rows, but for biases, that carry a kind of space inside blocks."""
+        found: dict[str, set[str]] = {"D": set()}
+        for rule in self.rules:
+            for word in rule.words:
+                if word.space not in ("", "D") and not rule.name.endswith("bias"):
+                    found.setdefault(word.space, set()).add(rule.name)
+        return found
 
     def row(self, name: str) -> Rule:
         """As `rule`, for names that have one.
@@ -275,7 +286,7 @@ class ResidualAxes:
         name : str
         tensor : array or tensor
         gauge : SignedPermutation or mapping of str to SignedPermutation
-            Of the stream, or of spaces by their names.
+            Of the stream, or of spaces by their names; that of a slab for what comes to lie there.
 
         Raises
         ------

@@ -95,21 +95,24 @@ class Measured:
 
     def left_out(self, field: str) -> str | None:
         """What a field is that a config leaves out: a number, or an expression of others."""
-        kind, probes = type(self._config), [{}, *self._probes(PROBES)]
-        found = []
-        for probe in probes:
-            rest = {**self.values, **probe}
-            rest.pop(field, None)
-            try:
-                found.append(values_of(kind(**rest)).get(field))
-            except Exception:  # each class has checks, and errors, of its own
-                found.append(None)
+        probes = [{}, *self._probes(PROBES)]
+        found = [self._filled({**probe, field: ...}).get(field) for probe in probes]
         if all(type(value) is int for value in found):
             for candidate in (str(found[0]), *self._candidates(field)):
                 values = [evaluate(candidate, {**self.fields, **probe}) for probe in probes]
                 if values == found:
                     return candidate
+        default = values_of(type(self._config)()).get(field)
+        if type(default) is int and {*found} <= {None, default}:  # lists are as long as layers are
+            return str(default)
         return self._as_good_as(field, ...)
+
+    def _filled(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """What a config comes to; empty if its class does not take it."""
+        try:
+            return values_of(self.changed(changes))
+        except Exception:  # each class has checks, and errors, of its own
+            return {}
 
     def null(self, field: str) -> str | None:
         """What a field comes to that is null: as good as which expression of others."""

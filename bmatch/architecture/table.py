@@ -48,8 +48,8 @@ def _derived(config: Mapping[str, Any]) -> ResidualAxes:
     model_type = config.get("model_type")
     if not is_known(model_type):
         raise ValueError(
-            f"unknown architecture {model_type!r}: bmatch has tables for {', '.join(shipped())}, "
-            "and derives them for the types of the installed transformers"
+            f"unknown architecture {model_type!r}: bmatch has tables for {len(shipped())} types, "
+            "and derives them for those of the installed transformers"
         )
     from bmatch.architecture.derived import derived_axes  # imports torch
 
