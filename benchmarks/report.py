@@ -20,6 +20,8 @@ PAGES = {
     "load": ("load", "Beside a busy process"),
     "memory": ("memory", "Memory of a solve"),
     "align": ("align", "Two models' activations to the gauge, whole"),
+    "verdict": ("verdict", "Verdicts without the truth"),
+    "networks": ("networks", "Whole networks"),
     "correlation": ("correlation", "Correlation matrices"),
     "dropin": ("dropin", "Other libraries' tests"),
     "model": ("model", "What the CUDA solver would wait for on a device, counted without one"),

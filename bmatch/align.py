@@ -10,26 +10,28 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import tee
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
 from bmatch.architecture.axes import ResidualAxes
 from bmatch.estimate import (
+    Evidence,
     StreamCorrelation,
+    combined,
     correlate_streams,
     correlation_bytes,
-    match_streams,
+    match_evidence,
+    require_evidence,
     require_memory,
-    require_same_width,
     resolve_group,
 )
 from bmatch.gauge import SignedPermutation
 from bmatch.groups import Group
 from bmatch.jobs.progress import Progress, silent
 from bmatch.matching import GaugeMatch
-from bmatch.models.activations import Reader, SitePair, Sites, pair_sites
-from bmatch.models.checkpoint import Checkpoint, Digest, open_checkpoint, require_finite
+from bmatch.models.activations import Reader, SitePair, Sites, pair_sites, require_same_width
+from bmatch.models.checkpoint import Checkpoint, checked_digest, open_checkpoint
 from bmatch.models.loading import TOKENIZER_FILES, has_tokenizer, load_model, load_tokenizer
 from bmatch.models.text import (
     AlignedBatch,
@@ -38,6 +40,13 @@ from bmatch.models.text import (
     file_text,
     token_batches,
 )
+from bmatch.models.weight_evidence import (
+    WeightCorrelation,
+    correlate_weights,
+    weights_if_comparable,
+)
+from bmatch.verdict.evidence import gather
+from bmatch.verdict.verdict import judged
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +57,20 @@ class Alignment:
     ----------
     match : GaugeMatch
         Its gauge maps source to target coordinates and carries the provenance as metadata.
-    streams : StreamCorrelation
+    correlation : float32 tensor [D, D]
+        What was matched: the evidence, or the mean of both kinds.
+    streams : StreamCorrelation or None
+        None where no tokens were read.
+    weights : WeightCorrelation or None
+        None where weights were no evidence.
     correlation_bytes : int
-        What the correlation took beside the models, as `correlation_bytes` counts it.
+        What the correlation of streams took beside the models, as `correlation_bytes` counts it.
     """
 
     match: GaugeMatch
-    streams: StreamCorrelation
+    correlation: torch.Tensor
+    streams: StreamCorrelation | None
+    weights: WeightCorrelation | None
     correlation_bytes: int
 
     @property
@@ -75,6 +91,8 @@ def align_checkpoints(
     group: Group | Literal["auto"] = "auto",
     dtype: str = "float32",
     device: str = "cpu",
+    evidence: Evidence = "activations",
+    witness: bool = True,
     progress: Progress = silent,
     tell: Callable[[str], None] | None = None,
 ) -> Alignment:
@@ -102,6 +120,11 @@ def align_checkpoints(
         Precision of the forward passes: float32, bfloat16 or float16.
     device : str
         Where the models run, ``cpu`` or a CUDA device: both must fit.
+    evidence : {"activations", "weights", "both"}
+        As for `estimate_gauge`. Weights are read one tensor at a time, and for them alone no model
+        is made and no tokenizer or text is needed.
+    witness : bool
+        As for `estimate_gauge`.
     progress : callable, optional
         How to show how far it has come (see `bmatch.jobs.progress`).
     tell : callable, optional
@@ -119,60 +142,125 @@ def align_checkpoints(
         is too short, or a CUDA device has too little memory left. Nothing is loaded before this is
         known.
     """
+    require_evidence(evidence)
     _require_precision_and_device(dtype, device)
+    if text and evidence == "weights":
+        raise ValueError("evidence from weights reads no text: leave it out, or take both")
     checkpoints = {"source": open_checkpoint(source), "target": open_checkpoint(target)}
     axes = {role: checkpoint.axes for role, checkpoint in checkpoints.items()}
     require_same_width(axes["target"], axes["source"])
     chosen_group = resolve_group(axes["target"], axes["source"], group)
-    pairs = pair_sites(axes["target"].num_layers, axes["source"].num_layers, sites)
-
-    words = file_text(text) if text else default_text()
-    batches = _batches(checkpoints, words, tokens, sequence_length, batch_size)
-    _require_in_vocabulary(batches, checkpoints)
-    aligned = isinstance(batches[0], AlignedBatch)
-
-    largest = max(batch.numel() for batch in batches)
-    needed = correlation_bytes(len(pairs), axes["target"].dim, largest, torch.device(device))
-    require_memory(needed, torch.device(device))
+    say = tell or (lambda _: None)
+    reading = None
+    if evidence != "weights":
+        reading = _Reading.of(checkpoints, text, tokens, sequence_length, batch_size, sites, device)
 
     digests = {
-        role: _checked_digest(checkpoint, progress, f"Checking {role}")
+        role: checked_digest(checkpoint, progress, f"Checking {role}")
         for role, checkpoint in checkpoints.items()
     }
-    if tell is not None:
-        tell(
-            f"moments of {len(pairs)} sites and streams of {largest} tokens a batch will take "
-            f"{needed / 1e6:,.1f} MB on {device} beside the models"
+    streams = weights = None
+    if evidence != "activations":
+        weights = correlate_weights(checkpoints["target"], checkpoints["source"], progress=progress)
+        if weights.left_out:
+            say(_what_is_left_out(weights))
+    if reading is not None:
+        for line in reading.told(axes):
+            say(line)
+        readers = {
+            role: Reader(load_model(checkpoints[role], dtype, device), axes[role])
+            for role in progress(list(checkpoints), "Loading models")
+        }
+        streams = correlate_streams(
+            readers["target"],
+            readers["source"],
+            progress(reading.batches, "Correlating"),
+            sites,
+            largest_batch=reading.largest,
         )
-        for line in _what_is_paired(pairs, axes, aligned):
-            tell(line)
-    readers = {
-        role: Reader(load_model(checkpoints[role], dtype, device), axes[role])
-        for role in progress(list(checkpoints), "Loading models")
-    }
-    streams = correlate_streams(
-        readers["target"],
-        readers["source"],
-        progress(batches, "Correlating"),
-        sites,
-        largest_batch=largest,
-    )
-    result = match_streams(streams, chosen_group)
+    correlation = combined(streams, weights)
+    result = match_evidence(correlation, chosen_group, streams, weights)
+    said = weights
+    if weights is None and witness:
+        said = weights_if_comparable(checkpoints["target"], checkpoints["source"], progress)
+    result = judged(result, gather(result, streams, said, witness))
     result.gauge.metadata.update(
         source=checkpoints["source"].folder.resolve().name,
         target=checkpoints["target"].folder.resolve().name,
         source_sha256=digests["source"],
         target_sha256=digests["target"],
         model_type=axes["source"].model_type,
-        text=", ".join(os.path.basename(path) for path in text) or "Python language reference",
-        sequence_length=str(sequence_length),
-        dtype=dtype,
     )
     if axes["target"].model_type != axes["source"].model_type:
         result.gauge.metadata["target_model_type"] = axes["target"].model_type
-    if aligned:
-        result.gauge.metadata["tokens_paired_by"] = "the character at which they end"
-    return Alignment(replace(result, gauge=result.gauge.to(None)), streams, needed)
+    if reading is not None:
+        result.gauge.metadata.update(
+            text=", ".join(os.path.basename(path) for path in text) or "Python language reference",
+            sequence_length=str(sequence_length),
+            dtype=dtype,
+        )
+        if reading.aligned:
+            result.gauge.metadata["tokens_paired_by"] = "the character at which they end"
+    return Alignment(
+        replace(result, gauge=result.gauge.to(None)),
+        correlation,
+        streams,
+        weights,
+        reading.correlation_bytes if reading else 0,
+    )
+
+
+class _Reading(NamedTuple):
+    """What both models will read, and what correlating their streams will take."""
+
+    batches: Sequence[torch.Tensor] | Sequence[AlignedBatch]
+    pairs: tuple[SitePair, ...]
+    device: str
+    largest: int  # tokens of a batch
+    correlation_bytes: int
+
+    @classmethod
+    def of(
+        cls,
+        checkpoints: Mapping[str, Checkpoint],
+        text: Sequence[str | os.PathLike[str]],
+        tokens: int,
+        sequence_length: int,
+        batch_size: int,
+        sites: Sites,
+        device: str,
+    ) -> _Reading:
+        """The text in tokens; refused if models, vocabulary or device do not suit it."""
+        target = checkpoints["target"].axes
+        pairs = pair_sites(target.num_layers, checkpoints["source"].axes.num_layers, sites)
+        words = file_text(text) if text else default_text()
+        batches = _batches(checkpoints, words, tokens, sequence_length, batch_size)
+        _require_in_vocabulary(batches, checkpoints)
+        largest = max(batch.numel() for batch in batches)
+        needed = correlation_bytes(len(pairs), target.dim, largest, torch.device(device))
+        require_memory(needed, torch.device(device))
+        return cls(batches, pairs, device, largest, needed)
+
+    @property
+    def aligned(self) -> bool:
+        """Whether each model reads tokens of its own."""
+        return isinstance(self.batches[0], AlignedBatch)
+
+    def told(self, axes: Mapping[str, ResidualAxes]) -> Iterable[str]:
+        """What has to be told before it begins."""
+        yield (
+            f"moments of {len(self.pairs)} sites and streams of {self.largest} tokens a batch will "
+            f"take {self.correlation_bytes / 1e6:,.1f} MB on {self.device} beside the models"
+        )
+        yield from _what_is_paired(self.pairs, axes, self.aligned)
+
+
+def _what_is_left_out(weights: WeightCorrelation) -> str:
+    few = ", ".join(weights.left_out[:3]) + (", ..." if len(weights.left_out) > 3 else "")
+    return (
+        f"{len(weights.left_out)} tensors whose rows come in another order in the source, or that "
+        f"it has not, are no evidence: {few}"
+    )
 
 
 def _what_is_paired(
@@ -191,17 +279,6 @@ def _what_is_paired(
             "the tokenizers differ: both models read the same text, and those tokens count that "
             "end at the same character"
         )
-
-
-def _checked_digest(checkpoint: Checkpoint, progress: Progress, description: str) -> str:
-    """SHA-256 of the weights, which are found finite on the way."""
-    digest = Digest()
-    stream = checkpoint.tensors()
-    for _ in progress(checkpoint.names, description):
-        name, tensor = next(stream)
-        require_finite(name, tensor, checkpoint.folder)
-        digest.add(name, tensor)
-    return digest.hexdigest()
 
 
 def _batches(

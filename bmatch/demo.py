@@ -173,12 +173,13 @@ def run_demo(
 
         def align(name: str, a: Path, b: Path) -> Alignment:
             with phase(name, phases):
-                return align_checkpoints(a, b, tokens=tokens, progress=progress)
+                return align_checkpoints(a, b, tokens=tokens, witness=False, progress=progress)
 
         first = align("align source -> target", source, target)
         first.gauge.save(work / "gauge.safetensors")
         second = align("align target -> third", target, third)
         direct = align("align source -> third", source, third)
+        assert first.streams is not None
 
         with phase("apply inverse, compare", phases):
             carry_checkpoint(target, first.gauge.inverse(), work / "realigned", progress)
@@ -188,7 +189,7 @@ def run_demo(
 
         with phase("picture", phases):
             plot_alignment(
-                first.streams.correlation,
+                first.correlation,
                 first.match,
                 work / "demo.png",
                 f"{name}: source and target, {first.streams.tokens} tokens, "
@@ -230,7 +231,7 @@ def _add_noise(folder: Path, out: Path, noise: float, seed: int, progress: Progr
 
 def _recoveries(alignment: Alignment, truth: SignedPermutation) -> list[Recovery]:
     signed = alignment.gauge
-    raw = match(alignment.streams.correlation, "permutation").gauge
+    raw = match(alignment.correlation, "permutation").gauge
     unsigned = SignedPermutation(signed.perm)
     return [
         Recovery(name, float(np.mean(gauge.to(None).perm == truth.perm)), gauge.agreement(truth))

@@ -1,10 +1,12 @@
-"""Two models and some tokens in, the gauge between their residual streams out.
+"""Two models and some tokens in, the gauge between their residual streams out; or no tokens.
 
-Both models read the same tokens, or the same text in tokens of their own, of which those count that
-end together; at every site their streams are correlated; the correlations of all sites are
-averaged, since one gauge holds for the whole stream; and the average is matched. Activations are
-dropped as soon as they are counted: a batch's streams of all sites lie in one buffer, update the
-moments in one go, and on a CUDA device do so while the models read the next.
+The evidence is in activations, in the weights (`models.weight_evidence`), or in both.
+
+For activations both models read the same tokens, or the same text in tokens of their own, of which
+those count that end together; at every site their streams are correlated; the correlations of all
+sites are averaged, since one gauge holds for the whole stream; and the average is matched.
+Activations are dropped as soon as they are counted: a batch's streams of all sites lie in one
+buffer, update the moments in one go, and on a CUDA device do so while the models read the next.
 
 Each token's stream is divided by its root mean square first, as every block does when it reads
 it. This commutes with the gauge, and keeps a few massive tokens from drowning the others:
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 
@@ -28,11 +30,30 @@ from bmatch.correlation.site_moments import SiteMoments, moments_bytes
 from bmatch.groups import Group, require_group, smaller
 from bmatch.jobs.cores import shared_cores
 from bmatch.matching import GaugeMatch, match
-from bmatch.models.activations import Reader, SitePair, Sites, counted_tokens, pair_sites, run
+from bmatch.models.activations import (
+    Reader,
+    SitePair,
+    Sites,
+    counted_tokens,
+    pair_sites,
+    require_same_width,
+    run,
+)
 from bmatch.models.text import AlignedBatch
+from bmatch.models.weight_evidence import (
+    WeightCorrelation,
+    correlate_weights,
+    weights_if_comparable,
+)
+from bmatch.verdict.bootstrap import BLOCKS, TokenBlocks
+from bmatch.verdict.decoys import RotatedSource
+from bmatch.verdict.evidence import gather
+from bmatch.verdict.verdict import judged
 
 OneBatch: TypeAlias = "torch.Tensor | Mapping[str, torch.Tensor]"
 Batch: TypeAlias = "OneBatch | AlignedBatch"
+Evidence: TypeAlias = Literal["activations", "weights", "both"]
+"""What a gauge is estimated from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +68,17 @@ class StreamCorrelation:
         After how many blocks the streams were read, in target and source.
     tokens : int
         Tokens counted at each site.
+    blocks : TokenBlocks
+        What each block of tokens adds to the correlation.
+    decoys : float32 tensor [D, D]
+        Correlation of target coordinates with decoys (see `bmatch.verdict.decoys`).
     """
 
     correlation: torch.Tensor
     pairs: tuple[SitePair, ...]
     tokens: int
+    blocks: TokenBlocks
+    decoys: torch.Tensor
 
     @property
     def sites(self) -> tuple[int, ...]:
@@ -108,6 +135,7 @@ def correlate_streams(
     taken = correlation_bytes(len(pairs), width, largest_batch, device)
     require_memory(taken, device)
     moments = SiteMoments([_called(pair) for pair in pairs], width, width, device)
+    blocks, rotated = TokenBlocks(), RotatedSource(width, device)
     with shared_cores(), BackgroundUpdates(moments) as updates:
         for batch in batches:
             both = _for_both(batch, skip_positions)
@@ -121,7 +149,13 @@ def correlate_streams(
             y, x = (torch.empty((len(pairs), *mask.shape, width), device=device) for _ in range(2))
             _read_streams(source, both.source, both.source_at, source_sites, x)
             _read_streams(target, both.target, both.target_at, target_sites, y)
-            updates.add(y, x, mask)
+            counted = mask.flatten()
+            y, x = y.flatten(1, -2), x.flatten(1, -2)
+            rotated.update(x, counted)
+            for part in blocks.parts(both.counted):
+                updates.add(y[:, part].contiguous(), x[:, part].contiguous(), counted[part])
+                if blocks.full:
+                    blocks.end(_mean_correlation(updates.settle()))
             del y, x  # the next batch needs the room
     tokens = moments.count
     if tokens < 2:
@@ -129,10 +163,17 @@ def correlate_streams(
             f"{tokens} tokens were counted, and a correlation needs at least 2: give more batches "
             f"(the first {skip_positions} of each sequence do not count)"
         )
-    total = torch.zeros(width, width, device=device)
-    for s in range(len(pairs)):
+    correlation = _mean_correlation(moments)
+    blocks.end(correlation)
+    return StreamCorrelation(correlation, pairs, tokens, blocks, rotated.correlation(moments))
+
+
+def _mean_correlation(moments: SiteMoments) -> torch.Tensor:
+    """Over the sites, float32 [D, D]."""
+    total = torch.zeros(moments.target_dim, moments.source_dim, device=moments.device)
+    for s in range(len(moments.sites)):
         total += moments.correlation(s)
-    return StreamCorrelation(total / len(pairs), pairs, tokens)
+    return total / len(moments.sites)
 
 
 class _ForBoth(NamedTuple):
@@ -193,14 +234,15 @@ def correlation_bytes(sites: int, width: int, tokens: int, device: torch.device)
     -------
     int
         The statistics and what adding a batch needs, as `site_moments.moments_bytes` counts them;
-        both models' streams of one batch in float32, on a CUDA device of two; and two matrices
-        ``[D, D]``.
+        both models' streams of one batch in float32, on a CUDA device of two; four matrices
+        ``[D, D]``, and on the CPU one for each block of tokens.
     """
     held = BATCHES_HELD if device.type == "cuda" else 1
     streams = 2 * held * sites * tokens * width
     normalised = 2 * tokens * width  # one site's stream as float32, and over its root mean square
+    matrices = 4 if device.type == "cuda" else 4 + 2 * BLOCKS
     return (
-        4 * (streams + normalised + 2 * width**2)
+        4 * (streams + normalised + matrices * width**2)
         + moments_bytes(sites, width, width, tokens, device)
     )  # fmt: skip
 
@@ -226,57 +268,112 @@ def _normalized(stream: torch.Tensor) -> torch.Tensor:
 def estimate_gauge(
     target_model: Any,
     source_model: Any,
-    batches: Iterable[Batch],
+    batches: Iterable[Batch] = (),
     sites: Sites = "all",
     group: Group | Literal["auto"] = "auto",
     skip_positions: int = 1,
+    *,
+    evidence: Evidence = "activations",
+    witness: bool = True,
 ) -> GaugeMatch:
     """Estimate the gauge from the residual stream of one model to that of another.
 
     Parameters
     ----------
     target_model, source_model, batches, sites, skip_positions
-        As for `correlate_streams`.
+        As for `correlate_streams`. For ``evidence="weights"`` batches, sites and positions are not
+        looked at.
     group : {"auto", "signed_permutation", "permutation", "permutation_global_sign"}
         ``"auto"`` takes the gauge group of the architectures: signed permutations for RMSNorm,
         permutations and one sign for all for LayerNorm.
+    evidence : {"activations", "weights", "both"}
+        ``"weights"`` reads no token and runs no model: see
+        `bmatch.models.weight_evidence.correlate_weights`. ``"both"`` matches a mean of the two
+        correlations, in which the one with less chance in it counts for more.
+    witness : bool
+        Whether weights that are no evidence are asked what they say of the match, which makes the
+        verdict sharper and takes a pass over them.
 
     Returns
     -------
     GaugeMatch
-        Its gauge maps source to target coordinates, and its metadata tell sites and tokens.
+        Its gauge maps source to target coordinates, and its metadata tell the evidence: sites and
+        tokens, rows of weights; and the verdict on it.
 
     Raises
     ------
     ValueError
-        As `correlate_streams`, and if the group is unknown or larger than the architectures'.
+        As `correlate_streams` and `correlate_weights`, and if the group or the evidence is unknown,
+        or the group larger than the architectures'.
     TypeError
         If `batches` is a single batch.
 
     Examples
     --------
     With ``batch = tokenizer(texts, return_tensors="pt", padding=True)`` of the models' tokenizer:
-    ``estimate_gauge(target_model, source_model, [batch]).gauge``.
+    ``estimate_gauge(target_model, source_model, [batch]).gauge``. Without a token:
+    ``estimate_gauge(target_model, source_model, evidence="weights").gauge``.
     """
+    require_evidence(evidence)
     target, source = Reader.of(target_model), Reader.of(source_model)
+    require_same_width(target.axes, source.axes)
     chosen_group = resolve_group(target.axes, source.axes, group)
-    streams = correlate_streams(target, source, batches, sites, skip_positions)
-    return match_streams(streams, chosen_group)
+    streams = weights = None
+    if evidence != "weights":
+        streams = correlate_streams(target, source, batches, sites, skip_positions)
+    if evidence != "activations":
+        weights = correlate_weights(target, source)
+    correlation = combined(streams, weights).to(target.model.device)
+    result = match_evidence(correlation, chosen_group, streams, weights)
+    if weights is None and witness:
+        weights = weights_if_comparable(target, source)
+    return judged(result, gather(result, streams, weights, witness))
 
 
-def match_streams(streams: StreamCorrelation, group: Group) -> GaugeMatch:
-    """Match the correlation of two streams; the gauge notes where it comes from."""
-    result = match(streams.correlation, group)
-    result.gauge.metadata.update(
-        matched_group=group,
-        tokens=str(streams.tokens),
-        sites=",".join(map(str, streams.sites)),
-        score=f"{result.score:.6f}",
-        bmatch_version=__version__,
-    )
-    source_sites = tuple(pair.source for pair in streams.pairs)
-    if source_sites != streams.sites:
-        result.gauge.metadata["source_sites"] = ",".join(map(str, source_sites))
+def require_evidence(evidence: str) -> None:
+    """Refuse what is not the name of a kind of evidence."""
+    if evidence not in get_args(Evidence):
+        raise ValueError(
+            f"evidence must be one of {', '.join(get_args(Evidence))}; got {evidence!r}"
+        )
+
+
+def combined(streams: StreamCorrelation | None, weights: WeightCorrelation | None) -> torch.Tensor:
+    """The correlation to match, float32 [D, D]: that of streams, of weights, or a mean of both.
+
+    Each counts by the inverse square of its mean magnitude, which is that of chance: all entries of
+    a row but one are.
+    """
+    found = [evidence.correlation for evidence in (streams, weights) if evidence is not None]
+    found = [correlation.to(found[0].device) for correlation in found]
+    chance = [float(correlation.abs().mean()) for correlation in found]
+    shares = [level**-2 if level else 0.0 for level in chance]
+    if not any(shares):
+        return found[0]
+    total = torch.zeros_like(found[0])
+    for share, correlation in zip(shares, found, strict=True):
+        total += share / sum(shares) * correlation
+    return total
+
+
+def match_evidence(
+    correlation: torch.Tensor,
+    group: Group,
+    streams: StreamCorrelation | None,
+    weights: WeightCorrelation | None,
+) -> GaugeMatch:
+    """Match what `combined` made of the evidence; the gauge notes where it comes from."""
+    result = match(correlation, group)
+    note = result.gauge.metadata
+    note.update(matched_group=group, score=f"{result.score:.6f}", bmatch_version=__version__)
+    if streams is not None:
+        note.update(tokens=str(streams.tokens), sites=",".join(map(str, streams.sites)))
+        source_sites = tuple(pair.source for pair in streams.pairs)
+        if source_sites != streams.sites:
+            note["source_sites"] = ",".join(map(str, source_sites))
+    if weights is not None:
+        note.update(weight_rows=str(weights.rows), weight_tensors=str(len(weights.tensors)))
+    note["evidence"] = "activations" if weights is None else "both" if streams else "weights"
     return result
 
 
@@ -301,20 +398,3 @@ def resolve_group(
             "signs of single coordinates change its function"
         )
     return group
-
-
-def require_same_width(target: ResidualAxes, source: ResidualAxes) -> None:
-    """Refuse two models whose residual streams cannot be coordinates of one another.
-
-    Depth, vocabulary and type may differ: a gauge needs the same width and nothing else.
-
-    Raises
-    ------
-    ValueError
-        If the widths differ.
-    """
-    if target.dim != source.dim:
-        raise ValueError(
-            "the two models have different widths of the residual stream: "
-            f"{source.dim} in the source and {target.dim} in the target, so no gauge relates them"
-        )

@@ -19,9 +19,10 @@ from bmatch.arrays import NOT_MOVED, AnyArray, as_array, is_tensor
 from bmatch.files import tensor_file
 from bmatch.groups import Group, as_permutation, as_signs, require_group
 
-_DIRECTION = (
+DIRECTION = (
     "apply(x)[..., i] = sign[i] * x[..., perm[i]]; x in source, result in target coordinates"
 )
+"""What the files of gauges say of theirs."""
 
 
 class SignedPermutation:
@@ -239,8 +240,7 @@ class SignedPermutation:
         """The gauge that maps target coordinates back; in its metadata they are the source."""
         perm = np.empty_like(self._perm)
         perm[self._perm] = np.arange(self.dim)
-        ends = _end(self.metadata, "source", "target") | _end(self.metadata, "target", "source")
-        return SignedPermutation(perm, self._sign[perm], ends)._on(self._device)
+        return SignedPermutation(perm, self._sign[perm], turned(self.metadata))._on(self._device)
 
     def __matmul__(self, other: SignedPermutation) -> SignedPermutation:
         """``(g @ h).apply(x) = g.apply(h.apply(x))``: `other` acts first."""
@@ -313,7 +313,7 @@ class SignedPermutation:
         header = {
             **self.metadata,
             **(metadata or {}),
-            "direction": _DIRECTION,
+            "direction": DIRECTION,
             "group": self.group,
             "dim": str(self.dim),
         }
@@ -332,7 +332,7 @@ class SignedPermutation:
             another direction.
         """
         tensors, header = tensor_file.read(path, "gauge", ("perm", "sign"))
-        if header.pop("direction", None) != _DIRECTION:
+        if header.pop("direction", None) != DIRECTION:
             raise ValueError(f"{os.fspath(path)} maps in another direction than bmatch's gauges do")
         for derived in ("group", "dim"):
             header.pop(derived, None)
@@ -372,8 +372,13 @@ def compose(gauges: Iterable[SignedPermutation]) -> SignedPermutation:
     if not chain:
         raise ValueError("compose needs at least one gauge")
     product = reduce(lambda left, right: left @ right, chain)
-    product.metadata.update(_end(chain[-1].metadata, "source"), **_end(chain[0].metadata, "target"))
+    product.metadata.update(ends(chain[-1].metadata, chain[0].metadata))
     return product
+
+
+def ends(first: Mapping[str, str], last: Mapping[str, str]) -> dict[str, str]:
+    """What a product's metadata keep: where the first gauge starts, and where the last one ends."""
+    return _end(first, "source") | _end(last, "target")
 
 
 def _end(metadata: Mapping[str, str], role: str, new_role: str | None = None) -> dict[str, str]:
@@ -383,3 +388,8 @@ def _end(metadata: Mapping[str, str], role: str, new_role: str | None = None) ->
         for suffix in ("", "_sha256")
         if f"{role}{suffix}" in metadata
     }
+
+
+def turned(metadata: Mapping[str, str]) -> dict[str, str]:
+    """What an inverse's metadata keep: the ends of a gauge, each in the other's place."""
+    return _end(metadata, "source", "target") | _end(metadata, "target", "source")

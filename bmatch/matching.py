@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ from bmatch.assignment.margins import margins
 from bmatch.assignment.solver import solved
 from bmatch.gauge import SignedPermutation
 from bmatch.groups import Group, require_group
+
+Verdict: TypeAlias = Literal["related", "not related", "too few tokens"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +52,11 @@ class GaugeMatch:
         The group that was searched.
     assignment : Assignment
         The solver's answer, with duals and gap; NumPy arrays always.
+    probability : float64 [d] or None
+        That a coordinate's partner and sign are right (see `bmatch.verdict`). None where no models
+        were read: a correlation matrix alone does not tell.
+    verdict : {"related", "not related", "too few tokens"} or None
+        Whether the gauge relates the two models; None as above.
     """
 
     gauge: SignedPermutation
@@ -62,6 +69,13 @@ class GaugeMatch:
     no_signal: npt.NDArray[np.int64]
     group: Group
     assignment: Assignment = field(repr=False)
+    probability: npt.NDArray[np.float64] | None = field(default=None, repr=False)
+    verdict: Verdict | None = None
+
+    @property
+    def expected_recovered(self) -> float | None:
+        """The share of coordinates that are right, as `probability` has it."""
+        return None if self.probability is None else float(np.mean(self.probability))
 
 
 def match(correlation: npt.ArrayLike, group: Group = "signed_permutation") -> GaugeMatch:
@@ -102,7 +116,7 @@ def match(correlation: npt.ArrayLike, group: Group = "signed_permutation") -> Ga
     perm = found.col_of_row
     d = len(perm)
     matched = matrix[np.arange(d), perm].astype(np.float64)
-    sign = found.sign if found.sign is not None else np.full(d, -costs.flip, np.int8)
+    sign = _signs(found, costs)
     margin, exact = margins(on_host._replace(sense=costs.sense), found)
 
     gauge = SignedPermutation(perm, sign)
@@ -122,6 +136,20 @@ def match(correlation: npt.ArrayLike, group: Group = "signed_permutation") -> Ga
         group=group,
         assignment=found,
     )
+
+
+def gauge_of(correlation: npt.ArrayLike, group: Group) -> SignedPermutation:
+    """The gauge that `match` finds, without all that it tells about it; NumPy arrays."""
+    costs = costs_for(correlation, True, group == "signed_permutation", movable=True)
+    found, costs = _best(costs._replace(to_kind=as_array), group)
+    return SignedPermutation(found.col_of_row, _signs(found, costs))
+
+
+def _signs(found: Assignment, costs: Costs) -> npt.NDArray[np.int8]:
+    """Those of the matched entries, or one for all."""
+    if found.sign is not None:
+        return np.asarray(found.sign)
+    return np.full(len(found.col_of_row), -costs.flip, np.int8)
 
 
 def _require_correlation(matrix: npt.NDArray[Any], shift: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 
 import pytest
 import tokenizers
@@ -13,7 +14,7 @@ from tiny_models import WIDTH, in_gauge, load, noisy_copy, tiny_model
 
 from bmatch.align import align_checkpoints
 from bmatch.architecture import ResidualAxes
-from bmatch.estimate import correlate_streams, correlation_bytes
+from bmatch.estimate import combined, correlate_streams, correlation_bytes
 from bmatch.models.text import default_text, token_batches
 
 
@@ -203,3 +204,39 @@ def test_tokenizers_that_cannot_be_aligned(pair, tmp_path, tokenizer, monkeypatc
     monkeypatch.setattr(type(tokenizer), "is_fast", False)
     with pytest.raises(ValueError, match=r"source cannot tell where in the text its tokens end"):
         align_checkpoints(pair[0], folder, tokens=1000)
+
+
+def test_weights_need_neither_tokenizer_nor_text_nor_model(pair, secret, tmp_path, monkeypatch):
+    folders = [tmp_path / folder.name for folder in pair]
+    for folder, bare in zip(pair, folders, strict=True):
+        ignored = shutil.ignore_patterns("token*", "special*")
+        shutil.copytree(folder, bare, ignore=ignored)
+    monkeypatch.setattr("bmatch.align.load_model", lambda *_: pytest.fail("a model was made"))
+    said = []
+    a = align_checkpoints(*folders, evidence="weights", tell=said.append)
+    assert a.gauge == secret
+    assert a.streams is None
+    assert said == []
+    meta = a.gauge.metadata
+    assert meta["evidence"] == "weights"
+    assert meta["weight_rows"] == str(a.weights.rows)
+    assert len(meta["source_sha256"]) == 64
+    assert not {"text", "tokens", "dtype", "sites"} & meta.keys()
+    with pytest.raises(ValueError, match="evidence from weights reads no text: leave it out"):
+        align_checkpoints(*folders, evidence="weights", text=["notes.txt"])
+
+
+def test_both_kinds_of_evidence(pair, secret, tmp_path, tokenizer):
+    """A vocabulary numbered anew is told, and is no evidence of its own."""
+    target = load(pair[1])
+    order = torch.randperm(300, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        target.model.embed_tokens.weight.copy_(target.model.embed_tokens.weight[order.argsort()])
+    folder = saved(tmp_path / "anew", target, renumbered(tokenizer, order.tolist()))
+    said = []
+    a = align_checkpoints(pair[0], folder, tokens=300, evidence="both", tell=said.append)
+    assert a.gauge == secret
+    assert "model.embed_tokens.weight" not in a.weights.tensors
+    assert a.gauge.metadata["evidence"] == "both"
+    assert a.gauge.metadata["tokens"] == "300"
+    assert torch.equal(a.correlation, combined(a.streams, a.weights))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import transformers
 from tiny_models import WIDTH, in_gauge, noisy_copy, tiny_model
 
 import bmatch
 from bmatch import SignedPermutation, estimate
 from bmatch.estimate import correlate_streams
+from bmatch.models.weight_evidence import WeightCorrelation
 
 
 def random_batches(count=4, seed=0):
@@ -146,3 +148,51 @@ def test_a_device_without_room_is_refused_before_anything_runs(pair, monkeypatch
     message = r"needs 0\.01 GB on cuda and 0\.00 GB are free there: take fewer sites or smaller"
     with pytest.raises(ValueError, match=message):
         estimate.require_memory(5_000_001, cuda)
+
+
+def test_weights_are_evidence_without_a_token_and_beside_tokens():
+    source = tiny_model()
+    secret = SignedPermutation.random(WIDTH, seed=5)
+    target = in_gauge(noisy_copy(source, 0.7, 1), secret)
+    few = [random_batches(1)[0][:1, :24]]
+    read = bmatch.estimate_gauge(target, source, few)
+    weighed = bmatch.estimate_gauge(target, source, evidence="weights")
+    both = bmatch.estimate_gauge(target, source, few, evidence="both")
+    assert read.gauge != secret
+    assert weighed.gauge == both.gauge == secret
+    assert read.gauge.metadata["evidence"] == "activations"
+    assert "weight_rows" not in read.gauge.metadata
+    assert weighed.gauge.metadata["evidence"] == "weights"
+    assert int(weighed.gauge.metadata["weight_rows"]) > 500
+    assert not {"tokens", "sites"} & weighed.gauge.metadata.keys()
+    assert both.gauge.metadata["evidence"] == "both"
+    assert both.gauge.metadata["tokens"] == "23"
+    assert both.gauge.metadata["weight_rows"] == weighed.gauge.metadata["weight_rows"]
+
+
+def test_the_evidence_with_less_chance_in_it_counts_for_more():
+    """A mean by inverse squares of the magnitudes; an empty one counts for nothing."""
+    g = torch.Generator().manual_seed(0)
+    loud, faint = torch.randn(8, 8, generator=g), 0.1 * torch.randn(8, 8, generator=g)
+    streams = estimate.StreamCorrelation(loud, (), 9)
+    weights = WeightCorrelation(faint, 9, {}, {}, ())
+    a, b = float(loud.abs().mean()) ** -2, float(faint.abs().mean()) ** -2
+    expected = (a * loud + b * faint) / (a + b)
+    torch.testing.assert_close(estimate.combined(streams, weights), expected)
+    assert estimate.combined(None, weights) is not None
+    silent = estimate.StreamCorrelation(torch.zeros(8, 8), (), 9)
+    torch.testing.assert_close(estimate.combined(silent, weights), faint)
+    assert not estimate.combined(silent, None).any()
+
+
+def test_evidence_is_named():
+    model = tiny_model()
+    with pytest.raises(ValueError, match="one of activations, weights, both; got 'hearsay'"):
+        bmatch.estimate_gauge(model, model, evidence="hearsay")
+    with pytest.raises(ValueError, match="different widths of the residual stream"):
+        bmatch.estimate_gauge(tiny_model(hidden_size=16), model, evidence="weights")
+    gpt2 = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(vocab_size=300, n_embd=32, n_layer=1, n_head=2)
+    )
+    with pytest.raises(ValueError, match="which signed_permutation exceeds"):
+        bmatch.estimate_gauge(gpt2, gpt2, group="signed_permutation", evidence="weights")

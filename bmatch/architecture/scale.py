@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
+from bmatch.architecture.inner import inner_spaces
+from bmatch.architecture.nesting import Nesting
 from bmatch.architecture.spaces import Axes, Member, Space
 
 Shapes: TypeAlias = Mapping[str, Sequence[int]]
@@ -72,9 +74,14 @@ def scaled(axes: Axes, tiny: Shapes, full: Shapes, blocks: Callable[[int], int |
     for name in full:
         key, numbers = names.split(name)
         by_key[key][numbers] = name
-    found: dict[str, Space] = {}
+    found: dict[tuple[Member, ...], Space] = {}  # each expert of the tiny model gives all anew
+    taken: dict[str, int] = defaultdict(int)
     unmapped = []
+    nesting = _nesting(axes)
+    by_name = {space.name: space for space in axes.spaces}
     for space in axes.spaces:
+        if _in_blocks(space, nesting, by_name):
+            continue  # with the space that it lies in
         places = {names.split(member.tensor)[1] for member in space.members}
         try:
             if len(places) == 1 and space.name != "residual":
@@ -84,12 +91,39 @@ def scaled(axes: Axes, tiny: Shapes, full: Shapes, blocks: Callable[[int], int |
         except ValueError as reason:
             unmapped.append(f"{space.name}: {reason}")
             continue
+        count = len(copies)
+        for siblings in nesting.orbits.get(space.name, ()):
+            inner = by_name[siblings[0]]
+            if _in_blocks(inner, nesting, by_name):
+                try:
+                    copies += inner_spaces(inner, space, copies[:count], blocks)
+                except ValueError as reason:
+                    unmapped.append(f"{inner.name}: {reason}")
         for copy in copies:
-            found.setdefault(copy.name, copy)
+            if copy.members not in found:
+                taken[copy.name] += 1
+                again = f" {taken[copy.name]}" if taken[copy.name] > 1 else ""
+                found[copy.members] = replace(copy, name=copy.name + again)
     silent = {names.split(name)[0] for name in axes.unread}
     unread = tuple(name for key in silent for name in by_key[key].values())
     return replace(
         axes, spaces=tuple(found.values()), unread=tuple(sorted(unread)), unmapped=tuple(unmapped)
+    )
+
+
+def _nesting(axes: Axes) -> Nesting:
+    """What lies in what; nothing, where the proof left some units without what others hold."""
+    try:
+        return Nesting.of(axes)
+    except ValueError:
+        return Nesting({})
+
+
+def _in_blocks(space: Space, nesting: Nesting, by_name: Mapping[str, Space]) -> bool:
+    """Whether a space lies in a block along an axis of its tensors, and not in a slab."""
+    within = nesting.within.get(space.name, ())
+    return len(within) == 1 and all(
+        m.slab is None and m.stride > 1 for m in by_name[within[0].outer].members
     )
 
 
@@ -139,10 +173,10 @@ def _local(
         if not all(numbers in by_key[key] for key in keys):
             continue
         targets = [by_key[key][numbers] for key in keys]
-        places: list[int | None] = [None]
+        places = [None]
         if slabs:
             tensor = next(k for k, member in enumerate(space.members) if member.slab is not None)
-            places = list(range(full[targets[tensor]][0]))
+            places = list(range(full[targets[tensor]][0]))  # type: ignore[arg-type]
         for slab in places:
             pairs = [
                 (
@@ -152,10 +186,9 @@ def _local(
                 )
                 for member, name in zip(space.members, targets, strict=True)
             ]
+            place = "" if slab is None else f" {slab}"
             title = _renamed(space.name, space.members[0].tensor, targets[0])
-            if slab is not None:  # all experts of the tiny model lead to the same spaces
-                title = re.sub(r"(?<= of a slab).*", f" {slab}", title)
-            copies.append(_resized(space, title, pairs, blocks))
+            copies.append(_resized(space, title + place, pairs, blocks))
     return copies
 
 

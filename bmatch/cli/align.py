@@ -9,7 +9,8 @@ import numpy as np
 import typer
 
 from bmatch.cli import console
-from bmatch.cli.options import AsJson, GroupName, OutFile, examples
+from bmatch.cli.networks import align_spaces
+from bmatch.cli.options import NOT_RELATED, AsJson, GroupName, OutFile, examples
 from bmatch.files.atomic import require_new
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 EXAMPLES = examples(
     "bmatch align base/ finetuned/ --out gauge.safetensors",
     "bmatch align base/ finetuned/ --text notes.txt --tokens 16384 --out gauge.safetensors",
+    "bmatch align base/ finetuned/ --evidence weights --out gauge.safetensors",
+    "bmatch align base/ finetuned/ --spaces all --out gauge.safetensors",
 )
 
 
@@ -51,14 +54,39 @@ def align(
         Literal["float32", "bfloat16", "float16"], typer.Option(help="Of the forward passes.")
     ] = "float32",
     device: Annotated[str, typer.Option(help="Where the models run: cpu, cuda, cuda:1.")] = "cpu",
+    evidence: Annotated[
+        Literal["activations", "weights", "both"],
+        typer.Option(help="'weights' needs no text, no tokenizer and no forward pass."),
+    ] = "activations",
+    witness: Annotated[
+        bool,
+        typer.Option(help="Ask the weights what they say of a match of activations."),
+    ] = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write the gauge even where nothing relates the two.")
+    ] = False,
+    spaces: Annotated[
+        str | None,
+        typer.Option(
+            help="Align whole networks by their weights, no token read: 'all', or some of "
+            "residual,neurons,heads,experts.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Estimate the gauge from SOURCE to TARGET coordinates and write it to a file."""
+    """Estimate the gauge from SOURCE to TARGET coordinates and write it to a file.
+
+    Where nothing relates the two, or the tokens are too few to tell, none is written.
+    """
     require_new(out)
+    if spaces is not None:
+        align_spaces(source, target, out, spaces, as_json)
+        return
     with console.working("loading torch and transformers"):
         console.quiet_transformers()
         from bmatch.align import align_checkpoints
         from bmatch.report.tables import alignment_table
+        from bmatch.verdict.verdict import sentence
     alignment = align_checkpoints(
         source,
         target,
@@ -70,14 +98,24 @@ def align(
         group=group,
         dtype=dtype,
         device=device,
+        evidence=evidence,
+        witness=witness,
         progress=console.track,
         tell=None if as_json else console.say,
     )
-    alignment.gauge.save(out)
+    written = force or alignment.match.verdict == "related"
+    if written:
+        alignment.gauge.save(out)
     if as_json:
-        console.print_json({"out": str(out), **_alignment_figures(alignment)})
+        console.print_json({"out": str(out) if written else None, **_alignment_figures(alignment)})
     else:
         console.show(alignment_table(alignment, f"{source} -> {target}"))
+    told = sentence(alignment.match)
+    if not written:
+        console.fail(f"{told}; no gauge was written, --force writes it all the same")
+        raise typer.Exit(NOT_RELATED)
+    if not as_json:
+        console.say(told)
         console.say(f"gauge written to {out}")
         _warn(alignment)
 
@@ -96,9 +134,11 @@ def _alignment_figures(alignment: Alignment) -> dict[str, Any]:
     return {
         "dim": m.gauge.dim,
         "group": m.group,
-        "tokens": alignment.streams.tokens,
-        "sites": list(alignment.streams.sites),
-        "correlation_bytes": alignment.correlation_bytes,
+        "evidence": m.gauge.metadata["evidence"],
+        **_what_was_read(alignment),
+        "verdict": m.verdict,
+        "expected_recovered": m.expected_recovered,
+        "probability": [] if m.probability is None else m.probability.round(4).tolist(),
         "score": m.score,
         "margin_least": float(m.margin.min()),
         "margins_exact": int(m.margin_exact.sum()),
@@ -112,6 +152,17 @@ def _alignment_figures(alignment: Alignment) -> dict[str, Any]:
     }
 
 
+def _what_was_read(alignment: Alignment) -> dict[str, Any]:
+    read: dict[str, Any] = {}
+    if (streams := alignment.streams) is not None:
+        read |= {"tokens": streams.tokens, "sites": list(streams.sites)}
+        read["correlation_bytes"] = alignment.correlation_bytes
+    if (weights := alignment.weights) is not None:
+        read |= {"weight_rows": weights.rows, "weight_tensors": weights.tensors}
+        read["weight_tensors_left_out"] = list(weights.left_out)
+    return read
+
+
 def _warn(alignment: Alignment) -> None:
     m = alignment.match
     if len(m.no_signal):
@@ -121,9 +172,10 @@ def _warn(alignment: Alignment) -> None:
         )
     unclear = np.setdiff1d(np.flatnonzero(m.margin < 0.01), m.no_signal)
     if len(unclear):
+        more = "more tokens" if alignment.streams is not None else "--evidence both"
         console.note(
-            f"{len(unclear)} coordinates have margins below 0.01 (target {_few(unclear)}): more "
-            "tokens, or checkpoints closer to each other, would settle them"
+            f"{len(unclear)} coordinates have margins below 0.01 (target {_few(unclear)}): {more}, "
+            "or checkpoints closer to each other, would settle them"
         )
 
 

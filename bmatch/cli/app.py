@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import bmatch
-from bmatch.cli import align, apply, console, demo, info, solve
+from bmatch.cli import align, apply, console, demo, info, related, solve
 from bmatch.cli.options import EXIT_CODES
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(epilog=align.EXAMPLES)(align.align)
+app.command(epilog=related.EXAMPLES)(related.related)
 app.command(epilog=apply.APPLY_EXAMPLES)(apply.apply)
 app.command(epilog=apply.COMPOSE_EXAMPLES)(apply.compose)
 app.command(epilog=info.EXAMPLES)(info.info)

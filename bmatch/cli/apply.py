@@ -11,7 +11,8 @@ import bmatch
 from bmatch.cli import console
 from bmatch.cli.options import AsJson, OutFile, examples
 from bmatch.files.atomic import require_new
-from bmatch.gauge import SignedPermutation
+from bmatch.network_gauge import RESIDUAL, NetworkGauge
+from bmatch.network_gauge import compose as compose_networks
 
 APPLY_EXAMPLES = examples(
     "bmatch apply gauge.safetensors base/ --out base_in_target_coordinates/",
@@ -34,9 +35,13 @@ def apply(
     """Write MODEL in the coordinates that GAUGE leads to; it computes the same function."""
     require_new(out)
     with console.working("loading torch"):
-        from bmatch.transport import checkpoint
-    g = SignedPermutation.load(gauge)
-    digest = checkpoint(model, g.inverse() if inverse else g, out, console.track, console.note)
+        from bmatch.transport import checkpoint, network_checkpoint
+    g = NetworkGauge.load(gauge)
+    acting = g.inverse() if inverse else g
+    if acting.keys() == {RESIDUAL}:
+        digest = checkpoint(model, acting[RESIDUAL], out, console.track, console.note)
+    else:
+        digest = network_checkpoint(model, acting, out, console.track, console.note)
     role = "target" if inverse else "source"
     expected = g.metadata.get(f"{role}_sha256")
     known = None if expected is None else expected == digest
@@ -61,17 +66,18 @@ def compose(
 ) -> None:
     """Write the product G3 @ G2 @ G1 of gauges: the last one named acts first."""
     require_new(out)
-    chain = [SignedPermutation.load(path) for path in gauges]
+    chain = [NetworkGauge.load(path) for path in gauges]
     _require_chain(gauges, chain)
-    product = bmatch.compose(chain)
+    product = compose_networks(chain)
     product.save(out, {"hops": str(len(chain)), "bmatch_version": bmatch.__version__})
+    units = sum(element.dim for element in product.values())
     if as_json:
-        console.print_json({"out": str(out), "dim": product.dim, "hops": len(chain)})
+        console.print_json({"out": str(out), "dim": units, "hops": len(chain)})
     else:
-        console.say(f"{len(chain)} gauges of {product.dim} coordinates composed into {out}")
+        console.say(f"{len(chain)} gauges of {units} coordinates composed into {out}")
 
 
-def _require_chain(paths: list[Path], chain: list[SignedPermutation]) -> None:
+def _require_chain(paths: list[Path], chain: list[NetworkGauge]) -> None:
     """Each gauge must start where the one after it on the command line ends, if they tell."""
     for k in range(len(chain) - 1):
         later, earlier = chain[k].metadata, chain[k + 1].metadata

@@ -12,6 +12,7 @@ import typer
 from bmatch.cli import console
 from bmatch.cli.options import AsJson, examples
 from bmatch.gauge import SignedPermutation
+from bmatch.network_gauge import RESIDUAL, NetworkGauge
 from bmatch.report.tables import figures
 
 EXAMPLES = examples(
@@ -45,14 +46,17 @@ def info(
 
 
 def _gauge_info(path: Path) -> tuple[str, dict[str, Any]]:
-    g = SignedPermutation.load(path)
+    network = NetworkGauge.load(path)
+    g = network.residual or SignedPermutation.identity(0)
+    inner = {"spaces": len(network)} if network.keys() != {RESIDUAL} else {}
     values = {
         "kind": "gauge",
+        **inner,
         "coordinates": g.dim,
         "group": g.group,
         "moved": int(np.count_nonzero(g.perm != np.arange(g.dim))),
         "flipped": int(np.count_nonzero(g.sign == -1)),
-        **{key: g.metadata[key] for key in sorted(g.metadata)},
+        **{key: network.metadata[key] for key in sorted(network.metadata)},
     }
     return str(path), values
 

@@ -10,9 +10,12 @@ import typer
 from bmatch.cli import console
 
 EXIT_CODES = (
-    "Exit codes: 0 done, 1 bad input or failure (one sentence says which), 2 wrong usage, "
-    "130 interrupted. Nothing half-written is ever left behind."
+    "Exit codes: 0 done, 1 bad input or failure (one sentence says which), 2 wrong usage, 3 "
+    "nothing relates two models or the tokens are too few, 130 interrupted. Nothing half-written "
+    "is ever left behind."
 )
+NOT_RELATED = 3
+"""The exit code where nothing relates two models."""
 
 
 def _only_json(context: typer.Context, wanted: bool) -> bool:

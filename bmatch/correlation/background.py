@@ -26,7 +26,7 @@ class BackgroundUpdates:
     Parameters
     ----------
     moments : SiteMoments
-        Not to be touched from elsewhere before the end.
+        Not to be touched from elsewhere before the end, but for reading what `settle` returns.
 
     Raises
     ------
@@ -64,6 +64,14 @@ class BackgroundUpdates:
                 values.record_stream(self._cuda_stream)
             self._pending = self._moments.begin(target, source, mask)
 
+    def settle(self) -> SiteMoments:
+        """The moments with all batches in them that were handed over, to be read at once."""
+        if self._cuda_stream is not None:
+            with torch.cuda.stream(self._cuda_stream):
+                self._finish(self._cuda_stream)
+            torch.cuda.current_stream(self._moments.device).wait_stream(self._cuda_stream)
+        return self._moments
+
     def _finish(self, cuda_stream: torch.cuda.Stream) -> None:
         """Add the batch on its way; its sums were ready long ago, so this hardly waits."""
         pending, self._pending = self._pending, None
@@ -75,9 +83,7 @@ class BackgroundUpdates:
         return self
 
     def __exit__(self, error: object, *_: object) -> None:
-        if self._cuda_stream is None:
-            return
-        with torch.cuda.stream(self._cuda_stream):
-            if error is None:
-                self._finish(self._cuda_stream)
-        torch.cuda.current_stream(self._moments.device).wait_stream(self._cuda_stream)
+        if error is None:
+            self.settle()
+        elif self._cuda_stream is not None:
+            torch.cuda.current_stream(self._moments.device).wait_stream(self._cuda_stream)

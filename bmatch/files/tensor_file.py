@@ -47,9 +47,9 @@ def write(
 
 
 def read(
-    path: str | os.PathLike[str], kind: str, names: Iterable[str]
+    path: str | os.PathLike[str], kind: str, names: Iterable[str] | None = None
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
-    """Read what `write` wrote: the tensors of these names, and the header.
+    """Read what `write` wrote: the tensors of these names, all by default, and the header.
 
     Raises
     ------
@@ -71,14 +71,15 @@ def read(
         with safe_open(path, framework="numpy") as file:
             header = dict(file.metadata() or {})
             present = set(file.keys())
-            if header.get("format") != f"bmatch.{kind}" or not set(names) <= present:
+            wanted = sorted(present) if names is None else list(names)
+            if header.get("format") != f"bmatch.{kind}" or not set(wanted) <= present:
                 raise ValueError(f"{name} is a safetensors file, but holds no {kind}")
             if header.get("format_version") != _VERSION:
                 raise ValueError(
                     f"{name} has format version {header.get('format_version')}, and this bmatch "
                     f"reads version {_VERSION}: upgrade bmatch"
                 )
-            tensors = {key: file.get_tensor(key) for key in names}
+            tensors = {key: file.get_tensor(key) for key in wanted}
     except (SafetensorError, TypeError) as error:  # TypeError: a dtype that NumPy has not
         raise ValueError(f"{name} is not a safetensors file, or is damaged ({error})") from None
     return tensors, {k: v for k, v in header.items() if k not in ("format", "format_version")}

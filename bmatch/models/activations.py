@@ -28,6 +28,23 @@ class SitePair(NamedTuple):
     source: int
 
 
+def require_same_width(target: ResidualAxes, source: ResidualAxes) -> None:
+    """Refuse two models whose residual streams cannot be coordinates of one another.
+
+    Depth, vocabulary and type may differ: a gauge needs the same width and nothing else.
+
+    Raises
+    ------
+    ValueError
+        If the widths differ.
+    """
+    if target.dim != source.dim:
+        raise ValueError(
+            "the two models have different widths of the residual stream: "
+            f"{source.dim} in the source and {target.dim} in the target, so no gauge relates them"
+        )
+
+
 def pair_sites(target_layers: int, source_layers: int, sites: Sites) -> tuple[SitePair, ...]:
     """The sites asked for in two models of so many blocks, ascending.
 
@@ -49,7 +66,7 @@ def pair_sites(target_layers: int, source_layers: int, sites: Sites) -> tuple[Si
     if isinstance(sites, str) and sites == "all":
 
         def nearest(k: int, layers: int) -> int:
-            return (2 * k * layers + last) // (2 * last)  # k / last of them, rounded
+            return (2 * k * layers + last) // max(2 * last, 1)  # k / last of them, rounded
 
         return tuple(
             SitePair(nearest(k, target_layers), nearest(k, source_layers)) for k in range(last + 1)

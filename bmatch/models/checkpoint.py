@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from bmatch.architecture.axes import ResidualAxes
 from bmatch.architecture.table import residual_axes
 from bmatch.files.pointers import require_content
+from bmatch.jobs.progress import Progress
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -58,6 +59,13 @@ class Checkpoint:
             with safe_open(self.folder / shard, framework="pt") as file:
                 for name in self.shards[shard]:
                     yield name, file.get_tensor(name)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """The tensor of this name, on the CPU; no other is read."""
+        shard = next(shard for shard, names in self.shards.items() if name in names)
+        with safe_open(self.folder / shard, framework="pt") as file:
+            read: torch.Tensor = file.get_tensor(name)
+            return read
 
 
 def open_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
@@ -168,7 +176,7 @@ class Digest:
         return hashlib.sha256(listed.encode()).hexdigest()
 
 
-def require_finite(name: str, tensor: torch.Tensor, folder: Path) -> None:
+def require_finite(name: str, tensor: torch.Tensor, where: Path | str) -> None:
     """Refuse weights with NaN or infinity in them.
 
     Raises
@@ -181,5 +189,16 @@ def require_finite(name: str, tensor: torch.Tensor, folder: Path) -> None:
         bad = int((~tensor.isfinite()).sum())
         if bad:
             raise ValueError(
-                f"{name} in {folder} holds {bad} NaN or infinite weights: the checkpoint is broken"
+                f"{name} in {where} holds {bad} NaN or infinite weights: the checkpoint is broken"
             )
+
+
+def checked_digest(checkpoint: Checkpoint, progress: Progress, description: str) -> str:
+    """SHA-256 of the weights, which are found finite on the way."""
+    digest = Digest()
+    stream = checkpoint.tensors()
+    for _ in progress(checkpoint.names, description):
+        name, tensor = next(stream)
+        require_finite(name, tensor, checkpoint.folder)
+        digest.add(name, tensor)
+    return digest.hexdigest()

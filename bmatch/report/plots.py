@@ -88,10 +88,19 @@ def _margins(axes: Any, match: GaugeMatch, magnitude: npt.NDArray[Any], perm: An
         label="margin: what a re-match would cost",
     )
     least = float(match.margin.min()) if d else 0.0
-    axes.set_title(f"{d} coordinates; least margin {least:.2f} (0 would be a tie)", fontsize=10)
+    axes.set_title(
+        f"{d} coordinates; least margin {least:.2f} (0 would be a tie){_verdict(match)}",
+        fontsize=10,
+    )
     axes.set_xlabel("correlation")
     axes.set_ylabel("coordinates")
     axes.set_xlim(0, end)
     axes.set_ylim(top=1.35 * axes.get_ylim()[1])  # room for the legend
     axes.legend(fontsize=8, loc="upper left")
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _verdict(match: GaugeMatch) -> str:
+    if match.verdict is None:
+        return ""
+    return f"\n{match.verdict}: {match.expected_recovered:.1%} expected to be right"

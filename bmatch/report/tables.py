@@ -11,6 +11,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from bmatch.align import Alignment
+    from bmatch.matching import GaugeMatch
 
 
 def figures(title: str, rows: Iterable[tuple[str, str]]) -> Table:
@@ -33,7 +34,8 @@ def alignment_table(alignment: Alignment, title: str) -> Table:
         title,
         [
             ("coordinates", f"{m.gauge.dim} ({m.group})"),
-            ("read", f"{alignment.streams.tokens} tokens at {len(alignment.streams.sites)} sites"),
+            ("read", " and ".join(_read(alignment))),
+            ("verdict", _verdict(m)),
             ("score", f"{m.score:.3f} mean matched correlation"),
             ("margin", f"least {m.margin.min():.3f}, median {np.median(m.margin):.3f}{bounds}"),
             ("weakest", ", ".join(f"{i} ({m.margin[i]:.3f})" for i in weakest)),
@@ -42,3 +44,17 @@ def alignment_table(alignment: Alignment, title: str) -> Table:
             ("positive signs", f"{m.positive_fraction:.1%}: the most matching without signs gets"),
         ],
     )
+
+
+def _read(alignment: Alignment) -> Iterable[str]:
+    if (streams := alignment.streams) is not None:
+        yield f"{streams.tokens} tokens at {len(streams.sites)} sites"
+    if (weights := alignment.weights) is not None:
+        yield f"{weights.rows} rows of {len(weights.tensors)} tensors"
+
+
+def _verdict(m: GaugeMatch) -> str:
+    note = m.gauge.metadata
+    parts = {"decoys": "decoys", "bootstrap": "tokens drawn anew", "witness": "weights"}
+    by = ", ".join(f"{name} {float(note[key]):.0%}" for key, name in parts.items() if key in note)
+    return f"{m.verdict}: {m.expected_recovered:.1%} expected to be right ({by})"

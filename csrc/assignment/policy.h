@@ -249,4 +249,9 @@ constexpr std::int64_t kReadsATurn = 256;  // of rows, by other stages than a pa
 constexpr std::int64_t kEntriesATurn = std::int64_t{1} << 27;
 constexpr std::int64_t kRowsATurn = 256;  // of a pass, at least
 
+// ---- The answer ----------------------------------------------------------------------------
+
+// Reads of the matrix for the least prices of an answer whose prices dwarf it.
+constexpr std::int64_t kLeastPricesReads = 4;
+
 }  // namespace bmatch

@@ -15,6 +15,7 @@
 #include "exactness.h"
 #include "first_pass.h"
 #include "huge_costs.h"
+#include "least_prices.h"
 #include "list_paths.h"
 #include "plain_paths.h"
 #include "policy.h"
@@ -85,6 +86,7 @@ class Solver {
   bool auction(bool ended);
   bool whole_rows();
   bool finish();
+  bool settle();
   bool restart_plain();
   bool finished(Step step);
 
@@ -116,7 +118,7 @@ Solution Solver::run() {
   if (solution_.outcome == Outcome::optimal && !is_exact()) {
     // Prices of lists and auctions are larger than those of whole rows.
     const bool may_help = square() && !by_whole_rows_;
-    if (!may_help || !dense_start(to_the_end()) || !is_exact()) restart_plain();
+    if (!settle() && (!may_help || !dense_start(to_the_end()) || !is_exact())) restart_plain();
   }
   return certified();
 }
@@ -176,7 +178,7 @@ bool Solver::solve_small() {
   if (options_.certificate) timer.emplace(stats_.path_seconds);
   SmallAnswer answer = bmatch::solve_small(costs_, matching_, stats_);
   solution_.trapped = std::move(answer.trapped);
-  if (answer.dwarfed && !exact_on_a_grid(costs_, matching_)) return restart_plain();
+  if (answer.dwarfed && !exact_on_a_grid(costs_, matching_) && !settle()) return restart_plain();
   return finished(answer.step);
 }
 
@@ -381,6 +383,14 @@ bool Solver::whole_rows() {
   }
   lists_->prices_changed(true);
   return finished(step);
+}
+
+// The answer as it is, if its least prices prove it.
+bool Solver::settle() {
+  PhaseTimer timer(stats_.certificate_seconds);
+  if (!least_prices(context_) || prices_dwarf(costs_, matching_)) return false;
+  by_whole_rows_ = true;
+  return true;
 }
 
 // Once more, in the order in which SciPy adds.

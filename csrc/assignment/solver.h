@@ -41,12 +41,13 @@
 // Exactness.  Prices are float64 whatever the costs are; reduced costs are fl(c_ij - v_j), the same
 // expression everywhere, so "tight" and "below the bound" are exact comparisons.  Prices of an
 // auction can grow far above the objective where costs span many orders of magnitude, and then
-// rounding at the scale of a price outweighs the answer; if max |v| 2^-50 exceeds 1e-10 of the mean
-// |c_ij| of matched pairs, and nothing proves the answer all the same (exactness_rule.h), the
-// problem is solved again over whole rows, whose prices are smaller, and if that does not help by
-// plain_paths.h.  Where sums may have passed float64's range, it is
-// solved again on a smaller scale (huge_costs.h).  certify.h recomputes the duals from the answer
-// and bounds its error.
+// rounding at the scale of a price outweighs the answer.  Where max |v| 2^-50 exceeds 1e-10 of the
+// mean |c_ij| of matched pairs, the answer is kept if it can be proved all the same: by the rows'
+// least costs or by a grid (exactness_rule.h), or by the least prices that belong to it
+// (least_prices.h), which are small where those of the way to it were not.  Else the problem is
+// solved again over whole rows, whose prices are smaller, and if that does not help by
+// plain_paths.h.  Where sums may have passed float64's range, it is solved again on a smaller scale
+// (huge_costs.h).  certify.h recomputes the duals from the answer and bounds its error.
 //
 // Rectangular.  In row reduction and shortest paths from zero prices a matched column stays
 // matched, so unmatched columns keep price zero and no padding is needed.  Epsilon scaling

@@ -213,6 +213,26 @@ def test_prices_that_dwarf_the_answer_do_no_harm_to_costs_on_a_grid(small, never
             assert cost[np.arange(n), solved.col_of_row].sum() == expected
 
 
+@pytest.mark.parametrize("small", [0, 2**16])
+@pytest.mark.parametrize("shape", [(60, 60), (60, 100), (100, 60)])
+def test_least_prices_prove_an_answer_that_its_prices_dwarf(small, shape):
+    """Bids move prices by a million where a row has one good column; the least prices are small."""
+    r = np.random.default_rng(8)
+    n, m = shape
+    cost = np.full(shape, 1e6)
+    cost[:, : m // 2] = r.random((n, m // 2))
+    own = np.arange(min(n, m - m // 2))
+    cost[own, m // 2 + own] = 0.05
+    cost[m - m // 2 :, : m // 2] /= 10
+    cost = cost if n <= m else cost.T
+    solved = _core.solve(cost, _core.Sense.minimize, 1, True, None, small=small)
+    found = cost[np.arange(len(cost)), solved.col_of_row].sum()
+    best = cost[scipy.optimize.linear_sum_assignment(cost)].sum()
+    assert found == pytest.approx(best, rel=1e-13)
+    assert solved.stats["augmentations"] < len(cost)  # in SciPy's order there is one a row
+    assert np.abs(solved.col_dual).max() < 1e3
+
+
 def test_where_float64_holds_no_sum_of_the_costs_the_answer_is_scipys():
     r = np.random.default_rng(5)
     for _ in range(300):

@@ -27,6 +27,21 @@ def test_align_json_and_own_text(bmatch_, pair, secret, tmp_path):
     assert SignedPermutation.load(tmp_path / "g") == secret
 
 
+def test_align_by_weights_alone(bmatch_, pair, secret, tmp_path):
+    arguments = ("align", *pair, "--evidence", "weights", "--out")
+    code, out, _ = bmatch_(*arguments, tmp_path / "g", "--json")
+    assert code == 0
+    figures = json.loads(out)
+    assert figures["evidence"] == "weights"
+    assert figures["weight_rows"] > 500
+    assert "model.embed_tokens.weight" in figures["weight_tensors"]
+    assert "tokens" not in figures
+    assert SignedPermutation.load(tmp_path / "g") == secret
+    code, out, _ = bmatch_(*arguments, tmp_path / "h")
+    assert code == 0
+    assert f"{figures['weight_rows']} rows of 15 tensors" in out
+
+
 def test_align_reads_text_from_a_pipe(bmatch_, pair, secret, tmp_path):
     """Once, for both models."""
     os.mkfifo(tmp_path / "pipe")
@@ -64,8 +79,13 @@ def test_names_that_are_not_utf_8_do_not_cost_the_gauge(bmatch_, pair, secret, t
         ("nowhere", "there is no folder"),
     ],
 )
-def test_align_refuses_in_one_sentence(bmatch_, pair, misfits, tmp_path, target, sentence):
-    code, out, err = bmatch_("align", pair[0], misfits / target, "--out", tmp_path / "g")
+@pytest.mark.parametrize("evidence", ["activations", "weights"])
+def test_align_refuses_in_one_sentence(
+    bmatch_, pair, misfits, tmp_path, target, sentence, evidence
+):
+    code, out, err = bmatch_(
+        *("align", pair[0], misfits / target, "--evidence", evidence, "--out", tmp_path / "g")
+    )
     assert code == 1
     assert out == ""
     assert err.startswith("error: ")

@@ -93,6 +93,30 @@ inline TwoLeast least_two(Doubles a, Doubles b) {
   return least_two(low, high);
 }
 
+// Eight rows become eight columns.
+inline void transpose(Doubles (&r)[8]) {
+  const auto turned = [](__m256d(&m)[4]) {
+    const __m256d a = _mm256_unpacklo_pd(m[0], m[1]), b = _mm256_unpackhi_pd(m[0], m[1]);
+    const __m256d c = _mm256_unpacklo_pd(m[2], m[3]), d = _mm256_unpackhi_pd(m[2], m[3]);
+    m[0] = _mm256_permute2f128_pd(a, c, 0x20);
+    m[1] = _mm256_permute2f128_pd(b, d, 0x20);
+    m[2] = _mm256_permute2f128_pd(a, c, 0x31);
+    m[3] = _mm256_permute2f128_pd(b, d, 0x31);
+  };
+  __m256d quarters[4][4];  // upper left, upper right, lower left, lower right
+  for (int k = 0; k < 4; ++k) {
+    quarters[0][k] = r[k].a;
+    quarters[1][k] = r[k].b;
+    quarters[2][k] = r[k + 4].a;
+    quarters[3][k] = r[k + 4].b;
+  }
+  for (auto& quarter : quarters) turned(quarter);
+  for (int k = 0; k < 4; ++k) {
+    r[k] = {quarters[0][k], quarters[2][k]};
+    r[k + 4] = {quarters[1][k], quarters[3][k]};
+  }
+}
+
 inline void store_where(Index* p, Mask8 m, Index value) {
   const __m256i even =
       _mm256_castps_si256(_mm256_shuffle_ps(_mm256_castpd_ps(m.a), _mm256_castpd_ps(m.b), 0x88));

@@ -68,6 +68,27 @@ inline TwoLeast least_two(Doubles a, Doubles b) {
   return least_two(low, high);
 }
 
+// Eight rows become eight columns.
+inline void transpose(Doubles (&r)[8]) {
+  __m512d even[4], odd[4];  // columns of rows 2k and 2k + 1, side by side
+  for (int k = 0; k < 4; ++k) {
+    even[k] = _mm512_unpacklo_pd(r[2 * k].x, r[2 * k + 1].x);
+    odd[k] = _mm512_unpackhi_pd(r[2 * k].x, r[2 * k + 1].x);
+  }
+  const auto spread = [&r](const __m512d(&pairs)[4], int at) {
+    const __m512d low = _mm512_shuffle_f64x2(pairs[0], pairs[1], 0x88);
+    const __m512d high = _mm512_shuffle_f64x2(pairs[2], pairs[3], 0x88);
+    r[at].x = _mm512_shuffle_f64x2(low, high, 0x88);
+    r[at + 4].x = _mm512_shuffle_f64x2(low, high, 0xdd);
+    const __m512d low2 = _mm512_shuffle_f64x2(pairs[0], pairs[1], 0xdd);
+    const __m512d high2 = _mm512_shuffle_f64x2(pairs[2], pairs[3], 0xdd);
+    r[at + 2].x = _mm512_shuffle_f64x2(low2, high2, 0x88);
+    r[at + 6].x = _mm512_shuffle_f64x2(low2, high2, 0xdd);
+  };
+  spread(even, 0);
+  spread(odd, 1);
+}
+
 inline void store_where(Index* p, Mask8 m, Index value) {
   _mm256_mask_storeu_epi32(p, m.m, _mm256_set1_epi32(value));
 }

@@ -138,6 +138,15 @@ inline TwoLeast least_two(Doubles a, Doubles b) {
   return {first, second};
 }
 
+// Eight rows become eight columns.
+inline void transpose(Doubles (&r)[8]) {
+  double lanes[8][8];
+  for (int k = 0; k < 8; ++k) r[k].store(lanes[k]);
+  for (int k = 0; k < 8; ++k) {
+    for (int j = 0; j < 4; ++j) r[k].x[j] = Double2{lanes[2 * j][k], lanes[2 * j + 1][k]};
+  }
+}
+
 inline void store_where(Index* p, Mask8 m, Index value) {
   if (!m.any()) return;
   for (int k = 0; k < 8; ++k) p[k] = m.m[k / 2][k % 2] ? value : p[k];

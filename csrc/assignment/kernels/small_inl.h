@@ -357,19 +357,22 @@ bool load_small(const CostView<T>& view, SmallProblem& p) {
 // Blocks of 8 x 8.
 void turn_small(const SmallProblem& p, SmallProblem& turned) {
   for (Index j0 = 0; j0 < turned.rows; j0 += 8) {
-    const Index j1 = std::min(j0 + 8, turned.rows);
+    const Index count = std::min<Index>(8, turned.rows - j0);
     Doubles least_of[8];
     std::fill_n(least_of, 8, Doubles::all(kInf));
     for (Index i0 = 0; i0 < turned.stride; i0 += 8) {
-      for (Index j = j0; j < j1; ++j) {
-        double* const out = turned.cost + std::int64_t{j} * turned.stride + i0;
-        for (Index i = i0; i < i0 + 8; ++i) {
-          out[i - i0] = i < p.rows ? p.cost[std::int64_t{i} * p.stride + j] : kInf;
-        }
-        least_of[j - j0] = min(least_of[j - j0], Doubles::load(out));
+      Doubles block[8];
+      for (Index k = 0; k < 8; ++k) {
+        const double* const from = p.cost + std::int64_t{i0 + k} * p.stride + j0;
+        block[k] = i0 + k < p.rows ? Doubles::load(from) : Doubles::all(kInf);
+      }
+      transpose(block);
+      for (Index k = 0; k < count; ++k) {
+        block[k].store(turned.cost + std::int64_t{j0 + k} * turned.stride + i0);
+        least_of[k] = min(least_of[k], block[k]);
       }
     }
-    for (Index j = j0; j < j1; ++j) turned.minimum[j] = least(least_of[j - j0]);
+    for (Index k = 0; k < count; ++k) turned.minimum[j0 + k] = least(least_of[k]);
   }
 }
 

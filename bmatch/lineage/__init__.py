@@ -1,0 +1,1 @@
+"""Whether one checkpoint comes from another, told by the weights alone."""

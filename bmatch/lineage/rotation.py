@@ -1,0 +1,44 @@
+"""The rotation that takes one model's token embeddings to the other's: orthogonal Procrustes.
+
+A model without gains, or whose gains were folded into the matrices behind them, computes the same
+in any rotated basis. Embeddings have no gains, so they are rotated as a whole.
+
+P. H. Schönemann, "A generalized solution of the orthogonal Procrustes problem", Psychometrika 31
+(1966).
+"""
+
+from __future__ import annotations
+
+import torch
+
+from bmatch.models.weight_evidence import Weights
+
+
+def residual_of_rotation(target: Weights, source: Weights) -> float | None:
+    """What the best rotation leaves of the target's embeddings, relative to their norm.
+
+    Returns
+    -------
+    float or None
+        0 for a rotated copy, 1 at most; None where the embeddings have not the same rows.
+    """
+    found = []
+    for weights in (target, source):
+        size, width = weights.axes.vocab_size, weights.axes.dim
+        name = next((n for n in weights.names if _is_embedding(weights, n, size)), None)
+        if name is None:
+            return None
+        rows = weights.read(name).detach().cpu().double()
+        found.append(rows if rows.shape == (size, width) else rows.T)
+    y, x = found
+    if y.shape != x.shape:
+        return None
+    left, _, right = torch.linalg.svd(x.T @ y)
+    return float(torch.linalg.norm(y - x @ (left @ right)) / torch.linalg.norm(y))
+
+
+def _is_embedding(weights: Weights, name: str, size: int) -> bool:
+    rule = weights.axes.rule(name)
+    if rule is None or rule.role != "stream" or ("emb" not in name and "wte" not in name):
+        return False
+    return size in weights.read(name).shape
