@@ -237,8 +237,14 @@ def _with_sizes(measured: Measured) -> Measured:
     for field, value in {**dict.fromkeys(_UNWRITTEN), **measured.values}.items():
         if value is None and not _IRRELEVANT.fullmatch(field):
             after = measured.shapes({field: 24})
-            if after is not None and after != before and after.keys() == before.keys():
-                found[field] = 24
+            if after is None or after == before or after.keys() != before.keys():
+                continue
+            try:  # what is not named is not always heeded everywhere
+                model = generic_model(measured.changed({field: 24}), measured.build)
+                model(**inputs_for(model))
+            except Exception:  # of whatever kind a class raises
+                continue
+            found[field] = 24
     return Measured(measured.changed(found), measured.build) if found else measured
 
 
@@ -316,14 +322,16 @@ def _whole(table: Stored, kind: Type) -> Stored:
     ValueError
         If it does not tell of all tensors.
     """
-    if not table.fits(kind.config.to_dict()):
-        raise ValueError("the table does not hold for the class's own config")
     models = [(config.to_dict(), shapes) for config, shapes in kind.measured.samples()]
     try:
-        models.append((kind.config.to_dict(), Measured.of(kind.config, kind.build)))
+        full = Measured.of(kind.config, kind.build)
     except Exception:  # a class's own defaults are not always those of a model
         if not models:
             raise
+    else:
+        if not table.fits(kind.config.to_dict()):
+            raise ValueError("the table does not hold for the class's own config")
+        models.append((kind.config.to_dict(), full))
     models = [(content, shapes) for content, shapes in models if table.fits(content)]
     wrong: set[tuple[str, int]] = set()
     for content, shapes in models:

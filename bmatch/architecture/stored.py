@@ -117,14 +117,13 @@ class Stored:
 
     def _fields(self, config: Mapping[str, Any]) -> dict[str, Any]:
         fields = {self.aliases.get(key, key): value for key, value in config.items()}
-        # What is left out may be as something is that is left out itself.
-        for _ in range(2):
-            for field, expression in self.left_out.items():
-                if field not in fields:
-                    fields[field] = evaluate(expression, fields)
-            for field, expression in self.null.items():
-                if fields.get(field) is None:
-                    fields[field] = evaluate(expression, fields)
+        absent = [(f, e) for f, e in self.left_out.items() if f not in fields]
+        absent += [(f, e) for f, e in self.null.items() if f in fields and fields[f] is None]
+        for _ in absent:  # one may be as another is
+            for field, expression in absent:
+                value = evaluate(expression, fields)
+                if value is not None:
+                    fields[field] = value
         return fields
 
 
