@@ -234,7 +234,9 @@ def _with_sizes(measured: Measured) -> Measured:
     """With numbers in fields that are null, or not named, and are sizes."""
     before = measured.shapes({}) or {}
     found = {}
-    for field, value in {**dict.fromkeys(_UNWRITTEN), **measured.values}.items():
+    aliases = getattr(type(measured.changed({})), "attribute_map", None) or {}
+    unwritten = (field for field in _UNWRITTEN if field not in aliases)
+    for field, value in {**dict.fromkeys(unwritten), **measured.values}.items():
         if value is None and not _IRRELEVANT.fullmatch(field):
             after = measured.shapes({field: 24})
             if after is None or after == before or after.keys() != before.keys():
