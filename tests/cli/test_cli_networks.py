@@ -72,8 +72,8 @@ def test_bad_input(bmatch_, folders, pair, tmp_path):
     assert code == 1
     assert "do not have the same spaces" in err
     assert not (tmp_path / "g").exists()
-    axes = NetworkFiles(open_checkpoint(one)).axes
-    NetworkGauge.random(axes, 0).save(tmp_path / "wrong")
-    code, _, err = bmatch_("apply", tmp_path / "wrong", pair[0], "-o", tmp_path / "out")
+    NetworkGauge({"minds": bmatch.SignedPermutation.identity(4)}).save(tmp_path / "wrong")
+    code, _, err = bmatch_("apply", tmp_path / "wrong", one, "-o", tmp_path / "out")
     assert code == 1
+    assert "the model has no space minds" in err
     assert not (tmp_path / "out").exists()
