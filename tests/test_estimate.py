@@ -174,13 +174,17 @@ def test_the_evidence_with_less_chance_in_it_counts_for_more():
     """A mean by inverse squares of the magnitudes; an empty one counts for nothing."""
     g = torch.Generator().manual_seed(0)
     loud, faint = torch.randn(8, 8, generator=g), 0.1 * torch.randn(8, 8, generator=g)
-    streams = estimate.StreamCorrelation(loud, (), 9)
+
+    def streams_of(correlation):
+        return estimate.StreamCorrelation(correlation, (), 9, blocks=None, decoys=None)
+
+    streams = streams_of(loud)
     weights = WeightCorrelation(faint, 9, {}, {}, ())
     a, b = float(loud.abs().mean()) ** -2, float(faint.abs().mean()) ** -2
     expected = (a * loud + b * faint) / (a + b)
     torch.testing.assert_close(estimate.combined(streams, weights), expected)
     assert estimate.combined(None, weights) is not None
-    silent = estimate.StreamCorrelation(torch.zeros(8, 8), (), 9)
+    silent = streams_of(torch.zeros(8, 8))
     torch.testing.assert_close(estimate.combined(silent, weights), faint)
     assert not estimate.combined(silent, None).any()
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 import transformers
 from networks import model_of, tensors_of
+from safetensors.torch import load_file, save_file
 
 from bmatch.models.checkpoint import open_checkpoint
 from bmatch.models.network_files import NetworkFiles
@@ -46,3 +47,11 @@ def test_experts_in_files_are_carried_and_found_again(folder, tmp_path):
     found = align_networks(folder, tmp_path / "target")
     assert found.gauge == planted
     assert found.spaces["model.layers.0.mlp coordinates"].kind == "experts"
+
+
+def test_tensors_that_no_model_has_are_refused(tmp_path):
+    model_of("llama")[0].save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    save_file({**load_file(file), "score.weight": torch.ones(2, 32)}, file, {"format": "pt"})
+    with pytest.raises(ValueError, match=r"tensors that a llama has not.*score\.weight"):
+        NetworkFiles(open_checkpoint(tmp_path))
