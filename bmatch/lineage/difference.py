@@ -79,7 +79,8 @@ def difference(
     progress : callable, optional
         How to show how far it has come.
     """
-    names = [name for name in target.names if name in set(source.names)]
+    theirs = set(source.names)
+    names = [name for name in target.names if name in theirs]
     alone = len(target.names) + len(source.names) - 2 * len(names)
     equal = equal_matrices = 0
     apart = []

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 
 from bmatch.architecture.spaces import Axes, Space
-from bmatch.models.weight_evidence import Weights
+from bmatch.models.weight_evidence import Weights, bare_name
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ def _rows(
     space: Space, target: Weights, source: Weights
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Rows ``[units, D]`` of every tensor that joins single units with the stream."""
-    ours, theirs = ({_bare(name): name for name in w.names} for w in (target, source))
+    ours, theirs = ({bare_name(name): name for name in w.names} for w in (target, source))
     for member in space.members:
-        name = _bare(member.tensor)
+        name = bare_name(member.tensor)
         if len(member.offsets) != 1 or name not in ours or name not in theirs:
             continue
         both = []
@@ -105,11 +105,6 @@ def _rows(
             both.append(rows[places])
         if len(both) == 2 and both[0].shape == both[1].shape:
             yield both[0], both[1]
-
-
-def _bare(name: str) -> str:
-    """The name without that of the base model, which some checkpoints leave out."""
-    return name.removeprefix("model.").removeprefix("transformer.")
 
 
 def log10_binomial_tail(heads: int, thrown: int) -> float:

@@ -25,10 +25,11 @@ def residual_of_rotation(target: Weights, source: Weights) -> float | None:
     found = []
     for weights in (target, source):
         size, width = weights.axes.vocab_size, weights.axes.dim
-        name = next((n for n in weights.names if _is_embedding(weights, n, size)), None)
-        if name is None:
+        named = (weights.read(name) for name in weights.names if _is_embedding(weights, name))
+        embedding = next((tensor for tensor in named if size in tensor.shape), None)
+        if embedding is None:
             return None
-        rows = weights.read(name).detach().cpu().double()
+        rows = embedding.detach().cpu().double()
         found.append(rows if rows.shape == (size, width) else rows.T)
     y, x = found
     if y.shape != x.shape:
@@ -37,8 +38,6 @@ def residual_of_rotation(target: Weights, source: Weights) -> float | None:
     return float(torch.linalg.norm(y - x @ (left @ right)) / torch.linalg.norm(y))
 
 
-def _is_embedding(weights: Weights, name: str, size: int) -> bool:
+def _is_embedding(weights: Weights, name: str) -> bool:
     rule = weights.axes.rule(name)
-    if rule is None or rule.role != "stream" or ("emb" not in name and "wte" not in name):
-        return False
-    return size in weights.read(name).shape
+    return rule is not None and rule.role == "stream" and ("emb" in name or "wte" in name)

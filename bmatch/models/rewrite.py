@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from bmatch.files.atomic import new_folder
 from bmatch.files.pointers import require_content
 from bmatch.jobs.progress import Progress, silent
-from bmatch.models.checkpoint import INDEX, SINGLE, Checkpoint
+from bmatch.models.checkpoint import INDEX, SINGLE, Checkpoint, Digest, require_finite
 
 _WEIGHTS = frozenset(
     (
@@ -100,6 +100,32 @@ def rewrite(
             place = partial / path.relative_to(checkpoint.folder)
             place.parent.mkdir(exist_ok=True)
             shutil.copyfile(path, place)
+
+
+def rewrite_checked(
+    checkpoint: Checkpoint,
+    out: str | os.PathLike[str],
+    transform: Callable[[str, torch.Tensor], torch.Tensor],
+    progress: Progress = silent,
+    description: str = "Writing",
+    tell: Callable[[str], None] | None = None,
+) -> str:
+    """As `rewrite`, of weights that are found finite on the way; SHA-256 of what was read.
+
+    Raises
+    ------
+    ValueError
+        As `rewrite`, and if a tensor holds NaN or infinity.
+    """
+    digest = Digest()
+
+    def checked(name: str, tensor: torch.Tensor) -> torch.Tensor:
+        require_finite(name, tensor, checkpoint.folder)
+        digest.add(name, tensor)
+        return transform(name, tensor)
+
+    rewrite(checkpoint, out, checked, progress, description, tell)
+    return digest.hexdigest()
 
 
 def _companions(checkpoint: Checkpoint) -> tuple[list[Path], dict[str, list[str]]]:

@@ -264,12 +264,12 @@ def _pairs(target: Weights, source: Weights) -> Iterator[tuple[str, str | None]]
         pair.target: pair.source
         for pair in pair_sites(target.axes.num_layers - 1, source.axes.num_layers - 1, "all")
     }
-    known = {_bare(name): name for name in source.names}
+    known = {bare_name(name): name for name in source.names}
     for name in sorted(target.names):  # sums do not depend on the order of shards
         rule = target.axes.rule(name)
         if rule is None or [signed for _, signed in rule.axes] != [True]:
             continue
-        bare = _bare(name)
+        bare = bare_name(name)
         block = _BLOCK.search(bare)
         if block is None:
             yield name, known.get(bare)
@@ -281,9 +281,9 @@ def _pairs(target: Weights, source: Weights) -> Iterator[tuple[str, str | None]]
 _BLOCK = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
-def _bare(name: str) -> str:
+def bare_name(name: str) -> str:
     """The name without that of the base model, which some checkpoints leave out."""
-    return re.sub(r"^(model|transformer)\.", "", name)
+    return name.removeprefix("model.").removeprefix("transformer.")
 
 
 def _rows(weights: Weights, name: str) -> torch.Tensor:

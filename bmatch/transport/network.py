@@ -9,9 +9,9 @@ import torch
 
 from bmatch.architecture.spaces import Axes
 from bmatch.jobs.progress import Progress, silent
-from bmatch.models.checkpoint import Digest, open_checkpoint, require_finite
+from bmatch.models.checkpoint import open_checkpoint
 from bmatch.models.network_files import NetworkFiles
-from bmatch.models.rewrite import rewrite
+from bmatch.models.rewrite import rewrite_checked
 from bmatch.network_gauge import NetworkGauge
 
 
@@ -97,13 +97,5 @@ def network_checkpoint(
         carry = gauge.on(files.axes)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
-    digest = Digest()
     with files.transforming(carry) as transform:
-
-        def checked(name: str, tensor: torch.Tensor) -> torch.Tensor:
-            require_finite(name, tensor, model.folder)
-            digest.add(name, tensor)
-            return transform(name, tensor)
-
-        rewrite(model, out, checked, progress, "Applying gauge", tell)
-    return digest.hexdigest()
+        return rewrite_checked(model, out, transform, progress, "Applying gauge", tell)

@@ -12,8 +12,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from bmatch.architecture import residual_axes
 from bmatch.gauge import SignedPermutation
 from bmatch.jobs.progress import Progress, silent
-from bmatch.models.checkpoint import Digest, open_checkpoint, require_finite
-from bmatch.models.rewrite import rewrite
+from bmatch.models.checkpoint import open_checkpoint
+from bmatch.models.rewrite import rewrite_checked
 
 
 def state_dict(
@@ -109,13 +109,9 @@ def checkpoint(
         axes.require_gauge(gauge)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
-    digest = Digest()
 
     def carry(name: str, tensor: torch.Tensor) -> torch.Tensor:
-        require_finite(name, tensor, model.folder)
-        digest.add(name, tensor)
         carried: torch.Tensor = axes.transform(name, tensor, gauge)
         return carried
 
-    rewrite(model, out, carry, progress, "Applying gauge", tell)
-    return digest.hexdigest()
+    return rewrite_checked(model, out, carry, progress, "Applying gauge", tell)
