@@ -6,6 +6,7 @@
 #             for another PYTHON in another VENV
 # make races  races in the CUDA solver's kernels, sought on the CPU: all interleavings of
 #             tests/native/test_races.py, and what shows each missing barrier; some ten minutes
+# make tables the tables of bmatch/architecture/data, derived and proved anew: half an hour on a core
 # make lint   style, formatting, types
 # make docs   the site, into build/site; a broken link or a missing docstring fails
 # make gpu    on a machine with a GPU: its tests, the sanitizer, the benchmarks (benchmarks/gpu.sh)
@@ -41,7 +42,7 @@ SLOW = tests/native tests/benchmarks tests/test_demo.py tests/test_kernels.py \
 CXX_FILES = $(shell find csrc tests/native -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 SOURCES = setup.py pyproject.toml constraints.txt $(shell find csrc -type f)
 
-.PHONY: demo test check solver-test races lint docs dropin stress arm gpu gpu-bundle gpu-here triton36 clean
+.PHONY: demo test check solver-test races lint docs tables dropin stress arm gpu gpu-bundle gpu-here triton36 clean
 
 demo: $(VENV)/.demo
 	rm -rf bmatch-demo
@@ -75,6 +76,9 @@ lint: $(VENV)/.dev
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+tables: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m bmatch.architecture.tables
 
 gpu: $(VENV)/.test
 	PYTHON=$(BIN)/python benchmarks/gpu.sh $(GPU_ARGS)

@@ -62,7 +62,7 @@ def test_one_table_a_model(pair, monkeypatch):
     def counted(make):
         return lambda *arguments: made.append(make) or make(*arguments)
 
-    monkeypatch.setattr("bmatch.architecture.table.ResidualAxes", counted(ResidualAxes))
+    monkeypatch.setattr("bmatch.architecture.stored.ResidualAxes", counted(ResidualAxes))
     for module in ("align", "estimate"):
         monkeypatch.setattr(f"bmatch.{module}.correlation_bytes", counted(correlation_bytes))
     align_checkpoints(*pair, tokens=3000)

@@ -1,101 +1,26 @@
-"""How tensors carry the residual stream: rules by name, and what a gauge does to a tensor.
+"""The table of a model: how tensors carry its spaces, by name, and what gauges do to a tensor.
 
-A gauge acts on every tensor that reads the stream (its last axis) or writes to it (its first),
-and on the gains of the norms, which are permuted and never signed: a gain multiplies a
-coordinate, and a coordinate's sign passes through. Tensors inside a block (heads, rotary
-frequencies, q_norm and k_norm, biases of q, k and v) are left alone.
+A gauge of the residual stream acts on every tensor that reads the stream (its last axis) or writes
+to it (its first), and on the gains of the norms, which are permuted and never signed: a gain
+multiplies a coordinate, and a coordinate's sign passes through. Tensors inside a block (rotary
+frequencies, q_norm and k_norm, biases of q, k and v) are left alone by it, and carry spaces of the
+block: its neurons, its heads, its experts.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
 
+from bmatch.architecture import layout
+from bmatch.architecture.rules import BUFFERS, RESIDUAL, Family, Kind, Rule
+from bmatch.architecture.spaces import Member, Space
+from bmatch.architecture.templates import Templates, placed
 from bmatch.architecture.wrappers import wrapper_in
 from bmatch.arrays import AnyArray
 from bmatch.gauge import SignedPermutation
 from bmatch.groups import Group, smaller
-
-Role: TypeAlias = Literal["stream", "gain", "inner"]
-"""stream: permuted and signed; gain: permuted only; inner: no axis carries the stream."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """The shape of one kind of tensor, and with it how the tensor carries the stream.
-
-    Attributes
-    ----------
-    name : str
-        ``{layer}`` stands for the block's number, ``{}`` for any.
-    shape : str
-        One word an axis: ``D`` is the stream, ``+D`` the stream without signs, a digit itself, and
-        any other word a size of the family, or of any size where the family names none.
-    required : bool
-        Whether a whole model has it.
-    """
-
-    name: str
-    shape: str
-    required: bool = True
-
-    @property
-    def axes(self) -> tuple[tuple[int, bool], ...]:
-        """Which axes carry the stream, most tensors' one, and whether with its signs."""
-        words = enumerate(self.shape.split())
-        return tuple((axis, word == "D") for axis, word in words if word in ("D", "+D"))
-
-    @property
-    def role(self) -> Role:
-        """What a gauge does to the tensor."""
-        if not self.axes:
-            return "inner"
-        return "stream" if any(signed for _, signed in self.axes) else "gain"
-
-
-HEADS = (
-    Rule("score.weight", "labels D", required=False),  # of classifiers and reward models
-    Rule("score.bias", "labels", required=False),
-    Rule("v_head.summary.weight", "1 D", required=False),  # TRL's value head
-    Rule("v_head.summary.bias", "1", required=False),
-)
-"""What is put on a model in place of its unembedding, or beside it."""
-
-
-@dataclass(frozen=True)
-class Family:
-    """What the models of one family have in common.
-
-    Attributes
-    ----------
-    rules : tuple of Rule
-    sizes : callable
-        From a config to the sizes behind the words of `Rule.shape`: ``D`` and ``V`` of stream and
-        vocabulary, ``L`` blocks, and the family's own; without those that the config does not tell.
-    keys : mapping of str to str
-        The keys of the config without which there is no model, by the words that they give.
-    blocks : str
-        Where the list of blocks is, below the base model; empty where it is not known.
-    prefix : str
-        Of the base model's tensors in a model with a head; they are known without it, too.
-    heads : tuple of str
-        Tensors that a model has beside its base model, if its embeddings are not tied.
-    norm : str
-    group : str
-        The gauge group of the stream: that of the norm.
-    """
-
-    rules: tuple[Rule, ...]
-    sizes: Callable[[Mapping[str, Any]], dict[str, int]]
-    keys: Mapping[str, str]
-    blocks: str = "layers"
-    prefix: str = "model."
-    heads: tuple[str, ...] = ("lm_head.weight",)
-    norm: str = "RMSNorm"
-    group: Group = "signed_permutation"
 
 
 @dataclass(frozen=True)
@@ -137,7 +62,7 @@ class ResidualAxes:
     @property
     def group(self) -> Group:
         """The gauge group of the stream."""
-        return self.family.group
+        return self._kinds["D"].group
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -149,18 +74,32 @@ class ResidualAxes:
 
         The family's prefix may be missing, as in checkpoints of the model without its head.
         """
-        if exact := self._by_name.get(name):
-            return exact
-        layer = re.search(r"(?<=layers\.)\d+(?=\.)", name)
-        if layer and int(layer[0]) >= self.num_layers:
-            return None
-        general = re.sub(r"(?<=layers\.)\d+(?=\.)", "{layer}", name)
-        return self._by_name.get(general) or self._by_name.get(numberless(name))
+        for full in (name, self.family.prefix + name):
+            template = self._templates.find(full)
+            if template is not None:
+                return self._by_name[template]
+        return Rule(name, "any", required=False) if name.endswith(BUFFERS) else None
+
+    def title(self, key: str, name: str) -> str:
+        """The name of the space of this kind that a tensor carries; ``{slab}`` stays."""
+        start = self.family.prefix if self._templates.find(name) is None else ""
+        return placed(self._kinds[key].name, start + name)
 
     @cached_property
     def _by_name(self) -> dict[str, Rule]:
-        bare = {rule.name.removeprefix(self.family.prefix): rule for rule in self.rules}
-        return bare | {rule.name: rule for rule in self.rules}
+        return {rule.name: rule for rule in self.rules}
+
+    @cached_property
+    def _lists(self) -> dict[str, int]:
+        return {path: self.sizes[length] for path, length in self.family.lists}
+
+    @cached_property
+    def _templates(self) -> Templates:
+        return Templates(self._by_name, self._lists)
+
+    @cached_property
+    def _kinds(self) -> dict[str, Kind]:
+        return {kind.key: kind for kind in self.family.kinds}
 
     def require_names(self, names: Iterable[str]) -> None:
         """Refuse a set of tensors that is not the table's, in either direction.
@@ -186,7 +125,7 @@ class ResidualAxes:
             name
             for rule in self.rules
             if rule.required
-            for name in self._names(rule)
+            for name in self.names(rule)
             if name.removeprefix(prefix) not in bare
         ]
         # A base model alone has no unembedding, and a classifier has its scores in its place.
@@ -199,10 +138,12 @@ class ResidualAxes:
                 f"missing: {_listed(missing)}"
             )
 
-    def _names(self, rule: Rule) -> list[str]:
-        if "{layer}" not in rule.name:
+    def names(self, rule: Rule) -> list[str]:
+        """The names of the tensors that a row is for, one for each block."""
+        path, found, _ = rule.name.partition(".{layer}")
+        if not found:
             return [rule.name]
-        return [rule.name.format(layer=layer) for layer in range(self.num_layers)]
+        return [rule.name.replace("{layer}", str(number)) for number in range(self._lists[path])]
 
     def require_shapes(self, shapes: Mapping[str, Sequence[int]]) -> None:
         """Refuse tensors whose shapes are not those that the table and the config give.
@@ -225,24 +166,93 @@ class ResidualAxes:
                 "weights (zero_to_fp32.py makes them from the shards)"
             )
         odd = []
-        for name, shape in sorted(shapes.items()):
-            rule = self.rule(name)
-            assert rule is not None
-            expected = self._shape(rule)
-            if len(shape) != len(expected) or any(
-                size not in (None, there) for size, there in zip(expected, shape, strict=True)
-            ):
-                wanted = ["any" if size is None else str(size) for size in expected]
-                odd.append(f"{name} is {list(shape)} and not [{', '.join(wanted)}]")
+        for name in dict.fromkeys(name for name, _ in self.other_lengths(shapes)):
+            expected = self._shape(self.row(name))
+            wanted = ["any" if size is None else str(size) for size in expected]
+            odd.append(f"{name} is {list(shapes[name])} and not [{', '.join(wanted)}]")
         if odd:
             raise ValueError(
                 f"{len(odd)} tensors do not have the shapes that the config of this "
                 f"{self.model_type} gives them: {_listed(odd)}"
             )
 
+    def other_lengths(self, shapes: Mapping[str, Sequence[int]]) -> list[tuple[str, int]]:
+        """Tensors and their axes that are not as long as the config says, by name.
+
+        Of a tensor with another number of axes the last that it has, or should have.
+        """
+        found = []
+        for name, shape in sorted(shapes.items()):
+            expected = self._shape(self.row(name))
+            if len(shape) != len(expected):
+                found.append((name, len(expected) - 1))
+                continue
+            pairs = enumerate(zip(expected, shape, strict=True))
+            found += [(name, axis) for axis, (size, there) in pairs if size not in (None, there)]
+        return found
+
     def _shape(self, rule: Rule) -> list[int | None]:
-        words = [word.removeprefix("+") for word in rule.shape.split()]
-        return [int(word) if word.isdigit() else self.sizes.get(word) for word in words]
+        return [self._length(word.length) for word in rule.words]
+
+    def spaces(self, shapes: Mapping[str, Sequence[int]]) -> tuple[Space, ...]:
+        """All gauge spaces of a model, the stream's first, with the tensors that carry them.
+
+        Parameters
+        ----------
+        shapes : mapping of str to sequence of int
+            Of the model's tensors, by names that `require_names` has accepted.
+
+        Returns
+        -------
+        tuple of Space
+            By the names that `transform` takes. Spaces of one unit are left out, those whose size
+            the config does not tell, and those of which files have a tensor under another name.
+        """
+        members: dict[str, list[Member]] = {RESIDUAL: []}
+        kinds: dict[str, Kind] = {RESIDUAL: self._kinds["D"]}
+        for name, shape in shapes.items():
+            for axis, word in enumerate(self.row(name).words):
+                size = self._length(self._kinds[word.space].size) if word.space else None
+                if size is None or size < 2:
+                    continue
+                title = self.title(word.space, name)
+                slabs = range(shape[0]) if "{slab}" in title else (None,)
+                for slab in slabs:
+                    place = title.replace("{slab}", str(slab))
+                    member = layout.member(name, axis, slab, word.odd, size, shape[axis])
+                    members.setdefault(place, []).append(member)
+                    kinds[place] = self._kinds[word.space]
+        return tuple(
+            Space(name, kinds[name].group, self._length(kinds[name].size) or 0, tuple(found))
+            for name, found in members.items()
+            if {self.row(member.tensor).name for member in found} >= self._carriers[kinds[name].key]
+        )
+
+    @cached_property
+    def _carriers(self) -> dict[str, set[str]]:
+        """Names of the rows, but for biases, that carry a kind of space inside blocks."""
+        found: dict[str, set[str]] = {"D": set()}
+        for rule in self.rules:
+            for word in rule.words:
+                if word.space not in ("", "D") and not rule.name.endswith("bias"):
+                    found.setdefault(word.space, set()).add(rule.name)
+        return found
+
+    def row(self, name: str) -> Rule:
+        """As `rule`, for names that have one.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        rule = self.rule(name)
+        if rule is None:
+            raise ValueError(f"the table for {self.model_type} has no tensor {name}")
+        return rule
+
+    def _length(self, length: str) -> int | None:
+        return int(length) if length.isdigit() else self.sizes.get(length)
 
     def require_gauge(self, gauge: SignedPermutation) -> None:
         """Refuse a gauge under which the model would compute something else.
@@ -263,32 +273,57 @@ class ResidualAxes:
                 f"stream is {self.group}: signs of single coordinates change its function"
             )
 
-    def transform(self, name: str, tensor: AnyArray, gauge: SignedPermutation) -> AnyArray:
-        """The tensor of this name in the coordinates that `gauge` leads to; `tensor` is kept.
+    def transform(
+        self,
+        name: str,
+        tensor: AnyArray,
+        gauge: SignedPermutation | Mapping[str, SignedPermutation],
+    ) -> AnyArray:
+        """The tensor of this name in the coordinates that gauges lead to; `tensor` is kept.
+
+        Parameters
+        ----------
+        name : str
+        tensor : array or tensor
+        gauge : SignedPermutation or mapping of str to SignedPermutation
+            Of the stream, or of spaces by their names; that of a slab for what comes to lie there.
 
         Raises
         ------
         ValueError
-            If the table does not know the name, or the axis has not the gauge's width.
+            If the table does not know the name, or an axis has not the gauge's width.
         """
-        rule = self.rule(name)
-        if rule is None:
-            raise ValueError(f"the table for {self.model_type} has no tensor {name}")
-        for axis, signed in rule.axes:
-            if axis >= tensor.ndim or tensor.shape[axis] != gauge.dim:
-                carried = f"{tensor.shape[axis]} coordinates" if axis < tensor.ndim else "none"
-                raise ValueError(
-                    f"{name} has shape {tuple(tensor.shape)}: axis {axis} carries {carried}, and "
-                    f"the gauge acts on {gauge.dim}"
-                )
-            carry = gauge.apply if signed else gauge.apply_permutation
-            tensor = carry(tensor, dim=axis)
+        rule = self.row(name)
+        gauges = gauge if isinstance(gauge, Mapping) else {RESIDUAL: gauge}
+        for axis, word in enumerate(rule.words):
+            if word.space:
+                title = self.title(word.space, name)
+                tensor = self._carried(name, tensor, axis, word, title, gauges)
         return tensor
 
-
-def numberless(name: str) -> str:
-    """A tensor's name with ``{}`` in place of the numbers of modules."""
-    return re.sub(r"(?<=\.)\d+(?=\.)", "{}", name)
+    def _carried(
+        self,
+        name: str,
+        tensor: AnyArray,
+        axis: int,
+        word: layout.Word,
+        title: str,
+        gauges: Mapping[str, SignedPermutation],
+    ) -> AnyArray:
+        if "{slab}" in title:
+            titles = {slab: title.replace("{slab}", str(slab)) for slab in range(tensor.shape[0])}
+            apart = {slab: gauges[t] for slab, t in titles.items() if t in gauges}
+            return layout.carry_slabs(tensor, axis, apart, word.odd)
+        gauge = gauges.get(title)
+        if gauge is None:
+            return tensor
+        if word.space == "D" and (axis >= tensor.ndim or tensor.shape[axis] != gauge.dim):
+            carried = f"{tensor.shape[axis]} coordinates" if axis < tensor.ndim else "none"
+            raise ValueError(
+                f"{name} has shape {tuple(tensor.shape)}: axis {axis} carries {carried}, and "
+                f"the gauge acts on {gauge.dim}"
+            )
+        return layout.carry(tensor, axis, gauge, word.odd)
 
 
 def _listed(names: list[str]) -> str:

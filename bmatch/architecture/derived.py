@@ -1,19 +1,21 @@
-"""The table of a model of a type without one: derived from its config, and proved."""
+"""The table of a model of any type: derived from its config, and proved."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import torch
 
-from bmatch.architecture.axes import HEADS, Family, ResidualAxes, Rule, numberless
+from bmatch.architecture.axes import ResidualAxes
 from bmatch.architecture.deriving import derivation
+from bmatch.architecture.describing import Carried, Lengths, Split, described, splitter
+from bmatch.architecture.rules import HEADS, RESIDUAL, Family, Kind
 from bmatch.architecture.saved import saved_rules
-from bmatch.architecture.spaces import Axes, Member, Space
+from bmatch.architecture.spaces import Axes, Space
+from bmatch.architecture.templates import numberless
 
 
 def derived_axes(config: Mapping[str, Any]) -> ResidualAxes:
@@ -31,29 +33,24 @@ def derived_axes(config: Mapping[str, Any]) -> ResidualAxes:
         If transformers does not know the type, or no model of it can be made tiny; or the stream
         has no gauge, or lies in a tensor in a way that rules do not tell.
     """
-    return _derived(json.dumps(dict(config), sort_keys=True, default=str))
-
-
-@cache
-def _derived(written: str) -> ResidualAxes:
     from transformers import CONFIG_MAPPING
 
-    content = json.loads(written, object_hook=_as_float)
+    content = json.loads(json.dumps(dict(config), default=str), object_hook=_as_float)
     model_type = content["model_type"]
     try:
-        config = CONFIG_MAPPING[model_type].from_dict(content)
-        found = derivation(config)
+        full = CONFIG_MAPPING[model_type].from_dict(content)
+        found = derivation(full)
     except Exception as error:  # each class has checks, and errors, of its own
         raise ValueError(
             f"no table could be derived for {model_type}: {type(error).__name__}: {error}"
         ) from error
-    return table_of(found.axes, config, found.full, found.tiny)
+    return table_of(found.axes, full, found.full, found.tiny)
 
 
 def table_of(
     axes: Axes, config: Any, model: torch.nn.Module, tiny: torch.nn.Module
 ) -> ResidualAxes:
-    """The residual stream's part of derived axes as a table for tensors by their names.
+    """Derived axes as a table for tensors by their names, with sizes as numbers.
 
     Parameters
     ----------
@@ -70,44 +67,142 @@ def table_of(
         If the stream has no gauge, lies in a tensor in a way that rules do not tell, or a tensor is
         unread.
     """
-    model_type = config.model_type
+    text = config.get_text_config(decoder=True)
+    layers = getattr(text, "num_hidden_layers", 0)
+    blocks = blocks_of(model.base_model, layers)
+    path = prefix_of(model) + blocks
+    lengths = {name: [str(n) for n in tensor.shape] for name, tensor in model.state_dict().items()}
+    family = family_of(
+        axes,
+        model,
+        tiny,
+        blocks=blocks,
+        lists=((path, "L"),) if blocks else (),
+        split=splitter((path,) if blocks else (), ()),
+        lengths=lengths,
+        size=lambda space, _: str(space.size),
+    )
+    return ResidualAxes(
+        config.model_type,
+        family,
+        {"D": axes.residual.size if axes.residual else 0, "L": layers, "V": text.vocab_size},
+        bool(getattr(text, "tie_word_embeddings", False)),
+    )
+
+
+def family_of(
+    axes: Axes,
+    model: Any,
+    tiny: torch.nn.Module,
+    *,
+    blocks: str,
+    lists: tuple[tuple[str, str], ...],
+    split: Split,
+    lengths: Lengths,
+    size: Callable[[Space, Sequence[Carried]], str | None],
+) -> Family:
+    """What rules say of a model: see `described` and `Family`.
+
+    Raises
+    ------
+    ValueError
+        As `table_of`.
+    """
+    model_type = model.config.model_type
     if axes.unread:
         raise ValueError(
             f"the run that derived the table for {model_type} did not read {axes.unread[0]}, so "
             "where it carries the stream is not known"
         )
-    stream = axes.residual
-    if stream is None:
+    if axes.residual is None:
         without = f": there is no rule for {', '.join(axes.unknown)}" if axes.unknown else ""
         raise ValueError(f"no gauge of {model_type}'s residual stream was found{without}")
-    text = config.get_text_config(decoder=True)
-    layers = getattr(text, "num_hidden_layers", 0)
-    prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
-    rules = _rules(model, stream, model_type, prefix)
+    prefix = prefix_of(model)
+    named = model.state_dict(keep_vars=True)
+    first: dict[int, str] = {}  # of the names that one tensor has
+    shared = {name: first.setdefault(id(tensor), name) for name, tensor in named.items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in named.items()}
+    found = described(_under_all_names(axes, shared), shapes, split, lengths, size)
+    required = {name for name in named if shared[name] == name and name.startswith(prefix)}
+    instances: dict[str, list[str]] = {}
+    for name in named:
+        instances.setdefault(split(name)[0], []).append(name)
+    most = {
+        path: len({s[1] for s in map(split, named) if s[0].startswith(path + ".{layer}")})
+        for path, _ in lists
+    }
+    rules = [
+        replace(rule, required=_is_required(rule.name, instances, required, most))
+        for rule in found.rules
+    ]
     saved = saved_rules(tiny, {rule.name: rule for rule in rules})
     once = dict(model.named_parameters())  # a tied tensor comes once
     heads = [name for name in once if not name.startswith(prefix) and numberless(name) not in saved]
     rules = [
         replace(rule, required=False) if numberless(rule.name) in saved else rule for rule in rules
     ]
-    rules += [rule for rule in saved.values() if rule is not None]
+    rules += [
+        replace(rule, name=_with_layers(rule.name, [path for path, _ in lists]))
+        for rule in saved.values()
+        if rule is not None
+    ]
     known = {rule.name for rule in rules}
     rules += [rule for rule in HEADS if rule.name not in known]
-    return ResidualAxes(
-        model_type,
-        Family(
-            rules=tuple(rules),
-            sizes=lambda _: {},
-            keys={},
-            blocks=_blocks(model.base_model, layers),
-            prefix=prefix,
-            heads=tuple(heads),
-            norm="RMSNorm" if stream.group == "signed_permutation" else "LayerNorm",
-            group=stream.group,
-        ),
-        {"D": stream.size, "L": layers, "V": text.vocab_size},
-        bool(getattr(text, "tie_word_embeddings", False)),
+    group = axes.residual.group
+    return Family(
+        rules=tuple(rules),
+        kinds=(Kind("D", RESIDUAL, group, "D"), *found.kinds),
+        lists=lists,
+        blocks=blocks,
+        prefix=prefix,
+        heads=tuple(heads),
+        norm="RMSNorm" if group == "signed_permutation" else "LayerNorm",
     )
+
+
+def prefix_of(model: Any) -> str:
+    """What the names of the base model's tensors begin with in a model with a head."""
+    return "" if model.base_model is model else f"{model.base_model_prefix}."
+
+
+def _under_all_names(axes: Axes, shared: Mapping[str, str]) -> Axes:
+    """Spaces with a member for each name that a tensor has."""
+    names: dict[str, list[str]] = {}
+    for name, one in shared.items():
+        names.setdefault(one, []).append(name)
+    spaces = [
+        replace(
+            space,
+            members=tuple(
+                replace(member, tensor=name)
+                for member in space.members
+                for name in names[shared[member.tensor]]
+            ),
+        )
+        for space in axes.spaces
+    ]
+    return replace(axes, spaces=tuple(spaces))
+
+
+def _is_required(
+    template: str,
+    instances: Mapping[str, list[str]],
+    required: set[str],
+    layers: Mapping[str, int],
+) -> bool:
+    """Whether every block has the tensor, and a whole model has that of every block."""
+    if "{}" in template:
+        return False
+    names = instances.get(template, [template])
+    count = layers.get(template.partition(".{layer}")[0], 1) if "{layer}" in template else 1
+    return len(names) == count and required.issuperset(names)
+
+
+def _with_layers(name: str, paths: Sequence[str]) -> str:
+    for path in paths:
+        if name.startswith(f"{path}.{{}}."):
+            return name.replace(f"{path}.{{}}", f"{path}.{{layer}}", 1)
+    return name
 
 
 def _as_float(content: dict[str, Any]) -> Any:
@@ -115,30 +210,7 @@ def _as_float(content: dict[str, Any]) -> Any:
     return float(content["__float__"]) if content.keys() == {"__float__"} else content
 
 
-def _rules(model: torch.nn.Module, stream: Space, model_type: str, prefix: str) -> list[Rule]:
-    """One for each tensor of a model, in its sizes."""
-    members: dict[str, list[Member]] = {}
-    for member in stream.members:
-        if (member.slab, member.stride, member.offsets) != (None, 1, (0,)):
-            raise ValueError(
-                f"the residual stream of {model_type} lies in parts of {member.tensor}, which is "
-                "no whole axis"
-            )
-        members.setdefault(member.tensor, []).append(member)
-
-    first: dict[int, str] = {}  # of the names that one tensor has
-    rules = []
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        shared = first.setdefault(id(tensor), name)
-        words = [str(size) for size in tensor.shape]
-        for member in members.get(name if name in members else shared, []):
-            words[member.axis] = "D" if member.odd[0] else "+D"
-        required = shared == name and name.startswith(prefix)
-        rules.append(Rule(name, " ".join(words), required))
-    return rules
-
-
-def _blocks(base: Any, count: int) -> str:
+def blocks_of(base: Any, count: int) -> str:
     """Where the list of blocks is; empty if there is not exactly one of that length."""
     found = [
         name

@@ -13,7 +13,7 @@ import torch
 from bmatch.architecture.proof import Proof, prove
 from bmatch.architecture.scale import scaled
 from bmatch.architecture.solve import spaces_of, tensors
-from bmatch.architecture.spaces import Axes
+from bmatch.architecture.spaces import Axes, Space
 from bmatch.architecture.tiny import inputs_for, randomise, tiny_model
 from bmatch.architecture.wrappers import unwrapped
 
@@ -80,8 +80,12 @@ def derivation(given: Any) -> Derivation:
     return Derivation(axes, full, tiny)
 
 
-def proved_spaces(tiny: torch.nn.Module) -> tuple[Axes, Proof]:
+def proved_spaces(
+    tiny: torch.nn.Module, wanted: Callable[[Space], bool] = lambda _: True
+) -> tuple[Axes, Proof]:
     """The spaces of a tiny model of transformers, and their proof; its weights are drawn anew.
+
+    Spaces that are not wanted are left out.
 
     Under some weights no token goes to one of the experts, and nothing tells what it carries:
     others are drawn then, and what is left is told as unread.
@@ -93,7 +97,9 @@ def proved_spaces(tiny: torch.nn.Module) -> tuple[Axes, Proof]:
         missed = _read_in_part(found, _shapes(tiny))
         if not missed:
             break
-    return prove(tiny, replace(found, unread=tuple(sorted({*found.unread, *missed}))), tokens)
+    kept = tuple(space for space in found.spaces if wanted(space))
+    unread = tuple(sorted({*found.unread, *missed}))
+    return prove(tiny, replace(found, spaces=kept, unread=unread), tokens)
 
 
 def _read_in_part(axes: Axes, shapes: Mapping[str, tuple[int, ...]]) -> set[str]:

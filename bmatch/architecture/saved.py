@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from bmatch.architecture.axes import Rule, numberless
+from bmatch.architecture.rules import Rule
+from bmatch.architecture.templates import numberless
 
 
 def saved_rules(tiny: Any, rules: Mapping[str, Rule]) -> dict[str, Rule | None]:

@@ -15,10 +15,11 @@ _NEEDED = (
     r"vocab_size|n_routed_experts|n_shared_experts|num_experts_per_tok|num_key_value_heads"
     r"|head_dim|moe_intermediate_size"
 )
-_LAYERS = re.compile(
+LAYERS = re.compile(
     r"^(num_hidden_layers|num_layers|n_layers?|n_layer|(encoder|decoder)_layers|num_blocks"
     r"|num_(encoder|decoder)_layers|num_hidden_(encoder|decoder)_layers|depth)$"
 )
+"""Fields that count blocks."""
 _SIZES: tuple[tuple[str, int], ...] = (  # the first that matches a field's name
     (r"vocab_size|n_vocab|vocabulary|vocab_size_per_layer_input|hash_.*buckets?", 96),
     (r"(qk_rope|qk_nope|qk|v|rope|nope)_head_dim|qk_pos_emb_head_dim", 8),
@@ -52,12 +53,13 @@ _SIZES: tuple[tuple[str, int], ...] = (  # the first that matches a field's name
     (r".*sliding_window|window_size|attention_window", 64),
     (r".*n_groups|num_groups|.*ngroups", 2),
 )
+_OTHER_WIDTHS = ("embedding_size", "word_embed_proj_dim")
 _COMPILED = tuple((re.compile(f"^({pattern})$"), size) for pattern, size in _SIZES)
 
 
 def shrunken(config: Any) -> Any:
     """A config of the same class with few layers, one of each kind at least, and small sizes."""
-    given = _values(config)
+    given = values_of(config)
     nested = {
         key: shrunken(value)
         for key, value in vars(config).items()
@@ -67,7 +69,19 @@ def shrunken(config: Any) -> Any:
     return type(config)(**{**_small(kept), **nested})
 
 
-def _values(config: Any) -> dict[str, Any]:
+def with_fields(config: Any, changes: Mapping[str, Any]) -> Any:
+    """A config with other values, and lists as long as there are layers; ``...`` leaves out."""
+    given = values_of(config)
+    values = {**given, **changes}
+    for field, count in changes.items():
+        for key, value in given.items() if LAYERS.match(field) else ():
+            if isinstance(value, list) and len(value) == given[field] > 0:
+                values[key] = [value[k % len(value)] for k in range(count)]
+    return type(config)(**{key: value for key, value in values.items() if value is not ...})
+
+
+def values_of(config: Any) -> dict[str, Any]:
+    """What a config was made of: its fields, but for what any config has."""
     values: dict[str, Any] = config.to_dict()
     ignored = {"model_type", "transformers_version", "architectures", "_name_or_path", "dtype"}
     return {k: v for k, v in values.items() if k not in ignored and not k.startswith("_")}
@@ -76,8 +90,9 @@ def _values(config: Any) -> dict[str, Any]:
 def _small(given: Mapping[str, Any]) -> dict[str, Any]:
     state_space = {"expand", "state_size"} <= given.keys()
     heads = [v for k, v in given.items() if re.fullmatch(r"num_attention_heads|n_heads?", k)]
+    widths = [v for k, v in given.items() if re.fullmatch("hidden_size|d_model|n_embd|dim", k)]
     found: dict[str, Any] = {}
-    layers = next((v for k, v in given.items() if _LAYERS.match(k) and isinstance(v, int)), 0)
+    layers = next((v for k, v in given.items() if LAYERS.match(k) and isinstance(v, int)), 0)
     kinds = _kinds(given, layers)
     for key, value in given.items():
         if value is None and re.fullmatch(_NEEDED, key):
@@ -88,6 +103,8 @@ def _small(given: Mapping[str, Any]) -> dict[str, Any]:
             found[key] = value
         elif isinstance(value, int):
             found[key] = _size(key, value, heads, max(2, len(kinds)))
+            if key in _OTHER_WIDTHS and value not in widths:  # else there is no map between both
+                found[key] = WIDTH // 2
             if state_space and key == "num_heads":
                 found[key] = 8
         elif isinstance(value, list) and len(value) == layers > 0:
@@ -122,7 +139,7 @@ def _kinds(given: Mapping[str, Any], layers: int) -> list[int]:
 def _size(key: str, value: int, heads: list[Any], layers: int) -> int:
     if key.endswith("token_id") or key.endswith("_idx"):
         return value if value < 90 else 2
-    if _LAYERS.match(key):
+    if LAYERS.match(key):
         return layers
     if value <= 1:
         return value

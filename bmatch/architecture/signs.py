@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from bmatch.architecture.constraints import Constraints
 from bmatch.architecture.permutations import Slots
@@ -49,10 +49,11 @@ def odd_slots(
         together.add(whole)
     count = space.atoms.shape[1]
     plain = [1 << gain for gain in sorted(gains)]
-    odd = _widest([*alone, *plain], count, block=space.nodes > 1)
+    every = (1 << count) - 1 - sum(plain)
+    odd = _widest([*alone, *plain], count, every, block=space.nodes > 1)
     group: Group = "signed_permutation"
     if not odd:
-        odd = _widest([*together, *plain], count, block=space.nodes > 1)
+        odd = _widest([*together, *plain], count, every, block=space.nodes > 1)
         group = "permutation_global_sign"
     if not odd and space.nodes == 1:
         odd = _through_gains(sorted(together), count, gains)
@@ -61,13 +62,15 @@ def odd_slots(
     return group, tuple(bool(odd >> slot & 1) for slot in range(count))
 
 
-def _widest(equations: Iterable[int], count: int, block: bool) -> int:
-    """The solution that flips most slots, zero if there is none.
+def _widest(equations: Sequence[int], count: int, every: int, block: bool) -> int:
+    """The solution that flips most slots, zero if there is none; `every` slot if that is one.
 
     A block whose parts flip apart, as the dimensions of a head do, has no sign of its own.
     """
+    if not block and all((row & every).bit_count() % 2 == 0 for row in equations):
+        return every
     found = [0]
-    for vector in _solutions(list(equations), count)[:6]:
+    for vector in _solutions(equations, count)[:6]:
         found += [other ^ vector for other in found]
     if block and any(a & b == 0 for a in found for b in found if a and b):
         return 0

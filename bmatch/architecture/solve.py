@@ -34,7 +34,7 @@ def spaces_of(model: torch.nn.Module, inputs: Mapping[str, Any]) -> Axes:
 
 def named(found: Sequence[Space]) -> tuple[Space, ...]:
     """Spaces with names: that of the widest reach is the residual stream, others have a place."""
-    spaces = sorted(found, key=lambda space: (-_reach(space), -len(space.members)))
+    spaces = sorted(found, key=lambda s: (-_blocks(s), -_reach(s), -len(s.members)))
     taken: dict[str, int] = {}
     result = []
     for k, space in enumerate(spaces):
@@ -43,6 +43,12 @@ def named(found: Sequence[Space]) -> tuple[Space, ...]:
         suffix = f" {taken[name]}" if taken[name] > 1 else ""
         result.append(replace(space, name=name + suffix))
     return tuple(result)
+
+
+def _blocks(space: Space) -> int:
+    """In how many numbered modules a space has parameters."""
+    found = (re.match(r".*?\.\d+(?=\.)", member.tensor) for member in space.members)
+    return len({match[0] for match in found if match})
 
 
 def _reach(space: Space) -> int:

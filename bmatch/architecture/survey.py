@@ -73,8 +73,8 @@ def survey(model_type: str) -> Row:
     """Derive and prove the tiny model of one type."""
     start = time.perf_counter()
     try:
-        with _limited(SECONDS):
-            model = tiny_model(*_config_and_class(model_type))
+        with limited(SECONDS):
+            model = tiny_model(*config_and_class(model_type))
             axes, proof = proved_spaces(model)
     except Exception as error:  # of whatever kind a class of transformers raises
         reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -97,7 +97,8 @@ def survey(model_type: str) -> Row:
     )
 
 
-def _config_and_class(model_type: str) -> tuple[Any, Any]:
+def config_and_class(model_type: str) -> tuple[Any, Any]:
+    """The default config of a type, and from a config to the language model."""
     import transformers
     from transformers.models.auto import modeling_auto as auto
 
@@ -110,7 +111,9 @@ def _config_and_class(model_type: str) -> tuple[Any, Any]:
 
 
 @contextlib.contextmanager
-def _limited(seconds: int) -> Iterator[None]:
+def limited(seconds: int) -> Iterator[None]:
+    """End what takes longer with a `TimeoutError`."""
+
     def stop(number: int, frame: FrameType | None) -> None:
         raise TimeoutError(f"took more than {seconds} s")
 

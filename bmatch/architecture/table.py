@@ -1,26 +1,19 @@
-"""From the type of a model to its table of residual axes."""
+"""From the type of a model to its table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from bmatch.architecture.axes import Family, ResidualAxes
-from bmatch.architecture.defaults import WithDefaults, is_known
-from bmatch.architecture.families.llama import LLAMA
+from bmatch.architecture.axes import ResidualAxes
+from bmatch.architecture.cached import cached
+from bmatch.architecture.known import is_known
+from bmatch.architecture.stored import shipped, stored
 from bmatch.architecture.wrappers import unwrapped
-
-RMSNORM_TABLES: Mapping[str, Family] = {
-    "llama": LLAMA,  # SmolLM and SmolLM2 are of this type
-    "mistral": LLAMA,
-    "qwen2": LLAMA,
-    "qwen3": LLAMA,
-    "smollm3": LLAMA,
-}
 
 
 def residual_axes(model_or_config: Any) -> ResidualAxes:
-    """The table of residual axes for a model.
+    """The table of a model: how its tensors carry the residual stream, and other spaces.
 
     Parameters
     ----------
@@ -31,31 +24,33 @@ def residual_axes(model_or_config: Any) -> ResidualAxes:
     Raises
     ------
     ValueError
-        If the architecture is not in the table and none can be derived for it, the config is
+        If the architecture is not known and no table can be derived for it, the config is
         damaged, or the model is wrapped in something that hides its weights.
 
     Notes
     -----
-    Types that are not in the table are those of the installed transformers: their table is derived
-    from the config by one traced run of a tiny model (`derive`), once in a process.
+    Tables of the most common types come with bmatch, and hold for configs of the structure that
+    they were derived for. Others are derived by one traced run of a tiny model (`derive`), and
+    kept in the user's cache.
     """
     model = unwrapped(model_or_config)
     config = getattr(model, "config", model)
-    config = WithDefaults(config) if isinstance(config, Mapping) else config.to_dict()
+    if not isinstance(config, Mapping):
+        config = config.to_dict()
     model_type: Any = config.get("model_type")
-    if model_type not in RMSNORM_TABLES:
-        if not is_known(model_type):
-            raise ValueError(
-                f"unknown architecture {model_type!r}: bmatch has tables for "
-                f"{', '.join(sorted(RMSNORM_TABLES))}, and derives them for the types of the "
-                "installed transformers"
-            )
-        from bmatch.architecture.derived import derived_axes  # imports torch
+    known = stored(model_type) if isinstance(model_type, str) else None
+    if known is not None and known.fits(config):
+        return known.table(config)
+    return cached(config, _derived)
 
-        return derived_axes(config)
-    family = RMSNORM_TABLES[model_type]
-    sizes = family.sizes(config)
-    for word, key in family.keys.items():
-        if word not in sizes:
-            raise ValueError(f"the config of this {model_type} is damaged: it has no {key}")
-    return ResidualAxes(model_type, family, sizes, bool(config.get("tie_word_embeddings", False)))
+
+def _derived(config: Mapping[str, Any]) -> ResidualAxes:
+    model_type = config.get("model_type")
+    if not is_known(model_type):
+        raise ValueError(
+            f"unknown architecture {model_type!r}: bmatch has tables for {len(shipped())} types, "
+            "and derives them for those of the installed transformers"
+        )
+    from bmatch.architecture.derived import derived_axes  # imports torch
+
+    return derived_axes(config)

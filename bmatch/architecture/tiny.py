@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from bmatch.architecture.shrink import shrunken
+from bmatch.architecture.shrink import LAYERS, shrunken, values_of, with_fields
+from bmatch.architecture.templates import numberless
 
+MORE_LAYERS = (4, 8)
 MOST_PARAMETERS = 4_000_000
 TOKENS = (2, 24)
 
@@ -28,7 +31,40 @@ def tiny_model(config: Any, build: Callable[[Any], torch.nn.Module]) -> torch.nn
     ValueError
         If it is still large: a size of its config is not known as one.
     """
+    return generic_model(covering(config, build), build)
+
+
+def covering(config: Any, build: Callable[[Any], torch.nn.Module]) -> Any:
+    """A shrunken config with as many layers as it takes to have each kind of tensor.
+
+    Which layers are of which kind may follow from periods and offsets: one layer in eight attends.
+    """
     small = shrunken(config)
+    layers = [key for key in values_of(small) if LAYERS.match(key)]
+    try:
+        wanted = _kinds_of_tensors(config, build)
+    except Exception:  # a class's own defaults are not always those of a model
+        return small
+    for count in (None, *MORE_LAYERS) if len(layers) == 1 else (None,):
+        larger = small if count is None else with_fields(small, {layers[0]: count})
+        if wanted <= _kinds_of_tensors(larger, build):
+            return larger
+    return small
+
+
+def _kinds_of_tensors(config: Any, build: Callable[[Any], torch.nn.Module]) -> set[str]:
+    with torch.device("meta"):
+        return {numberless(name) for name in build(copy.deepcopy(config)).state_dict()}
+
+
+def generic_model(small: Any, build: Callable[[Any], torch.nn.Module]) -> torch.nn.Module:
+    """The model of a small config as it is, otherwise as `tiny_model`.
+
+    Raises
+    ------
+    ValueError
+        If it is large.
+    """
     for part in _parts(small):
         part._attn_implementation = "eager"
         part._experts_implementation = "eager"

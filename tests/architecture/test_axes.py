@@ -13,7 +13,12 @@ from tiny_models import CONFIGS, WIDTH, in_gauge, logits, tiny_model
 import bmatch
 from bmatch import SignedPermutation, architecture
 from bmatch.architecture import table
-from bmatch.architecture.families.llama import LLAMA
+from bmatch.architecture.stored import FOLDER, from_text
+from bmatch.architecture.survey import config_and_class
+from bmatch.architecture.tiny import inputs_for
+from bmatch.architecture.tiny import tiny_model as any_tiny_model
+
+LLAMA = from_text((FOLDER / "llama.json").read_text())
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -30,30 +35,30 @@ def test_table_is_proved_on_logits(model_type, tied):
     assert axes.group == "signed_permutation"
 
 
-def test_every_known_type_is_tested():
-    assert set(table.RMSNORM_TABLES) == set(CONFIGS)
-
-
 @pytest.mark.parametrize(
     "rule",
     [
         rule
-        for rule in LLAMA.rules
+        for rule in LLAMA.family.rules
         if rule.role != "inner" and rule.name.split(".")[0] in ("model", "lm_head")
     ],
     ids=lambda rule: rule.name,
 )
 def test_verify_notices_every_wrong_row(rule, monkeypatch):
     """Take any row that acts out of the table's action, and the proof must fail."""
-    model = tiny_model("llama", tied=False)
+    model, known = tiny_model("llama", tied=False), LLAMA
     rules = [
-        dataclasses.replace(other, shape=other.shape.replace("+", "").replace("D", "any"))
+        dataclasses.replace(
+            other,
+            shape=" ".join(w.replace("+D", "any").replace("D", "any") for w in other.shape.split()),
+        )
         if other == rule
         else other
-        for other in LLAMA.rules
+        for other in known.family.rules
     ]
-    family = dataclasses.replace(LLAMA, rules=tuple(rules))
-    monkeypatch.setitem(table.RMSNORM_TABLES, "llama", family)
+    family = dataclasses.replace(known.family, rules=tuple(rules))
+    wrong = dataclasses.replace(known, family=family)
+    monkeypatch.setattr(table, "stored", lambda _: wrong)
     with pytest.raises(ValueError, match="the table for llama is wrong for this model"):
         architecture.verify(model)
 
@@ -176,7 +181,7 @@ def test_fields_left_out_are_as_transformers_has_them():
 
 
 def test_other_architectures_are_refused_by_name():
-    with pytest.raises(ValueError, match=r"unknown architecture 'nonesuch': .* for llama, .*"):
+    with pytest.raises(ValueError, match=r"unknown architecture 'nonesuch': bmatch has tables"):
         architecture.residual_axes({"model_type": "nonesuch"})
     with pytest.raises(ValueError, match="unknown architecture None"):
         architecture.residual_axes({})
@@ -195,3 +200,44 @@ def test_transform_refuses_other_widths():
         axes.transform("model.norm.weight", torch.ones(8), SignedPermutation.identity(WIDTH))
     with pytest.raises(ValueError, match="has no tensor nonsense"):
         axes.transform("nonsense", torch.ones(8), SignedPermutation.identity(8))
+
+
+@pytest.mark.parametrize("model_type", ["llama", "mixtral", "gpt2", "olmo", "gemma3_text", "t5"])
+def test_all_spaces_move_at_once(model_type):
+    """Residual, neurons, heads, experts: by the names that the table gives them."""
+    model = any_tiny_model(*config_and_class(model_type))
+    weights = model.state_dict()
+    axes = architecture.residual_axes(model)
+    spaces = axes.spaces({name: tuple(tensor.shape) for name, tensor in weights.items()})
+    assert spaces[0].name == "residual"
+    kinds = {space.name.rpartition(".")[2].split(" 0")[0] for space in spaces}
+    assert len(kinds) > 2, kinds
+    gauges = {space.name: space.random(k) for k, space in enumerate(spaces)}
+    carried = copy.deepcopy(model)
+    moved = {name: axes.transform(name, tensor, gauges) for name, tensor in weights.items()}
+    carried.load_state_dict(moved)
+    inputs = inputs_for(model)
+    with torch.no_grad():
+        before, after = model(**inputs).logits, carried(**inputs).logits
+    assert (after - before).abs().max() < 1e-4 * before.abs().max()
+    for name, tensor in carried.state_dict().items():
+        back = {space: gauge.inverse() for space, gauge in gauges.items()}
+        slabs = {space: gauge for space, gauge in back.items() if "slab" in space}
+        others = {space: gauge for space, gauge in back.items() if space not in slabs}
+        returned = axes.transform(name, axes.transform(name, tensor, slabs), others)
+        assert torch.equal(returned, weights[name])
+    stream = {"residual": gauges["residual"]}
+    for name, tensor in weights.items():
+        one = axes.transform(name, tensor, gauges["residual"])
+        assert torch.equal(axes.transform(name, tensor, stream), one)
+
+
+def test_spaces_whose_tensors_files_rename_are_left_out():
+    """Mixtral's files have each expert by itself: no permutation of a tensor exchanges them."""
+    model = any_tiny_model(*config_and_class("mixtral"))
+    axes = architecture.residual_axes(model)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    in_model = {space.name for space in axes.spaces(shapes)}
+    files = {name.replace(".mlp.gate.", ".block_sparse_moe.gate."): s for name, s in shapes.items()}
+    lost = in_model - {space.name for space in axes.spaces(files)}
+    assert lost == {f"model.layers.{layer}.mlp coordinates" for layer in range(2)}

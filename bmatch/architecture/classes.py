@@ -1,0 +1,355 @@
+"""A table for all configs of a class of models: derived under small ones, and proved under each.
+
+A field that is no size is tried with other values: flags turned, activations exchanged, what is
+null given a number. Where the table holds, or only has more tensors, it is one for these, too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from bmatch.architecture.derived import blocks_of, family_of
+from bmatch.architecture.deriving import proved_spaces
+from bmatch.architecture.describing import Carried, carried_by
+from bmatch.architecture.expressions import fields_of
+from bmatch.architecture.measuring import Measured
+from bmatch.architecture.overlap import merged, without_lengths, without_requiring
+from bmatch.architecture.proof import Proof, prove
+from bmatch.architecture.rules import HEADS, RESIDUAL, Family
+from bmatch.architecture.shrink import values_of
+from bmatch.architecture.solve import spaces_of, tensors
+from bmatch.architecture.spaces import Axes, Space
+from bmatch.architecture.stored import NAMED, Stored
+from bmatch.architecture.survey import config_and_class
+from bmatch.architecture.tiny import covering, generic_model, inputs_for
+
+ACTIVATIONS = ("silu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
+"""Activations that a table is tried with."""
+
+_IRRELEVANT = re.compile(  # fields that say nothing of what tensors carry
+    r"model_type|.*drop.*|.*token_id.*|.*_idx|.*init.*|use_cache|output_.*|return_dict|id2label"
+    r"|label2id|problem_type|chunk_size_feed_forward|is_(encoder_)?decoder|is_encoder_decoder"
+    r"|rope_.*|.*eps(ilon)?|pretraining_tp|.*loss.*|.*aux.*|torch.*|dtype|architectures|_.*"
+    r"|transformers_version|summary_.*|task_specific_params|finetuning_task|classifier.*"
+    r"|.*jitter.*|.*router_logits|time_step.*|rescale_.*|use_mamba.*|use_associative_scan"
+)
+
+LARGER = 1e-2
+"""Least change of an output, as the largest, by which the next larger group shows."""
+
+
+class Type:
+    """A type of model, derived from small configs of its class."""
+
+    def __init__(self, model_type: str) -> None:
+        self.config, self.build = config_and_class(model_type)
+        small = covering(self.config, self.build)
+        self.grouped = False
+        groups = _grouped(small)
+        if groups is not None:
+            try:  # as few classes as there are take one head for each head alone
+                spaces_of(model := generic_model(groups, self.build), inputs_for(model))
+                small, self.grouped = groups, True
+            except Exception:  # of whatever kind a class raises
+                pass
+        self.measured = _with_sizes(Measured(small, self.build))
+        self._axes: dict[str, tuple[Any, Axes, Proof]] = {}
+        self._counted: dict[Any, str | None] = {}
+
+    def derived(self, changes: Mapping[str, Any]) -> tuple[Any, Axes, Proof]:
+        """A small model with changed fields, its spaces, and their proof."""
+        key = repr(sorted(changes.items()))
+        if key not in self._axes:
+            model = generic_model(self.measured.changed(changes), self.build)
+            shapes = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+            split = self.measured.split
+
+            def wanted(space: Space) -> bool:
+                return space.name == RESIDUAL or carried_by(space, shapes, split) is not None
+
+            self._axes[key] = (model, *proved_spaces(model, wanted))
+        return self._axes[key]
+
+    def holds(self, changes: Mapping[str, Any]) -> bool:
+        """Whether the spaces of the small model are those of one with changed fields, too."""
+        plain, axes, _ = self.derived({})
+        model = generic_model(self.measured.changed(changes), self.build)
+        if _shapes(plain) != _shapes(model):
+            return False
+        kept, proof = prove(model, axes)
+        return kept.spaces == axes.spaces and proof.larger.get(RESIDUAL, 1.0) > LARGER
+
+    def family(self, changes: Mapping[str, Any]) -> Family:
+        """The rules for the small model with changed fields; lengths are expressions."""
+        model, axes, _ = self.derived(changes)
+        measured = self.measured
+        if measured.shapes(changes) != measured.shapes({}):
+            measured = Measured(measured.changed(changes), self.build)
+        axis = {
+            name: [measured.length(measured.split(name)[0], k) or "any" for k in range(t.ndim)]
+            for name, t in model.state_dict().items()
+        }
+        text = model.config.get_text_config(decoder=True)
+
+        def size(space: Space, members: Sequence[Carried]) -> str | None:
+            for template, place, _, odd in members:
+                found = measured.length(template, place)
+                shape = next(s for n, s in shapes.items() if measured.split(n)[0] == template)
+                if found and len(odd) == 1 and shape[place] == space.size:
+                    return None if found.isdigit() else found
+            key = space.group, tuple(members)  # a count in one small config is one in all
+            if key not in self._counted:
+                self._counted[key] = self._units(changes, space, members, measured)
+            return self._counted[key]
+
+        shapes = measured.shapes({}) or {}
+        family = family_of(
+            axes,
+            model,
+            model,
+            blocks=blocks_of(model.base_model, getattr(text, "num_hidden_layers", 0)),
+            lists=tuple(measured.lists.items()),
+            split=measured.split,
+            lengths=axis,
+            size=size,
+        )
+        for rule in family.rules:
+            if measured.split(rule.name)[0] != rule.name:
+                raise ValueError(f"blocks differ in how {rule.name} carries the stream")
+        return family
+
+    def _units(
+        self,
+        changes: Mapping[str, Any],
+        space: Space,
+        members: Sequence[Carried],
+        measured: Measured,
+    ) -> str | None:
+        """The field that counts blocks: where it is doubled there are twice as many."""
+        found = []
+        for field, value in measured.fields.items():
+            if value != space.size or field in measured.lists.values():
+                continue
+            more = {**changes, field: 2 * value}
+            try:
+                model, axes, _ = self.derived(more)
+            except Exception:  # of whatever kind a class raises
+                continue
+            shapes = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+            for other in axes.spaces:
+                carried = carried_by(other, shapes, measured.split)
+                if other.group == space.group and carried == tuple(members):
+                    if other.size == 2 * value:
+                        found.append(field)
+                    break
+        return found[0] if len(found) == 1 else None
+
+
+def _shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors(model).items()}
+
+
+def derive_type(model_type: str) -> Stored:
+    """Derive and prove the table of a type, and find for which configs it holds.
+
+    Raises
+    ------
+    ValueError
+        If the stream has no gauge, or models of the class have tensors that the table does not
+        tell of.
+    """
+    import transformers
+
+    kind = Type(model_type)
+    measured, config = kind.measured, kind.config
+    family = kind.family({})
+    if kind.grouped:  # a key for each query is a case of several, though spaces may lie otherwise
+        field = next(f for f in measured.values if _KEYS.fullmatch(f))
+        family = merged(family, kind.family({field: 2 * measured.values[field]}), inner=True)
+    structure = {
+        field: _entries(value)
+        for field, value in measured.values.items()
+        if _is_structure(field, value)
+    }
+    for field, value in _variants(measured.values):
+        try:
+            if not kind.holds({field: value}):
+                family = merged(family, kind.family({field: value}))
+        except Exception:  # no config of the class, or one of another table
+            continue
+        if measured.values[field] is None:
+            structure.pop(field, None)  # any number
+        elif value not in structure[field]:
+            structure[field].append(value)
+    sizes = {word: _named(word, kind) for word in NAMED}
+    lengths = [word.length for r in family.rules if r not in HEADS for word in r.words]
+    lengths += [k.size for k in family.kinds] + [n for _, n in family.lists] + [*sizes.values()]
+    used = {f for x in lengths if x not in (*NAMED, "any") for f in fields_of(x)}
+    text = config.get_text_config(decoder=True)
+    _, axes, proof = kind.derived({})
+    equal, fixed = _conditions(measured, config)
+    table = Stored(
+        model_type,
+        family,
+        sizes,
+        {**structure, **fixed},
+        equal,
+        {f: found for f in sorted(used) if (found := measured.left_out(f))},
+        {f: found for f in sorted(used) if (found := measured.null(f))},
+        dict(getattr(config, "attribute_map", None) or {}),
+        bool(getattr(text, "tie_word_embeddings", False)),
+        transformers.__version__,
+        {
+            "alone": _rounded(max(proof.alone[space.name] for space in axes.spaces)),
+            "together": _rounded(proof.together),
+            "larger": _rounded(proof.larger.get("residual", 0.0)),
+        },
+    )
+    return _whole(table, kind)
+
+
+_KEYS = re.compile(r"num_(key_value|kv)_heads|n_head_kv")
+
+
+def _grouped(small: Any) -> Any:
+    """The config with several query heads for each key head, if it has one for each; else None."""
+    values = values_of(small)
+    keys = [f for f in values if _KEYS.fullmatch(f) and type(values[f]) is int]
+    heads = getattr(small, "num_attention_heads", None)
+    if len(keys) != 1 or values[keys[0]] != heads or heads % 2:
+        return None
+    return type(small)(**{**values, keys[0]: heads // 2})
+
+
+_UNWRITTEN = ("head_dim",)
+"""Fields that models read where configs have them, though not all config classes name them."""
+
+
+def _with_sizes(measured: Measured) -> Measured:
+    """With numbers in fields that are null, or not named, and are sizes."""
+    before = measured.shapes({}) or {}
+    found = {}
+    aliases = getattr(type(measured.changed({})), "attribute_map", None) or {}
+    unwritten = (field for field in _UNWRITTEN if field not in aliases)
+    for field, value in {**dict.fromkeys(unwritten), **measured.values}.items():
+        if value is None and not _IRRELEVANT.fullmatch(field):
+            after = measured.shapes({field: 24})
+            if after is None or after == before or after.keys() != before.keys():
+                continue
+            try:  # what is not named is not always heeded everywhere
+                model = generic_model(measured.changed({field: 24}), measured.build)
+                model(**inputs_for(model))
+            except Exception:  # of whatever kind a class raises
+                continue
+            found[field] = 24
+    return Measured(measured.changed(found), measured.build) if found else measured
+
+
+def _is_structure(field: str, value: Any) -> bool:
+    number = type(value) in (int, float)
+    # Numbers of layers in a list are no kinds of layers; where there are none there is one kind.
+    number |= isinstance(value, (list, tuple)) and {type(v) for v in value} == {int}
+    return not number and not _IRRELEVANT.fullmatch(field)
+
+
+def _entries(value: Any) -> list[Any]:
+    if not isinstance(value, (list, tuple)):
+        return [value]
+    return [entry for k, entry in enumerate(value) if entry not in value[:k]]
+
+
+def _variants(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Fields with other values that a table may hold for, too."""
+    for field, value in values.items():
+        if _IRRELEVANT.fullmatch(field):
+            continue
+        if isinstance(value, bool):
+            yield field, not value
+        elif isinstance(value, str) and value in ACTIVATIONS:
+            yield from ((field, other) for other in ACTIVATIONS if other != value)
+        elif value is None:
+            yield field, 24
+            yield field, 24.0
+
+
+def _named(word: str, kind: Type) -> str:
+    """The field for the width, the number of blocks, or the vocabulary."""
+    aliases = getattr(kind.config, "attribute_map", None) or {}
+    field: str = aliases.get(NAMED[word], NAMED[word])
+    if field not in kind.measured.fields:
+        raise ValueError(f"configs have no field {field}")
+    _, axes, _ = kind.derived({})
+    if word == "D" and (axes.residual is None or axes.residual.size != kind.measured.fields[field]):
+        raise ValueError(f"the stream is not as wide as {field}")
+    return field
+
+
+def _conditions(measured: Measured, config: Any) -> tuple[list[list[str]], dict[str, list[Any]]]:
+    """Fields that have to be equal, or as they are: else there are other tensors."""
+
+    def names(changes: Mapping[str, Any]) -> set[str]:
+        return {measured.split(name)[0] for name in measured.shapes(changes) or {}}
+
+    base = names({})
+    equal: list[list[str]] = []
+    fixed: dict[str, list[Any]] = {}
+    for field, value in measured.fields.items():
+        if names({field: 2 * value}) <= base or any(field in pair for pair in equal):
+            continue
+        twins = [
+            other
+            for other, same in measured.fields.items()
+            if other != field
+            and same == value
+            and measured.shapes({field: 2 * value, other: 2 * value}) is not None
+            and names({field: 2 * value, other: 2 * value}) <= base
+        ]
+        if twins:
+            equal.append([field, twins[0]])
+        else:
+            fixed[field] = [getattr(config, field)]
+    return equal, fixed
+
+
+def _whole(table: Stored, kind: Type) -> Stored:
+    """The table without lengths that are other than it says in models of other sizes.
+
+    Raises
+    ------
+    ValueError
+        If it does not tell of all tensors.
+    """
+    models = [(config.to_dict(), shapes) for config, shapes in kind.measured.samples()]
+    try:
+        full = Measured.of(kind.config, kind.build)
+    except Exception:  # a class's own defaults are not always those of a model
+        if not models:
+            raise
+    else:
+        if not table.fits(kind.config.to_dict()):
+            raise ValueError("the table does not hold for the class's own config")
+        models.append((kind.config.to_dict(), full))
+    models = [(content, shapes) for content, shapes in models if table.fits(content)]
+    wrong: set[tuple[str, int]] = set()
+    for content, shapes in models:
+        axes = table.table(content)
+        missed = {
+            r.name for r in axes.rules if r.required and not shapes.keys() >= {*axes.names(r)}
+        }
+        table = replace(table, family=without_requiring(table.family, missed))
+        axes = table.table(content)
+        axes.require_names(shapes)
+        wrong |= {(axes.row(name).name, axis) for name, axis in axes.other_lengths(shapes)}
+    if wrong:
+        table = replace(table, family=without_lengths(table.family, wrong))
+    for content, shapes in models:
+        table.table(content).require_shapes(shapes)
+        table.table(content).spaces(shapes)
+    return table
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.1e}")

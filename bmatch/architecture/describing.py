@@ -1,0 +1,214 @@
+"""From spaces of a traced model to rules: what tensors of one kind have in common."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from bmatch.architecture.layout import Word
+from bmatch.architecture.rules import RESIDUAL, Kind, Rule
+from bmatch.architecture.spaces import Axes, Member, Space
+
+Split: TypeAlias = Callable[[str], tuple[str, tuple[str, ...]]]
+"""From a name to its template, and to the numbers that the template leaves open."""
+
+Lengths: TypeAlias = Mapping[str, Sequence[str]]
+"""The lengths of tensors' axes by their names, as words have them."""
+
+Carried: TypeAlias = tuple[str, int, bool, tuple[bool, ...]]
+"""A template, the axis that carries a space, whether each slab by itself, and odd parts."""
+
+
+@dataclass
+class Description:
+    """What rules say of tensors, and spaces for which there are none."""
+
+    rules: list[Rule] = field(default_factory=list)
+    kinds: list[Kind] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+def splitter(blocks: Iterable[str], others: Iterable[str]) -> Split:
+    """Templates for modules in lists of blocks, ``{layer}``, and in lists of others, ``{}``."""
+    places = dict.fromkeys(others, "{}") | dict.fromkeys(blocks, "{layer}")
+
+    def split(name: str) -> tuple[str, tuple[str, ...]]:
+        parts, numbers = name.split("."), []
+        for k, part in enumerate(parts):
+            place = places.get(".".join(parts[:k]))
+            if part.isdigit() and place:
+                numbers.append(part)
+                parts[k] = place
+        return ".".join(parts), tuple(numbers)
+
+    return split
+
+
+def described(
+    axes: Axes,
+    shapes: Mapping[str, Sequence[int]],
+    split: Split,
+    lengths: Lengths,
+    size: Callable[[Space, Sequence[Carried]], str | None],
+) -> Description:
+    """Rules for the tensors of a model.
+
+    Parameters
+    ----------
+    axes : Axes
+        Of the model; with a residual stream.
+    shapes : mapping of str to sequence of int
+        Of its tensors by name.
+    split : callable
+        As `splitter` makes it.
+    lengths : mapping
+        How the lengths of axes are written, by names of tensors.
+    size : callable
+        From a space, and what carries it, to how its number of units is written; None if that is
+        not known.
+
+    Raises
+    ------
+    ValueError
+        If a tensor carries a part of the stream, and not a whole axis.
+    """
+    alike: dict[str, dict[tuple[str, ...], str]] = defaultdict(dict)
+    for name in shapes:
+        template, numbers = split(name)
+        alike[template][numbers] = name
+    result = Description()
+    carried: dict[tuple[str, int], tuple[str, tuple[bool, ...]]] = {}
+    for group in _grouped(axes, shapes, split, result.left_out):
+        space, members = group[0][0], sorted({m for _, ms, _ in group for m in ms})
+        whole = _everywhere(group, members, alike, shapes)
+        units = size(space, members) if whole else None
+        if units is None or any((template, axis) in carried for template, axis, _, _ in members):
+            result.left_out += [space.name for space, _, _ in group]
+            continue
+        kind = _kind(space, split, units, {kind.key for kind in result.kinds})
+        result.kinds.append(kind)
+        for template, axis, _, odd in members:
+            carried[template, axis] = kind.key, odd
+    stream = _stream(axes, shapes)
+    for template, names in alike.items():
+        ways = {name: _shape(name, template, lengths, stream, carried) for name in names.values()}
+        if len(set(ways.values())) == 1:
+            result.rules.append(Rule(template, next(iter(ways.values()))))
+        else:
+            result.rules += [Rule(name, shape) for name, shape in ways.items()]
+    return result
+
+
+def _stream(axes: Axes, shapes: Mapping[str, Sequence[int]]) -> dict[tuple[str, int], bool]:
+    """Whether an axis carries the stream with its signs, for those that carry it."""
+    found = {}
+    for member in axes.residual.members if axes.residual is not None else ():
+        whole = (member.slab, member.stride, member.offsets) == (None, 1, (0,))
+        if not whole or shapes[member.tensor][member.axis] != axes.residual.size:  # type: ignore[union-attr]
+            raise ValueError(
+                f"the residual stream lies in parts of {member.tensor}, which is no whole axis"
+            )
+        found[member.tensor, member.axis] = member.odd[0]
+    return found
+
+
+_Instance: TypeAlias = tuple[
+    Space, tuple[Carried, ...], frozenset[tuple[tuple[str, ...], int | None]]
+]
+"""A space, what carries it, and the numbers and slabs of the tensors that do."""
+
+
+def _grouped(
+    axes: Axes, shapes: Mapping[str, Sequence[int]], split: Split, left_out: list[str]
+) -> list[list[_Instance]]:
+    """Spaces but the stream, those together that the same kinds of tensors carry alike."""
+    groups: dict[object, list[_Instance]] = defaultdict(list)
+    for space in axes.spaces:
+        if space.name == RESIDUAL:
+            continue
+        carried = carried_by(space, shapes, split)
+        if carried is None:
+            left_out.append(space.name)
+            continue
+        places = frozenset((split(member.tensor)[1], member.slab) for member in space.members)
+        groups[space.group, carried].append((space, carried, places))
+    return list(groups.values())
+
+
+def carried_by(
+    space: Space, shapes: Mapping[str, Sequence[int]], split: Split
+) -> tuple[Carried, ...] | None:
+    """What carries a space, in order; None if a tensor has it beside others on an axis."""
+    carried = set()
+    for member in space.members:
+        odd = parts_of(member, space.size, shapes[member.tensor][member.axis])
+        if odd is None:
+            return None
+        carried.add((split(member.tensor)[0], member.axis, member.slab is not None, odd))
+    return tuple(sorted(carried)) if space.size > 1 else None
+
+
+def parts_of(member: Member, units: int, length: int) -> tuple[bool, ...] | None:
+    """Which parts of an axis flip, if a space fills it with parts of blocks; else None."""
+    stride = member.stride
+    parts, rest = divmod(length, units * stride)
+    layout = tuple(p * units * stride + k for p in range(parts) for k in range(stride))
+    odd = [member.odd[p * stride : (p + 1) * stride] for p in range(parts)]
+    if rest or layout != member.offsets or any(len(set(part)) > 1 for part in odd):
+        return None
+    return tuple(part[0] for part in odd)
+
+
+def _everywhere(
+    group: Sequence[_Instance],
+    members: Sequence[Carried],
+    alike: Mapping[str, Mapping[tuple[str, ...], str]],
+    shapes: Mapping[str, Sequence[int]],
+) -> bool:
+    """Whether every block that has the tensors of a kind of space has a space of this kind."""
+    wanted = set()
+    for template, _, by_slab, _ in members:
+        for numbers, name in alike[template].items():
+            slabs = range(shapes[name][0]) if by_slab else (None,)
+            wanted |= {(numbers, slab) for slab in slabs}
+    local = [places for _, _, places in group if len({numbers for numbers, _ in places}) == 1]
+    if len(local) == len(group):
+        found = [place for places in local for place in places]
+        if any(by_slab for _, _, by_slab, _ in members):
+            wanted = {place for place in wanted if place[1] is not None}
+            found = [place for place in found if place[1] is not None]
+        complete = all(alike[template].keys() == {n for n, _ in wanted} for template, *_ in members)
+        return complete and len(found) == len(set(found)) and set(found) == wanted
+    return len(group) == 1 and set(group[0][2]) == wanted
+
+
+def _kind(space: Space, split: Split, units: str, taken: set[str]) -> Kind:
+    place, _, what = space.name.partition(" ")
+    place = split(place + ".")[0].removesuffix(".")
+    what = re.sub(" of a slab.*", " of a slab {slab}", what)
+    parts = [part for part in place.split(".") if part.isidentifier()]
+    base = parts[-1] if parts else "inner"
+    names = [base, *(f"{base}_{k}" for k in range(2, len(taken) + 3))]
+    key = next(name for name in names if name not in taken and name != "D")
+    return Kind(key, f"{place} {what}", space.group, units)
+
+
+def _shape(
+    name: str,
+    template: str,
+    lengths: Lengths,
+    stream: Mapping[tuple[str, int], bool],
+    carried: Mapping[tuple[str, int], tuple[str, tuple[bool, ...]]],
+) -> str:
+    words = []
+    for axis, length in enumerate(lengths[name]):
+        if (name, axis) in stream:
+            words.append(Word("D", "D", (stream[name, axis],)))
+        elif (template, axis) in carried:
+            words.append(Word(length, *carried[template, axis]))
+        else:
+            words.append(Word(length))
+    return " ".join(map(str, words))

@@ -1,1 +1,0 @@
-"""The families of models: one file each, how it names its tensors and what their axes are."""

@@ -1,0 +1,81 @@
+"""What the tables of several configs of one class have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from bmatch.architecture.rules import Family, Rule
+
+
+def merged(one: Family, other: Family, *, inner: bool = False) -> Family:
+    """The table for configs of both kinds: what only one has is optional.
+
+    Parameters
+    ----------
+    one, other : Family
+    inner : bool
+        Leave out spaces inside blocks in which they differ.
+
+    Raises
+    ------
+    ValueError
+        If they differ in how a tensor carries a space.
+    """
+    if (one.prefix, one.blocks, one.lists) != (other.prefix, other.blocks, other.lists):
+        raise ValueError("blocks are in other places")
+    ours, theirs = ({rule.name: rule for rule in family.rules} for family in (one, other))
+    both = ours.keys() & theirs.keys()
+    kept = []
+    for kind in one.kinds:
+        twin = next((k for k in other.kinds if k.name == kind.name), None)
+        if twin == kind and all(
+            _carries(ours[name], kind.key) == _carries(theirs[name], kind.key) for name in both
+        ):
+            kept.append(kind)
+        elif not inner or kind.key == "D":
+            raise ValueError(f"they differ in {kind.name}")
+    keys = {kind.key for kind in kept}
+    rules = []
+    for name in [*ours, *(name for name in theirs if name not in ours)]:
+        first, second = ours.get(name), theirs.get(name)
+        rule = first or second
+        assert rule is not None
+        words = [w if w.space in keys else replace(w, space="", odd=()) for w in rule.words]
+        if first and second:
+            words = [
+                w if w.length == v.length else replace(w, length="any")
+                for w, v in zip(words, second.words, strict=True)
+            ]
+        required = bool(first and second and first.required and second.required)
+        rules.append(Rule(name, " ".join(map(str, words)), required))
+    heads = one.heads or other.heads  # none where embeddings are tied
+    if other.heads:
+        heads = tuple(head for head in heads if head in other.heads)
+    return replace(one, rules=tuple(rules), kinds=tuple(kept), heads=heads)
+
+
+def without_lengths(family: Family, wrong: Collection[tuple[str, int]]) -> Family:
+    """A table with axes of any length, and without the spaces whose size that was."""
+    sizes = {rule.words[a].length for rule in family.rules for n, a in wrong if n == rule.name}
+    kinds = tuple(kind for kind in family.kinds if kind.size not in sizes)
+    keys = {kind.key for kind in kinds}
+    rules = []
+    for rule in family.rules:
+        words = [w if w.space in keys else replace(w, space="", odd=()) for w in rule.words]
+        words = [
+            replace(word, length="any") if (rule.name, axis) in wrong else word
+            for axis, word in enumerate(words)
+        ]
+        rules.append(replace(rule, shape=" ".join(map(str, words))))
+    return replace(family, rules=tuple(rules), kinds=kinds)
+
+
+def without_requiring(family: Family, names: Collection[str]) -> Family:
+    """A table in which these rows are optional."""
+    rules = (replace(r, required=r.required and r.name not in names) for r in family.rules)
+    return replace(family, rules=tuple(rules))
+
+
+def _carries(rule: Rule, key: str) -> list[tuple[int, tuple[bool, ...]]]:
+    return [(axis, word.odd) for axis, word in enumerate(rule.words) if word.space == key]

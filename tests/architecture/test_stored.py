@@ -1,0 +1,183 @@
+"""Tables as files: those that come with bmatch, and which configs they are for."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import transformers
+from tiny_models import CONFIGS, tiny_model
+
+from bmatch import architecture
+from bmatch.architecture.plans import agreement
+from bmatch.architecture.stored import FOLDER, from_text, shipped, stored, to_text
+
+# What a llama is, as its paper and its code have it: who reads the stream, and who writes it.
+READS = r"embed_tokens|lm_head|[qkv]_proj|gate_proj|up_proj"
+WRITES = r"o_proj|down_proj"
+GAINS = r"input_layernorm|post_attention_layernorm|model\.norm"
+
+
+def expected(name):
+    """Axes of a llama-like model's tensor that carry the stream, and whether with signs."""
+    place, _, kind = name.rpartition(".")
+    if re.search(rf"({GAINS})$", place):
+        return ((0, False),)
+    if re.search(rf"({READS})$", place):
+        return () if kind == "bias" else ((1, True),)
+    if re.search(rf"({WRITES})$", place):
+        return ((0, True),)
+    assert re.search("[qk]_norm$", place)
+    return ()
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("model_type", sorted(CONFIGS))
+def test_llama_and_its_like(model_type, tied):
+    model = tiny_model(model_type, tied)
+    axes = architecture.residual_axes(model)
+    assert axes.family == stored(model_type).family
+    for name, tensor in model.state_dict().items():
+        assert axes.rule(name).axes == expected(name), name
+        assert len(axes.rule(name).words) == tensor.ndim
+    size = model.config.hidden_size
+    for head in ("score.weight", "v_head.summary.weight"):
+        assert axes.rule(head).axes == ((1, True),)
+    for buffer in ("model.rotary_emb.inv_freq", "model.layers.1.self_attn.rotary_emb.inv_freq"):
+        assert axes.rule(buffer).role == "inner"
+        axes.require_shapes({buffer: (4,)})
+    assert (axes.dim, axes.group) == (size, "signed_permutation")
+
+
+def test_the_most_common_types_come_with_bmatch():
+    assert len(shipped()) >= 60
+    assert {"llama", "gemma3_text", "gpt2", "mixtral", "bert", "t5", "mamba"} <= set(shipped())
+
+
+@pytest.mark.parametrize("model_type", shipped())
+def test_files_are_whole(model_type):
+    table = stored(model_type)
+    assert table.model_type == model_type
+    text = (FOLDER / f"{model_type}.json").read_text()
+    assert to_text(from_text(text)) == text
+    lines = text.splitlines()
+    assert sum(line.startswith('    "') for line in lines) >= len(table.family.rules)
+    assert table.proved["alone"] <= 1e-4
+    assert table.proved["together"] <= 1e-4
+    assert table.family.kinds[0].key == "D"
+    axes = table.table({"model_type": model_type})  # all is left out
+    names = {name for rule in axes.rules for name in axes.names(rule) if "{" not in name}
+    axes.require_names(names - {"score.weight"})
+
+
+PLANNED = [t for t in shipped() if getattr(transformers.CONFIG_MAPPING[t], "base_model_tp_plan", 0)]
+
+
+@pytest.mark.parametrize("model_type", PLANNED)
+def test_plans_for_tensor_parallelism_say_the_same(model_type):
+    plan = transformers.CONFIG_MAPPING[model_type].base_model_tp_plan
+    found = agreement(stored(model_type).family, plan)
+    assert not found.other
+    # Latents that attention goes through are split, too.
+    assert all(re.search(r"[qk]v?_[ab]_proj|norm", name) for name in found.inside)
+
+
+def test_plans_of_wrong_tables_differ():
+    llama = stored("llama").family
+    rules = [dataclasses.replace(r, shape=" ".join(reversed(r.shape.split()))) for r in llama.rules]
+    wrong = dataclasses.replace(llama, rules=tuple(rules))
+    plan = transformers.LlamaConfig.base_model_tp_plan
+    assert len(agreement(llama, plan).same) == len(agreement(wrong, plan).other) == 7
+
+
+def test_configs_of_another_structure_are_not_taken():
+    table = stored("llama")
+    config = transformers.LlamaConfig(num_hidden_layers=3).to_dict()
+    assert table.fits(config)
+    assert table.fits({**config, "hidden_act": "gelu", "attention_bias": True})
+    assert table.fits({"model_type": "llama", "some_note": "nothing to the model"})
+    assert not table.fits({**config, "hidden_act": "tanh"})
+    assert not table.fits({**config, "mlp_bias": "perhaps"})
+    gemma = stored("gemma3_text")
+    assert gemma.fits({"layer_types": ["full_attention", "sliding_attention"]})
+    assert not gemma.fits({"layer_types": ["full_attention", "linear_attention"]})
+    assert stored("opt").fits({"hidden_size": 64, "word_embed_proj_dim": 64})
+    assert not stored("opt").fits({"hidden_size": 64, "word_embed_proj_dim": 32})
+    assert not stored("qwen2_moe").fits({"mlp_only_layers": [0]})
+    assert stored("../stored") is None
+    assert stored("nonesuch") is None
+
+
+PUBLISHED = (  # as files on the hub have them, with names of fields that are no longer read
+    {"model_type": "llama", "hidden_size": 4096, "rope_scaling": None, "torch_dtype": "bfloat16"},
+    {"model_type": "mistral", "hidden_size": 4096, "head_dim": None, "sliding_window": 4096},
+    {"model_type": "qwen2", "hidden_size": 896, "use_mrope": False, "sliding_window": 32768},
+    {"model_type": "gemma", "hidden_size": 2048, "hidden_act": "gelu", "hidden_activation": None},
+    {"model_type": "gemma2", "hidden_size": 2304, "final_logit_softcapping": 30.0},
+    {"model_type": "gpt2", "n_embd": 768, "n_ctx": 1024, "summary_type": "cls_index"},
+    {"model_type": "phi3", "hidden_size": 3072, "sliding_window": 2047, "attention_bias": False},
+    {"model_type": "opt", "hidden_size": 768, "word_embed_proj_dim": 768},
+    {"model_type": "bert", "hidden_size": 768, "position_embedding_type": "absolute"},
+)
+
+
+@pytest.mark.parametrize("config", PUBLISHED, ids=lambda config: config["model_type"])
+def test_configs_as_they_are_published(config):
+    table = stored(config["model_type"])
+    assert table.fits(config)
+    assert table.table(config).dim == config.get("hidden_size", config.get("n_embd"))
+
+
+def test_what_is_left_out_and_what_is_null():
+    axes = stored("llama").table({"hidden_size": 64, "num_attention_heads": 4, "head_dim": None})
+    assert (axes.dim, axes.num_layers, axes.vocab_size) == (64, 32, 32000)
+    shapes = {"model.layers.0.self_attn.k_proj.weight": (64, 64)}
+    axes.require_shapes(shapes)
+    grouped = stored("llama").table(
+        {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
+    )
+    with pytest.raises(ValueError, match=r"is \[64, 64\] and not \[32, 64\]"):
+        grouped.require_shapes(shapes)
+    assert stored("gpt2").table({"hidden_size": 64}).dim == 64  # as n_embd is called, too
+
+
+def test_damaged_files_are_no_tables():
+    text = (FOLDER / "llama.json").read_text()
+    for damaged in ("{}", text[:-20], text.replace('"spaces"', '"places"'), "[]"):
+        with pytest.raises((ValueError, KeyError, TypeError)):
+            from_text(damaged)
+
+
+def test_nothing_is_imported_for_them():
+    code = (
+        "import sys\n"
+        "from bmatch.architecture import residual_axes\n"
+        "for model_type in ('llama', 'smollm3', 'mixtral', 'gpt2', 't5'):\n"
+        "    assert residual_axes({'model_type': model_type}).dim\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_spaces_are_those_that_derivation_finds():
+    """By name, group, size and every tensor; but for those inside single heads."""
+    model = tiny_model("qwen3", num_hidden_layers=3)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    derived = {space.name: space for space in architecture.derive(model.config).spaces}
+    ours = architecture.residual_axes(model).spaces(shapes)
+    assert {space.name.rpartition(".")[2] for space in ours} == {
+        "residual",
+        "mlp coordinates",
+        "self_attn blocks",
+    }
+    assert len(ours) == 1 + 3 + 3
+    for space in ours:
+        twin = derived[space.name]
+        assert (space.group, space.size) == (twin.group, twin.size)
+        members = {m for m in space.members if m.tensor != "lm_head.weight"}  # tied
+        assert members == set(twin.members)
+        assert np.array_equal(space.random(1).perm, twin.random(1).perm)

@@ -1,0 +1,68 @@
+"""Tables derived for a type, as the command stores them, and sizes as it measures them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import transformers
+from torch import nn
+
+from bmatch.architecture import tables
+from bmatch.architecture.measuring import Measured
+from bmatch.architecture.stored import FOLDER, from_text
+
+
+def test_a_table_is_derived_as_it_is_stored(tmp_path, capsys):
+    tables.main(["bloom", "xglm", "perceiver", "--out", str(tmp_path)])
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("bloom: permutation_global_sign, ")
+    assert told[1].startswith("xglm: no table: no gauge of xglm's residual stream was found")
+    assert "could not be made small" in told[2]
+    assert [path.name for path in tmp_path.iterdir()] == ["bloom.json"]
+    derived, ours = (from_text((f / "bloom.json").read_text()) for f in (tmp_path, FOLDER))
+    assert derived.family == ours.family
+    assert (derived.structure, derived.left_out) == (ours.structure, ours.left_out)
+
+
+class Sizes(transformers.PreTrainedConfig):
+    """A config with sizes that tensors have in many ways."""
+
+    model_type = "sizes"
+
+    def __init__(self, width=4, heads=2, keys=2, head=3, inner=None, num_layers=2, **others):
+        self.width, self.heads, self.keys, self.head = width, heads, keys, head
+        self.inner, self.num_layers = inner, num_layers
+        super().__init__(**others)
+
+    def to_dict(self):
+        names = ("width", "heads", "keys", "head", "inner", "num_layers")
+        return {name: getattr(self, name) for name in names}
+
+
+class Model(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Module() for _ in range(config.num_layers))
+        for block in self.blocks:
+            rows = (config.heads + 2 * config.keys) * config.head
+            block.qkv = nn.Parameter(torch.empty(rows, config.width))
+            block.up = nn.Parameter(torch.empty(config.inner or 4 * config.width, config.width))
+            block.odd = nn.Parameter(torch.empty(config.width**2 + 1))
+
+
+def test_lengths_are_expressions_of_fields():
+    measured = Measured(Sizes(inner=7), Model)
+    assert measured.lists == {"blocks": "num_layers"}
+    lengths = [measured.length("blocks.{layer}.qkv", axis) for axis in (0, 1)]
+    assert lengths == ["heads*head+2*keys*head", "width"]
+    assert measured.length("blocks.{layer}.up", 0) == "inner"
+    assert measured.length("blocks.{layer}.odd", 0) is None
+    assert measured.null("inner") == measured.left_out("inner") == "4*width"
+    assert measured.left_out("width") == "4"
+    assert measured.null("width") is None
+
+
+@pytest.mark.parametrize("inner", [7, None])
+def test_fields_of_a_null_size_are_others(inner):
+    length = Measured(Sizes(inner=inner), Model).length("blocks.{layer}.up", 0)
+    assert length == ("4*width" if inner is None else "inner")
