@@ -20,9 +20,9 @@ import torch
 
 import bmatch
 from benchmarks import relatives, report, results
-from bmatch.estimate import correlate_streams
 from bmatch.matching import GaugeMatch
 from bmatch.models.weight_evidence import weights_if_comparable
+from bmatch.streams import correlate_streams
 from bmatch.verdict.evidence import Evidence, gather
 from bmatch.verdict.verdict import judged
 

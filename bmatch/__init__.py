@@ -16,13 +16,17 @@ _HOME = {
     "Certificate": "assignment",
     "CrossMoments": "correlation",
     "GaugeMatch": "matching",
+    "OrthogonalGauge": "orthogonal",
+    "OrthogonalMatch": "procrustes",
     "SignedPermutation": "gauge",
     "batch_linear_sum_assignment": "assignment",
     "certify": "assignment",
     "compose": "gauge",
     "estimate_gauge": "estimate",
     "linear_sum_assignment": "assignment",
+    "load_gauge": "gauge_file",
     "match": "matching",
+    "match_orthogonal": "procrustes",
     "solve": "assignment",
 }
 _MODULES = {"architecture", "transport"}
@@ -41,12 +45,16 @@ if TYPE_CHECKING:
     from bmatch.estimate import estimate_gauge
     from bmatch.gauge import SignedPermutation, compose
     from bmatch.matching import GaugeMatch, match
+    from bmatch.orthogonal import OrthogonalGauge
+    from bmatch.procrustes import OrthogonalMatch, match_orthogonal
 
 __all__ = [
     "Assignment",
     "Certificate",
     "CrossMoments",
     "GaugeMatch",
+    "OrthogonalGauge",
+    "OrthogonalMatch",
     "SignedPermutation",
     "architecture",
     "batch_linear_sum_assignment",
@@ -54,7 +62,9 @@ __all__ = [
     "compose",
     "estimate_gauge",
     "linear_sum_assignment",
+    "load_gauge",
     "match",
+    "match_orthogonal",
     "solve",
     "transport",
 ]

@@ -15,23 +15,28 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from bmatch.architecture.axes import ResidualAxes
+from bmatch.architecture.premise import Premise
+from bmatch.architecture.rotating import require_rotations
 from bmatch.estimate import (
     Evidence,
-    StreamCorrelation,
     combined,
-    correlate_streams,
-    correlation_bytes,
+    fixes_ones,
     match_evidence,
+    match_rotation,
     require_evidence,
-    require_memory,
     resolve_group,
 )
 from bmatch.gauge import SignedPermutation
-from bmatch.groups import Group
+from bmatch.groups import AnyGroup
 from bmatch.jobs.progress import Progress, silent
 from bmatch.matching import GaugeMatch
 from bmatch.models.activations import Reader, SitePair, Sites, pair_sites, require_same_width
-from bmatch.models.checkpoint import Checkpoint, checked_digest, open_checkpoint
+from bmatch.models.checkpoint import (
+    Checkpoint,
+    checked_digest,
+    open_checkpoint,
+    tested_gains,
+)
 from bmatch.models.loading import TOKENIZER_FILES, has_tokenizer, load_model, load_tokenizer
 from bmatch.models.text import (
     AlignedBatch,
@@ -45,6 +50,14 @@ from bmatch.models.weight_evidence import (
     correlate_weights,
     weights_if_comparable,
 )
+from bmatch.orthogonal import OrthogonalGauge
+from bmatch.procrustes import OrthogonalMatch
+from bmatch.streams import (
+    StreamCorrelation,
+    correlate_streams,
+    correlation_bytes,
+    require_memory,
+)
 from bmatch.verdict.evidence import gather
 from bmatch.verdict.verdict import judged
 
@@ -55,7 +68,7 @@ class Alignment:
 
     Attributes
     ----------
-    match : GaugeMatch
+    match : GaugeMatch, or OrthogonalMatch for the orthogonal group
         Its gauge maps source to target coordinates and carries the provenance as metadata.
     correlation : float32 tensor [D, D]
         What was matched: the evidence, or the mean of both kinds.
@@ -67,14 +80,14 @@ class Alignment:
         What the correlation of streams took beside the models, as `correlation_bytes` counts it.
     """
 
-    match: GaugeMatch
+    match: GaugeMatch | OrthogonalMatch
     correlation: torch.Tensor
     streams: StreamCorrelation | None
     weights: WeightCorrelation | None
     correlation_bytes: int
 
     @property
-    def gauge(self) -> SignedPermutation:
+    def gauge(self) -> SignedPermutation | OrthogonalGauge:
         """The gauge, as NumPy arrays."""
         return self.match.gauge
 
@@ -88,7 +101,7 @@ def align_checkpoints(
     sequence_length: int = 256,
     batch_size: int = 2,
     sites: Sites = "all",
-    group: Group | Literal["auto"] = "auto",
+    group: AnyGroup | Literal["auto"] = "auto",
     dtype: str = "float32",
     device: str = "cpu",
     evidence: Evidence = "activations",
@@ -142,14 +155,16 @@ def align_checkpoints(
         is too short, or a CUDA device has too little memory left. Nothing is loaded before this is
         known.
     """
-    require_evidence(evidence)
+    require_evidence(evidence, group)
     _require_precision_and_device(dtype, device)
     if text and evidence == "weights":
         raise ValueError("evidence from weights reads no text: leave it out, or take both")
     checkpoints = {"source": open_checkpoint(source), "target": open_checkpoint(target)}
     axes = {role: checkpoint.axes for role, checkpoint in checkpoints.items()}
     require_same_width(axes["target"], axes["source"])
-    chosen_group = resolve_group(axes["target"], axes["source"], group)
+    chosen_group = resolve_group(
+        axes["target"], axes["source"], group, lambda: map(_tested, checkpoints.values())
+    )
     say = tell or (lambda _: None)
     reading = None
     if evidence != "weights":
@@ -179,11 +194,16 @@ def align_checkpoints(
             largest_batch=reading.largest,
         )
     correlation = combined(streams, weights)
-    result = match_evidence(correlation, chosen_group, streams, weights)
-    said = weights
-    if weights is None and witness:
-        said = weights_if_comparable(checkpoints["target"], checkpoints["source"], progress)
-    result = judged(result, gather(result, streams, said, witness))
+    result: GaugeMatch | OrthogonalMatch
+    if chosen_group == "orthogonal":
+        assert streams is not None  # as `require_evidence` has seen to
+        result = match_rotation(streams, fix_ones=fixes_ones(axes["target"], axes["source"]))
+    else:
+        result = match_evidence(correlation, chosen_group, streams, weights)
+        said = weights
+        if weights is None and witness:
+            said = weights_if_comparable(checkpoints["target"], checkpoints["source"], progress)
+        result = judged(result, gather(result, streams, said, witness))
     result.gauge.metadata.update(
         source=checkpoints["source"].folder.resolve().name,
         target=checkpoints["target"].folder.resolve().name,
@@ -202,7 +222,7 @@ def align_checkpoints(
         if reading.aligned:
             result.gauge.metadata["tokens_paired_by"] = "the character at which they end"
     return Alignment(
-        replace(result, gauge=result.gauge.to(None)),
+        replace(result, gauge=result.gauge.to(None)),  # type: ignore[arg-type]  # of its kind
         correlation,
         streams,
         weights,
@@ -253,6 +273,12 @@ class _Reading(NamedTuple):
             f"take {self.correlation_bytes / 1e6:,.1f} MB on {self.device} beside the models"
         )
         yield from _what_is_paired(self.pairs, axes, self.aligned)
+
+
+def _tested(checkpoint: Checkpoint) -> Premise:
+    """What the gains of a checkpoint say, of a structure that is proved to rotate."""
+    require_rotations(checkpoint.config)
+    return tested_gains(checkpoint)
 
 
 def _what_is_left_out(weights: WeightCorrelation) -> str:

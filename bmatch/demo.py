@@ -25,7 +25,7 @@ from bmatch.gauge import SignedPermutation, compose
 from bmatch.jobs.cores import shared_cores
 from bmatch.jobs.phases import Phase, phase
 from bmatch.jobs.progress import Progress, silent
-from bmatch.matching import match
+from bmatch.matching import GaugeMatch, match
 from bmatch.models.checkpoint import open_checkpoint
 from bmatch.models.loading import load_model, load_tokenizer
 from bmatch.models.rewrite import rewrite
@@ -176,6 +176,7 @@ def run_demo(
                 return align_checkpoints(a, b, tokens=tokens, witness=False, progress=progress)
 
         first = align("align source -> target", source, target)
+        assert isinstance(first.match, GaugeMatch)  # in the model's own group
         first.gauge.save(work / "gauge.safetensors")
         second = align("align target -> third", target, third)
         direct = align("align source -> third", source, third)
@@ -231,6 +232,7 @@ def _add_noise(folder: Path, out: Path, noise: float, seed: int, progress: Progr
 
 def _recoveries(alignment: Alignment, truth: SignedPermutation) -> list[Recovery]:
     signed = alignment.gauge
+    assert isinstance(signed, SignedPermutation)
     raw = match(alignment.correlation, "permutation").gauge
     unsigned = SignedPermutation(signed.perm)
     return [

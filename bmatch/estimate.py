@@ -1,270 +1,39 @@
 """Two models and some tokens in, the gauge between their residual streams out; or no tokens.
 
-The evidence is in activations, in the weights (`models.weight_evidence`), or in both.
-
-For activations both models read the same tokens, or the same text in tokens of their own, of which
-those count that end together; at every site their streams are correlated; the correlations of all
-sites are averaged, since one gauge holds for the whole stream; and the average is matched.
-Activations are dropped as soon as they are counted: a batch's streams of all sites lie in one
-buffer, update the moments in one go, and on a CUDA device do so while the models read the next.
-
-Each token's stream is divided by its root mean square first, as every block does when it reads
-it. This commutes with the gauge, and keeps a few massive tokens from drowning the others:
-SmolLM2-135M at weight noise 0.3 and 4,096 tokens, one of them massive, recovers 99.3% of its
-coordinates without and all with it. The sites' correlations are averaged, not their covariances,
-in which late layers outweigh the rest: from 128 tokens that recovers 21%, the average all.
+The evidence is in activations (`bmatch.streams`), in the weights (`models.weight_evidence`), or in
+both: one correlation, which is matched, and the match is judged. Where rotations are gauges, the
+covariance of activations is matched in their place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, TypeAlias, get_args, overload
 
 import torch
 
 from bmatch._version import __version__
 from bmatch.architecture.axes import ResidualAxes
-from bmatch.correlation.background import BATCHES_HELD, BackgroundUpdates
-from bmatch.correlation.site_moments import SiteMoments, moments_bytes
-from bmatch.groups import Group, require_group, smaller
-from bmatch.jobs.cores import shared_cores
+from bmatch.architecture.premise import Premise, premise
+from bmatch.architecture.rotating import require_rotations
+from bmatch.groups import AnyGroup, Group, require_group, smaller
 from bmatch.matching import GaugeMatch, match
-from bmatch.models.activations import (
-    Reader,
-    SitePair,
-    Sites,
-    counted_tokens,
-    pair_sites,
-    require_same_width,
-    run,
-)
-from bmatch.models.text import AlignedBatch
+from bmatch.models.activations import Reader, Sites, require_same_width
 from bmatch.models.weight_evidence import (
     WeightCorrelation,
     correlate_weights,
     weights_if_comparable,
 )
-from bmatch.verdict.bootstrap import BLOCKS, TokenBlocks
-from bmatch.verdict.decoys import RotatedSource
+from bmatch.procrustes import OrthogonalMatch, match_orthogonal
+from bmatch.streams import Batch, StreamCorrelation, correlate_streams
 from bmatch.verdict.evidence import gather
 from bmatch.verdict.verdict import judged
 
-OneBatch: TypeAlias = "torch.Tensor | Mapping[str, torch.Tensor]"
-Batch: TypeAlias = "OneBatch | AlignedBatch"
 Evidence: TypeAlias = Literal["activations", "weights", "both"]
 """What a gauge is estimated from."""
 
 
-@dataclass(frozen=True, eq=False)
-class StreamCorrelation:
-    """Cross-checkpoint correlation of a residual stream.
-
-    Attributes
-    ----------
-    correlation : float32 tensor [D, D]
-        ``C[i, j] = corr(target_i, source_j)``, the mean over the sites.
-    pairs : tuple of SitePair
-        After how many blocks the streams were read, in target and source.
-    tokens : int
-        Tokens counted at each site.
-    blocks : TokenBlocks
-        What each block of tokens adds to the correlation.
-    decoys : float32 tensor [D, D]
-        Correlation of target coordinates with decoys (see `bmatch.verdict.decoys`).
-    """
-
-    correlation: torch.Tensor
-    pairs: tuple[SitePair, ...]
-    tokens: int
-    blocks: TokenBlocks
-    decoys: torch.Tensor
-
-    @property
-    def sites(self) -> tuple[int, ...]:
-        """After how many blocks of the target the stream was read."""
-        return tuple(pair.target for pair in self.pairs)
-
-
-def correlate_streams(
-    target_model: Any,
-    source_model: Any,
-    batches: Iterable[Batch],
-    sites: Sites = "all",
-    skip_positions: int = 1,
-    *,
-    largest_batch: int = 0,
-) -> StreamCorrelation:
-    """Correlate the residual streams of two models that read the same tokens.
-
-    Parameters
-    ----------
-    target_model, source_model
-        Transformers models whose streams have one width, on one device, in eval mode; compiled, in
-        DataParallel or DistributedDataParallel, or with a PEFT adapter if need be. Or `Reader` of
-        them.
-    batches : iterable of int64 [B, T], of mappings with input_ids and attention_mask
-        Token ids that mean the same to both. Where they do not, `text.AlignedBatch`.
-    sites : "all" or sequence of int
-        After how many blocks the stream is read: 0 is the embedding, -1 the end. Models of
-        different depths are paired at equal fractions of their depths by ``"all"``, and number by
-        number otherwise (see `activations.pair_sites`).
-    skip_positions : int
-        How many leading tokens of each sequence are not counted: the first one is an attention
-        sink in most models.
-    largest_batch : int
-        For how many tokens memory is asked for at once, if it is known.
-
-    Returns
-    -------
-    StreamCorrelation
-
-    Raises
-    ------
-    ValueError
-        If the models do not fit together, no token counts, activations are not finite, or a CUDA
-        device has less memory left than `correlation_bytes` says.
-    """
-    if isinstance(batches, (torch.Tensor, Mapping)):
-        raise TypeError("batches must be a list of batches: wrap a single one in brackets")
-    target, source = Reader.of(target_model), Reader.of(source_model)
-    require_same_width(target.axes, source.axes)
-    pairs = pair_sites(target.axes.num_layers, source.axes.num_layers, sites)
-    target_sites, source_sites = zip(*pairs, strict=True)
-    width, device = target.axes.dim, target.model.device
-    taken = correlation_bytes(len(pairs), width, largest_batch, device)
-    require_memory(taken, device)
-    moments = SiteMoments([_called(pair) for pair in pairs], width, width, device)
-    blocks, rotated = TokenBlocks(), RotatedSource(width, device)
-    with shared_cores(), BackgroundUpdates(moments) as updates:
-        for batch in batches:
-            both = _for_both(batch, skip_positions)
-            if both.counted.numel() > largest_batch:
-                largest_batch = both.counted.numel()
-                needed = correlation_bytes(len(pairs), width, largest_batch, device)
-                require_memory(needed - taken, device)
-                taken = needed
-            mask = both.counted.to(device, non_blocking=True)
-            updates.wait_for_room()
-            y, x = (torch.empty((len(pairs), *mask.shape, width), device=device) for _ in range(2))
-            _read_streams(source, both.source, both.source_at, source_sites, x)
-            _read_streams(target, both.target, both.target_at, target_sites, y)
-            counted = mask.flatten()
-            y, x = y.flatten(1, -2), x.flatten(1, -2)
-            rotated.update(x, counted)
-            for part in blocks.parts(both.counted):
-                updates.add(y[:, part].contiguous(), x[:, part].contiguous(), counted[part])
-                if blocks.full:
-                    blocks.end(_mean_correlation(updates.settle()))
-            del y, x  # the next batch needs the room
-    tokens = moments.count
-    if tokens < 2:
-        raise ValueError(
-            f"{tokens} tokens were counted, and a correlation needs at least 2: give more batches "
-            f"(the first {skip_positions} of each sequence do not count)"
-        )
-    correlation = _mean_correlation(moments)
-    blocks.end(correlation)
-    return StreamCorrelation(correlation, pairs, tokens, blocks, rotated.correlation(moments))
-
-
-def _mean_correlation(moments: SiteMoments) -> torch.Tensor:
-    """Over the sites, float32 [D, D]."""
-    total = torch.zeros(moments.target_dim, moments.source_dim, device=moments.device)
-    for s in range(len(moments.sites)):
-        total += moments.correlation(s)
-    return total / len(moments.sites)
-
-
-class _ForBoth(NamedTuple):
-    """A batch for each model, where in it the streams are taken, and which of them count."""
-
-    target: OneBatch
-    source: OneBatch
-    target_at: torch.Tensor | None
-    source_at: torch.Tensor | None
-    counted: torch.Tensor  # bool [B, T]
-
-
-def _for_both(batch: Batch, skip_positions: int) -> _ForBoth:
-    if isinstance(batch, AlignedBatch):
-        counted = torch.ones((1, len(batch.target_at)), dtype=torch.bool)
-        return _ForBoth(batch.target, batch.source, batch.target_at, batch.source_at, counted)
-    return _ForBoth(batch, batch, None, None, counted_tokens(batch, skip_positions))
-
-
-def _read_streams(
-    reader: Reader,
-    batch: OneBatch,
-    at: torch.Tensor | None,
-    sites: Sequence[int],
-    streams: torch.Tensor,
-) -> None:
-    """Run a batch and fill ``streams [S, B, T, D]``, or ``[S, 1, K, D]`` with K places of it."""
-
-    def keep(site: int, stream: torch.Tensor) -> None:
-        picked = stream if at is None else stream.flatten(0, 1)[at.to(stream.device)][None]
-        normalised = _normalized(picked)
-        for place, wanted in enumerate(sites):
-            if wanted == site:
-                streams[place] = normalised
-
-    run(reader, batch, sites, keep)
-
-
-def _called(pair: SitePair) -> int | str:
-    """A pair of sites as messages call it."""
-    same = pair.target == pair.source
-    return pair.target if same else f"{pair.target} of the target, {pair.source} of the source"
-
-
-def correlation_bytes(sites: int, width: int, tokens: int, device: torch.device) -> int:
-    """Bytes that `correlate_streams` takes beside the models and their forward passes.
-
-    Parameters
-    ----------
-    sites, width : int
-        How many sites are read, and D.
-    tokens : int
-        Token ids of the largest batch, padding included.
-    device : torch device
-        Where the models are.
-
-    Returns
-    -------
-    int
-        The statistics and what adding a batch needs, as `site_moments.moments_bytes` counts them;
-        both models' streams of one batch in float32, on a CUDA device of two; four matrices
-        ``[D, D]``, and on the CPU one for each block of tokens.
-    """
-    held = BATCHES_HELD if device.type == "cuda" else 1
-    streams = 2 * held * sites * tokens * width
-    normalised = 2 * tokens * width  # one site's stream as float32, and over its root mean square
-    matrices = 4 if device.type == "cuda" else 4 + 2 * BLOCKS
-    return (
-        4 * (streams + normalised + matrices * width**2)
-        + moments_bytes(sites, width, width, tokens, device)
-    )  # fmt: skip
-
-
-def require_memory(needed: int, device: torch.device) -> None:
-    """Refuse a CUDA device that has less than `needed` bytes left, its cached memory included."""
-    if device.type != "cuda":
-        return
-    free, _ = torch.cuda.mem_get_info(device)
-    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    if free < needed:
-        raise ValueError(
-            f"the correlation needs {needed / 1e9:.2f} GB on {device} and {free / 1e9:.2f} GB are "
-            "free there: take fewer sites or smaller batches"
-        )
-
-
-def _normalized(stream: torch.Tensor) -> torch.Tensor:
-    """Each token's stream at root mean square 1, float32 [B, T, D]."""
-    return torch.nn.functional.rms_norm(stream.float(), stream.shape[-1:])
-
-
+@overload
 def estimate_gauge(
     target_model: Any,
     source_model: Any,
@@ -275,7 +44,30 @@ def estimate_gauge(
     *,
     evidence: Evidence = "activations",
     witness: bool = True,
-) -> GaugeMatch:
+) -> GaugeMatch: ...
+@overload
+def estimate_gauge(
+    target_model: Any,
+    source_model: Any,
+    batches: Iterable[Batch],
+    sites: Sites = "all",
+    *,
+    group: Literal["orthogonal"],
+    skip_positions: int = 1,
+    evidence: Literal["activations"] = "activations",
+    witness: bool = True,
+) -> OrthogonalMatch: ...
+def estimate_gauge(
+    target_model: Any,
+    source_model: Any,
+    batches: Iterable[Batch] = (),
+    sites: Sites = "all",
+    group: AnyGroup | Literal["auto"] = "auto",
+    skip_positions: int = 1,
+    *,
+    evidence: Evidence = "activations",
+    witness: bool = True,
+) -> GaugeMatch | OrthogonalMatch:
     """Estimate the gauge from the residual stream of one model to that of another.
 
     Parameters
@@ -283,9 +75,10 @@ def estimate_gauge(
     target_model, source_model, batches, sites, skip_positions
         As for `correlate_streams`. For ``evidence="weights"`` batches, sites and positions are not
         looked at.
-    group : {"auto", "signed_permutation", "permutation", "permutation_global_sign"}
+    group : {"auto", "signed_permutation", "permutation", "permutation_global_sign", "orthogonal"}
         ``"auto"`` takes the gauge group of the architectures: signed permutations for RMSNorm,
-        permutations and one sign for all for LayerNorm.
+        permutations and one sign for all for LayerNorm. ``"orthogonal"`` is the whole gauge where
+        gains are flat, under LayerNorm those of its maps that fix the ones vector.
     evidence : {"activations", "weights", "both"}
         ``"weights"`` reads no token and runs no model: see
         `bmatch.models.weight_evidence.correlate_weights`. ``"both"`` matches a mean of the two
@@ -296,15 +89,16 @@ def estimate_gauge(
 
     Returns
     -------
-    GaugeMatch
+    GaugeMatch, or OrthogonalMatch for the orthogonal group
         Its gauge maps source to target coordinates, and its metadata tell the evidence: sites and
-        tokens, rows of weights; and the verdict on it.
+        tokens, rows of weights; and the verdict on it, which the orthogonal group has not.
 
     Raises
     ------
     ValueError
         As `correlate_streams` and `correlate_weights`, and if the group or the evidence is unknown,
-        or the group larger than the architectures'.
+        or the group larger than the architectures'. For the orthogonal group if gains are not
+        flat, a rotation changes what the model computes, or the evidence is not activations.
     TypeError
         If `batches` is a single batch.
 
@@ -314,11 +108,16 @@ def estimate_gauge(
     ``estimate_gauge(target_model, source_model, [batch]).gauge``. Without a token:
     ``estimate_gauge(target_model, source_model, evidence="weights").gauge``.
     """
-    require_evidence(evidence)
+    require_evidence(evidence, group)
     target, source = Reader.of(target_model), Reader.of(source_model)
     require_same_width(target.axes, source.axes)
-    chosen_group = resolve_group(target.axes, source.axes, group)
+    chosen_group = resolve_group(
+        target.axes, source.axes, group, lambda: [_tested(target), _tested(source)]
+    )
     streams = weights = None
+    if chosen_group == "orthogonal":
+        streams = correlate_streams(target, source, batches, sites, skip_positions)
+        return match_rotation(streams, fix_ones=fixes_ones(target.axes, source.axes))
     if evidence != "weights":
         streams = correlate_streams(target, source, batches, sites, skip_positions)
     if evidence != "activations":
@@ -330,11 +129,15 @@ def estimate_gauge(
     return judged(result, gather(result, streams, weights, witness))
 
 
-def require_evidence(evidence: str) -> None:
-    """Refuse what is not the name of a kind of evidence."""
+def require_evidence(evidence: str, group: str) -> None:
+    """Refuse what is not the name of a kind of evidence, or tells nothing of this group."""
     if evidence not in get_args(Evidence):
         raise ValueError(
             f"evidence must be one of {', '.join(get_args(Evidence))}; got {evidence!r}"
+        )
+    if group == "orthogonal" and evidence != "activations":
+        raise ValueError(
+            f"the orthogonal group is estimated from activations, and not from {evidence}"
         )
 
 
@@ -365,31 +168,74 @@ def match_evidence(
     """Match what `combined` made of the evidence; the gauge notes where it comes from."""
     result = match(correlation, group)
     note = result.gauge.metadata
-    note.update(matched_group=group, score=f"{result.score:.6f}", bmatch_version=__version__)
+    note.update(_noted(result))
     if streams is not None:
-        note.update(tokens=str(streams.tokens), sites=",".join(map(str, streams.sites)))
-        source_sites = tuple(pair.source for pair in streams.pairs)
-        if source_sites != streams.sites:
-            note["source_sites"] = ",".join(map(str, source_sites))
+        note.update(_read(streams))
     if weights is not None:
         note.update(weight_rows=str(weights.rows), weight_tensors=str(len(weights.tensors)))
     note["evidence"] = "activations" if weights is None else "both" if streams else "weights"
     return result
 
 
+def match_rotation(streams: StreamCorrelation, *, fix_ones: bool) -> OrthogonalMatch:
+    """Match in the orthogonal group; the gauge notes where it comes from."""
+    result = match_orthogonal(streams.cross_covariance, fix_ones=fix_ones)
+    result.gauge.metadata.update(_noted(result), **_read(streams), evidence="activations")
+    return result
+
+
+def _noted(result: GaugeMatch | OrthogonalMatch) -> dict[str, str]:
+    return {
+        "matched_group": result.group,
+        "score": f"{result.score:.6f}",
+        "bmatch_version": __version__,
+    }
+
+
+def _read(streams: StreamCorrelation) -> dict[str, str]:
+    read = {"tokens": str(streams.tokens), "sites": ",".join(map(str, streams.sites))}
+    source_sites = tuple(pair.source for pair in streams.pairs)
+    if source_sites != streams.sites:
+        read["source_sites"] = ",".join(map(str, source_sites))
+    return read
+
+
+def _tested(reader: Reader) -> Premise:
+    """What the gains of a loaded model say, of a structure that is proved to rotate."""
+    require_rotations(reader.model)
+    return premise(reader.axes, reader.model.state_dict().items())
+
+
+def fixes_ones(target: ResidualAxes, source: ResidualAxes) -> bool:
+    """Whether an orthogonal gauge between the two has to fix the ones vector."""
+    return smaller(target.group, source.group) != "signed_permutation"
+
+
 def resolve_group(
-    target: ResidualAxes, source: ResidualAxes, group: Group | Literal["auto"]
-) -> Group:
+    target: ResidualAxes,
+    source: ResidualAxes,
+    group: AnyGroup | Literal["auto"],
+    premises: Callable[[], Iterable[Premise]] | None = None,
+) -> AnyGroup:
     """The group to match in: ``"auto"`` is the architectures' own, the smaller of two.
+
+    `premises` tells of the models' gains, and is asked for the orthogonal group alone, which is
+    refused without it.
 
     Raises
     ------
     ValueError
-        If the group is unknown, or larger than that.
+        If the group is unknown, or larger than that; or is orthogonal and gains are not flat.
     """
     own = smaller(target.group, source.group)
     if group == "auto":
         return own
+    if group == "orthogonal":
+        if premises is None:
+            raise ValueError("the orthogonal group needs gains that were tested, and none were")
+        for found in premises():
+            found.require_flat()
+        return group
     require_group(group)
     if smaller(group, own) != group:
         model_type = next(a.model_type for a in (target, source) if a.group == own)

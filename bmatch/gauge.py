@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from bmatch.arrays import NOT_MOVED, AnyArray, as_array, is_tensor
 from bmatch.files import tensor_file
-from bmatch.groups import Group, as_permutation, as_signs, require_group
+from bmatch.groups import AnyGauge, Group, as_permutation, as_signs, require_group
 
 DIRECTION = (
     "apply(x)[..., i] = sign[i] * x[..., perm[i]]; x in source, result in target coordinates"
@@ -358,7 +358,7 @@ class SignedPermutation:
         return torch.as_tensor(array.copy(), device=self._device)
 
 
-def compose(gauges: Iterable[SignedPermutation]) -> SignedPermutation:
+def compose(gauges: Iterable[AnyGauge]) -> AnyGauge:
     """The product ``g3 @ g2 @ g1`` of ``[g3, g2, g1]``: the last one acts first.
 
     Its metadata name the source of the last and the target of the first.
@@ -371,14 +371,9 @@ def compose(gauges: Iterable[SignedPermutation]) -> SignedPermutation:
     chain = list(gauges)
     if not chain:
         raise ValueError("compose needs at least one gauge")
-    product = reduce(lambda left, right: left @ right, chain)
-    product.metadata.update(ends(chain[-1].metadata, chain[0].metadata))
+    product: AnyGauge = reduce(lambda left, right: left @ right, chain)
+    product.metadata.update(_end(chain[-1].metadata, "source"), **_end(chain[0].metadata, "target"))
     return product
-
-
-def ends(first: Mapping[str, str], last: Mapping[str, str]) -> dict[str, str]:
-    """What a product's metadata keep: where the first gauge starts, and where the last one ends."""
-    return _end(first, "source") | _end(last, "target")
 
 
 def _end(metadata: Mapping[str, str], role: str, new_role: str | None = None) -> dict[str, str]:

@@ -2,27 +2,98 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from bmatch.arrays import as_array
+from bmatch.arrays import AnyArray, as_array
 
 Group: TypeAlias = Literal["signed_permutation", "permutation", "permutation_global_sign"]
 """B_d (RMSNorm), S_d, and S_d x {+1, -1} (LayerNorm)."""
+
+AnyGroup: TypeAlias = Group | Literal["orthogonal"]
+"""And O(d), or the orthogonal maps that fix the ones vector up to sign (LayerNorm): the whole gauge
+where every norm's gains are flat, and no gauge elsewhere."""
+
+ORDER: tuple[AnyGroup, ...] = (
+    *("permutation", "permutation_global_sign", "signed_permutation", "orthogonal"),
+)
+"""As sets of matrices each holds those before it."""
+
+
+class Composable(Protocol):
+    """What gauges of all kinds have in common."""
+
+    metadata: dict[str, str]
+
+    def __matmul__(self, other: Any, /) -> Any:
+        """`other` acts first."""
+
+
+class Gauge(Composable, Protocol):
+    """What gauges of one space have in common, whatever their group."""
+
+    @property
+    def dim(self) -> int:
+        """Number of coordinates."""
+
+    @property
+    def group(self) -> AnyGroup:
+        """The smallest of the groups by name that holds it."""
+
+    def apply(self, x: AnyArray, dim: int = -1) -> AnyArray:
+        """Map `x` from source to target coordinates along one of its dimensions."""
+
+    def apply_permutation(self, x: AnyArray, dim: int = -1) -> AnyArray:
+        """Map `x` as gains are mapped: scales of single coordinates, without a sign."""
+
+    def inverse(self) -> Any:
+        """The gauge that maps back."""
+
+    def to(self, device: Any) -> Any:
+        """The same gauge on a torch device; `None` for NumPy arrays."""
+
+    def save(self, path: Any, metadata: Mapping[str, str] | None = None) -> None:
+        """Write it to a file."""
+
+
+AnyGauge = TypeVar("AnyGauge", bound=Composable)
 
 
 def require_group(group: str) -> None:
     """Refuse what is not the name of a group."""
     if group not in get_args(Group):
-        raise ValueError(f"group must be one of {', '.join(get_args(Group))}; got {group!r}")
+        other = " (for that: OrthogonalGauge, match_orthogonal)" if group == "orthogonal" else ""
+        raise ValueError(f"group must be one of {', '.join(get_args(Group))}; got {group!r}{other}")
 
 
 def smaller(one: Group, other: Group) -> Group:
     """The one of two groups that the other holds: each of the three holds those before it."""
-    order: tuple[Group, ...] = ("permutation", "permutation_global_sign", "signed_permutation")
-    return min(one, other, key=order.index)
+    return min(one, other, key=ORDER.index)
+
+
+def require_rotation(gauge: Gauge, own: Group, model_type: str) -> None:
+    """Refuse an orthogonal gauge for a stream on which its group cannot act, whatever the gains.
+
+    Raises
+    ------
+    ValueError
+        If the stream's signs are fixed, or its norms subtract the mean over coordinates and the
+        gauge moves it.
+    """
+    if own == "permutation":
+        raise ValueError(
+            f"the gauge is orthogonal, and the group of {model_type}'s residual stream is {own}: "
+            "rotations change its function"
+        )
+    if own == "permutation_global_sign" and not gauge.fixes_ones:  # type: ignore[attr-defined]
+        raise ValueError(
+            f"the gauge moves the ones vector, and the norms of {model_type} subtract the mean "
+            "over coordinates: of the orthogonal maps those that fix it, or turn it round, keep "
+            "its function"
+        )
 
 
 def as_permutation(perm: npt.ArrayLike) -> npt.NDArray[np.int64]:

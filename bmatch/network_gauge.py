@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property, reduce
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 from bmatch.architecture.nesting import Nesting, moves_of
 from bmatch.architecture.spaces import Axes
 from bmatch.files import tensor_file
-from bmatch.gauge import DIRECTION, SignedPermutation, ends, turned
+from bmatch.gauge import DIRECTION, SignedPermutation, turned
 from bmatch.groups import smaller
 
 RESIDUAL = "residual"
@@ -101,6 +101,11 @@ class NetworkGauge(Mapping[str, SignedPermutation]):
         return self._elements.get(RESIDUAL)
 
     @property
+    def dim(self) -> int:
+        """Number of units of all its spaces."""
+        return sum(g.dim for g in self._elements.values())
+
+    @property
     def is_identity(self) -> bool:
         """Whether it changes nothing."""
         return all(g == SignedPermutation.identity(g.dim) for g in self._elements.values())
@@ -114,8 +119,7 @@ class NetworkGauge(Mapping[str, SignedPermutation]):
         return hash(frozenset(self._elements.items()))
 
     def __repr__(self) -> str:
-        units = sum(g.dim for g in self._elements.values())
-        return f"NetworkGauge(spaces={len(self)}, units={units})"
+        return f"NetworkGauge(spaces={len(self)}, units={self.dim})"
 
     # -- group ----------------------------------------------------------------------------
 
@@ -262,20 +266,3 @@ class NetworkGauge(Mapping[str, SignedPermutation]):
             return cls(elements, Nesting(orbits), header)
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise ValueError(f"{name} holds no valid gauge: {error}") from None
-
-
-def compose(gauges: Iterable[NetworkGauge]) -> NetworkGauge:
-    """The product ``g3 @ g2 @ g1`` of ``[g3, g2, g1]``: the last one acts first.
-
-    Its metadata name the source of the last and the target of the first.
-
-    Raises
-    ------
-    ValueError
-        If there are no gauges, or they are gauges of different spaces or sizes.
-    """
-    chain = list(gauges)
-    if not chain:
-        raise ValueError("compose needs at least one gauge")
-    product = reduce(lambda left, right: left @ right, chain)
-    return NetworkGauge(product, product.nesting, ends(chain[-1].metadata, chain[0].metadata))

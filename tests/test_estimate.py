@@ -10,8 +10,9 @@ from tiny_models import WIDTH, in_gauge, noisy_copy, tiny_model
 
 import bmatch
 from bmatch import SignedPermutation, estimate
-from bmatch.estimate import correlate_streams
+from bmatch import streams as of_streams
 from bmatch.models.weight_evidence import WeightCorrelation
+from bmatch.streams import correlate_streams
 
 
 def random_batches(count=4, seed=0):
@@ -91,7 +92,7 @@ def test_a_massive_token_does_not_matter(monkeypatch):
     r = bmatch.estimate_gauge(target, model, batches)
     assert r.gauge == truth
     assert r.margin.min() > 0.5
-    monkeypatch.setattr("bmatch.estimate._normalized", lambda stream: stream)
+    monkeypatch.setattr("bmatch.streams._normalized", lambda stream: stream)
     assert bmatch.estimate_gauge(target, model, batches).margin.min() < 0.05
 
 
@@ -144,10 +145,10 @@ def test_a_device_without_room_is_refused_before_anything_runs(pair, monkeypatch
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3_000_000, 80_000_000))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 2_000_000)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1_000_000)
-    estimate.require_memory(4_000_000, cuda)
+    of_streams.require_memory(4_000_000, cuda)
     message = r"needs 0\.01 GB on cuda and 0\.00 GB are free there: take fewer sites or smaller"
     with pytest.raises(ValueError, match=message):
-        estimate.require_memory(5_000_001, cuda)
+        of_streams.require_memory(5_000_001, cuda)
 
 
 def test_weights_are_evidence_without_a_token_and_beside_tokens():
@@ -176,7 +177,7 @@ def test_the_evidence_with_less_chance_in_it_counts_for_more():
     loud, faint = torch.randn(8, 8, generator=g), 0.1 * torch.randn(8, 8, generator=g)
 
     def streams_of(correlation):
-        return estimate.StreamCorrelation(correlation, (), 9, blocks=None, decoys=None)
+        return of_streams.StreamCorrelation(correlation, None, (), 9, blocks=None, decoys=None)
 
     streams = streams_of(loud)
     weights = WeightCorrelation(faint, 9, {}, {}, ())

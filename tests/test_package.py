@@ -16,10 +16,12 @@ ROOT = Path(bmatch.__file__).parent
 FLOORS = (
     ("_core", "_version", "arrays", "files", "kernels"),
     ("groups", "jobs"),
-    ("gauge",),
+    ("gauge", "rotations"),
+    ("orthogonal",),
     ("architecture", "assignment", "correlation"),
-    ("compat", "matching", "models", "network_gauge"),
-    ("verdict",),
+    ("compat", "matching", "models", "network_gauge", "procrustes"),
+    ("gauge_file", "verdict"),
+    ("streams",),
     ("estimate", "network", "transport"),
     ("align", "lineage"),
     ("report",),
@@ -51,7 +53,8 @@ ROOMS = {
         *("constraints", "labels", "merging", "calls", "elementwise", "contraction", "movement"),
         *("indexing", "trace", "permutations", "signs", "solve", "shrink", "tiny", "nesting"),
         *("inner", "proof", "scale", "deriving", "describing", "saved", "derived", "survey"),
-        *("measuring", "plans", "overlap", "classes", "tables", "table", "verify"),
+        *("measuring", "plans", "overlap", "classes", "tables", "table", "premise", "rotating"),
+        "verify",
     ),
     "models": (
         *("checkpoint", "rewrite", "network_files", "loading", "activations", "weight_evidence"),
@@ -182,11 +185,11 @@ def test_public_names_are_there():
 def test_docstring_examples(capsys):
     import doctest
 
-    from bmatch import gauge
+    from bmatch import gauge, orthogonal
     from bmatch.assignment import solver
     from bmatch.correlation import cross_moments
 
-    for module in (solver, cross_moments, gauge):
+    for module in (solver, cross_moments, gauge, orthogonal):
         result = doctest.testmod(module)
         assert result.attempted > 0
         assert result.failed == 0, capsys.readouterr().out

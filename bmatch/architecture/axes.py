@@ -20,7 +20,7 @@ from bmatch.architecture.templates import Templates, placed
 from bmatch.architecture.wrappers import wrapper_in
 from bmatch.arrays import AnyArray
 from bmatch.gauge import SignedPermutation
-from bmatch.groups import Group, smaller
+from bmatch.groups import Gauge, Group, require_rotation, smaller
 
 
 @dataclass(frozen=True)
@@ -254,30 +254,38 @@ class ResidualAxes:
     def _length(self, length: str) -> int | None:
         return int(length) if length.isdigit() else self.sizes.get(length)
 
-    def require_gauge(self, gauge: SignedPermutation) -> None:
+    def require_gauge(self, gauge: Gauge) -> None:
         """Refuse a gauge under which the model would compute something else.
 
         Raises
         ------
         ValueError
-            If it acts on another width, or is of a larger group than the stream's.
+            If it acts on another width, or is of a larger group than the stream's. An orthogonal
+            gauge is refused by `transform` where gains differ that it mixes.
         """
         if gauge.dim != self.dim:
             raise ValueError(
                 f"the gauge acts on {gauge.dim} coordinates, and the residual stream of this "
                 f"{self.model_type} has {self.dim}"
             )
-        if smaller(gauge.group, self.group) != gauge.group:
+        if gauge.group == "orthogonal":
+            require_rotation(gauge, self.group, self.model_type)
+        elif smaller(gauge.group, self.group) != gauge.group:
             raise ValueError(
                 f"the gauge is a {gauge.group}, and the group of {self.model_type}'s residual "
                 f"stream is {self.group}: signs of single coordinates change its function"
             )
 
+    def is_scale(self, signed: bool, ndim: int) -> bool:
+        """Whether an axis of a tensor scales single coordinates, as gains do.
+
+        Under one sign for all an axis of a matrix without it tells nothing: the sign may have gone
+        to the matrix's other axis, and through the block.
+        """
+        return not signed and (self.group == "signed_permutation" or ndim == 1)
+
     def transform(
-        self,
-        name: str,
-        tensor: AnyArray,
-        gauge: SignedPermutation | Mapping[str, SignedPermutation],
+        self, name: str, tensor: AnyArray, gauge: Gauge | Mapping[str, SignedPermutation]
     ) -> AnyArray:
         """The tensor of this name in the coordinates that gauges lead to; `tensor` is kept.
 
@@ -285,7 +293,7 @@ class ResidualAxes:
         ----------
         name : str
         tensor : array or tensor
-        gauge : SignedPermutation or mapping of str to SignedPermutation
+        gauge : SignedPermutation, OrthogonalGauge or mapping of str to SignedPermutation
             Of the stream, or of spaces by their names; that of a slab for what comes to lie there.
 
         Raises
@@ -294,7 +302,7 @@ class ResidualAxes:
             If the table does not know the name, or an axis has not the gauge's width.
         """
         rule = self.row(name)
-        gauges = gauge if isinstance(gauge, Mapping) else {RESIDUAL: gauge}
+        gauges: Mapping[str, Gauge] = gauge if isinstance(gauge, Mapping) else {RESIDUAL: gauge}
         for axis, word in enumerate(rule.words):
             if word.space:
                 title = self.title(word.space, name)
@@ -308,7 +316,7 @@ class ResidualAxes:
         axis: int,
         word: layout.Word,
         title: str,
-        gauges: Mapping[str, SignedPermutation],
+        gauges: Mapping[str, SignedPermutation] | Mapping[str, Gauge],
     ) -> AnyArray:
         if "{slab}" in title:
             titles = {slab: title.replace("{slab}", str(slab)) for slab in range(tensor.shape[0])}
@@ -317,13 +325,19 @@ class ResidualAxes:
         gauge = gauges.get(title)
         if gauge is None:
             return tensor
-        if word.space == "D" and (axis >= tensor.ndim or tensor.shape[axis] != gauge.dim):
+        if axis >= tensor.ndim or (word.space == "D" and tensor.shape[axis] != gauge.dim):
             carried = f"{tensor.shape[axis]} coordinates" if axis < tensor.ndim else "none"
             raise ValueError(
                 f"{name} has shape {tuple(tensor.shape)}: axis {axis} carries {carried}, and "
                 f"the gauge acts on {gauge.dim}"
             )
-        return layout.carry(tensor, axis, gauge, word.odd)
+        odd = word.odd
+        if gauge.group == "orthogonal":
+            odd = (not self.is_scale(odd[0], tensor.ndim),)
+        try:
+            return layout.carry(tensor, axis, gauge, odd)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
 
 
 def _listed(names: list[str]) -> str:

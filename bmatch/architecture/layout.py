@@ -18,6 +18,7 @@ import numpy as np
 from bmatch.architecture.spaces import Member
 from bmatch.arrays import AnyArray, is_tensor
 from bmatch.gauge import SignedPermutation
+from bmatch.groups import Gauge
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def _word(text: str) -> Word:
     return Word(length or "D", parts[0].removeprefix("+"), odd)
 
 
-def carry(tensor: AnyArray, axis: int, gauge: SignedPermutation, odd: tuple[bool, ...]) -> AnyArray:
+def carry(tensor: AnyArray, axis: int, gauge: Gauge, odd: tuple[bool, ...]) -> AnyArray:
     """A tensor under a gauge along one axis: parts of blocks of units, as `Word` describes them.
 
     Raises
@@ -72,11 +73,12 @@ def carry(tensor: AnyArray, axis: int, gauge: SignedPermutation, odd: tuple[bool
     width = _width(axis, length, gauge.dim, len(odd))
     if length == gauge.dim:
         return gauge.apply(tensor, axis) if odd[0] else gauge.apply_permutation(tensor, axis)
+    assert isinstance(gauge, SignedPermutation)  # rotations are of the stream, whose axes are whole
     return widened(gauge, width, odd).apply(tensor, axis)
 
 
 def carry_slabs(
-    tensor: AnyArray, axis: int, gauges: Mapping[int, SignedPermutation], odd: tuple[bool, ...]
+    tensor: AnyArray, axis: int, gauges: Mapping[int, Gauge], odd: tuple[bool, ...]
 ) -> AnyArray:
     """A tensor under gauges along one axis, one for each index on axis 0 that has one."""
     if not gauges:

@@ -103,19 +103,21 @@ def align(
         progress=console.track,
         tell=None if as_json else console.say,
     )
-    written = force or alignment.match.verdict == "related"
+    match = alignment.match
+    told = None if match.group == "orthogonal" else sentence(match)  # of rotations none is judged
+    written = force or match.group == "orthogonal" or match.verdict == "related"
     if written:
         alignment.gauge.save(out)
     if as_json:
         console.print_json({"out": str(out) if written else None, **_alignment_figures(alignment)})
     else:
         console.show(alignment_table(alignment, f"{source} -> {target}"))
-    told = sentence(alignment.match)
     if not written:
         console.fail(f"{told}; no gauge was written, --force writes it all the same")
         raise typer.Exit(NOT_RELATED)
     if not as_json:
-        console.say(told)
+        if told is not None:
+            console.say(told)
         console.say(f"gauge written to {out}")
         _warn(alignment)
 
@@ -131,15 +133,23 @@ def _sites(text: str) -> Literal["all"] | list[int]:
 
 def _alignment_figures(alignment: Alignment) -> dict[str, Any]:
     m = alignment.match
-    return {
+    read = {
         "dim": m.gauge.dim,
         "group": m.group,
         "evidence": m.gauge.metadata["evidence"],
         **_what_was_read(alignment),
+        "score": m.score,
+        "metadata": m.gauge.metadata,
+    }
+    if m.group == "orthogonal":
+        return read | {
+            "undetermined": m.undetermined,
+            "singular_value_least": float(m.singular_values[-1]),
+        }
+    return read | {
         "verdict": m.verdict,
         "expected_recovered": m.expected_recovered,
         "probability": [] if m.probability is None else m.probability.round(4).tolist(),
-        "score": m.score,
         "margin_least": float(m.margin.min()),
         "margins_exact": int(m.margin_exact.sum()),
         "margin_median": float(np.median(m.margin)),
@@ -148,7 +158,6 @@ def _alignment_figures(alignment: Alignment) -> dict[str, Any]:
         "tied": m.tied.tolist(),
         "no_signal": m.no_signal.tolist(),
         "gap": m.assignment.gap,
-        "metadata": m.gauge.metadata,
     }
 
 
@@ -165,6 +174,13 @@ def _what_was_read(alignment: Alignment) -> dict[str, Any]:
 
 def _warn(alignment: Alignment) -> None:
     m = alignment.match
+    if m.group == "orthogonal":
+        if m.undetermined:
+            console.note(
+                f"the tokens say nothing of {m.undetermined} directions: where these go is "
+                "arbitrary, and more tokens would settle them"
+            )
+        return
     if len(m.no_signal):
         console.note(
             f"{len(m.no_signal)} coordinates carry no signal (target {_few(m.no_signal)}): where "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +12,9 @@ import bmatch
 from bmatch.cli import console
 from bmatch.cli.options import AsJson, OutFile, examples
 from bmatch.files.atomic import require_new
-from bmatch.network_gauge import RESIDUAL, NetworkGauge
-from bmatch.network_gauge import compose as compose_networks
+from bmatch.gauge_file import load_gauge
+from bmatch.groups import Composable, Gauge
+from bmatch.network_gauge import NetworkGauge
 
 APPLY_EXAMPLES = examples(
     "bmatch apply gauge.safetensors base/ --out base_in_target_coordinates/",
@@ -36,12 +38,13 @@ def apply(
     require_new(out)
     with console.working("loading torch"):
         from bmatch.transport import checkpoint, network_checkpoint
-    g = NetworkGauge.load(gauge)
-    acting = g.inverse() if inverse else g
-    if acting.keys() == {RESIDUAL}:
-        digest = checkpoint(model, acting[RESIDUAL], out, console.track, console.note)
+    g = load_gauge(gauge)
+    if isinstance(g, NetworkGauge):
+        network = g.inverse() if inverse else g
+        digest = network_checkpoint(model, network, out, console.track, console.note)
     else:
-        digest = network_checkpoint(model, acting, out, console.track, console.note)
+        stream: Gauge = g.inverse() if inverse else g
+        digest = checkpoint(model, stream, out, console.track, console.note)
     role = "target" if inverse else "source"
     expected = g.metadata.get(f"{role}_sha256")
     known = None if expected is None else expected == digest
@@ -66,18 +69,28 @@ def compose(
 ) -> None:
     """Write the product G3 @ G2 @ G1 of gauges: the last one named acts first."""
     require_new(out)
-    chain = [NetworkGauge.load(path) for path in gauges]
+    chain = [load_gauge(path) for path in gauges]
+    _require_one_kind(gauges, chain)
     _require_chain(gauges, chain)
-    product = compose_networks(chain)
+    product = bmatch.compose(chain)
     product.save(out, {"hops": str(len(chain)), "bmatch_version": bmatch.__version__})
-    units = sum(element.dim for element in product.values())
+    units = product.dim
     if as_json:
         console.print_json({"out": str(out), "dim": units, "hops": len(chain)})
     else:
         console.say(f"{len(chain)} gauges of {units} coordinates composed into {out}")
 
 
-def _require_chain(paths: list[Path], chain: list[NetworkGauge]) -> None:
+def _require_one_kind(paths: list[Path], chain: Sequence[object]) -> None:
+    whole = [isinstance(gauge, NetworkGauge) for gauge in chain]
+    if any(whole) and not all(whole):
+        raise ValueError(
+            f"{paths[whole.index(True)]} is a gauge of a whole network and "
+            f"{paths[whole.index(False)]} one of the residual stream alone: they cannot be composed"
+        )
+
+
+def _require_chain(paths: list[Path], chain: Sequence[Composable]) -> None:
     """Each gauge must start where the one after it on the command line ends, if they tell."""
     for k in range(len(chain) - 1):
         later, earlier = chain[k].metadata, chain[k + 1].metadata

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -12,8 +13,13 @@ import typer
 from bmatch.cli import console
 from bmatch.cli.options import AsJson, examples
 from bmatch.gauge import SignedPermutation
-from bmatch.network_gauge import RESIDUAL, NetworkGauge
+from bmatch.gauge_file import load_gauge
+from bmatch.network_gauge import NetworkGauge
+from bmatch.orthogonal import OrthogonalGauge
 from bmatch.report.tables import figures
+
+if TYPE_CHECKING:
+    from bmatch.architecture.premise import Premise
 
 EXAMPLES = examples(
     "bmatch info gauge.safetensors", "bmatch info checkpoint/ --json", "bmatch info --gpu"
@@ -46,19 +52,29 @@ def info(
 
 
 def _gauge_info(path: Path) -> tuple[str, dict[str, Any]]:
-    network = NetworkGauge.load(path)
-    g = network.residual or SignedPermutation.identity(0)
-    inner = {"spaces": len(network)} if network.keys() != {RESIDUAL} else {}
-    values = {
+    g = load_gauge(path)
+    inner = {"spaces": len(g)} if isinstance(g, NetworkGauge) else {}
+    stream = g.residual or SignedPermutation.identity(0) if isinstance(g, NetworkGauge) else g
+    return str(path), {
         "kind": "gauge",
         **inner,
-        "coordinates": g.dim,
-        "group": g.group,
+        "coordinates": stream.dim,
+        "group": stream.group,
+        **_moved(stream),
+        **{key: g.metadata[key] for key in sorted(g.metadata)},
+    }
+
+
+def _moved(g: SignedPermutation | OrthogonalGauge) -> dict[str, Any]:
+    if isinstance(g, OrthogonalGauge):
+        return {
+            "fixes_the_ones_vector": g.fixes_ones,
+            "distance_from_identity": round(g.distance(OrthogonalGauge.identity(g.dim)), 6),
+        }
+    return {
         "moved": int(np.count_nonzero(g.perm != np.arange(g.dim))),
         "flipped": int(np.count_nonzero(g.sign == -1)),
-        **{key: network.metadata[key] for key in sorted(network.metadata)},
     }
-    return str(path), values
 
 
 def _gpu_info() -> tuple[str, dict[str, Any]]:
@@ -103,15 +119,22 @@ def _moments_backend() -> str:
 
 def _model_info(folder: Path) -> tuple[str, dict[str, Any]]:
     with console.working("loading torch"):
-        from bmatch.models.checkpoint import open_checkpoint
+        from bmatch.architecture.rotating import stays_under_rotations
+        from bmatch.models.checkpoint import open_checkpoint, tested_gains
     model = open_checkpoint(folder)
     axes = model.axes
+    found = tested_gains(model)
+    some_rotate = found.flat or bool(found.equal)
+    rotates = some_rotate and stays_under_rotations(model.config)
     roles = [rule.role for name in model.names if (rule := axes.rule(name))]
     return str(folder), {
         "kind": "checkpoint",
         "architecture": axes.model_type,
         "norm": axes.family.norm,
         "gauge_group": axes.group,
+        "whole_gauge": found.whole_gauge if rotates else axes.group,
+        "gains": found.gains,
+        **_groups_of_gains(found),
         "coordinates": axes.dim,
         "blocks": axes.num_layers,
         "vocabulary": axes.vocab_size,
@@ -123,3 +146,25 @@ def _model_info(folder: Path) -> tuple[str, dict[str, Any]]:
         "shards": len(model.shards),
         "bytes": model.num_bytes,
     }
+
+
+def _groups_of_gains(found: Premise) -> dict[str, Any]:
+    """Coordinates that may rotate into each other, where not all may; and how near others are."""
+    if found.flat:
+        return {}
+    return {
+        "coordinates_of_equal_gains": _listed(found.equal),
+        "coordinates_of_proportional_gains": _listed(found.proportional),
+        "nearest_gains_differ_by": float(f"{found.nearest:.3g}"),
+    }
+
+
+def _listed(groups: Sequence[Sequence[int]]) -> str:
+    """Groups of coordinates, the first few of each."""
+
+    def few(group: Sequence[int]) -> str:
+        shown = " ".join(map(str, group[:8]))
+        return shown if len(group) <= 8 else f"{shown} and {len(group) - 8} more"
+
+    shown = "; ".join(few(group) for group in groups[:8])
+    return "none" if not groups else shown if len(groups) <= 8 else f"{shown}; {len(groups)} groups"

@@ -29,7 +29,9 @@ AsJson = Annotated[
     typer.Option("--json", help="Print one JSON object instead of a table.", callback=_only_json),
 ]
 OutFile = Annotated[Path, typer.Option("--out", "-o", help="File to write.", dir_okay=False)]
-GroupName = Literal["auto", "signed_permutation", "permutation", "permutation_global_sign"]
+GroupName = Literal[
+    "auto", "signed_permutation", "permutation", "permutation_global_sign", "orthogonal"
+]
 
 
 def examples(*lines: str) -> str:

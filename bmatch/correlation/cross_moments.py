@@ -174,6 +174,16 @@ class CrossMoments:
         """
         return self._moments.correlation(0)
 
+    def cross_covariance(self) -> torch.Tensor:
+        """``M[i, j] = cov(target_i, source_j)``, float64 ``[D1, D2]``: what Procrustes takes.
+
+        Raises
+        ------
+        ValueError
+            If no token has been seen.
+        """
+        return self._moments.cross_covariance(0)
+
     def strongest(self) -> StrongestSources:
         """The strongest correlation of each target coordinate, and the runner-up.
 

@@ -197,6 +197,21 @@ class SiteMoments:
         return correlation
 
     @torch.no_grad()
+    def cross_covariance(self, s: int) -> torch.Tensor:
+        """``M[i, j] = cov(target_i, source_j)`` at the s-th site, float64 ``[D1, D2]``.
+
+        Sums over tokens divided by their number. Unlike a correlation it turns with the streams.
+
+        Raises
+        ------
+        ValueError
+            If no token has been seen.
+        """
+        if self.count == 0:
+            raise ValueError("a covariance needs at least 1 token, and 0 have been counted")
+        return self.statistics.comoment[s] / self.count
+
+    @torch.no_grad()
     def strongest(self, s: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Each row's strongest source, its correlation and the runner-up, without the matrix.
 

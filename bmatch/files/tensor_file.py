@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,24 @@ def read(
         If the file is damaged, is a Git-LFS pointer, is of another kind, or of a version that is
         not known.
     """
+    with _opened(path, kind) as (file, header):
+        present = set(file.keys())
+        wanted = sorted(present) if names is None else list(names)
+        if not set(wanted) <= present:
+            raise ValueError(_no_such(path, kind))
+        tensors = {key: file.get_tensor(key) for key in wanted}
+    return tensors, header
+
+
+def names(path: str | os.PathLike[str], kind: str) -> frozenset[str]:
+    """Names of the tensors in a file that `write` wrote; raises as `read` does."""
+    with _opened(path, kind) as (file, _):
+        return frozenset(file.keys())
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str], kind: str) -> Iterator[tuple[Any, dict[str, str]]]:
+    """A file of this kind and version, and its header."""
     from safetensors import SafetensorError, safe_open
 
     name = os.fspath(path)
@@ -70,16 +89,17 @@ def read(
     try:
         with safe_open(path, framework="numpy") as file:
             header = dict(file.metadata() or {})
-            present = set(file.keys())
-            wanted = sorted(present) if names is None else list(names)
-            if header.get("format") != f"bmatch.{kind}" or not set(wanted) <= present:
-                raise ValueError(f"{name} is a safetensors file, but holds no {kind}")
+            if header.get("format") != f"bmatch.{kind}":
+                raise ValueError(_no_such(path, kind))
             if header.get("format_version") != _VERSION:
                 raise ValueError(
                     f"{name} has format version {header.get('format_version')}, and this bmatch "
                     f"reads version {_VERSION}: upgrade bmatch"
                 )
-            tensors = {key: file.get_tensor(key) for key in wanted}
+            yield file, {k: v for k, v in header.items() if k not in ("format", "format_version")}
     except (SafetensorError, TypeError) as error:  # TypeError: a dtype that NumPy has not
         raise ValueError(f"{name} is not a safetensors file, or is damaged ({error})") from None
-    return tensors, {k: v for k, v in header.items() if k not in ("format", "format_version")}
+
+
+def _no_such(path: str | os.PathLike[str], kind: str) -> str:
+    return f"{os.fspath(path)} is a safetensors file, but holds no {kind}"

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from bmatch.architecture.axes import ResidualAxes
+from bmatch.architecture.premise import Premise, premise
 from bmatch.architecture.table import residual_axes
 from bmatch.files.pointers import require_content
 from bmatch.jobs.progress import Progress
@@ -107,6 +108,20 @@ def open_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
     return Checkpoint(folder, config, axes, {file: tuple(names) for file, names in shards.items()})
+
+
+def tested_gains(checkpoint: Checkpoint) -> Premise:
+    """What a checkpoint's gains say of its gauge, read one tensor at a time."""
+
+    def gains() -> Iterator[tuple[str, torch.Tensor]]:
+        for shard, names in checkpoint.shards.items():
+            with safe_open(checkpoint.folder / shard, framework="pt") as file:
+                for name in names:
+                    rule = checkpoint.axes.rule(name)
+                    if rule is not None and not all(signed for _, signed in rule.axes):
+                        yield name, file.get_tensor(name)
+
+    return premise(checkpoint.axes, gains())
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -39,6 +39,7 @@ def rewrite(
     progress: Progress = silent,
     description: str = "Writing",
     tell: Callable[[str], None] | None = None,
+    header: Callable[[dict[str, str]], dict[str, str]] = dict,
 ) -> None:
     """Write the checkpoint to a new folder with every tensor transformed.
 
@@ -57,6 +58,8 @@ def rewrite(
         How to show how far the tensors have come.
     tell : callable, optional
         Is given a line about what is not copied, if there is any, before anything is written.
+    header : callable, optional
+        From a shard's header metadata to those of the new one; by default they stay.
 
     Raises
     ------
@@ -84,13 +87,13 @@ def rewrite(
         steps = iter(progress(checkpoint.names, description))  # tensors, shard by shard
         for shard, names in checkpoint.shards.items():
             with safe_open(checkpoint.folder / shard, framework="pt") as file:
-                metadata = file.metadata()
+                metadata = header(file.metadata() or {})
                 tensors = {
                     name: transform(name, file.get_tensor(name))
                     for name in islice(steps, len(names))
                 }
             try:
-                save_file(tensors, partial / shard, metadata=metadata)
+                save_file(tensors, partial / shard, metadata=metadata or None)
             except SafetensorError as error:
                 raise OSError(
                     f"{shard} could not be written to {out} ({error}): nothing was left behind"
@@ -109,6 +112,7 @@ def rewrite_checked(
     progress: Progress = silent,
     description: str = "Writing",
     tell: Callable[[str], None] | None = None,
+    header: Callable[[dict[str, str]], dict[str, str]] = dict,
 ) -> str:
     """As `rewrite`, of weights that are found finite on the way; SHA-256 of what was read.
 
@@ -124,7 +128,7 @@ def rewrite_checked(
         digest.add(name, tensor)
         return transform(name, tensor)
 
-    rewrite(checkpoint, out, checked, progress, description, tell)
+    rewrite(checkpoint, out, checked, progress, description, tell, header)
     return digest.hexdigest()
 
 

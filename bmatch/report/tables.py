@@ -27,6 +27,19 @@ def figures(title: str, rows: Iterable[tuple[str, str]]) -> Table:
 def alignment_table(alignment: Alignment, title: str) -> Table:
     """What `align.align_checkpoints` found, as a rich table."""
     m = alignment.match
+    read = " and ".join(_read(alignment))
+    if m.group == "orthogonal":
+        least = f"{m.singular_values[-1]:.2g} of {m.singular_values[0]:.2g}"
+        return figures(
+            title,
+            [
+                ("coordinates", f"{m.gauge.dim} ({m.group})"),
+                ("read", read),
+                ("score", f"{m.score:.3f} mean singular value of the cross-covariance"),
+                ("weakest", f"{least}: the least singular value"),
+                ("undetermined", f"{m.undetermined} directions"),
+            ],
+        )
     bounded = int(np.count_nonzero(~m.margin_exact))
     bounds = f"; lower bounds for {bounded}" if bounded else ""
     weakest = np.argsort(m.margin)[:3]
@@ -34,7 +47,7 @@ def alignment_table(alignment: Alignment, title: str) -> Table:
         title,
         [
             ("coordinates", f"{m.gauge.dim} ({m.group})"),
-            ("read", " and ".join(_read(alignment))),
+            ("read", read),
             ("verdict", _verdict(m)),
             ("score", f"{m.score:.3f} mean matched correlation"),
             ("margin", f"least {m.margin.min():.3f}, median {np.median(m.margin):.3f}{bounds}"),

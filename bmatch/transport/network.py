@@ -13,6 +13,7 @@ from bmatch.models.checkpoint import open_checkpoint
 from bmatch.models.network_files import NetworkFiles
 from bmatch.models.rewrite import rewrite_checked
 from bmatch.network_gauge import NetworkGauge
+from bmatch.transport.weights import noted
 
 
 def network_state_dict(
@@ -97,5 +98,6 @@ def network_checkpoint(
         carry = gauge.on(files.axes)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
+    header = noted("permutation", *(element.group for element in gauge.values()))
     with files.transforming(carry) as transform:
-        return rewrite_checked(model, out, transform, progress, "Applying gauge", tell)
+        return rewrite_checked(model, out, transform, progress, "Applying gauge", tell, header)

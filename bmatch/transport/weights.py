@@ -10,14 +10,18 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from bmatch.architecture import residual_axes
-from bmatch.gauge import SignedPermutation
+from bmatch.architecture.rotating import require_rotations
+from bmatch.groups import ORDER, AnyGroup, Gauge
 from bmatch.jobs.progress import Progress, silent
 from bmatch.models.checkpoint import open_checkpoint
 from bmatch.models.rewrite import rewrite_checked
 
+CARRIED_BY = "bmatch_group"
+"""In the header of every shard that was carried: the group of the gauge that did it."""
+
 
 def state_dict(
-    weights: Mapping[str, torch.Tensor], gauge: SignedPermutation, model_or_config: Any
+    weights: Mapping[str, torch.Tensor], gauge: Gauge, model_or_config: Any
 ) -> dict[str, torch.Tensor]:
     """Carry a state dict to other coordinates; the function it computes stays the same.
 
@@ -26,7 +30,7 @@ def state_dict(
     weights : mapping of str to tensor
         As ``model.state_dict()`` gives them; left as they are. The tensors may be made when they
         are asked for (accelerate's ``OffloadedWeightsLoader``, a view that casts), one at a time.
-    gauge : SignedPermutation
+    gauge : SignedPermutation or OrthogonalGauge
         From the coordinates of the weights to those wanted, on the device of the weights.
     model_or_config
         The transformers model, its config, or the content of ``config.json``.
@@ -44,6 +48,8 @@ def state_dict(
     """
     axes = residual_axes(model_or_config)
     axes.require_gauge(gauge)
+    if gauge.group == "orthogonal":
+        require_rotations(model_or_config)
     axes.require_names(weights)
     # A mapping may make its tensors when asked, and drop them at once. An address would then soon
     # be that of another tensor; a weak reference stays that of one storage, and keeps no weights.
@@ -68,7 +74,7 @@ def state_dict(
 
 def checkpoint(
     folder: str | os.PathLike[str],
-    gauge: SignedPermutation,
+    gauge: Gauge,
     out: str | os.PathLike[str],
     progress: Progress = silent,
     tell: Callable[[str], None] | None = None,
@@ -79,7 +85,7 @@ def checkpoint(
     ----------
     folder : path
         In the format of transformers, with safetensors weights.
-    gauge : SignedPermutation
+    gauge : SignedPermutation or OrthogonalGauge
         From the coordinates of the checkpoint to those wanted.
     out : path
         A folder that does not exist yet; it appears when it is complete.
@@ -107,6 +113,8 @@ def checkpoint(
     axes = model.axes
     try:
         axes.require_gauge(gauge)
+        if gauge.group == "orthogonal":
+            require_rotations(model.config)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
 
@@ -114,4 +122,14 @@ def checkpoint(
         carried: torch.Tensor = axes.transform(name, tensor, gauge)
         return carried
 
-    return rewrite_checked(model, out, carry, progress, "Applying gauge", tell)
+    return rewrite_checked(model, out, carry, progress, "Applying gauge", tell, noted(gauge.group))
+
+
+def noted(*groups: AnyGroup) -> Callable[[dict[str, str]], dict[str, str]]:
+    """Writes into a shard's header the largest of the groups that it was ever carried by."""
+
+    def header(written: dict[str, str]) -> dict[str, str]:
+        found = [group for group in ORDER if group in groups or group == written.get(CARRIED_BY)]
+        return {**written, CARRIED_BY: found[-1]}
+
+    return header

@@ -81,7 +81,7 @@ class Evidence:
 
 
 class Streams(Protocol):
-    """What `bmatch.estimate.correlate_streams` returns."""
+    """What `bmatch.streams.correlate_streams` returns."""
 
     @property
     def correlation(self) -> torch.Tensor:

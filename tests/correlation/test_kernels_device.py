@@ -243,7 +243,7 @@ def test_two_models_give_the_bits_of_one_batch_at_a_time():
     """The whole job: forward passes, streams and moments, with and without the second stream."""
     from tiny_models import noisy_copy, tiny_model
 
-    from bmatch.estimate import correlate_streams
+    from bmatch.streams import correlate_streams
 
     model = tiny_model().cuda()
     other = noisy_copy(tiny_model(), 0.1, 1).cuda()
