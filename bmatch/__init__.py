@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from bmatch.correlation import CrossMoments
     from bmatch.estimate import estimate_gauge
     from bmatch.gauge import SignedPermutation, compose
+    from bmatch.gauge_file import load_gauge
     from bmatch.matching import GaugeMatch, match
     from bmatch.orthogonal import OrthogonalGauge
     from bmatch.procrustes import OrthogonalMatch, match_orthogonal
