@@ -1,0 +1,258 @@
+"""Files that hold tensors under names: what is in them, and the same file with some transformed.
+
+Everything else stays as it is: order, dtypes, other values, metadata. Pickles are read with
+``weights_only``: what could run code when it is loaded is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import zipfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from bmatch.files.pointers import require_content
+from bmatch.files.safetensors_copy import copy_safetensors
+from bmatch.files.torch_copy import copy_torch
+
+Transform: TypeAlias = Callable[[str, Any], Any]
+"""Takes a name and an array or tensor, returns one of its shape and dtype."""
+
+
+@dataclass(frozen=True)
+class Container:
+    """A file and what it holds.
+
+    Attributes
+    ----------
+    path : Path
+    shapes : dict of str to tuple of int
+        Of its tensors, by name; names inside nested dicts and lists are joined by ``/``.
+    rest : dict of str to object
+        Numbers, strings and the like beside them, by names of the same kind.
+    copy : callable
+        Takes where to write, a `Transform` and metadata, to be added where the format has room.
+    has_room : bool
+        Whether metadata find room.
+    """
+
+    path: Path
+    shapes: Mapping[str, tuple[int, ...]]
+    copy: Callable[[Path, Transform, Mapping[str, str]], None]
+    rest: Mapping[str, Any] = field(default_factory=dict)
+    has_room: bool = False
+
+
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".npz", ".npy", ".gguf", ".json", ".svec")
+
+
+def open_container(path: str | os.PathLike[str]) -> Container:
+    """What is in a file, whose kind its name's end tells; tensors are not read.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is of no kind that is known, is damaged, a Git-LFS pointer, or a pickle of more than
+        tensors, numbers and strings.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    require_content(path)
+    kinds: dict[str, Callable[[Path], Container]] = {
+        ".safetensors": _safetensors,
+        **dict.fromkeys((".pt", ".pth", ".bin"), _torch),
+        ".npz": _npz,
+        ".npy": _npy,
+        ".gguf": _gguf,
+        **dict.fromkeys((".json", ".svec"), _json),
+    }
+    if path.suffix not in kinds:
+        raise ValueError(
+            f"{path} holds no tensors in a format that is known ({', '.join(SUFFIXES)})"
+        )
+    return kinds[path.suffix](path)
+
+
+def _safetensors(path: Path) -> Container:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            metadata = dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a safetensors file, or is damaged ({error})") from None
+
+    def copy(out: Path, transform: Transform, notes: Mapping[str, str]) -> None:
+        copy_safetensors(path, out, transform, lambda found: {**found, **notes})
+
+    return Container(path, shapes, copy, metadata, has_room=True)
+
+
+def _torch(path: Path) -> Container:
+    import torch
+
+    tree = _unpickled(path)
+    tensors = {key: leaf for key, leaf in _leaves(tree) if isinstance(leaf, torch.Tensor)}
+    for key, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.is_quantized:
+            raise ValueError(f"{path}: {key or 'the tensor'} is sparse or quantised")
+
+    def copy(out: Path, transform: Transform, notes: Mapping[str, str]) -> None:
+        def fill(made: Any) -> None:
+            for key, place in _leaves(made):
+                if isinstance(place, torch.Tensor):
+                    place.copy_(transform(key, tensors[key]))
+
+        copy_torch(tree, out, fill)
+
+    rest = {key: leaf for key, leaf in _leaves(tree) if key not in tensors}
+    return Container(path, {key: tuple(t.shape) for key, t in tensors.items()}, copy, rest)
+
+
+def _unpickled(path: Path) -> Any:
+    import torch
+
+    try:
+        zipped = zipfile.is_zipfile(path)  # others were written before torch 1.6, and hold no map
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except pickle.UnpicklingError as error:
+        told = str(error).partition("GLOBAL ")[2].partition(" ")[0]
+        raise ValueError(
+            f"{path} holds {told or 'something'} beside tensors, numbers and strings, and could "
+            "run code when it is loaded: it is not loaded"
+        ) from None
+    except (RuntimeError, EOFError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} is no file of torch.save, or is damaged ({error})") from None
+
+
+def _leaves(tree: Any, path: str = "", skip: Collection[str] = ()) -> Iterator[tuple[str, Any]]:
+    """What is in nested dicts, lists and tuples, with where it is."""
+    if path in skip:
+        return
+    if isinstance(tree, Mapping):
+        pairs: Any = tree.items()
+    elif isinstance(tree, (list, tuple)):
+        pairs = enumerate(tree)
+    else:
+        yield path, tree
+        return
+    for key, below in pairs:
+        yield from _leaves(below, f"{path}/{key}" if path else str(key), skip)
+
+
+def _npz(path: Path) -> Container:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            shapes = {name: file[name].shape for name in file.files}
+    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(
+            f"{path} is no npz file of plain arrays, or is damaged ({error})"
+        ) from None
+
+    def copy(out: Path, transform: Transform, notes: Mapping[str, str]) -> None:
+        with zipfile.ZipFile(path) as source, zipfile.ZipFile(out, "w", allowZip64=True) as made:
+            for entry in source.infolist():
+                with source.open(entry) as member:
+                    array = np.lib.format.read_array(member, allow_pickle=False)
+                moved = np.asarray(transform(entry.filename.removesuffix(".npy"), array))
+                with made.open(entry.filename, "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, moved, allow_pickle=False)
+
+    return Container(path, shapes, copy)
+
+
+def _npy(path: Path) -> Container:
+    try:
+        shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(
+            f"{path} is no npy file of plain numbers, or is damaged ({error})"
+        ) from None
+
+    def copy(out: Path, transform: Transform, notes: Mapping[str, str]) -> None:
+        shutil.copyfile(path, out)
+        array = np.load(out, mmap_mode="r+", allow_pickle=False)
+        array[...] = transform("", np.array(array))
+        array.flush()
+
+    return Container(path, {"": shape}, copy)
+
+
+def _gguf(path: Path) -> Container:
+    try:
+        import gguf
+    except ImportError:
+        raise ValueError(f"{path} is read with the package gguf: pip install gguf") from None
+
+    try:
+        reader = gguf.GGUFReader(path)
+    except (ValueError, IndexError, KeyError, OSError) as error:
+        raise ValueError(f"{path} is no GGUF file, or is damaged ({error})") from None
+    plain = {"F32", "F16", "F64"}
+    shapes = {tensor.name: tuple(map(int, tensor.data.shape)) for tensor in reader.tensors}
+    types = {tensor.name: tensor.tensor_type.name for tensor in reader.tensors}
+    rest = {name: found.contents() for name, found in reader.fields.items()}
+
+    def copy(out: Path, transform: Transform, notes: Mapping[str, str]) -> None:
+        shutil.copyfile(path, out)
+        for tensor in gguf.GGUFReader(out, "r+").tensors:
+            moved = transform(tensor.name, np.array(tensor.data))
+            if types[tensor.name] in plain:
+                tensor.data[...] = moved
+            elif not np.array_equal(moved, tensor.data):
+                raise ValueError(
+                    f"{path}: {tensor.name} is {types[tensor.name]}, of whose blocks coordinates "
+                    "cannot be taken out: write it as F32 or F16"
+                )
+
+    return Container(path, shapes, copy, rest)
+
+
+def _json(path: Path) -> Container:
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON file, or is damaged ({error})") from None
+    arrays = dict(_arrays(tree))
+
+    def copy(out: Path, transform: Transform, notes: Mapping[str, str]) -> None:
+        def moved(key: str, value: Any) -> Any:
+            if key in arrays:
+                return np.asarray(transform(key, arrays[key])).tolist()
+            if isinstance(value, dict):
+                return {k: moved(f"{key}/{k}" if key else k, v) for k, v in value.items()}
+            if isinstance(value, list):
+                return [moved(f"{key}/{k}" if key else str(k), v) for k, v in enumerate(value)]
+            return value
+
+        out.write_text(json.dumps(moved("", tree)), encoding="utf-8")
+
+    rest = dict(_leaves(tree, skip=arrays))
+    return Container(path, {key: array.shape for key, array in arrays.items()}, copy, rest)
+
+
+def _arrays(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Lists of numbers in a tree, and rectangular lists of such, with where they are."""
+    if isinstance(tree, list) and tree:
+        try:
+            array = np.array(tree)
+        except ValueError:
+            array = np.array(None)
+        if array.ndim and array.dtype.kind in "if":
+            yield path, array
+            return
+    pairs: Any = tree.items() if isinstance(tree, dict) else ()
+    pairs = enumerate(tree) if isinstance(tree, list) else pairs
+    for key, below in pairs:
+        yield from _arrays(below, f"{path}/{key}" if path else str(key))

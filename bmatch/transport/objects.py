@@ -1,0 +1,179 @@
+"""Objects in files: what they are, which of their axes lie in the stream, and how they are carried.
+
+Each kind of object finds its own files and says of every tensor along which axes it moves. The rest
+is done here: everything else stays as it is, nothing is there before it is whole, and the gauge
+that carried the object is noted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bmatch.files.atomic import new_file, new_folder, require_new
+from bmatch.files.containers import Container
+from bmatch.groups import Gauge
+from bmatch.jobs.progress import Progress, silent
+from bmatch.transport.weights import noted
+
+SIDECAR = "bmatch.json"
+"""Where the gauge is noted that carried a folder without room for metadata in its files."""
+
+
+@dataclass(frozen=True)
+class Along:
+    """The axes of a tensor along which it moves.
+
+    Attributes
+    ----------
+    axes : tuple of tuple of int and bool
+        The axis, and whether signs move along it: of directions they do, of scales and second
+        moments never.
+    """
+
+    axes: tuple[tuple[int, bool], ...] = ()
+
+    def __call__(self, tensor: Any, gauge: Gauge) -> Any:
+        """The tensor in target coordinates; itself where nothing moves."""
+        for axis, signed in self.axes:
+            move = gauge.apply if signed else gauge.apply_permutation
+            tensor = move(tensor, axis)
+        return tensor
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of an object: how each of its tensors moves."""
+
+    container: Container
+    moves: Mapping[str, Along]
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.container.path
+
+
+@dataclass(frozen=True)
+class StreamObject:
+    """Something in a file or a folder that has coordinates of a residual stream.
+
+    Attributes
+    ----------
+    path : Path
+    kind : str
+        As people call it: steering vectors, sparse autoencoder, adapter.
+    format : str
+        Whose files they are, and which variant.
+    width : int
+        Coordinates of the stream.
+    parts : tuple of Part
+        The files that hold tensors; in a folder all others are copied.
+    where : mapping of str to str
+        What the files tell of model, layer and hook.
+    """
+
+    path: Path
+    kind: str
+    format: str
+    width: int
+    parts: tuple[Part, ...]
+    where: Mapping[str, str] = field(default_factory=dict)
+
+
+def carry(
+    found: StreamObject, gauge: Gauge, out: str | os.PathLike[str], progress: Progress = silent
+) -> None:
+    """Write an object in the coordinates that a gauge leads to.
+
+    Parameters
+    ----------
+    found : StreamObject
+    gauge : SignedPermutation or OrthogonalGauge
+        From the object's coordinates to those wanted.
+    out : path
+        A file or folder, as the object is, that does not exist yet; it appears when it is complete.
+    progress : callable, optional
+        How to show how far it has come (see `bmatch.jobs.progress`).
+
+    Raises
+    ------
+    ValueError
+        If the gauge acts on another width, or cannot act on a tensor.
+    FileExistsError, OSError
+        If `out` exists or cannot be written. Nothing is left behind.
+    """
+    out = Path(out)
+    require_new(out)
+    if gauge.dim != found.width:
+        raise ValueError(
+            f"the gauge acts on {gauge.dim} coordinates, and {found.path} has {found.width}"
+        )
+    notes = notes_of(gauge)
+    roomy = all(part.container.has_room for part in found.parts)
+    if found.path.is_file():
+        sidecar = out.with_name(f"{out.name}.{SIDECAR}")
+        if not roomy:
+            require_new(sidecar)
+        with new_file(out) as partial:
+            _write(found.parts[0], gauge, partial, notes)
+        if not roomy:
+            with new_file(sidecar) as partial:
+                partial.write_text(json.dumps(notes, indent=2) + "\n")
+        return
+    parts = {part.path: part for part in found.parts}
+    files = sorted(path for path in found.path.rglob("*") if path.is_file())
+    with new_folder(out) as folder:
+        for path in progress(files, "Carrying"):
+            place = folder / path.relative_to(found.path)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if path in parts:
+                _write(parts[path], gauge, place, notes)
+            else:
+                shutil.copyfile(path, place)
+        if not roomy:
+            (folder / SIDECAR).write_text(json.dumps(notes, indent=2) + "\n")
+
+
+def _write(part: Part, gauge: Gauge, out: Path, notes: Mapping[str, str]) -> None:
+    def transform(name: str, tensor: Any) -> Any:
+        try:
+            return part.moves[name](tensor, gauge)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{part.path}: {name}: {error}") from None
+
+    part.container.copy(out, transform, notes)
+
+
+def notes_of(gauge: Gauge) -> dict[str, str]:
+    """What a carried object tells of the gauge: its group, its hash, where it led from and to."""
+    moved = gauge.to(None).apply(np.arange(1.0, gauge.dim + 1))
+    notes = noted(gauge.group)({})
+    notes["bmatch_gauge_sha256"] = hashlib.sha256(np.asarray(moved).tobytes()).hexdigest()
+    for role in ("source", "target"):
+        for key in (role, f"{role}_sha256"):
+            if key in gauge.metadata:
+                notes[f"bmatch_{key}"] = gauge.metadata[key]
+    return notes
+
+
+def require_known(path: Path, names: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse tensors of which no table tells how they move.
+
+    Raises
+    ------
+    ValueError
+        With the first of them.
+    """
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        few = ", ".join(unknown[:6]) + (f" and {len(unknown) - 6} more" if len(unknown) > 6 else "")
+        raise ValueError(f"{path}: how these move with the stream is not known: {few}")
