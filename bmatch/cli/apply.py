@@ -11,6 +11,7 @@ import typer
 import bmatch
 from bmatch.cli import console
 from bmatch.cli.options import AsJson, OutFile, examples
+from bmatch.cli.transport import is_model
 from bmatch.files.atomic import require_new
 from bmatch.gauge_file import load_gauge
 from bmatch.groups import Composable, Gauge
@@ -39,6 +40,7 @@ def apply(
     with console.working("loading torch"):
         from bmatch.transport import checkpoint, network_checkpoint
     g = load_gauge(gauge)
+    _require_no_object(model)
     if isinstance(g, NetworkGauge):
         network = g.inverse() if inverse else g
         digest = network_checkpoint(model, network, out, console.track, console.note)
@@ -57,6 +59,21 @@ def apply(
             f"{model} is not the {role} that the gauge was estimated from: the result means "
             f"something only if it lives in the same coordinates as that {role}"
         )
+
+
+def _require_no_object(path: Path) -> None:
+    """Refuse what is no model, and is known to another command."""
+    if not path.exists() or is_model(path):
+        return
+    from bmatch.transport.finding import UnknownObjectError, find_object
+
+    try:
+        found = find_object(path)
+    except UnknownObjectError:
+        return
+    raise ValueError(
+        f"{path} is no model but {found.kind} ({found.format}): bmatch transport carries it"
+    )
 
 
 def compose(

@@ -12,7 +12,7 @@ import typer
 
 from bmatch.cli import console
 from bmatch.cli.options import AsJson, examples
-from bmatch.cli.transport import told_of
+from bmatch.cli.transport import is_model, told_of
 from bmatch.gauge import SignedPermutation
 from bmatch.gauge_file import load_gauge
 from bmatch.network_gauge import NetworkGauge
@@ -60,6 +60,8 @@ def _told(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         return _model_info(path) if path.is_dir() else _gauge_info(path)
     except (ValueError, FileNotFoundError) as error:
+        if is_model(path):
+            raise
         with console.working("loading torch"):
             from bmatch.transport.finding import UnknownObjectError, find_object
         try:

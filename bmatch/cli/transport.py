@@ -71,6 +71,12 @@ def told_of(found: Any) -> dict[str, Any]:
     }
 
 
+def is_model(path: Path) -> bool:
+    """Whether a folder has a model's config, which objects have not."""
+    config = path / "config.json"
+    return config.is_file() and '"model_type"' in config.read_text(errors="replace")
+
+
 def _of_stream(path: Path) -> Gauge:
     loaded = load_gauge(path)
     if isinstance(loaded, NetworkGauge):

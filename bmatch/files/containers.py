@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from bmatch.files.pointers import require_content
-from bmatch.files.safetensors_copy import copy_safetensors
+from bmatch.files.safetensors_copy import copy_safetensors, entries_of
 from bmatch.files.torch_copy import copy_torch
 
 Transform: TypeAlias = Callable[[str, Any], Any]
@@ -84,14 +84,9 @@ def open_container(path: str | os.PathLike[str]) -> Container:
 
 
 def _safetensors(path: Path) -> Container:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            metadata = dict(file.metadata() or {})
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a safetensors file, or is damaged ({error})") from None
+    entries = entries_of(path)
+    metadata = entries.pop("__metadata__", {})
+    shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
 
     def copy(out: Path, transform: Transform, notes: Mapping[str, str]) -> None:
         copy_safetensors(path, out, transform, lambda found: {**found, **notes})
@@ -153,9 +148,9 @@ def _leaves(tree: Any, path: str = "", skip: Collection[str] = ()) -> Iterator[t
 
 def _npz(path: Path) -> Container:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             shapes = {name: file[name].shape for name in file.files}
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
+    except (ValueError, OSError, zipfile.BadZipFile, EOFError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path} is no npz file of plain arrays, or is damaged ({error})"
         ) from None
@@ -174,7 +169,7 @@ def _npz(path: Path) -> Container:
 
 def _npy(path: Path) -> Container:
     try:
-        shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+        shape = np.lib.format.open_memmap(path, mode="r").shape
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(
             f"{path} is no npy file of plain numbers, or is damaged ({error})"
@@ -182,7 +177,7 @@ def _npy(path: Path) -> Container:
 
     def copy(out: Path, transform: Transform, notes: Mapping[str, str]) -> None:
         shutil.copyfile(path, out)
-        array = np.load(out, mmap_mode="r+", allow_pickle=False)
+        array = np.lib.format.open_memmap(out, mode="r+")
         array[...] = transform("", np.array(array))
         array.flush()
 

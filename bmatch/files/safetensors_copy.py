@@ -34,27 +34,35 @@ def copy_safetensors(
     OSError
         If `out` cannot be written.
     """
+    from safetensors import safe_open
+
+    entries = entries_of(path)
+    with safe_open(path, framework="pt") as file, open(out, "wb") as written:
+        metadata = header(entries.pop("__metadata__", {}))
+        named = {"__metadata__": metadata} if metadata else {}
+        written.write(_framed({**named, **entries}))
+        for name in sorted(entries, key=lambda name: entries[name]["data_offsets"]):
+            written.write(_bytes(transform(name, file.get_tensor(name))))
+
+
+def entries_of(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The header of a file that is whole: of each tensor dtype, shape and place, and metadata.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="pt") as file, open(out, "wb") as written:
-            entries = _entries(path)
-            metadata = header(entries.pop("__metadata__", {}))
-            named = {"__metadata__": metadata} if metadata else {}
-            written.write(_framed({**named, **entries}))
-            for name in sorted(entries, key=lambda name: entries[name]["data_offsets"]):
-                written.write(_bytes(transform(name, file.get_tensor(name))))
+        with safe_open(path, framework="pt"), open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            entries: dict[str, Any] = json.loads(file.read(length))
     except SafetensorError as error:
         raise ValueError(
             f"{os.fspath(path)} is not a safetensors file, or is damaged ({error})"
         ) from None
-
-
-def _entries(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The header: of each tensor dtype, shape and place."""
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        entries: dict[str, Any] = json.loads(file.read(length))
     return entries
 
 

@@ -35,20 +35,19 @@ class Format:
 
     def lengths(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int] | None:
         """What each letter stands for in a file; None if the file is not of this variant."""
-        words = {name: self.words(name) for name in shapes}
-        templates = {self._template(name) for name in shapes}
-        if None in words.values() or not templates.issuperset(self.required):
-            return None
-        found: dict[str, int] = {}
+        missing = set(self.required)
+        lengths: dict[str, int] = {}
         for name, shape in shapes.items():
-            letters = words[name] or ()
-            if len(letters) != len(shape):
+            template = self._template(name)
+            letters = None if template is None else self.tensors[template].split()
+            if letters is None or len(letters) != len(shape):
                 return None
+            missing.discard(template or "")
             for letter, length in zip(letters, shape, strict=True):
                 key = letter.removeprefix("+")
-                if key != "_" and found.setdefault(key, length) != length:
+                if key != "_" and lengths.setdefault(key, length) != length:
                     return None
-        return found
+        return None if missing else lengths
 
     def words(self, name: str) -> tuple[str, ...] | None:
         """The letters of a tensor's axes; None if the format has no tensor of this name."""

@@ -29,7 +29,8 @@ class Place:
     layer: int | None
 
 
-_BLOCK = r"(?:.*\.)?(?:blocks|layers|h|layer)\.(?P<layer>\d+)"
+_LAYER = r"(?:.*\.)?(?:blocks|layers|h|layer)\.(?P<layer>\d+)"
+_IN_BLOCK = rf"(?:{_LAYER}\.)?"  # circuit-tracer leaves out which
 _ATTENTION = r"(?:self_attn|attn|attention|self_attention|linear_attn|mixer|temporal_block)"
 _MLP = r"(?:mlp|feed_forward|block_sparse_moe|ffn|moe|mlp_block)"
 _WRITERS = (
@@ -44,19 +45,19 @@ _NORM = (
 _IN_STREAM = (
     r"(?:.*\.)?(?:hook_embed|hook_pos_embed|embed_tokens|wte|embed_in)(?:\.output)?",
     r"(?:.*\.)?(?:ln_final\.hook_normalized|(?:norm|ln_f|final_layer_norm)(?:\.(?:output|input))?)",
-    rf"{_BLOCK}(?:\.(?:output|input|hook_out|hook_in))?(?:\.0)?",
-    rf"{_BLOCK}\.hook_(?:resid_(?:pre|mid|post)|attn_out|mlp_out|attn_in|mlp_in)",
-    rf"{_BLOCK}\.ln[12](?:_post)?\.hook_(?:normalized|in|out)",
-    rf"{_BLOCK}\.{_NORM}(?:\.(?:output|input))?",
-    rf"{_BLOCK}\.(?:{_ATTENTION}|{_MLP})(?:\.(?:output|input|hook_in|hook_out))?(?:\.0)?",
-    rf"{_BLOCK}\.{_WRITERS}(?:\.output)?",
+    rf"{_LAYER}(?:\.(?:output|input|hook_out|hook_in))?(?:\.0)?",
+    rf"{_IN_BLOCK}hook_(?:resid_(?:pre|mid|post)|attn_out|mlp_out|attn_in|mlp_in)",
+    rf"{_IN_BLOCK}ln[12](?:_post)?\.hook_(?:normalized|in|out)",
+    rf"{_IN_BLOCK}{_NORM}(?:\.(?:output|input))?",
+    rf"{_IN_BLOCK}(?:{_ATTENTION}|{_MLP})(?:\.(?:output|input|hook_in|hook_out))?(?:\.0)?",
+    rf"{_IN_BLOCK}{_WRITERS}(?:\.output)?",
 )
 _INSIDE = (
-    rf"{_BLOCK}\.{_ATTENTION}\.hook_(?:z|q|k|v|rot_q|rot_k|pattern|attn_scores)",
-    rf"{_BLOCK}\.{_MLP}\.(?:hook_(?:pre|post|pre_linear|mid)|act(?:_fn)?(?:\.output)?)",
-    rf"{_BLOCK}\.{_ATTENTION}\.[qkv]_proj(?:\.output)?",
-    rf"{_BLOCK}\.{_MLP}\.(?:gate_proj|up_proj|c_fc|fc1|fc_in|w1|w3)(?:\.output)?",
-    rf"{_BLOCK}\.{_WRITERS}\.(?:input|hook_in)",
+    rf"{_IN_BLOCK}{_ATTENTION}\.hook_(?:z|q|k|v|rot_q|rot_k|pattern|attn_scores)",
+    rf"{_IN_BLOCK}{_MLP}\.(?:hook_(?:pre|post|pre_linear|mid)|act(?:_fn)?(?:\.output)?)",
+    rf"{_IN_BLOCK}{_ATTENTION}\.[qkv]_proj(?:\.output)?",
+    rf"{_IN_BLOCK}{_MLP}\.(?:gate_proj|up_proj|c_fc|fc1|fc_in|w1|w3)(?:\.output)?",
+    rf"{_IN_BLOCK}{_WRITERS}\.(?:input|hook_in)",
 )
 _PATTERNS = [
     *((re.compile(pattern), False) for pattern in _INSIDE),

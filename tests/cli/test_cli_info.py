@@ -21,7 +21,7 @@ def test_info_on_devices(bmatch_):
     for wrong in (("info",), ("info", "--gpu", "file")):
         code, _, err = bmatch_(*wrong)
         assert code == 2
-        assert "give a gauge file, a checkpoint folder, or --gpu" in err
+        assert "give a gauge file, a checkpoint folder, an object, or --gpu" in err
 
 
 def test_info(bmatch_, pair, tmp_path):

@@ -1,0 +1,67 @@
+"""``bmatch transport`` and ``bmatch info`` on objects."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from bmatch import SignedPermutation
+
+D = 6
+GAUGE = SignedPermutation.random(D, seed=3)
+V = torch.randn(4, D, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def files(tmp_path):
+    GAUGE.save(tmp_path / "g.safetensors", {"source": "a", "source_sha256": "12"})
+    torch.save(V, tmp_path / "v.pt")
+    return tmp_path / "g.safetensors", tmp_path / "v.pt"
+
+
+def test_there_and_back(bmatch_, files, tmp_path):
+    gauge, path = files
+    code, out, _ = bmatch_("transport", gauge, path, "--out", tmp_path / "new.pt")
+    assert code == 0
+    assert "directions by layer" in out
+    assert torch.equal(torch.load(tmp_path / "new.pt"), GAUGE.apply(V))
+    options = ("--inverse", "--kind", "vector", "--json", "-o", tmp_path / "back.pt")
+    code, out, _ = bmatch_("transport", gauge, tmp_path / "new.pt", *options)
+    told = json.loads(out)
+    assert (told["kind"], told["coordinates"], told["tensors_that_move"]) == ("directions", D, 1)
+    assert torch.equal(torch.load(tmp_path / "back.pt"), V)
+    noted = json.loads((tmp_path / "new.pt.bmatch.json").read_text())
+    assert noted["bmatch_source_sha256"] == "12"
+
+
+def test_info_of_an_object(bmatch_, files):
+    told = json.loads(bmatch_("info", files[1], "--json")[1])
+    assert (told["kind"], told["format"]) == ("directions", "directions by layer")
+
+
+def test_apply_says_which_command_an_object_wants(bmatch_, files, tmp_path):
+    code, _, err = bmatch_("apply", *files, "--out", tmp_path / "new")
+    assert code == 1
+    assert "directions" in err
+    assert "bmatch transport" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("g.safetensors", "g.safetensors"), "holds nothing that is known"),
+        (("g.safetensors", "absent.pt"), "there is no file or folder"),
+        (("other.safetensors", "v.pt"), "acts on 7 coordinates"),
+        (("g.safetensors", "v.pt", "--kind", "cake"), "kind must be one of"),
+        (("g.safetensors", "v.pt", "--model", "absent"), "no model's config"),
+    ],
+)
+def test_bad_input(bmatch_, files, tmp_path, arguments, message):
+    SignedPermutation.random(7, seed=0).save(tmp_path / "other.safetensors")
+    paths = [tmp_path / a if a.endswith((".safetensors", ".pt")) else a for a in arguments]
+    code, _, err = bmatch_("transport", *paths, "--out", tmp_path / "new.pt")
+    assert code == 1
+    assert message in " ".join(err.split())
+    assert not (tmp_path / "new.pt").exists()

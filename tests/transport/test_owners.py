@@ -1,0 +1,191 @@
+"""Objects written, carried and loaded again by the packages that own their formats."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from bmatch import SignedPermutation
+from bmatch.transport.finding import find_object
+from bmatch.transport.objects import carry
+
+pytestmark = [pytest.mark.owners, pytest.mark.filterwarnings("ignore")]  # of the packages'
+
+D, F = 16, 48
+GAUGE = SignedPermutation.random(D, seed=1)
+RAW = SignedPermutation(GAUGE.perm)
+X = torch.randn(64, D, generator=torch.Generator().manual_seed(0))
+
+
+def randomised(module):
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for p in module.parameters():
+            p.copy_(torch.randn(p.shape, generator=generator) * 0.3)
+    return module
+
+
+def carried(path, out, gauge=GAUGE):
+    found = find_object(path)
+    assert found.width == D
+    carry(found, gauge, out)
+    return found
+
+
+def compare(before, load, path, tmp_path):
+    """Its reconstruction goes along with the gauge, and with the permutation alone it does not."""
+    errors = []
+    for name, gauge in (("signed", GAUGE), ("raw", RAW)):
+        carried(path, tmp_path / name, gauge)
+        after = load(tmp_path / name)
+        with torch.no_grad():
+            expected = GAUGE.apply(before(X))
+            errors.append(float((after(GAUGE.apply(X)) - expected).norm() / expected.norm()))
+    assert errors[0] < 1e-5
+    assert errors[1] > 0.1
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        *("standard", "gated", "topk", "abstopk", "jumprelu", "matching_pursuit", "temporal"),
+        *("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder"),
+    ],
+)
+def test_saelens(architecture, tmp_path):
+    saelens = pytest.importorskip("sae_lens", exc_type=ImportError)
+    made, config = saelens.registry.SAE_CLASS_REGISTRY[architecture]
+    options = {"d_in": D, "d_out": D, "d_sae": F, "k": 4, "n_heads": 4, "bottleneck_factor": 4}
+    options |= {"sae_diff_type": "relu"}
+    if "transcoder" in architecture:
+        options["apply_b_dec_to_input"] = False
+    fields = {field.name for field in dataclasses.fields(config)}
+    sae = randomised(made(config(**{k: v for k, v in options.items() if k in fields})))
+    sae.save_model(tmp_path / "sae")
+
+    def run(loaded):
+        def call(x):
+            y = loaded(x[None] if architecture == "temporal" else x)
+            return (y[0] if isinstance(y, tuple) else y).reshape(x.shape)
+
+        return call
+
+    compare(run(sae), lambda p: run(saelens.SAE.load_from_disk(p)), tmp_path / "sae", tmp_path)
+
+
+@pytest.mark.parametrize("transcode", [False, True])
+def test_sparsify(transcode, tmp_path, monkeypatch):
+    monkeypatch.setenv("SPARSIFY_DISABLE_TRITON", "1")
+    sparsify = pytest.importorskip("sparsify", exc_type=ImportError)
+    config = sparsify.SparseCoderConfig(
+        num_latents=F, k=4, transcode=transcode, skip_connection=transcode
+    )
+    coder = randomised(sparsify.SparseCoder(D, config))
+    coder.save_to_disk(tmp_path / "layers.3")
+
+    def run(loaded):
+        return lambda x: loaded(x).sae_out
+
+    compare(
+        run(coder),
+        lambda p: run(sparsify.SparseCoder.load_from_disk(p)),
+        tmp_path / "layers.3",
+        tmp_path,
+    )
+
+
+@pytest.mark.parametrize("name", ["AutoEncoder", "GatedAutoEncoder", "JumpReluAutoEncoder"])
+def test_dictionary_learning(name, tmp_path):
+    package = pytest.importorskip("dictionary_learning.dictionary", exc_type=ImportError)
+    made = getattr(package, name)
+    dictionary = randomised(made(D, F))
+    (tmp_path / "trainer_0").mkdir()
+    torch.save(dictionary.state_dict(), tmp_path / "trainer_0" / "ae.pt")
+    told = {"trainer": {"activation_dim": D, "dict_size": F, "dict_class": name, "layer": 3}}
+    (tmp_path / "trainer_0" / "config.json").write_text(json.dumps(told))
+
+    def load(path):
+        loaded = made(D, F)
+        loaded.load_state_dict(torch.load(path / "ae.pt"))
+        return loaded
+
+    compare(dictionary, load, tmp_path / "trainer_0", tmp_path)
+
+
+def test_circuit_tracer(tmp_path):
+    package = pytest.importorskip(
+        "circuit_tracer.transcoder.single_layer_transcoder", exc_type=ImportError
+    )
+    from safetensors.torch import save_file
+
+    generator = torch.Generator().manual_seed(3)
+    shapes = {"W_enc": (F, D), "W_dec": (F, D), "b_enc": (F,), "b_dec": (D,), "W_skip": (D, D)}
+    (tmp_path / "set").mkdir()
+    save_file(
+        {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()},
+        tmp_path / "set" / "layer_0.safetensors",
+    )
+    (tmp_path / "set" / "config.yaml").write_text(
+        "model_kind: transcoder_set\nmodel_name: any\nfeature_input_hook: mlp.hook_in\n"
+        "feature_output_hook: mlp.hook_out\n"
+    )
+
+    def load(path):
+        return package.load_relu_transcoder(
+            str(path / "layer_0.safetensors"), 0, device=torch.device("cpu"), dtype=torch.float32,
+            lazy_encoder=False, lazy_decoder=False,
+        )  # fmt: skip
+
+    compare(load(tmp_path / "set"), load, tmp_path / "set", tmp_path)
+
+
+def test_control_vectors_of_llama_cpp(tmp_path):
+    gguf = pytest.importorskip("gguf")
+    writer = gguf.GGUFWriter(str(tmp_path / "v.gguf"), "controlvector")
+    writer.add_string("controlvector.model_hint", "llama")
+    writer.add_uint32("controlvector.layer_count", 2)
+    for layer in (1, 2):
+        writer.add_tensor(f"direction.{layer}", X[layer].numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    found = carried(tmp_path / "v.gguf", tmp_path / "new.gguf")
+    assert (found.format, found.where) == ("control vector of llama.cpp", {"model": "llama"})
+    read = gguf.GGUFReader(tmp_path / "new.gguf")
+    for tensor in read.tensors:
+        layer = int(tensor.name.removeprefix("direction."))
+        assert (tensor.data == GAUGE.apply(X[layer]).numpy()).all()
+    carry(find_object(tmp_path / "new.gguf"), GAUGE.inverse(), tmp_path / "back.gguf")
+    assert (tmp_path / "back.gguf").read_bytes() == (tmp_path / "v.gguf").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["LogisticRegression", "Pipeline", "LinearDiscriminantAnalysis"])
+def test_probes_of_scikit_learn(name):
+    pytest.importorskip("sklearn")
+    from sklearn.decomposition import PCA
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import MinMaxScaler, StandardScaler
+
+    from bmatch.transport.probes import probe
+
+    estimators = {
+        "LogisticRegression": LogisticRegression(),
+        "Pipeline": make_pipeline(StandardScaler(), PCA(4), LogisticRegression()),
+        "LinearDiscriminantAnalysis": LinearDiscriminantAnalysis(),
+    }
+    x = X.double().numpy() * 3 + 1
+    fitted = estimators[name].fit(x, x[:, 0] + x[:, 3] > 2)
+    before = fitted.decision_function(x)
+    after = probe(fitted, GAUGE).decision_function(GAUGE.apply(x))
+    assert abs(after - before).max() < 1e-9
+    assert abs(fitted.decision_function(x) - before).max() == 0
+    with pytest.raises(TypeError, match="MinMaxScaler is not known to be linear"):
+        probe(MinMaxScaler().fit(x), GAUGE)
+    with pytest.raises(ValueError, match="reads 16 coordinates"):
+        probe(LogisticRegression().fit(x, x[:, 0] > 1), SignedPermutation.random(8, seed=0))
