@@ -1,6 +1,6 @@
 """A checkpoint written anew: its tensors transformed, everything that is not weights copied along.
 
-Written one shard at a time. Tied weights stay tied, since a tied tensor is stored once and nothing
+Written one tensor at a time. Tied weights stay tied, since a tied tensor is stored once and nothing
 else is added. What is copied is decided before anything is written, so that every file of the new
 folder can be read and fits the new weights.
 """
@@ -11,15 +11,13 @@ import os
 import shutil
 from collections import defaultdict
 from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from bmatch.files.atomic import new_folder
 from bmatch.files.pointers import require_content
+from bmatch.files.safetensors_copy import copy_safetensors
 from bmatch.jobs.progress import Progress, silent
 from bmatch.models.checkpoint import INDEX, SINGLE, Checkpoint, Digest, require_finite
 
@@ -45,7 +43,7 @@ def rewrite(
 
     Files, shards, index, header metadata and dtypes stay as they are; so do config, tokenizer
     and every other small file, links as what they lead to. The folder appears when it is complete.
-    One shard is held in memory at a time.
+    One tensor is held in memory at a time.
 
     Parameters
     ----------
@@ -85,18 +83,20 @@ def rewrite(
                 "there: nothing was written"
             )
         steps = iter(progress(checkpoint.names, description))  # tensors, shard by shard
-        for shard, names in checkpoint.shards.items():
-            with safe_open(checkpoint.folder / shard, framework="pt") as file:
-                metadata = header(file.metadata() or {})
-                tensors = {
-                    name: transform(name, file.get_tensor(name))
-                    for name in islice(steps, len(names))
-                }
+
+        def counted(name: str, tensor: torch.Tensor) -> torch.Tensor:
+            next(steps)
+            return transform(name, tensor)
+
+        for shard in checkpoint.shards:
             try:
-                save_file(tensors, partial / shard, metadata=metadata or None)
-            except SafetensorError as error:
+                copy_safetensors(checkpoint.folder / shard, partial / shard, counted, header)
+            except OSError as error:
+                if error.filename is not None:  # it could not be opened
+                    raise
                 raise OSError(
-                    f"{shard} could not be written to {out} ({error}): nothing was left behind"
+                    f"{shard} could not be written to {out} ({error.strerror}): nothing was left "
+                    "behind"
                 ) from None
         next(steps, None)  # the bar closes when it is asked for more than there is
         for path in copied:

@@ -73,7 +73,8 @@ def find(path: Path, model: Mapping[str, Any] | None = None) -> StreamObject | N
             f"{strange[0]} lies beside a sparse dictionary, and how its tensors move with the "
             "stream is not known"
         )
-    parts, names, widths, where = [], set(), set(), {}
+    parts, names, widths = [], set(), set()
+    where: dict[str, str] = {}
     told_of_mean = ""
     for file, container in opened.items():
         config = _config_of(file, path)

@@ -89,7 +89,7 @@ def test_a_full_disk_is_one_sentence(bmatch_, pair, tmp_path, monkeypatch):
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device", "shard")
 
-    monkeypatch.setattr("bmatch.models.rewrite.save_file", full)
+    monkeypatch.setattr("bmatch.models.rewrite.copy_safetensors", full)
     code, _, err = bmatch_("apply", tmp_path / "g", pair[0], "--out", tmp_path / "out")
     assert code == 1
     assert err == "error: No space left on device (shard); nothing was left half-written"
@@ -129,7 +129,7 @@ def test_sigterm_leaves_nothing_either(bmatch_, pair, tmp_path, monkeypatch):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(1)
 
-    monkeypatch.setattr("bmatch.models.rewrite.save_file", terminated)
+    monkeypatch.setattr("bmatch.models.rewrite.copy_safetensors", terminated)
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)
     try:
         code, _, _ = bmatch_("apply", tmp_path / "g", pair[0], "--out", tmp_path / "out")
