@@ -94,9 +94,7 @@ def find(path: Path, model: Mapping[str, Any] | None = None) -> StreamObject | N
         raise ValueError(f"{path}: {error}") from None
     files = [path / name for name in WEIGHTS if (path / name).is_file()]
     if not files:
-        raise ValueError(
-            f"{path} has no weights beside {CONFIG}: {' or '.join(WEIGHTS)} is missing"
-        )
+        raise ValueError(f"{path} has {CONFIG} and no weights: {' or '.join(WEIGHTS)} is missing")
     _require_alone(path, files)
     axes = _axes(path, config, model)
     parts = []
@@ -121,9 +119,7 @@ def find(path: Path, model: Mapping[str, Any] | None = None) -> StreamObject | N
 
 def _gguf(path: Path, model: Mapping[str, Any] | None) -> StreamObject:
     if model is None:
-        raise ValueError(
-            f"{path} is a LoRA, and does not tell its base model: give it with --model"
-        )
+        raise ValueError(f"{path} is a LoRA that does not name its base: give that with --model")
     axes = residual_axes(model)
     container = open_container(path)
     part = Part(container, gguf_moves(container, axes))

@@ -1,7 +1,7 @@
 """LoRA adapters as llama.cpp reads them: ``<tensor>.lora_a`` [r, in] and ``.lora_b`` [out, r].
 
 Of the token embedding both are the other way round, [tokens, r] and [d, r]
-(``llama-adapter.cpp``, ``convert_lora_to_gguf.py``). Names of tensors are those of the package gguf.
+(``llama-adapter.cpp``, ``convert_lora_to_gguf.py``). Tensors have the names that gguf has for them.
 """
 
 from __future__ import annotations
@@ -83,9 +83,7 @@ def _bases(container: Container, axes: ResidualAxes) -> dict[str, str]:
     name = container.rest.get("general.architecture")
     known = {title: arch for arch, title in gguf.MODEL_ARCH_NAMES.items()}
     if name not in known:
-        raise ValueError(
-            f"{container.path} is of the architecture {name}, which gguf does not know"
-        )
+        raise ValueError(f"{container.path}: gguf knows no architecture {name}")
     table = gguf.get_tensor_name_map(known[name], axes.num_layers)
     found = {}
     for rule in axes.rules:

@@ -22,7 +22,7 @@ PREFIX = "base_model.model."
 """Before the name of the module in the base model."""
 
 # One word an axis: `in` and `out` are what the module takes in and gives out, `+` without signs,
-# `_` anything else; `1` is the axis of a vector that has another of length one beside it.
+# `_` anything else. `row` is the axis of a token's vector in an embedding.
 _LOW_RANK = {
     "lora_A.weight": "_ in",
     "lora_B.weight": "out _",
@@ -39,7 +39,7 @@ _TOKENS = {
 TENSORS: dict[str, dict[str, str]] = {
     "LORA": {**_LOW_RANK, **_TOKENS},
     "ADALORA": {"lora_A": "_ in", "lora_B": "out _", "lora_E": "_ _", **_TOKENS},
-    "IA3": {"ia3_l": "+out +in", **_TOKENS},
+    "IA3": {"ia3_l": "+out _"},
     "LN_TUNING": {},
     "TRAINABLE_TOKENS": _TOKENS,
 }
@@ -126,7 +126,7 @@ def _move(
     if len(words) > len(shape):
         return None
     if end == "ia3_l":  # [out, 1], or [1, in] where it scales what comes in
-        words = words[:1] + ["_"] if shape[1] == 1 else ["_"] + words[1:]
+        words = words if shape[1] == 1 else ["_", "+in"]
     if not {word.removeprefix("+") for word in words} - {"_"}:
         return Along()
     beside = {e: shapes.get(f"{PREFIX}{module}.{e}") for e in tensors}

@@ -8,17 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_BLOCKS = (
-    "its tensors belong to blocks of neighbouring coordinates, which a permutation takes apart"
-)
-_PLACES = (
-    "its values belong to numbered places of a weight that are drawn or chosen anew on loading"
-)
+_BLOCKS = "its tensors belong to blocks of neighbouring coordinates, which permutations break"
+_PLACES = "its values belong to places or frequencies that are numbered along the coordinates"
 _SHARED = (
     "modules that read the stream and others share its projections, which are random numbers by "
     "the number of a coordinate"
 )
-_SPECTRAL = "its tensors belong to a decomposition of the base's weights that is numbered anew"
+_SPECTRAL = "its tensors belong to a decomposition of the base's weights, of free signs and order"
 _ENTRYWISE = "it multiplies weights entry by entry, and which factor takes the signs is not tabled"
 _PROMPTS = "where its prompts enter the stream is not tabled"
 _SHAPES = "along which axes its tensors lie in the stream is not tabled"

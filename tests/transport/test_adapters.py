@@ -254,7 +254,7 @@ def test_tensors_that_do_not_fit_are_refused_by_name(tmp_path):
     with pytest.raises(ValueError, match=r"optimizer\.pt lies beside"):
         find(tmp_path / "here", config_of(base))
     file.unlink()
-    with pytest.raises(ValueError, match="has no weights"):
+    with pytest.raises(ValueError, match="and no weights"):
         find(tmp_path / "here", config_of(base))
 
 
