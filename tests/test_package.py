@@ -32,7 +32,9 @@ FLOORS = (
 """Packages and modules of bmatch: each imports only from floors below its own."""
 
 ROOMS = {
-    "files": ("atomic", "pointers", "tensor_file"),
+    "files": (
+        *("atomic", "pointers", "tensor_file", "safetensors_copy", "torch_copy", "containers"),
+    ),
     "jobs": ("cores", "phases", "progress"),
     "kernels": (
         *("dispatch", "reference", "partial_sums", "batch_sums", "centred", "cross_moments"),
@@ -62,7 +64,10 @@ ROOMS = {
     ),
     "verdict": ("bootstrap", "decoys", "witness", "calibration", "evidence", "verdict"),
     "network": ("selection", "parts", "gains", "pair", "prints", "settle", "search", "folders"),
-    "transport": ("weights", "network"),
+    "transport": (
+        *("weights", "network", "objects", "formats", "hooks"),
+        *("peft_refused", "peft_keys", "lora_gguf", "adapters", "neurons", "neuron_lists"),
+    ),
     "lineage": ("numbering", "difference", "rotation", "lineage"),
     "report": ("tables", "plots", "networks"),
     "cli": (
