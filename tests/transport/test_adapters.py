@@ -29,6 +29,7 @@ G = SignedPermutation.random(WIDTH, seed=7)
 TURNED = SignedPermutation(SignedPermutation.random(WIDTH, seed=8).perm, -np.ones(WIDTH))
 READ = ["q_proj", "gate_proj", "lm_head"]
 WRITE = ["o_proj", "down_proj"]
+EXPERTS = ["experts.gate_up_proj", "experts.down_proj"]
 
 
 def llama():
@@ -48,20 +49,27 @@ def gpt2():
     return noised(transformers.GPT2LMHeadModel(config)).eval()
 
 
-def experts():
-    config = transformers.Qwen3MoeConfig(
+def experts(config=transformers.Qwen3MoeConfig, **others):
+    made = config(
         vocab_size=VOCABULARY,
         hidden_size=WIDTH,
-        intermediate_size=48,
-        moe_intermediate_size=24,
+        intermediate_size=24,
         num_hidden_layers=1,
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=8,
-        num_experts=4,
+        num_local_experts=4,
         num_experts_per_tok=2,
+        pad_token_id=0,
+        bos_token_id=0,
+        eos_token_id=0,
+        **others,
     )
-    return noised(transformers.Qwen3MoeForCausalLM(config)).eval()
+    return noised(transformers.AutoModelForCausalLM.from_config(made)).eval()
+
+
+def experts_the_other_way_round():
+    return experts(transformers.GptOssConfig)
 
 
 def noised(model, seed=3):
@@ -96,10 +104,8 @@ SIGNED = {
             task_type="CAUSAL_LM", num_virtual_tokens=3, encoder_hidden_size=8
         ),
     ),
-    "experts": (
-        experts,
-        lora("q_proj", target_parameters=["experts.gate_up_proj", "experts.down_proj"]),
-    ),
+    "experts": (experts, lora("q_proj", target_parameters=EXPERTS)),
+    "transposed experts": (experts_the_other_way_round, lora("q_proj", target_parameters=EXPERTS)),
     "gpt2": (
         gpt2,
         lora("c_attn", "c_proj", "c_fc", "wpe", "lm_head", use_dora=True, bias="all"),
@@ -205,6 +211,29 @@ def test_pickled_weights_are_carried_too(tmp_path):
     carry(find(tmp_path / "here", config_of(base)), G, tmp_path / "there")
     assert (tmp_path / "there" / SIDECAR).is_file()
     assert distance(loaded(in_gauge(base, G), tmp_path / "there"), wanted) < 1e-4
+
+
+@pytest.mark.filterwarnings("ignore:The following .*_pattern keys:RuntimeWarning")
+def test_experts_apart_as_transformers_4_had_them(tmp_path):
+    base = experts(transformers.MixtralConfig)
+    shapes = {"q_proj": (WIDTH, WIDTH), "w1": (WIDTH, 24), "w2": (24, WIDTH), "w3": (WIDTH, 24)}
+    modules = ["self_attn.q_proj"]
+    modules += [f"block_sparse_moe.experts.{e}.w{k}" for e in range(4) for k in (1, 2, 3)]
+    tensors = {}
+    for seed, module in enumerate(modules):
+        taken, given = shapes[module.rpartition(".")[2]]
+        name = f"base_model.model.model.layers.0.{module}"
+        draw = torch.Generator().manual_seed(seed)
+        tensors[f"{name}.lora_A.weight"] = 0.3 * torch.randn(3, taken, generator=draw)
+        tensors[f"{name}.lora_B.weight"] = 0.3 * torch.randn(given, 3, generator=draw)
+    (tmp_path / "here").mkdir()
+    save_file(tensors, tmp_path / "here" / "adapter_model.safetensors")
+    (tmp_path / "here" / "adapter_config.json").write_text("{}")
+    change(tmp_path / "here", peft_type="LORA", r=3, target_modules=list(shapes))
+    carry(find(tmp_path / "here", config_of(base)), G, tmp_path / "there")
+    turned = in_gauge(base, G)
+    wanted = loaded(base, tmp_path / "here")
+    assert distance(loaded(turned, tmp_path / "there"), wanted) < 1e-4
 
 
 def test_the_base_model_is_read_where_the_adapter_says(tmp_path):
