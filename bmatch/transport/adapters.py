@@ -1,7 +1,7 @@
 """Adapters of a model: LoRA and what else PEFT trains beside weights, and llama.cpp's LoRA files.
 
-An adapter belongs to weights, and moves as they do: which of its axes lie in the stream is read off
-the base model's table. ``adapter_config.json`` and the adapter's other files stay as they are.
+An adapter belongs to weights, and moves as they do: which of its axes lie in the stream is read
+off the base model's table. ``adapter_config.json`` and the adapter's other files stay as they are.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def _axes(path: Path, config: Mapping[str, Any], model: Mapping[str, Any] | None
 def _content(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is damaged ({error})") from None
     if not isinstance(content, dict):
         raise ValueError(f"{file} is no configuration")

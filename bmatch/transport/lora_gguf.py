@@ -49,7 +49,7 @@ def gguf_moves(container: Container, axes: ResidualAxes) -> dict[str, Along]:
                 moves[name] = Along(rule.axes)
             continue
         a, b = shapes.get(f"{base}.lora_a"), shapes.get(f"{base}.lora_b")
-        if base not in bases or a is None or b is None:
+        if base not in bases or a is None or b is None or min(len(a), len(b)) < 2:
             continue
         embedding = base == _EMBEDDING
         try:

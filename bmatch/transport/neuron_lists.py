@@ -70,7 +70,7 @@ def find_list(path: Path, model: Mapping[str, Any] | None = None) -> NeuronList 
         return None
     columns = table.columns
     told = {
-        name: ", ".join(sorted({str(value) for value in columns[name]})[:8])
+        name: ", ".join(sorted({str(value) for value in columns[name] if value is not None})[:8])
         for name in ("layer", SITE)
         if name in columns
     }
@@ -80,7 +80,7 @@ def find_list(path: Path, model: Mapping[str, Any] | None = None) -> NeuronList 
         table.format,
         len(columns[INDEX]),
         None if model is None else residual_axes(model).dim,
-        told,
+        {name: values for name, values in told.items() if values},
     )
 
 
@@ -145,7 +145,10 @@ class _Json:
     @property
     def columns(self) -> dict[str, list[Any]]:
         if isinstance(self.content, dict):
-            return {k: v for k, v in self.content.items() if isinstance(v, list)}
+            rows = len(self.content[INDEX])
+            lists = {k: v for k, v in self.content.items() if isinstance(v, list)}
+            # One site may be told for all.
+            return {SITE: [self.content.get(SITE)] * rows} | lists
         names = [*dict.fromkeys(name for record in self.content for name in record)]
         return {name: [record.get(name) for record in self.content] for name in names}
 
@@ -204,6 +207,9 @@ def _json(path: Path, text: str) -> _Json | None:
         if len(having) < len(content):
             raise ValueError(f"{path}: {len(content) - len(having)} records have no {INDEX!r}")
     elif isinstance(content, dict) and isinstance(content.get(INDEX), list):
+        single = [n for n in (SIGN, WEIGHT) if not isinstance(content.get(n, []), list)]
+        if single:
+            raise ValueError(f"{path}: {single[0]} is no list, as {INDEX} is")
         lengths = {len(content[name]) for name in _COLUMNS if isinstance(content.get(name), list)}
         if len(lengths) > 1:
             raise ValueError(f"{path}: its columns are of different lengths, {sorted(lengths)}")

@@ -91,6 +91,9 @@ def test_what_is_found_is_told(tmp_path):
     with pytest.raises(ValueError, match="acts on 5 coordinates"):
         carry_list(found, SignedPermutation.random(5, seed=0), tmp_path / "b.json")
     assert not (tmp_path / "b.json").exists()
+    file.write_text('{"index": [1]}')
+    bare = find_list(file)
+    assert (bare.kind, bare.width, bare.where) == ("neuron set", None, {})
 
 
 @pytest.mark.parametrize(
@@ -99,6 +102,8 @@ def test_what_is_found_is_told(tmp_path):
         ("a.json", "[{", "is damaged"),
         ("a.json", '[{"index": 1}, {"sign": 1}]', "1 records have no 'index'"),
         ("a.json", '{"index": [1, 2], "sign": [1]}', "different lengths"),
+        ("a.json", '{"index": [1, 2], "sign": 1}', "sign is no list"),
+        ("a.json", '{"index": [1], "site": "blocks.0.mlp.hook_post"}', "inside blocks"),
         ("a.csv", "index,sign\n1\n", "row 0 has 1"),
         ("a.csv", "index,index\n1,2\n", "two columns have one name"),
         ("a.json", '[{"index": 99}]', "index 99 is out of range"),
