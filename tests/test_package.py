@@ -67,11 +67,13 @@ ROOMS = {
     "transport": (
         *("weights", "network", "objects", "formats", "hooks"),
         *("peft_refused", "peft_keys", "lora_gguf", "adapters", "neurons", "neuron_lists"),
+        *("sae_configs", "sae_formats", "sae", "vectors", "probes", "finding"),
     ),
     "lineage": ("numbering", "difference", "rotation", "lineage"),
     "report": ("tables", "plots", "networks"),
     "cli": (
-        *("console", "options", "networks", "align", "related", "apply", "info", "solve", "demo"),
+        *("console", "options", "networks", "align", "related", "apply", "transport", "info"),
+        *("solve", "demo"),
         "app",
     ),
 }

@@ -168,9 +168,10 @@ def _axes(path: Path, config: Mapping[str, Any], model: Mapping[str, Any] | None
         base = config.get("base_model_name_or_path")
         file = Path(str(base)) / "config.json"
         if not base or not file.is_file():
+            told = f"of {base}, which is no folder here" if base else "that does not name its base"
             raise ValueError(
-                f"{path} is an adapter of {base or 'a model that it does not name'}, which is no "
-                "folder here: give the base model's folder, or its config.json, with --model"
+                f"{path} is an adapter {told}: give the base model's folder, or its config.json, "
+                "with --model"
             )
         model = _content(file)
     return residual_axes(model)

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from bmatch.transport import sae, vectors
+from bmatch.transport import adapters, sae, vectors
 from bmatch.transport.objects import StreamObject
 
 Finder: TypeAlias = Callable[[Path, Mapping[str, Any] | None], StreamObject | None]
 
 KINDS: dict[str, Finder] = {
+    "adapter": adapters.find,  # first: told by its config, beside which other weights may lie
     "sae": sae.find,
     "vector": vectors.find,
 }
