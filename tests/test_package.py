@@ -65,8 +65,9 @@ ROOMS = {
     "verdict": ("bootstrap", "decoys", "witness", "calibration", "evidence", "verdict"),
     "network": ("selection", "parts", "gains", "pair", "prints", "settle", "search", "folders"),
     "transport": (
-        *("weights", "network", "objects", "formats", "hooks", "sae_configs", "sae_formats", "sae"),
-        *("vectors", "probes", "finding"),
+        *("weights", "network", "objects", "formats", "hooks"),
+        *("peft_refused", "peft_keys", "lora_gguf", "adapters", "neurons", "neuron_lists"),
+        *("sae_configs", "sae_formats", "sae", "vectors", "probes", "finding"),
     ),
     "lineage": ("numbering", "difference", "rotation", "lineage"),
     "report": ("tables", "plots", "networks"),

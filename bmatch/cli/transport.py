@@ -33,11 +33,19 @@ def transport(
         bool, typer.Option("--inverse", help="Go from target to source coordinates instead.")
     ] = False,
     kind: Annotated[
-        str | None, typer.Option(help="Take it for one of this kind: sae, vector, ...")
+        str | None, typer.Option(help="Take it for one of this kind: adapter, sae, vector, list.")
     ] = None,
     model: Annotated[
         Path | None,
         typer.Option(help="Folder of the model that it belongs to, or its config.json."),
+    ] = None,
+    signed: Annotated[
+        bool | None,
+        typer.Option(
+            "--signed/--unsigned",
+            help="Whether the weights of a list have the signs of coordinates, where it does not "
+            "tell.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -45,11 +53,15 @@ def transport(
     require_new(out)
     with console.working("loading torch"):
         from bmatch.transport.finding import find_object
+        from bmatch.transport.neuron_lists import NeuronList, carry_list
         from bmatch.transport.objects import carry
     element = _of_stream(gauge)
     found = find_object(path, kind, None if model is None else _config(model))
     acting: Gauge = element.inverse() if inverse else element
-    carry(found, acting, out, console.track)
+    if isinstance(found, NeuronList):
+        carry_list(found, acting, out, signed)
+    else:
+        carry(found, acting, out, console.track)
     told = told_of(found)
     if as_json:
         console.print_json({"out": str(out), **told, "group": acting.group})
@@ -60,6 +72,8 @@ def transport(
 
 def told_of(found: Any) -> dict[str, Any]:
     """What there is to tell of an object."""
+    if not hasattr(found, "parts"):  # a list
+        return {"kind": found.kind, "format": found.format, "rows": found.rows, **found.where}
     moved = sum(bool(along.axes) for part in found.parts for along in part.moves.values())
     return {
         "kind": found.kind,

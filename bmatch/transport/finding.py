@@ -7,14 +7,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from bmatch.transport import sae, vectors
+from bmatch.transport import adapters, neuron_lists, sae, vectors
+from bmatch.transport.neuron_lists import NeuronList
 from bmatch.transport.objects import StreamObject
 
-Finder: TypeAlias = Callable[[Path, Mapping[str, Any] | None], StreamObject | None]
+Finder: TypeAlias = Callable[[Path, Mapping[str, Any] | None], StreamObject | NeuronList | None]
 
 KINDS: dict[str, Finder] = {
+    "adapter": adapters.find,  # first: told by its config, beside which other weights may lie
     "sae": sae.find,
     "vector": vectors.find,
+    "list": neuron_lists.find_list,
 }
 """By the names that ``--kind`` takes."""
 
@@ -27,7 +30,7 @@ def find_object(
     path: str | os.PathLike[str],
     kind: str | None = None,
     model: Mapping[str, Any] | None = None,
-) -> StreamObject:
+) -> StreamObject | NeuronList:
     """What lies in a file or folder, by its content.
 
     Parameters

@@ -65,3 +65,15 @@ def test_bad_input(bmatch_, files, tmp_path, arguments, message):
     assert code == 1
     assert message in " ".join(err.split())
     assert not (tmp_path / "new.pt").exists()
+
+
+def test_a_list_of_coordinates(bmatch_, files, tmp_path):
+    (tmp_path / "n.csv").write_text("index,sign,note\n0,1,first\n5,-1,second\n")
+    assert json.loads(bmatch_("info", tmp_path / "n.csv", "--json")[1])["rows"] == 2
+    code, out, _ = bmatch_("transport", files[0], tmp_path / "n.csv", "-o", tmp_path / "m.csv")
+    assert code == 0
+    assert "neuron set" in out
+    lines = (tmp_path / "m.csv").read_text().splitlines()
+    place = {int(s): (t, int(GAUGE.sign[t])) for t, s in enumerate(GAUGE.perm)}
+    expected = [f"{place[0][0]},{place[0][1]},first", f"{place[5][0]},{-place[5][1]},second"]
+    assert lines == ["index,sign,note", *expected]
