@@ -15,6 +15,8 @@
 # make triton36   the kernels' tests on the oldest Triton they are compiled with
 # make dropin other libraries' own tests with bmatch in place of SciPy's and lap's, in .venv-dropin;
 #             some five minutes; DROPIN_ARGS="--out DIR" leaves the table alone
+# make owners files of other packages carried, and loaded again by these, in .venv-owners: for once a
+#             week, with whatever versions the registry serves
 # make stress the solver against SciPy for STRESS_SECONDS
 # make arm    the solver's C++ tests on 64-bit Arm, emulated: needs the Debian packages
 #             g++-aarch64-linux-gnu and qemu-user
@@ -40,9 +42,10 @@ SLOW = tests/native tests/benchmarks tests/test_demo.py tests/test_kernels.py \
     tests/test_kernel_variants.py tests/assignment/test_fibers.py \
     tests/correlation/test_background.py
 CXX_FILES = $(shell find csrc tests/native -name '*.h' -o -name '*.cpp' -o -name '*.cu')
+OWNERS = sae-lens eai-sparsify dictionary-learning circuit-tracer scikit-learn pandas gguf
 SOURCES = setup.py pyproject.toml constraints.txt $(shell find csrc -type f)
 
-.PHONY: demo test check solver-test races lint docs tables dropin stress arm gpu gpu-bundle gpu-here triton36 clean
+.PHONY: demo test check solver-test races lint docs tables dropin owners stress arm gpu gpu-bundle gpu-here triton36 clean
 
 demo: $(VENV)/.demo
 	rm -rf bmatch-demo
@@ -101,6 +104,12 @@ dropin:
 	test -x .venv-dropin/bin/python || $(PYTHON) -m venv .venv-dropin
 	BMATCH_CUDA=0 .venv-dropin/bin/python -m pip install --quiet --editable '.[dropin]'
 	.venv-dropin/bin/python -m benchmarks dropin $(DROPIN_ARGS)
+
+# The packages whose files are carried, in an environment of their own.
+owners:
+	test -x .venv-owners/bin/python || $(PYTHON) -m venv .venv-owners
+	BMATCH_CUDA=0 .venv-owners/bin/python -m pip install --quiet --editable '.[test]' $(OWNERS)
+	OMP_NUM_THREADS=1 .venv-owners/bin/python -m pytest -m owners
 
 stress: $(VENV)/.test
 	$(BIN)/python tests/assignment/stress.py --seconds $(STRESS_SECONDS)

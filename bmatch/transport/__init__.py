@@ -1,21 +1,32 @@
 """Carrying coordinate-indexed objects from one checkpoint to another, one file an object."""
 
 from bmatch.transport.adapters import adapter
+from bmatch.transport.finding import find_object
 from bmatch.transport.network import network_checkpoint, network_state_dict
 from bmatch.transport.neuron_lists import NeuronList, carry_list, find_list
 from bmatch.transport.neurons import attributions, neuron_frame, neurons
+from bmatch.transport.objects import StreamObject, carry
+from bmatch.transport.probes import probe
+from bmatch.transport.sae import sae
+from bmatch.transport.vectors import vector
 from bmatch.transport.weights import checkpoint, state_dict
 
 __all__ = [
     "NeuronList",
+    "StreamObject",
     "adapter",
     "attributions",
+    "carry",
     "carry_list",
     "checkpoint",
     "find_list",
+    "find_object",
     "network_checkpoint",
     "network_state_dict",
     "neuron_frame",
     "neurons",
+    "probe",
+    "sae",
     "state_dict",
+    "vector",
 ]
