@@ -1,0 +1,323 @@
+"""The state of an optimizer, carried with the weights that it steps.
+
+States are those of ``torch.optim.Optimizer.state_dict()``, in memory and as `torch.save` has them:
+by integers, whose names are found, or by names (FSDP, ``get_optimizer_state_dict``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bmatch.architecture import residual_axes
+from bmatch.architecture.axes import ResidualAxes
+from bmatch.files.containers import Container, leaves, open_container
+from bmatch.groups import Gauge
+from bmatch.models.trainer import Parameters, Shape, parameters_of
+from bmatch.transport.objects import Along, Part, StreamObject
+from bmatch.transport.slots import SCALARS, SLOTS, plain, refused
+
+_ENTRY = re.compile(r"state/(.+)/([^/]+)")
+_MEMBER = re.compile(r"param_groups/(\d+)/(params|param_names)/(\d+)")
+_OPTION = re.compile(r"param_groups/\d+/([^/]+)(/.*)?")
+_PROJECTED = frozenset({"rank", "update_proj_gap", "proj_type"})  # options of GaLore and APOLLO
+
+
+def optimizer_state(
+    state: Mapping[str, Any],
+    gauge: Gauge,
+    model_or_config: Any,
+    names: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Carry the state of an optimizer to other coordinates: the steps that follow stay the same.
+
+    Parameters
+    ----------
+    state : mapping
+        As ``optimizer.state_dict()`` gives it; left as it is. By integers, or by names of
+        parameters as FSDP and ``get_optimizer_state_dict`` have them.
+    gauge : SignedPermutation
+        From the coordinates of the weights to those wanted, on the device of the state.
+    model_or_config
+        The model that is trained, its config, or the content of ``config.json``.
+    names : sequence of str, optional
+        Of the parameters, in the order in which the optimizer was given them. Default: as the state
+        tells, or in that order among those in use which fits all shapes.
+
+    Returns
+    -------
+    dict
+        A new state of new tensors, of the same dtypes, for ``optimizer.load_state_dict``.
+
+    Raises
+    ------
+    ValueError
+        If it holds something of which no table tells how it moves, the order of the parameters is
+        not known, a shape is not that of the weight, widths differ, or the gauge is a rotation or
+        of a larger group than the architecture's.
+    """
+    axes = residual_axes(model_or_config)
+    require_exact(axes, gauge)
+    tensors = {p: leaf for p, leaf in leaves(state) if isinstance(leaf, torch.Tensor)}
+    for path, tensor in tensors.items():
+        if not plain(tensor):
+            raise ValueError(
+                f"{path} is a {type(tensor).__name__} that is quantised, sparse or sharded: take "
+                "the full state of plain tensors"
+            )
+    shapes = {path: tuple(tensor.shape) for path, tensor in tensors.items()}
+    rest = {path: leaf for path, leaf in leaves(state) if path not in tensors}
+    moves = moves_of(shapes, rest, axes, model_or_config, names)
+
+    def moved(tree: Any, path: str = "") -> Any:
+        if isinstance(tree, torch.Tensor):
+            made = moves[path](tree, gauge)
+            return tree.clone() if made is tree else made
+        if isinstance(tree, Mapping):
+            return {k: moved(v, f"{path}/{k}" if path else str(k)) for k, v in tree.items()}
+        if isinstance(tree, (list, tuple)):
+            return type(tree)(moved(v, f"{path}/{k}") for k, v in enumerate(tree))
+        return tree
+
+    result: dict[str, Any] = moved(state)
+    return result
+
+
+def find(path: Path, model: Mapping[str, Any] | None = None) -> StreamObject | None:
+    """The state of an optimizer in a file of `torch.save`; None if something else is in it.
+
+    Parameters
+    ----------
+    path : Path
+    model : mapping, optional
+        The content of the model's ``config.json``. Default: of that beside the file.
+
+    Raises
+    ------
+    ValueError
+        As `optimizer_state`, and if there is no config.
+    """
+    if not path.is_file() or path.suffix not in (".pt", ".bin", ".pth"):
+        return None
+    container = open_container(path)
+    if not any(_MEMBER.fullmatch(name) for name in container.rest):
+        return None
+    config = model or config_beside(path)
+    axes = residual_axes(config)
+    part = Part(container, moves_in(container, axes, config))
+    return StreamObject(path, "optimizer state", "torch.optim", axes.dim, (part,))
+
+
+def config_beside(path: Path) -> Mapping[str, Any]:
+    """The config of the model in the same folder.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    file = path.with_name("config.json")
+    if not file.is_file():
+        raise ValueError(
+            f"{path} tells nothing of the model: put its config.json beside it, or name the model"
+        )
+    import json
+
+    config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return config
+
+
+def moves_in(container: Container, axes: ResidualAxes, config: Any) -> dict[str, Along]:
+    """As `moves_of`, of a file.
+
+    Raises
+    ------
+    ValueError
+        As `moves_of`, with the file's path.
+    """
+    try:
+        return moves_of(container.shapes, container.rest, axes, config)
+    except ValueError as error:
+        raise ValueError(f"{container.path}: {error}") from None
+
+
+def require_exact(axes: ResidualAxes, gauge: Gauge) -> None:
+    """Refuse a gauge that cannot carry an optimizer's state.
+
+    Raises
+    ------
+    ValueError
+        If it is a rotation, or no gauge of the model.
+    """
+    if gauge.group == "orthogonal":
+        raise ValueError(
+            "the gauge is a rotation, and optimizers keep scales of single coordinates, which it "
+            "mixes: a state is carried by signed permutations alone"
+        )
+    axes.require_gauge(gauge)
+
+
+def moves_of(
+    shapes: Mapping[str, Shape],
+    rest: Mapping[str, Any],
+    axes: ResidualAxes,
+    model_or_config: Any,
+    names: Sequence[str] | None = None,
+) -> dict[str, Along]:
+    """How every tensor of a state moves.
+
+    Parameters
+    ----------
+    shapes : mapping of str to tuple of int
+        Of its tensors, by names like ``state/0/exp_avg``.
+    rest : mapping of str to object
+        What else is in it, by names like ``param_groups/0/lr``.
+    axes : ResidualAxes
+    model_or_config, names
+        As for `optimizer_state`.
+
+    Raises
+    ------
+    ValueError
+        As `optimizer_state`.
+    """
+    entries = _entries(shapes, rest)
+    named = _named(entries, rest, axes, model_or_config, names)
+    moves = {path: Along() for path in shapes}  # a learning rate may be a tensor
+    for key, slots in entries.items():
+        name, weight = named[key]
+        along = axes.row(name).axes
+        for slot in slots:
+            if slot in SLOTS:
+                moves[f"state/{key}/{slot}"] = SLOTS[slot].along(len(weight), along)
+    return moves
+
+
+def _entries(shapes: Mapping[str, Shape], rest: Mapping[str, Any]) -> dict[str, dict[str, Shape]]:
+    """Shapes of what is kept of each parameter, by its integer or name, all of it known."""
+    entries: dict[str, dict[str, Shape]] = {}
+    for path in (*shapes, *rest):
+        entry, option = _ENTRY.fullmatch(path), _OPTION.fullmatch(path)
+        if option and option[1] in _PROJECTED:
+            raise ValueError(f"{path}: {refused('projector')}")
+        if option:
+            continue
+        if entry is None:
+            raise ValueError(
+                f"{path} is no part of what torch.optim keeps, so how it moves is not known"
+            )
+        key, slot = entry[1], entry[2]
+        shape, value = shapes.get(path), rest.get(path)
+        if slot not in SLOTS and slot not in SCALARS:
+            # Lists of tensors, such as those of SOAP, bear the list's name one step higher.
+            told = next((s for s in reversed(path.split("/")) if refused(s) != refused("")), slot)
+            raise ValueError(f"{path}: {refused(told)}")
+        if slot in SCALARS and shape is not None and shape not in ((), (1,)):
+            raise ValueError(f"{path} is {list(shape)} and should be one number")
+        if slot in SLOTS and shape is None and value is not None:
+            raise ValueError(f"{path} is {value!r} and should be a tensor")
+        if shape is not None:
+            entries.setdefault(key, {})[slot] = shape
+    return entries
+
+
+def _named(
+    entries: Mapping[str, Mapping[str, Shape]],
+    rest: Mapping[str, Any],
+    axes: ResidualAxes,
+    model_or_config: Any,
+    names: Sequence[str] | None,
+) -> dict[str, tuple[str, Shape]]:
+    """Name and shape of the parameter that each key of a state stands for."""
+    members: dict[str, dict[int, list[Any]]] = {"params": {}, "param_names": {}}
+    for path, value in rest.items():
+        if found := _MEMBER.fullmatch(path):
+            members[found[2]].setdefault(int(found[1]), []).append(value)
+    groups = [members["params"][number] for number in sorted(members["params"])]
+    keys = [str(key) for group in groups for key in group]
+    strange = sorted(set(entries) - set(keys))
+    if strange or len(set(keys)) != len(keys):
+        raise ValueError(
+            f"groups and states disagree on {', '.join(strange[:5]) or 'what a group has twice'}: "
+            "the state is damaged"
+        )
+    told = [members["param_names"].get(number, []) for number in sorted(members["params"])]
+    flat = [name for group in told for name in group]
+    if names is None and len(flat) == len(keys):
+        names = flat
+    elif names is None and not all(key.isdigit() for key in keys):
+        names = keys
+    if names is None:
+        return _rebuilt(entries, groups, axes, parameters_of(model_or_config))
+    if len(names) != len(keys):
+        raise ValueError(f"{len(names)} names came for {len(keys)} parameters of the state")
+    shapes = parameters_of(model_or_config).shapes
+    named = {}
+    for key, name in zip(keys, names, strict=True):
+        if name not in shapes or axes.rule(name) is None:
+            raise ValueError(f"the {axes.model_type} of the config has no parameter {name}")
+        misfit = _misfit(entries.get(key, {}), shapes[name])
+        if misfit:
+            raise ValueError(f"{misfit[0]} of {name}, {list(shapes[name])}, is {misfit[1]}")
+        named[key] = name, shapes[name]
+    return named
+
+
+def _misfit(slots: Mapping[str, Shape], weight: Shape) -> tuple[str, list[int]] | None:
+    """What does not have the shape that it has for a weight of this one."""
+    for slot, shape in slots.items():
+        if slot in SLOTS and SLOTS[slot].shape(weight) != shape:
+            return slot, list(shape)
+    return None
+
+
+def _rebuilt(
+    entries: Mapping[str, Mapping[str, Shape]],
+    groups: Sequence[Sequence[Any]],
+    axes: ResidualAxes,
+    parameters: Parameters,
+) -> dict[str, tuple[str, Shape]]:
+    """The one order in use that fits all shapes; orders that move all tensors alike are one."""
+    sizes = [len(group) for group in groups]
+    keys = [str(key) for group in groups for key in group]
+    fitting: dict[tuple[Any, ...], dict[str, tuple[str, Shape]]] = {}
+    nearest = f"{sum(sizes)} parameters in groups of {_joined(sizes)}"
+    for order in parameters.orders:
+        if [len(group) for group in order] != sizes:
+            continue
+        names = [name for group in order for name in group]
+        named = {key: (n, parameters.shapes[n]) for key, n in zip(keys, names, strict=True)}
+        odd = next((key for key in keys if _misfit(entries.get(key, {}), named[key][1])), None)
+        if odd is not None:
+            slot, shape = _misfit(entries[odd], named[odd][1]) or ("", [])
+            name, wanted = named[odd]
+            nearest = f"{slot} {shape} where {name} should be, {list(wanted)}"
+            continue
+        fitting.setdefault(tuple(axes.row(name).axes for name in names), named)
+    if not fitting:
+        kinds = "; ".join(
+            dict.fromkeys(_joined([len(group) for group in order]) for order in parameters.orders)
+        )
+        raise ValueError(
+            f"the state numbers its parameters, and in no order in use (groups of {kinds}) do they "
+            f"fit the model: it has {nearest}; build the optimizer from model.named_parameters(), "
+            "which writes names, or give names"
+        )
+    if len(fitting) > 1:
+        one, other = list(fitting.values())[:2]
+        key = next(
+            key for key in keys if axes.row(one[key][0]).axes != axes.row(other[key][0]).axes
+        )
+        raise ValueError(
+            f"the state numbers its parameters, and number {key} may be {one[key][0]} or "
+            f"{other[key][0]}: both orders fit all shapes; give names"
+        )
+    return next(iter(fitting.values()))
+
+
+def _joined(sizes: Iterable[int]) -> str:
+    return " and ".join(map(str, sizes))
