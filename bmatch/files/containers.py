@@ -102,7 +102,7 @@ def _safetensors(path: Path) -> Container:
 def _torch(path: Path) -> Container:
     import torch
 
-    tree = _unpickled(path)
+    tree = unpickled(path)
     tensors = {key: leaf for key, leaf in leaves(tree) if isinstance(leaf, torch.Tensor)}
     for key, tensor in tensors.items():
         if tensor.layout != torch.strided or tensor.is_quantized:
@@ -120,7 +120,14 @@ def _torch(path: Path) -> Container:
     return Container(path, {key: tuple(t.shape) for key, t in tensors.items()}, copy, rest)
 
 
-def _unpickled(path: Path) -> Any:
+def unpickled(path: Path) -> Any:
+    """What a file of `torch.save` holds, its tensors mapped.
+
+    Raises
+    ------
+    ValueError
+        If it is none, is damaged, or holds more than tensors, numbers and strings.
+    """
     import torch
 
     try:
@@ -137,7 +144,7 @@ def _unpickled(path: Path) -> Any:
 
 
 def leaves(tree: Any, path: str = "", skip: Collection[str] = ()) -> Iterator[tuple[str, Any]]:
-    """What is in nested dicts, lists and tuples, with where it is."""
+    """What is in nested dicts, lists and tuples, with where it is: ``a/b/0``."""
     if path in skip:
         return
     if isinstance(tree, Mapping):

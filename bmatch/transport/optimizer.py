@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def optimizer_state(
             )
     shapes = {path: tuple(tensor.shape) for path, tensor in tensors.items()}
     rest = {path: leaf for path, leaf in leaves(state) if path not in tensors}
-    moves = moves_of(shapes, rest, axes, model_or_config, names)
+    moves = read_state(shapes, rest, axes, model_or_config, names).moves
 
     def moved(tree: Any, path: str = "") -> Any:
         if isinstance(tree, torch.Tensor):
@@ -108,7 +109,7 @@ def find(path: Path, model: Mapping[str, Any] | None = None) -> StreamObject | N
         return None
     config = model or config_beside(path)
     axes = residual_axes(config)
-    part = Part(container, moves_in(container, axes, config))
+    part = Part(container, state_of(container, axes, config).moves)
     return StreamObject(path, "optimizer state", "torch.optim", axes.dim, (part,))
 
 
@@ -131,16 +132,16 @@ def config_beside(path: Path) -> Mapping[str, Any]:
     return config
 
 
-def moves_in(container: Container, axes: ResidualAxes, config: Any) -> dict[str, Along]:
-    """As `moves_of`, of a file.
+def state_of(container: Container, axes: ResidualAxes, config: Any) -> State:
+    """As `read_state`, of a file.
 
     Raises
     ------
     ValueError
-        As `moves_of`, with the file's path.
+        As `read_state`, with the file's path.
     """
     try:
-        return moves_of(container.shapes, container.rest, axes, config)
+        return read_state(container.shapes, container.rest, axes, config)
     except ValueError as error:
         raise ValueError(f"{container.path}: {error}") from None
 
@@ -161,14 +162,30 @@ def require_exact(axes: ResidualAxes, gauge: Gauge) -> None:
     axes.require_gauge(gauge)
 
 
-def moves_of(
+@dataclass(frozen=True)
+class State:
+    """What is known of a state.
+
+    Attributes
+    ----------
+    moves : dict of str to Along
+        How each of its tensors moves, by names like ``state/0/exp_avg``.
+    names : dict of str to str
+        Of the parameters, by what they are called in it.
+    """
+
+    moves: Mapping[str, Along]
+    names: Mapping[str, str]
+
+
+def read_state(
     shapes: Mapping[str, Shape],
     rest: Mapping[str, Any],
     axes: ResidualAxes,
     model_or_config: Any,
     names: Sequence[str] | None = None,
-) -> dict[str, Along]:
-    """How every tensor of a state moves.
+) -> State:
+    """How every tensor of a state moves, and whose it is.
 
     Parameters
     ----------
@@ -194,7 +211,7 @@ def moves_of(
         for slot in slots:
             if slot in SLOTS:
                 moves[f"state/{key}/{slot}"] = SLOTS[slot].along(len(weight), along)
-    return moves
+    return State(moves, {key: named[key][0] for key in entries})
 
 
 def _entries(shapes: Mapping[str, Shape], rest: Mapping[str, Any]) -> dict[str, dict[str, Shape]]:
