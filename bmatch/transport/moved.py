@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from itertools import combinations, product
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
 
+from bmatch.arrays import AnyArray
 from bmatch.groups import Gauge
 from bmatch.transport.slots import SLOTS
 
@@ -27,8 +28,8 @@ SAMPLE = 16
 def require_moved(
     where: Path,
     weights: tuple[Read, Read],
-    states: tuple[Mapping[str, Any], Mapping[str, Any]],
-    keys: Mapping[str, str],
+    states: tuple[Read, Read],
+    moments: Mapping[str, Mapping[str, str]],
     gauge: Gauge,
 ) -> None:
     """Refuse a state that did not move as the weights beside it did.
@@ -36,13 +37,13 @@ def require_moved(
     Parameters
     ----------
     where : Path
-        What the state is called.
+        Where the state comes from, for the error.
     weights : pair of callable
         From the name of a parameter to its weight, before and after.
-    states : pair of mapping of str to tensor
-        By names like ``state/0/exp_avg``, before and after.
-    keys : mapping of str to str
-        From the names of parameters to what they are called in the states.
+    states : pair of callable
+        From what a moment is called to the moment, before and after.
+    moments : mapping of str to mapping of str to str
+        What the moments of parameters are called: by parameter, and then by slot.
     gauge : SignedPermutation
 
     Raises
@@ -51,29 +52,21 @@ def require_moved(
         With the first parameter whose moments moved otherwise.
     """
     plain = gauge.to(None)
-    order = torch.from_numpy(
-        np.abs(plain.apply(np.arange(1.0, gauge.dim + 1))).astype(np.int64) - 1
-    )
-    sign = torch.from_numpy(plain.apply(np.ones(gauge.dim)))
-    names = sorted(keys)
-    chosen = {names[k] for k in np.linspace(0, len(names) - 1, SAMPLE).astype(int)}
-    for name in sorted(chosen):
-        slots = {
-            slot: tuple(state[f"state/{keys[name]}/{slot}"] for state in states)
-            for slot in SLOTS
-            if f"state/{keys[name]}/{slot}" in states[0]
-        }
-        before, after = (read(name) for read in weights)
-        ways = [way for way in _ways(before, gauge.dim) if _is(before, after, way, order, sign)]
-        if not any(
-            all(
-                _is(*pair, SLOTS[slot].along(before.ndim, way).axes, order, sign)
-                for slot, pair in slots.items()
-            )
-            for way in ways
-        ):
+    order = plain.apply_permutation(np.arange(gauge.dim))
+    sign = plain.apply(np.ones(gauge.dim))
+    names = sorted(moments)
+    for name in dict.fromkeys(names[k] for k in np.linspace(0, len(names) - 1, SAMPLE).astype(int)):
+        weight, then = (read(name) for read in weights)
+        kept = {slot: [read(path) for read in states] for slot, path in moments[name].items()}
+
+        def fits(way: Axes, kept: Mapping[str, list[torch.Tensor]], ndim: int) -> bool:
+            ways = {slot: SLOTS[slot].along(ndim, way).axes for slot in kept}
+            return all(_is(*kept[slot], ways[slot], order, sign) for slot in kept)
+
+        ways = [way for way in _ways(weight, gauge.dim) if _is(weight, then, way, order, sign)]
+        if not any(fits(way, kept, weight.ndim) for way in ways):
             raise ValueError(
-                f"{where}: {', '.join(slots)} of {name} did not move as the weight did: nothing "
+                f"{where}: {', '.join(kept)} of {name} did not move as the weight did: nothing "
                 "was written"
             )
 
@@ -90,10 +83,12 @@ def _ways(weight: torch.Tensor, dim: int) -> list[Axes]:
 
 
 def _is(
-    before: torch.Tensor, after: torch.Tensor, way: Axes, order: torch.Tensor, sign: torch.Tensor
+    before: torch.Tensor, after: torch.Tensor, way: Axes, order: AnyArray, sign: AnyArray
 ) -> bool:
+    """Whether one tensor is the other, moved along axes."""
     for axis, signed in way:
-        before = before.index_select(axis, order)
+        before = before.index_select(axis, torch.from_numpy(order))
         if signed:
-            before = before * sign.to(before.dtype).view(*[-1, *[1] * (before.ndim - 1 - axis)])
+            turn = torch.from_numpy(sign).to(before.dtype)
+            before = before * turn.view([-1, *[1] * (before.ndim - 1 - axis)])
     return before.dtype == after.dtype and torch.equal(before, after)

@@ -170,12 +170,12 @@ class State:
     ----------
     moves : dict of str to Along
         How each of its tensors moves, by names like ``state/0/exp_avg``.
-    names : dict of str to str
-        Of the parameters, by what they are called in it.
+    moments : dict of str to dict of str to str
+        What those are called that are kept of a parameter: by its name, and then by slot.
     """
 
     moves: Mapping[str, Along]
-    names: Mapping[str, str]
+    moments: Mapping[str, Mapping[str, str]]
 
 
 def read_state(
@@ -205,13 +205,13 @@ def read_state(
     entries = _entries(shapes, rest)
     named = _named(entries, rest, axes, model_or_config, names)
     moves = {path: Along() for path in shapes}  # a learning rate may be a tensor
+    moments: dict[str, dict[str, str]] = {}
     for key, slots in entries.items():
         name, weight = named[key]
-        along = axes.row(name).axes
-        for slot in slots:
-            if slot in SLOTS:
-                moves[f"state/{key}/{slot}"] = SLOTS[slot].along(len(weight), along)
-    return State(moves, {key: named[key][0] for key in entries})
+        moments[name] = {slot: f"state/{key}/{slot}" for slot in slots if slot in SLOTS}
+        for slot, path in moments[name].items():
+            moves[path] = SLOTS[slot].along(len(weight), axes.row(name).axes)
+    return State(moves, moments)
 
 
 def _entries(shapes: Mapping[str, Shape], rest: Mapping[str, Any]) -> dict[str, dict[str, Shape]]:

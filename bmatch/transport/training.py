@@ -4,40 +4,25 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from shutil import copyfile
 
 import torch
 
-from bmatch.files.containers import Container, leaves, open_container, unpickled
+from bmatch.files.containers import leaves, open_container, unpickled
 from bmatch.groups import Gauge
 from bmatch.jobs.progress import Progress, silent
 from bmatch.models.checkpoint import Checkpoint, open_checkpoint
 from bmatch.models.rewrite import Write, rewrite_checked
 from bmatch.transport.moved import require_moved
-from bmatch.transport.objects import Along
 from bmatch.transport.optimizer import require_exact, state_of
+from bmatch.transport.resuming import is_kept, require_whole
+from bmatch.transport.sharded import is_sharded, sharded_checkpoint
 from bmatch.transport.weights import noted
 
 _STATE = re.compile(r"optimizer(_\d+)?\.(pt|bin)")
-_KEPT = re.compile(  # transformers' Trainer, and accelerate's save_state
-    r"scheduler(_\d+)?\.(pt|bin)|scaler\.pt|trainer_state\.json|training_args\.bin"
-    r"|rng_state(_\d+)?\.pth|random_states_\d+\.pkl|sampler(_\d+)?\.bin|dl_state_dict(_\d+)?\.bin"
-)
-_OTHERS = (
-    (
-        re.compile(r"global_step\d+|zero_pp_rank_.*|bf16_zero_pp_rank_.*"),
-        "of DeepSpeed, slices of all parameters in one row: make the universal form of it "
-        "(ds_to_universal.py)",
-    ),
-    (
-        re.compile(r"(optimizer|pytorch_model_fsdp).*_rank\d+\.bin|rank\d+-of-\d+-.*"),
-        "one process's shard: save the full state, or with torch.distributed.checkpoint",
-    ),
-    (re.compile(r"user_content\.pt"), "of SageMaker, in parts"),
-)
 
 
 def trainer_checkpoint(
@@ -56,8 +41,9 @@ def trainer_checkpoint(
     Parameters
     ----------
     folder : path
-        ``checkpoint-N`` of transformers' Trainer, or a folder of accelerate's ``save_state`` with
-        the model's ``config.json``: safetensors weights, and ``optimizer.pt`` or ``optimizer.bin``.
+        ``checkpoint-N`` of transformers' Trainer, or a folder of accelerate's ``save_state``, or
+        one of ``torch.distributed.checkpoint``, or DeepSpeed's universal form: with the model's
+        ``config.json``.
     gauge : SignedPermutation
         From the coordinates of the weights to those wanted.
     out, progress, tell
@@ -77,48 +63,46 @@ def trainer_checkpoint(
         kept in slices; or if moments did not move as their weights did. Nothing is left behind in
         any of these cases.
     """
+    folder = Path(folder)
+    if folder.is_dir():
+        require_whole(folder)
+        if is_sharded(folder):
+            return sharded_checkpoint(folder, gauge, Path(out), progress, tell)
     model = open_checkpoint(folder)
     try:
         require_exact(model.axes, gauge)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
-    beside: dict[str, Write] = {}
-    kept: dict[str, Write] = {}
-    for path in sorted(model.folder.iterdir()):
-        reason = next((told for known, told in _OTHERS if known.fullmatch(path.name)), None)
-        if reason is not None:
-            raise ValueError(f"{path} is {reason}")
-        if _STATE.fullmatch(path.name):
-            beside[path.name] = _writer(model, open_container(path), gauge)
-        elif _KEPT.fullmatch(path.name):
-            kept[path.name] = partial(shutil.copyfile, path)
-    if not beside:
+    files = sorted(folder.iterdir())
+    states = {p.name: _writer(model, p, gauge) for p in files if _STATE.fullmatch(p.name)}
+    if not states:
         raise FileNotFoundError(
-            f"{model.folder} has no optimizer.pt and no optimizer.bin: without an optimizer's "
-            "state to carry, its weights are carried alone"
+            f"{folder} has no optimizer.pt and no optimizer.bin: without the state of an "
+            "optimizer, weights are carried alone"
         )
+    kept: dict[str, Write] = {p.name: partial(copyfile, p) for p in files if is_kept(p)}
 
     def carry(name: str, tensor: torch.Tensor) -> torch.Tensor:
         carried: torch.Tensor = model.axes.transform(name, tensor, gauge)
         return carried
 
-    header, title = noted(gauge.group), "Applying gauge"
-    return rewrite_checked(model, out, carry, progress, title, tell, header, {**kept, **beside})
+    header = noted(gauge.group)
+    beside = {**kept, **states}  # states come last: they are compared with the weights
+    return rewrite_checked(model, out, carry, progress, "Applying gauge", tell, header, beside)
 
 
-def _writer(model: Checkpoint, state: Container, gauge: Gauge) -> Write:
+def _writer(model: Checkpoint, path: Path, gauge: Gauge) -> Write:
+    state = open_container(path)
     found = state_of(state, model.axes, model.config)
-    keys = {name: key for key, name in found.names.items() if name in model.names}
+    moments = {name: kept for name, kept in found.moments.items() if name in model.names}
 
     def transform(name: str, tensor: torch.Tensor) -> torch.Tensor:
         return found.moves[name](tensor, gauge)
 
     def write(out: Path) -> None:
         state.copy(out, transform, {})
-        carried = open_checkpoint(out.parent)
-        tensors = tuple(dict(leaves(unpickled(path))) for path in (state.path, out))
-        require_moved(
-            state.path, (model.tensor, carried.tensor), (tensors[0], tensors[1]), keys, gauge
-        )
+        weights = model.tensor, open_checkpoint(out.parent).tensor
+        before, after = (dict(leaves(unpickled(file))).__getitem__ for file in (path, out))
+        require_moved(path, weights, (before, after), moments, gauge)
 
     return write

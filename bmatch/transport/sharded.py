@@ -1,0 +1,221 @@
+"""Training runs in the folders of ``torch.distributed.checkpoint``, and DeepSpeed's universal form.
+
+Both name what they hold: FSDP and accelerate write ``model.NAME`` and ``optimizer.state.NAME.SLOT``,
+DeepSpeed's ``ds_to_universal.py`` a file ``zero/NAME/SLOT.pt``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bmatch.architecture import residual_axes
+from bmatch.architecture.axes import ResidualAxes
+from bmatch.files.atomic import new_folder, require_new
+from bmatch.files.containers import Container, leaves, open_container, unpickled
+from bmatch.files.distributed import INDEX, DistributedFiles
+from bmatch.groups import Gauge
+from bmatch.jobs.progress import Progress
+from bmatch.models.checkpoint import Digest, require_finite
+from bmatch.models.rewrite import OTHER_WEIGHTS
+from bmatch.transport.moved import require_moved
+from bmatch.transport.objects import SIDECAR, Along, notes_of, require_known
+from bmatch.transport.optimizer import config_beside, read_state, require_exact
+from bmatch.transport.resuming import is_kept
+from bmatch.transport.slots import SLOTS
+
+UNIVERSAL = "zero"
+"""The folder of a universal checkpoint that has a folder for each parameter."""
+
+_FLAT = re.compile(r"state\.(.+)\.([^.]+)")
+_KEPT = re.compile(r"(lr_?scheduler|scheduler|train_state|dataloader|step|epoch|rng)\b.*")
+
+
+@dataclass
+class _Found:
+    """What a folder holds: how it moves, and where weights and moments are.
+
+    Places are files or folders below it; what is in them has a name there.
+    """
+
+    moves: dict[Path, dict[str, Along]]
+    containers: dict[Path, Container]
+    weights: dict[str, tuple[Path, str]]
+    moments: dict[str, dict[str, tuple[Path, str]]]
+
+
+def is_sharded(folder: Path) -> bool:
+    """Whether a folder is, or holds, one of these."""
+    return bool(_indexed(folder)) or (folder / UNIVERSAL).is_dir()
+
+
+def sharded_checkpoint(
+    folder: Path,
+    gauge: Gauge,
+    out: Path,
+    progress: Progress,
+    tell: Callable[[str], None] | None = None,
+) -> str:
+    """As `trainer_checkpoint`, of these folders, with the model's ``config.json`` in them.
+
+    What was written by many processes is written anew by one, under the same names.
+    """
+    require_new(out)
+    config = config_beside(folder / INDEX)
+    axes = residual_axes(config)
+    require_exact(axes, gauge)
+    universal = (folder / UNIVERSAL).is_dir()
+    found = _universal(folder, axes) if universal else _distributed(folder, axes, config)
+    if not found.moments:
+        raise FileNotFoundError(f"{folder} has no state of an optimizer")
+    taken = tuple(found.containers)
+    copied, left = [], []
+    for path in sorted(folder.rglob("*")):
+        inside = any(place in (path, *path.parents) for place in taken)
+        if path.is_file() and not inside:
+            (left if path.suffix in OTHER_WEIGHTS and not is_kept(path) else copied).append(path)
+    if left and tell is not None:
+        names = ", ".join(str(path.relative_to(folder)) for path in left)
+        tell(f"not copied along: {names} (other weights, or what is not known)")
+
+    digest = Digest()
+    weights = {(place, key): name for name, (place, key) in found.weights.items()}
+    notes = notes_of(gauge)
+    with new_folder(out) as made:
+        for place in progress(taken, "Applying gauge"):
+
+            def transform(key: str, tensor: torch.Tensor, place: Path = place) -> torch.Tensor:
+                name = weights.get((place, key))
+                if name is not None:
+                    require_finite(name, tensor, folder)
+                    if not (axes.tied and name in axes.family.heads):
+                        digest.add(name, tensor)
+                return found.moves[place][key](tensor, gauge)
+
+            (made / place.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
+            found.containers[place].copy(made / place.relative_to(folder), transform, {})
+        for path in copied:
+            (made / path.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, made / path.relative_to(folder))
+        (made / SIDECAR).write_text(json.dumps(notes, indent=2) + "\n")
+        _require_moved(folder, made, found, gauge)
+    return digest.hexdigest()
+
+
+def _indexed(folder: Path) -> list[Path]:
+    """The folder itself, or those in it, that have an index."""
+    if (folder / INDEX).is_file():
+        return [folder]
+    return sorted(path.parent for path in folder.glob(f"*/{INDEX}"))
+
+
+def _distributed(folder: Path, axes: ResidualAxes, config: Mapping[str, Any]) -> _Found:
+    found = _Found({}, {}, {}, {})
+    for place in _indexed(folder):
+        container = DistributedFiles(place).container()
+        moves = {key: Along() for key in container.shapes if _KEPT.fullmatch(key)}
+        for key in container.shapes:
+            top, _, name = key.partition("/")
+            rule = axes.rule(name) if top == "model" else None
+            if rule is not None:
+                found.weights[name] = place, key
+                moves[key] = Along(rule.axes)
+        states = {_in_state(key): key for key in container.shapes if _in_state(key)}
+        if states:
+            shapes = {path: container.shapes[key] for path, key in states.items()}
+            rest = {_in_state(k): v for k, v in container.rest.items() if _in_state(k)}
+            try:
+                state = read_state(shapes, _grouped(shapes, rest), axes, config)
+            except ValueError as error:
+                raise ValueError(f"{place}: {error}") from None
+            moves |= {states[path]: move for path, move in state.moves.items()}
+            for name, slots in state.moments.items():
+                kept = {slot: (place, states[path]) for slot, path in slots.items()}
+                found.moments.setdefault(name, {}).update(kept)
+        require_known(place, container.shapes, moves)
+        found.moves[place], found.containers[place] = moves, container
+    _require_model(folder, found, axes)
+    return found
+
+
+def _in_state(key: str) -> str:
+    """What an entry would be called in the state of an optimizer; nothing if it is none of one."""
+    top, _, below = key.partition("/")
+    return _FLAT.sub(r"state/\1/\2", below) if top in ("optimizer", "optim") else ""
+
+
+def _grouped(shapes: Mapping[str, Any], rest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The groups, of a state that was flattened and has options for each parameter."""
+    if not any(path.startswith("param_groups.") for path in rest):
+        return rest
+    names = dict.fromkeys(path.split("/")[1] for path in shapes)
+    return {f"param_groups/0/params/{number}": name for number, name in enumerate(names)}
+
+
+def _universal(folder: Path, axes: ResidualAxes) -> _Found:
+    found = _Found({}, {}, {}, {})
+    for path in sorted(folder.rglob("*.pt")):
+        container, name = open_container(path), path.parent.name
+        if path.parent.parent != folder / UNIVERSAL:
+            known = {k: axes.rule(k.removeprefix("module/")) for k in container.shapes}
+            moves = {key: Along(rule.axes) for key, rule in known.items() if rule is not None}
+            require_known(path, container.shapes, moves)
+        elif path.stem == "step":
+            moves = {key: Along() for key in container.shapes}
+        else:
+            rule = axes.rule(name)
+            keys = [key for key in container.shapes if key in ("param", "")]
+            if rule is None or path.stem not in SLOTS or keys != list(container.shapes):
+                raise ValueError(f"{path}: how it moves with the stream is not known")
+            ndim = len(container.shapes[keys[0]])
+            moves = {keys[0]: SLOTS[path.stem].along(ndim, rule.axes)}
+            if path.stem == "fp32":
+                found.weights[name] = path, keys[0]
+            else:
+                found.moments.setdefault(name, {})[path.stem] = path, keys[0]
+        found.moves[path], found.containers[path] = moves, container
+    _require_model(folder, found, axes)
+    return found
+
+
+def _require_model(folder: Path, found: _Found, axes: ResidualAxes) -> None:
+    """Weights are those of the config's model, all of them, where there are any."""
+    if not found.weights:
+        raise FileNotFoundError(f"{folder} has the state of an optimizer and no weights beside it")
+    try:
+        axes.require_names(found.weights)
+        axes.require_shapes(
+            {name: found.containers[p].shapes[key] for name, (p, key) in found.weights.items()}
+        )
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from None
+
+
+def _require_moved(folder: Path, made: Path, found: _Found, gauge: Gauge) -> None:
+    """As `require_moved`, of what was written."""
+    names = {name: kept for name, kept in found.moments.items() if name in found.weights}
+    moments = {n: {slot: f"{n}/{slot}" for slot in kept} for n, kept in names.items()}
+
+    def reader(root: Path, states: bool) -> Callable[[str], torch.Tensor]:
+        def read(name: str) -> torch.Tensor:
+            parameter, _, slot = name.rpartition("/") if states else (name, "", "")
+            place, key = names[parameter][slot] if states else found.weights[name]
+            there = root / place.relative_to(folder)
+            tensor: torch.Tensor = (
+                DistributedFiles(there).tensor(key)
+                if there.is_dir()
+                else dict(leaves(unpickled(there)))[key]
+            )
+            return tensor
+
+        return read
+
+    weights = reader(folder, False), reader(made, False)
+    require_moved(folder, weights, (reader(folder, True), reader(made, True)), moments, gauge)
