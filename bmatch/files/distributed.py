@@ -40,6 +40,10 @@ _KNOWN: dict[tuple[str, str], Any] = {
 }
 
 
+class _ForeignError(Exception):
+    """Of something that is no part of an index."""
+
+
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _KNOWN:
@@ -49,7 +53,7 @@ class _Unpickler(pickle.Unpickler):
         found = getattr(torch, name, None) if module == "torch" else None
         if isinstance(found, torch.dtype):
             return found
-        raise pickle.UnpicklingError(f"{module}.{name}")
+        raise _ForeignError(f"{module}.{name}")
 
 
 class DistributedFiles:
@@ -82,9 +86,7 @@ class DistributedFiles:
             "/".join(map(str, paths.get(key, (key,)))): key
             for key in self._index.state_dict_metadata
         }
-        self._paths = {
-            name: tuple(paths.get(key, (key,))) for name, key in self._keys.items()
-        }
+        self._paths = {name: tuple(paths.get(key, (key,))) for name, key in self._keys.items()}
         self.shapes = {
             name: tuple(kept.size)
             for name in self._keys
@@ -111,7 +113,7 @@ class DistributedFiles:
 
     def container(self) -> Container:
         """The folder as a file of tensors."""
-        rest = {path: leaf for name, value in self.values.items() for path, leaf in leaves(value, name)}
+        rest = dict(pair for name, value in self.values.items() for pair in leaves(value, name))
         return Container(self.path, self.shapes, self.copy, rest)
 
     def copy(self, out: Path, transform: Transform, notes: Mapping[str, str]) -> None:
@@ -142,12 +144,14 @@ class DistributedFiles:
             content = io.BytesIO(file.read(info.length))
         try:
             return torch.load(content, weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        except pickle.UnpicklingError as error:
             told = str(error).partition("GLOBAL ")[2].partition(" ")[0]
             raise ValueError(
-                f"{self.path}: {name} is {told or 'damaged, or'} no number, string or list of "
-                "such, and could run code when it is loaded: it is not loaded"
+                f"{self.path}: {name} holds {told or 'something'} beside tensors, numbers and "
+                "strings, and could run code when it is loaded: it is not loaded"
             ) from None
+        except (RuntimeError, EOFError) as error:
+            raise ValueError(f"{self.path}: {name} is damaged ({error})") from None
 
 
 def _put(tree: Any, path: tuple[Any, ...], value: Any) -> None:
@@ -168,7 +172,7 @@ def _index(folder: Path) -> index.Metadata:
         raise FileNotFoundError(f"{folder} is no distributed checkpoint: it has no {INDEX}")
     try:
         found = _Unpickler(io.BytesIO((folder / INDEX).read_bytes())).load()
-    except pickle.UnpicklingError as error:
+    except _ForeignError as error:
         raise ValueError(
             f"{folder / INDEX} holds {error} beside an index, and could run code when it is "
             "loaded: it is not loaded"

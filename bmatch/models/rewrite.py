@@ -190,7 +190,10 @@ def _misfit(path: Path, checkpoint: Checkpoint) -> str | None:
         return "a folder of folders" if any(map(Path.is_dir, _visible(path))) else None
     if not path.is_file():
         return "no ordinary file"
-    of_weights = {path.suffix, path.resolve().suffix} & OTHER_WEIGHTS  # what a link leads to may tell
+    of_weights = {
+        path.suffix,
+        path.resolve().suffix,
+    } & OTHER_WEIGHTS  # what a link leads to may tell
     is_index = ".index." in path.name and path.suffix == ".json"
     if of_weights or (is_index and (path.name != INDEX or SINGLE in checkpoint.shards)):
         return "other weights, or training state"

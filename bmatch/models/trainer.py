@@ -14,7 +14,7 @@ from bmatch.architecture.wrappers import unwrapped
 Shape: TypeAlias = tuple[int, ...]
 
 PATTERNS = (r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)")
-"""Of parameters that do not decay, in versions of transformers' Trainer before ``_norm`` was one."""
+"""Of names that do not decay, in versions of transformers' Trainer before ``_norm`` was one."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Files of a training run beside weights and moments: what stays as it is, and what is in slices."""
+"""Files of a training run beside weights and moments: what stays as it is, what is in slices."""
 
 from __future__ import annotations
 

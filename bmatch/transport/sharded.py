@@ -1,7 +1,7 @@
-"""Training runs in the folders of ``torch.distributed.checkpoint``, and DeepSpeed's universal form.
+"""Training runs in folders of ``torch.distributed.checkpoint``, and DeepSpeed's universal form.
 
-Both name what they hold: FSDP and accelerate write ``model.NAME`` and ``optimizer.state.NAME.SLOT``,
-DeepSpeed's ``ds_to_universal.py`` a file ``zero/NAME/SLOT.pt``.
+Both name what they hold: FSDP and accelerate write ``model.NAME`` and
+``optimizer.state.NAME.SLOT``, DeepSpeed's ``ds_to_universal.py`` a file ``zero/NAME/SLOT.pt``.
 """
 
 from __future__ import annotations

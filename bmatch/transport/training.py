@@ -1,4 +1,4 @@
-"""Folders to resume a training run from: the weights and the optimizer's state, carried together."""
+"""Folders to resume a training run from: weights and the optimizer's state, carried together."""
 
 from __future__ import annotations
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
-import functools
 
 import pytest
 import torch
 import transformers
-from tiny_models import VOCABULARY, WIDTH, tiny_model
+from steps import alike, departure, trained
+from tiny_models import WIDTH, tiny_model
 
 from bmatch import OrthogonalGauge, SignedPermutation, transport
+from bmatch.models.trainer import Parameters
 
 STEPS = 20
 
@@ -83,38 +84,10 @@ OPTIMIZERS = {
 }
 
 
-def trained(model, optimizer, steps, start):
-    """Steps on random tokens, the same for the same start."""
-    for step in range(start, start + steps):
-        generator = torch.Generator().manual_seed(step)
-        tokens = torch.randint(VOCABULARY, (2, 12), generator=generator)
-        optimizer.zero_grad()
-        model(input_ids=tokens, labels=tokens).loss.backward()
-        optimizer.step()
-
-
 def copied(model, weights):
     other = copy.deepcopy(model)
     other.load_state_dict(weights)
     return other
-
-
-def alike(one, other):
-    """Whether two states are the same, bit for bit."""
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other) and one.dtype == other.dtype
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
-    return one == other
-
-
-def departure(model, weights):
-    """The greatest difference from these weights, as a fraction of their tensor's greatest."""
-    found = model.state_dict()
-    return max(
-        float((found[name] - tensor).abs().max() / tensor.abs().max())
-        for name, tensor in weights.items()
-    )
 
 
 UNSIGNED = {"adagrad", "adafactor"}  # all that they keep are squares
@@ -152,3 +125,123 @@ def test_steps_after_transport_are_transport_after_steps(name, monkeypatch):
         trained(one, by, STEPS - few, 3 + few)
     wanted = transport.state_dict(model.state_dict(), gauge, model)
     assert departure(other, wanted) < 1e-6
+
+
+def stepped(model, **options):
+    optimizer = torch.optim.AdamW(model.parameters(), **adam, **options)
+    trained(model, optimizer, 1, 0)
+    return optimizer.state_dict()
+
+
+GAUGE = SignedPermutation.random(WIDTH, seed=1)
+
+
+def test_names_come_from_the_state_where_it_has_them_and_from_shapes_where_not():
+    model = tiny_model("llama", num_hidden_layers=1)
+    state = stepped(model)
+    wanted = transport.optimizer_state(
+        state, GAUGE, model, [n for n, _ in model.named_parameters()]
+    )
+    assert alike(transport.optimizer_state(state, GAUGE, model.config), wanted)
+
+    turned = dict(reversed(list(model.named_parameters())))  # an order that is in no use
+    optimizer = torch.optim.AdamW(turned.items(), **adam)
+    trained(model, optimizer, 1, 0)
+    told = optimizer.state_dict()
+    carried = transport.optimizer_state(told, GAUGE, model)
+    for number, name in enumerate(turned):
+        both = {name: told["state"][number]["exp_avg"]}
+        moved = transport.state_dict({**model.state_dict(), **both}, GAUGE, model)
+        assert torch.equal(carried["state"][number]["exp_avg"], moved[name])
+
+    full = {name: told["state"][number] for number, name in enumerate(turned)}
+    by_name = {"state": full, "param_groups": [{"lr": 1e-3, "params": list(full)}]}
+    again = transport.optimizer_state(by_name, GAUGE, model)
+    assert alike(dict(enumerate(again["state"].values())), carried["state"])
+
+
+def test_an_order_that_fits_no_shapes_is_refused():
+    model = tiny_model("llama", num_hidden_layers=1)
+    optimizer = torch.optim.AdamW(list(model.parameters())[::-1], **adam)
+    trained(model, optimizer, 1, 0)
+    with pytest.raises(ValueError, match=r"in no order in use .* give names"):
+        transport.optimizer_state(optimizer.state_dict(), GAUGE, model)
+    state = stepped(model)
+    del state["param_groups"][0]["params"][-1]
+    with pytest.raises(ValueError, match="groups and states disagree on 17"):
+        transport.optimizer_state(state, GAUGE, model)
+    with pytest.raises(ValueError, match="1 names came for 18 parameters"):
+        transport.optimizer_state(stepped(model), GAUGE, model, ["model.norm.weight"])
+
+
+def test_two_orders_that_fit_and_move_tensors_otherwise_are_refused(monkeypatch):
+    model = tiny_model("llama", num_hidden_layers=1)
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    names = tuple(shapes)
+
+    def swapped(one, other):
+        kinds = {one: other, other: one}
+        return tuple(".".join(kinds.get(part, part) for part in n.split(".")) for n in names)
+
+    def orders(other):
+        found = Parameters(shapes, ((names,), (other,)))
+        monkeypatch.setattr("bmatch.transport.optimizer.parameters_of", lambda _: found)
+
+    orders(swapped("q_proj", "o_proj"))
+    with pytest.raises(ValueError, match=r"number 1 may be .*q_proj\.weight or .*o_proj\.weight"):
+        transport.optimizer_state(stepped(model), GAUGE, model)
+    orders(swapped("gate_proj", "up_proj"))  # which move alike
+    transport.optimizer_state(stepped(model), GAUGE, model)
+
+
+@pytest.mark.parametrize(
+    ("slot", "value", "told"),
+    [
+        ("state1", torch.zeros(4), "bitsandbytes keeps it in blocks"),
+        ("projector", object(), "GaLore and APOLLO keep moments of projected gradients"),
+        ("GG", [torch.zeros(4, 4)], "Shampoo and SOAP keep matrices"),
+        ("novel", torch.zeros(4), "how it moves with the stream is not known"),
+        ("step", torch.zeros(4), "should be one number"),
+        ("exp_avg", 3.0, "should be a tensor"),
+        ("exp_avg", torch.zeros(4), r"exp_avg \[4\] where model.embed_tokens.weight should be"),
+        ("exp_avg", torch.zeros(300, 32).to_sparse(), "quantised, sparse or sharded"),
+    ],
+)
+def test_what_no_table_knows_is_refused_by_name(slot, value, told):
+    model = tiny_model("llama", num_hidden_layers=1)
+    state = stepped(model)
+    state["state"][0][slot] = value
+    with pytest.raises(ValueError, match=told):
+        transport.optimizer_state(state, GAUGE, model)
+
+
+def test_projected_groups_rotations_and_other_widths_are_refused():
+    model = tiny_model("llama", num_hidden_layers=1)
+    state = stepped(model)
+    with pytest.raises(ValueError, match="a state is carried by signed permutations alone"):
+        transport.optimizer_state(state, OrthogonalGauge.random(WIDTH, seed=0), model)
+    with pytest.raises(ValueError, match="the gauge acts on 8 coordinates"):
+        transport.optimizer_state(state, SignedPermutation.identity(8), model)
+    state["param_groups"][0]["rank"] = 4
+    with pytest.raises(ValueError, match="projected gradients"):
+        transport.optimizer_state(state, GAUGE, model)
+    with pytest.raises(ValueError, match=r"extra is no part of what torch\.optim keeps"):
+        transport.optimizer_state({**stepped(model), "extra": 1}, GAUGE, model)
+
+
+def test_one_sign_for_all_under_layer_norm():
+    config = transformers.GPT2Config(
+        n_embd=WIDTH, n_layer=1, n_head=2, vocab_size=300, n_positions=32,
+        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = transformers.GPT2LMHeadModel(config)
+    optimizer = torch.optim.AdamW(model.parameters(), **adam)
+    trained(model, optimizer, 2, 0)
+    gauge = SignedPermutation(SignedPermutation.random(WIDTH, seed=1).perm, [-1] * WIDTH)
+    other = copied(model, transport.state_dict(model.state_dict(), gauge, model))
+    stepping = torch.optim.AdamW(other.parameters(), **adam)
+    stepping.load_state_dict(transport.optimizer_state(optimizer.state_dict(), gauge, config))
+    for one, by in ((model, optimizer), (other, stepping)):
+        trained(one, by, 5, 2)
+    assert departure(other, transport.state_dict(model.state_dict(), gauge, model)) < 1e-6
