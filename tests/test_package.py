@@ -32,7 +32,10 @@ FLOORS = (
 """Packages and modules of bmatch: each imports only from floors below its own."""
 
 ROOMS = {
-    "files": ("atomic", "pointers", "tensor_file"),
+    "files": (
+        *("atomic", "pointers", "tensor_file", "safetensors_copy", "torch_copy", "containers"),
+        "distributed",
+    ),
     "jobs": ("cores", "phases", "progress"),
     "kernels": (
         *("dispatch", "reference", "partial_sums", "batch_sums", "centred", "cross_moments"),
@@ -58,11 +61,14 @@ ROOMS = {
     ),
     "models": (
         *("checkpoint", "rewrite", "network_files", "loading", "activations", "weight_evidence"),
-        *("text", "smollm2"),
+        *("text", "smollm2", "trainer"),
     ),
     "verdict": ("bootstrap", "decoys", "witness", "calibration", "evidence", "verdict"),
     "network": ("selection", "parts", "gains", "pair", "prints", "settle", "search", "folders"),
-    "transport": ("weights", "network"),
+    "transport": (
+        *("weights", "network", "objects", "formats"),
+        *("slots", "resuming", "moved", "optimizer", "sharded", "training"),
+    ),
     "lineage": ("numbering", "difference", "rotation", "lineage"),
     "report": ("tables", "plots", "networks"),
     "cli": (

@@ -17,15 +17,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
-from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint import filesystem
 from torch.distributed.checkpoint import metadata as index
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from bmatch.files.containers import Container, Transform, leaves
 
-INDEX = ".metadata"
-"""The file that makes a folder one of these."""
+INDEX = filesystem._metadata_fn
 
 _CLASSES = {
     *(index.Metadata, index.MetadataIndex, index.TensorStorageMetadata, index.TensorProperties),
@@ -35,7 +36,7 @@ _CLASSES = {
 _KNOWN: dict[tuple[str, str], Any] = {
     **{(kind.__module__, kind.__name__): kind for kind in _CLASSES},
     ("torch", "Size"): torch.Size,
-    ("torch.serialization", "_get_layout"): torch.serialization._get_layout,  # type: ignore[attr-defined]
+    ("torch.serialization", "_get_layout"): torch.serialization._get_layout,
     ("collections", "OrderedDict"): dict,
 }
 
@@ -105,8 +106,8 @@ class DistributedFiles:
         try:
             with _alone():
                 planner = DefaultLoadPlanner(flatten_state_dict=False)
-                dcp.load(made, storage_reader=_Reader(self.path, self._index), planner=planner)
-        except (dcp.api.CheckpointException, OSError, RuntimeError) as error:
+                load(made, storage_reader=_Reader(self.path, self._index), planner=planner)
+        except (CheckpointException, OSError, RuntimeError) as error:
             told = str(error).strip().splitlines()[-1]
             raise ValueError(f"{self.path}: {name} cannot be read: {told}") from None
         return made[self._keys[name]]
@@ -132,7 +133,7 @@ class DistributedFiles:
             return made.contiguous()
 
         with _alone():
-            dcp.save(tree, storage_writer=dcp.FileSystemWriter(out), planner=_Lazily(moved))
+            save(tree, storage_writer=filesystem.FileSystemWriter(out), planner=_Lazily(moved))
 
     def _kept(self, name: str) -> Any:
         return self._index.state_dict_metadata[self._keys[name]]
@@ -190,7 +191,7 @@ def _index(folder: Path) -> index.Metadata:
     return found
 
 
-class _Reader(dcp.FileSystemReader):
+class _Reader(filesystem.FileSystemReader):
     """Reads by an index that was read already."""
 
     def __init__(self, path: Path, found: index.Metadata) -> None:

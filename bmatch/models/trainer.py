@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import torch
@@ -12,6 +13,8 @@ import torch
 from bmatch.architecture.wrappers import unwrapped
 
 Shape: TypeAlias = tuple[int, ...]
+Order: TypeAlias = tuple[tuple[str, ...], ...]
+"""Names of parameters, group by group."""
 
 PATTERNS = (r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)")
 """Of names that do not decay, in versions of transformers' Trainer before ``_norm`` was one."""
@@ -23,27 +26,48 @@ class Parameters:
 
     Attributes
     ----------
-    shapes : dict of str to tuple of int
-        By name, each once: tied weights bear the first of their names.
-    orders : tuple of tuple of tuple of str
-        Groups of names as they may follow each other, none of them empty.
+    model : module
+        With or without weights.
     """
 
-    shapes: Mapping[str, Shape]
-    orders: tuple[tuple[tuple[str, ...], ...], ...]
+    model: torch.nn.Module
+
+    @cached_property
+    def shapes(self) -> dict[str, Shape]:
+        """Of what is trained, each parameter once: tied weights bear the first of their names."""
+        return {name: tuple(p.shape) for name, p in self._trained.items()}
+
+    @cached_property
+    def orders(self) -> tuple[Order, ...]:
+        """All in one group; and in two, with and without weight decay.
+
+        As transformers' Trainer makes them, in its present and earlier versions, and as loops do
+        that go by numbers of axes. No group is empty.
+        """
+        trained = self._trained
+        found: list[Order] = [(tuple(trained),)]
+        for rule in _RULES:
+            decayed = rule(self.model, trained)
+            two = (
+                tuple(name for name in trained if name in decayed),
+                tuple(name for name in trained if name not in decayed),
+            )
+            found.append(tuple(group for group in two if group))
+        return tuple(dict.fromkeys(found))
+
+    @cached_property
+    def _trained(self) -> dict[str, torch.nn.Parameter]:
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
 
 def parameters_of(model_or_config: Any) -> Parameters:
-    """The parameters that an optimizer of a model has, in the orders that are in use.
-
-    All in one group; and in two, with and without weight decay, as transformers' Trainer makes them
-    in its present and earlier versions, and as training loops do that go by numbers of axes.
+    """The parameters of a model that is given, or of one without weights, made of a config.
 
     Parameters
     ----------
     model_or_config
         A model, whose frozen parameters are left out; its transformers config; or the content of a
-        ``config.json``, of which a model without weights is made.
+        ``config.json``.
 
     Raises
     ------
@@ -51,19 +75,7 @@ def parameters_of(model_or_config: Any) -> Parameters:
         If transformers makes no model of the config.
     """
     model = unwrapped(model_or_config)
-    if not isinstance(model, torch.nn.Module):
-        model = _hollow(model)
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    orders = [(tuple(trained),)]
-    for rule in _RULES:
-        decayed = rule(model, trained)
-        two = (
-            tuple(name for name in trained if name in decayed),
-            tuple(name for name in trained if name not in decayed),
-        )
-        orders.append(tuple(group for group in two if group))
-    shapes = {name: tuple(p.shape) for name, p in trained.items()}
-    return Parameters(shapes, tuple(dict.fromkeys(orders)))
+    return Parameters(model if isinstance(model, torch.nn.Module) else _hollow(model))
 
 
 def _hollow(config: Any) -> torch.nn.Module:
@@ -73,8 +85,7 @@ def _hollow(config: Any) -> torch.nn.Module:
         if isinstance(config, Mapping):
             config = transformers.CONFIG_MAPPING[config["model_type"]].from_dict(dict(config))
         named = getattr(transformers, (config.architectures or [""])[0], None)
-        made = transformers.AutoModelForCausalLM if named is None else named
-        build = made.from_config if named is None else made._from_config
+        build: Any = getattr(named, "_from_config", transformers.AutoModelForCausalLM.from_config)
         with torch.device("meta"):
             model: torch.nn.Module = build(config)
     except Exception as error:  # each class has checks, and errors, of its own
@@ -92,7 +103,8 @@ _Rule: TypeAlias = Callable[[torch.nn.Module, Mapping[str, torch.nn.Parameter]],
 def _installed(model: torch.nn.Module, trained: Mapping[str, Any]) -> set[str]:
     from transformers import Trainer
 
-    return set(Trainer.get_decay_parameter_names(None, model))
+    rule: Any = Trainer.get_decay_parameter_names  # asks nothing of the trainer itself
+    return set(rule(None, model))
 
 
 def _by_patterns(model: torch.nn.Module, trained: Mapping[str, Any]) -> set[str]:

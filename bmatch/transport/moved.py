@@ -55,19 +55,18 @@ def require_moved(
     order = plain.apply_permutation(np.arange(gauge.dim))
     sign = plain.apply(np.ones(gauge.dim))
     names = sorted(moments)
-    for name in dict.fromkeys(names[k] for k in np.linspace(0, len(names) - 1, SAMPLE).astype(int)):
+    sample = np.unique(np.linspace(0, len(names) - 1, SAMPLE).astype(int))
+    for name in (names[k] for k in sample):
         weight, then = (read(name) for read in weights)
-        kept = {slot: [read(path) for read in states] for slot, path in moments[name].items()}
-
-        def fits(way: Axes, kept: Mapping[str, list[torch.Tensor]], ndim: int) -> bool:
-            ways = {slot: SLOTS[slot].along(ndim, way).axes for slot in kept}
-            return all(_is(*kept[slot], ways[slot], order, sign) for slot in kept)
-
         ways = [way for way in _ways(weight, gauge.dim) if _is(weight, then, way, order, sign)]
-        if not any(fits(way, kept, weight.ndim) for way in ways):
+        for slot, path in moments[name].items():
+            one, other = (read(path) for read in states)
+            move, ndim = SLOTS[slot], weight.ndim
+            ways = [w for w in ways if _is(one, other, move.along(ndim, w).axes, order, sign)]
+        if not ways:
+            told = ", ".join(moments[name])
             raise ValueError(
-                f"{where}: {', '.join(kept)} of {name} did not move as the weight did: nothing "
-                "was written"
+                f"{where}: {told} of {name} did not move as the weight did: nothing was written"
             )
 
 

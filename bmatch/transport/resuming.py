@@ -9,6 +9,7 @@ _KEPT = re.compile(  # of transformers' Trainer, and of accelerate's save_state
     r"scheduler(_\d+)?\.(pt|bin)|scaler\.pt|trainer_state\.json|training_args\.bin"
     r"|rng_state(_\d+)?\.pth|random_states_\d+\.pkl|sampler(_\d+)?\.bin|dl_state_dict(_\d+)?\.bin"
 )
+_INDEX = ".metadata"
 _SLICED = (
     (
         re.compile(r"global_step\d+|(bf16_)?zero_pp_rank_.*"),
@@ -20,6 +21,24 @@ _SLICED = (
         "the shard of one process: save the full state, or with torch.distributed.checkpoint",
     ),
 )
+
+
+UNIVERSAL = "zero"
+"""What holds a folder for each parameter in DeepSpeed's universal form."""
+
+
+def indexed(folder: Path) -> list[Path]:
+    """A folder itself, or those in it, that ``torch.distributed.checkpoint`` has written."""
+    return (
+        [folder]
+        if (folder / _INDEX).is_file()
+        else sorted(path.parent for path in folder.glob(f"*/{_INDEX}"))
+    )
+
+
+def is_sharded(folder: Path) -> bool:
+    """Whether a folder holds one of these, or DeepSpeed's universal form."""
+    return bool(indexed(folder)) or (folder / UNIVERSAL).is_dir()
 
 
 def is_kept(path: Path) -> bool:

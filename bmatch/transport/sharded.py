@@ -20,7 +20,7 @@ from bmatch.architecture import residual_axes
 from bmatch.architecture.axes import ResidualAxes
 from bmatch.files.atomic import new_folder, require_new
 from bmatch.files.containers import Container, leaves, open_container, unpickled
-from bmatch.files.distributed import INDEX, DistributedFiles
+from bmatch.files.distributed import DistributedFiles
 from bmatch.groups import Gauge
 from bmatch.jobs.progress import Progress
 from bmatch.models.checkpoint import Digest, require_finite
@@ -28,11 +28,8 @@ from bmatch.models.rewrite import OTHER_WEIGHTS
 from bmatch.transport.moved import require_moved
 from bmatch.transport.objects import SIDECAR, Along, notes_of, require_known
 from bmatch.transport.optimizer import config_beside, read_state, require_exact
-from bmatch.transport.resuming import is_kept
+from bmatch.transport.resuming import UNIVERSAL, indexed, is_kept
 from bmatch.transport.slots import SLOTS
-
-UNIVERSAL = "zero"
-"""The folder of a universal checkpoint that has a folder for each parameter."""
 
 _FLAT = re.compile(r"state\.(.+)\.([^.]+)")
 _KEPT = re.compile(r"(lr_?scheduler|scheduler|train_state|dataloader|step|epoch|rng)\b.*")
@@ -51,11 +48,6 @@ class _Found:
     moments: dict[str, dict[str, tuple[Path, str]]]
 
 
-def is_sharded(folder: Path) -> bool:
-    """Whether a folder is, or holds, one of these."""
-    return bool(_indexed(folder)) or (folder / UNIVERSAL).is_dir()
-
-
 def sharded_checkpoint(
     folder: Path,
     gauge: Gauge,
@@ -68,7 +60,7 @@ def sharded_checkpoint(
     What was written by many processes is written anew by one, under the same names.
     """
     require_new(out)
-    config = config_beside(folder / INDEX)
+    config = config_beside(folder / UNIVERSAL)
     axes = residual_axes(config)
     require_exact(axes, gauge)
     universal = (folder / UNIVERSAL).is_dir()
@@ -76,7 +68,8 @@ def sharded_checkpoint(
     if not found.moments:
         raise FileNotFoundError(f"{folder} has no state of an optimizer")
     taken = tuple(found.containers)
-    copied, left = [], []
+    copied: list[Path] = []
+    left: list[Path] = []
     for path in sorted(folder.rglob("*")):
         inside = any(place in (path, *path.parents) for place in taken)
         if path.is_file() and not inside:
@@ -97,7 +90,8 @@ def sharded_checkpoint(
                     require_finite(name, tensor, folder)
                     if not (axes.tied and name in axes.family.heads):
                         digest.add(name, tensor)
-                return found.moves[place][key](tensor, gauge)
+                moved: torch.Tensor = found.moves[place][key](tensor, gauge)
+                return moved
 
             (made / place.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
             found.containers[place].copy(made / place.relative_to(folder), transform, {})
@@ -109,16 +103,9 @@ def sharded_checkpoint(
     return digest.hexdigest()
 
 
-def _indexed(folder: Path) -> list[Path]:
-    """The folder itself, or those in it, that have an index."""
-    if (folder / INDEX).is_file():
-        return [folder]
-    return sorted(path.parent for path in folder.glob(f"*/{INDEX}"))
-
-
 def _distributed(folder: Path, axes: ResidualAxes, config: Mapping[str, Any]) -> _Found:
     found = _Found({}, {}, {}, {})
-    for place in _indexed(folder):
+    for place in indexed(folder):
         container = DistributedFiles(place).container()
         moves = {key: Along() for key in container.shapes if _KEPT.fullmatch(key)}
         for key in container.shapes:

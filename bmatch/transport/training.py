@@ -18,8 +18,7 @@ from bmatch.models.checkpoint import Checkpoint, open_checkpoint
 from bmatch.models.rewrite import Write, rewrite_checked
 from bmatch.transport.moved import require_moved
 from bmatch.transport.optimizer import require_exact, state_of
-from bmatch.transport.resuming import is_kept, require_whole
-from bmatch.transport.sharded import is_sharded, sharded_checkpoint
+from bmatch.transport.resuming import is_kept, is_sharded, require_whole
 from bmatch.transport.weights import noted
 
 _STATE = re.compile(r"optimizer(_\d+)?\.(pt|bin)")
@@ -67,6 +66,8 @@ def trainer_checkpoint(
     if folder.is_dir():
         require_whole(folder)
         if is_sharded(folder):
+            from bmatch.transport.sharded import sharded_checkpoint  # imports torch.distributed
+
             return sharded_checkpoint(folder, gauge, Path(out), progress, tell)
     model = open_checkpoint(folder)
     try:
@@ -97,7 +98,8 @@ def _writer(model: Checkpoint, path: Path, gauge: Gauge) -> Write:
     moments = {name: kept for name, kept in found.moments.items() if name in model.names}
 
     def transform(name: str, tensor: torch.Tensor) -> torch.Tensor:
-        return found.moves[name](tensor, gauge)
+        moved: torch.Tensor = found.moves[name](tensor, gauge)
+        return moved
 
     def write(out: Path) -> None:
         state.copy(out, transform, {})
