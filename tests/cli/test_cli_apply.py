@@ -73,7 +73,7 @@ def test_apply_carries_the_state_of_an_optimizer_where_it_is_asked_to(bmatch_, t
     )
     assert code == 1
     assert "has no optimizer.pt and no optimizer.bin" in err
-    NetworkGauge({"residual": g}).save(tmp_path / "n")
+    NetworkGauge({"residual": g, "other": SignedPermutation([1, 0])}).save(tmp_path / "n")
     code, _, err = bmatch_(
         *("apply", tmp_path / "n", tmp_path / "a", "--with-optimizer", "--out", tmp_path / "d")
     )
