@@ -67,7 +67,7 @@ ROOMS = {
     "network": ("selection", "parts", "gains", "pair", "prints", "settle", "search", "folders"),
     "transport": (
         *("weights", "network", "objects", "formats"),
-        *("slots", "resuming", "moved", "optimizer", "sharded", "training"),
+        *("slots", "resuming", "moved", "ordering", "optimizer", "sharded", "training"),
     ),
     "lineage": ("numbering", "difference", "rotation", "lineage"),
     "report": ("tables", "plots", "networks"),

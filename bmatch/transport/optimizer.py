@@ -20,6 +20,7 @@ from bmatch.files.containers import Container, leaves, open_container
 from bmatch.groups import Gauge
 from bmatch.models.trainer import Parameters, Shape, parameters_of
 from bmatch.transport.objects import Along, Part, StreamObject
+from bmatch.transport.ordering import require_order
 from bmatch.transport.slots import SCALARS, SLOTS, plain, refused
 
 _ENTRY = re.compile(r"state/(.+)/([^/]+)")
@@ -72,11 +73,13 @@ def optimizer_state(
             )
     shapes = {path: tuple(tensor.shape) for path, tensor in tensors.items()}
     rest = {path: leaf for path, leaf in leaves(state) if path not in tensors}
-    moves = read_state(shapes, rest, axes, model_or_config, names).moves
+    found = read_state(shapes, rest, axes, model_or_config, names)
+    if found.numbered:
+        require_order("the state", tensors.__getitem__, found.moments, axes)
 
     def moved(tree: Any, path: str = "") -> Any:
         if isinstance(tree, torch.Tensor):
-            made = moves[path](tree, gauge)
+            made = found.moves[path](tree, gauge)
             return tree.clone() if made is tree else made
         if isinstance(tree, Mapping):
             return {k: moved(v, f"{path}/{k}" if path else str(k)) for k, v in tree.items()}
@@ -172,10 +175,13 @@ class State:
         How each of its tensors moves, by names like ``state/0/exp_avg``.
     moments : dict of str to dict of str to str
         What those are called that are kept of a parameter: by its name, and then by slot.
+    numbered : bool
+        Whether names were found by an order in use, and not in the state.
     """
 
     moves: Mapping[str, Along]
     moments: Mapping[str, Mapping[str, str]]
+    numbered: bool
 
 
 def read_state(
@@ -203,7 +209,15 @@ def read_state(
         As `optimizer_state`.
     """
     entries = _entries(shapes, rest)
-    named = _named(entries, rest, axes, model_or_config, names)
+    groups, told = _groups(entries, rest)
+    numbered = names is None and told is None
+    names = names if names is not None else told
+    parameters = parameters_of(model_or_config)
+    named = (
+        _rebuilt(entries, groups, axes, parameters)
+        if names is None
+        else _named(entries, groups, axes, parameters, names)
+    )
     moves = {path: Along() for path in shapes}  # a learning rate may be a tensor
     moments: dict[str, dict[str, str]] = {}
     for key, slots in entries.items():
@@ -211,7 +225,7 @@ def read_state(
         moments[name] = {slot: f"state/{key}/{slot}" for slot in slots if slot in SLOTS}
         for slot, path in moments[name].items():
             moves[path] = SLOTS[slot].along(len(weight), axes.row(name).axes)
-    return State(moves, moments)
+    return State(moves, moments, numbered)
 
 
 def _entries(shapes: Mapping[str, Shape], rest: Mapping[str, Any]) -> dict[str, dict[str, Shape]]:
@@ -242,37 +256,40 @@ def _entries(shapes: Mapping[str, Shape], rest: Mapping[str, Any]) -> dict[str, 
     return entries
 
 
-def _named(
-    entries: Mapping[str, Mapping[str, Shape]],
-    rest: Mapping[str, Any],
-    axes: ResidualAxes,
-    model_or_config: Any,
-    names: Sequence[str] | None,
-) -> dict[str, tuple[str, Shape]]:
-    """Name and shape of the parameter that each key of a state stands for."""
+def _groups(
+    entries: Mapping[str, Mapping[str, Shape]], rest: Mapping[str, Any]
+) -> tuple[list[list[str]], list[str] | None]:
+    """The keys of a state, group by group, and their names if it has them."""
     members: dict[str, dict[int, list[Any]]] = {"params": {}, "param_names": {}}
     for path, value in rest.items():
         if found := _MEMBER.fullmatch(path):
-            members[found[2]].setdefault(int(found[1]), []).append(value)
+            members[found[2]].setdefault(int(found[1]), []).append(str(value))
     groups = [members["params"][number] for number in sorted(members["params"])]
-    keys = [str(key) for group in groups for key in group]
+    keys = [key for group in groups for key in group]
     strange = sorted(set(entries) - set(keys))
     if strange or len(set(keys)) != len(keys):
         raise ValueError(
             f"groups and states disagree on {', '.join(strange[:5]) or 'what a group has twice'}: "
             "the state is damaged"
         )
-    told = [members["param_names"].get(number, []) for number in sorted(members["params"])]
-    flat = [name for group in told for name in group]
-    if names is None and len(flat) == len(keys):
-        names = flat
-    elif names is None and not all(key.isdigit() for key in keys):
-        names = keys
-    if names is None:
-        return _rebuilt(entries, groups, axes, parameters_of(model_or_config))
+    told = [name for n in sorted(members["params"]) for name in members["param_names"].get(n, [])]
+    if len(told) == len(keys):
+        return groups, told
+    return groups, None if all(key.isdigit() for key in keys) else keys
+
+
+def _named(
+    entries: Mapping[str, Mapping[str, Shape]],
+    groups: Sequence[Sequence[str]],
+    axes: ResidualAxes,
+    parameters: Parameters,
+    names: Sequence[str],
+) -> dict[str, tuple[str, Shape]]:
+    """Name and shape of the parameter that each key of a state stands for."""
+    keys = [key for group in groups for key in group]
     if len(names) != len(keys):
         raise ValueError(f"{len(names)} names came for {len(keys)} parameters of the state")
-    shapes = parameters_of(model_or_config).shapes
+    shapes = parameters.shapes
     named = {}
     for key, name in zip(keys, names, strict=True):
         if name not in shapes or axes.rule(name) is None:
@@ -294,13 +311,13 @@ def _misfit(slots: Mapping[str, Shape], weight: Shape) -> tuple[str, list[int]] 
 
 def _rebuilt(
     entries: Mapping[str, Mapping[str, Shape]],
-    groups: Sequence[Sequence[Any]],
+    groups: Sequence[Sequence[str]],
     axes: ResidualAxes,
     parameters: Parameters,
 ) -> dict[str, tuple[str, Shape]]:
     """The one order in use that fits all shapes; orders that move all tensors alike are one."""
     sizes = [len(group) for group in groups]
-    keys = [str(key) for group in groups for key in group]
+    keys = [key for group in groups for key in group]
     fitting: dict[tuple[Any, ...], dict[str, tuple[str, Shape]]] = {}
     nearest = f"{sum(sizes)} parameters in groups of {_joined(sizes)}"
     for order in parameters.orders:
