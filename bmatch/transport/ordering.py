@@ -74,7 +74,7 @@ def _correlations(
         layer, rule = _LAYER.search(name), axes.row(name)
         if slot is not None and layer is not None and len(rule.words) == 2 and len(rule.axes) == 1:
             layers[int(layer[1])][name] = slots[slot]
-    chosen = sorted(layers)[:: max(1, len(layers) // LAYERS)]
+    chosen = sorted(layers)[:: -(-len(layers) // LAYERS) or 1]
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for number in chosen:
         known: dict[int, torch.Tensor] = {}
