@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import bmatch
-from bmatch.cli import align, apply, console, demo, info, related, solve
+from bmatch.cli import align, apply, console, demo, info, related, solve, transport
 from bmatch.cli.options import EXIT_CODES
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command(epilog=align.EXAMPLES)(align.align)
 app.command(epilog=related.EXAMPLES)(related.related)
 app.command(epilog=apply.APPLY_EXAMPLES)(apply.apply)
 app.command(epilog=apply.COMPOSE_EXAMPLES)(apply.compose)
+app.command(epilog=transport.EXAMPLES)(transport.transport)
 app.command(epilog=info.EXAMPLES)(info.info)
 app.command(epilog=solve.EXAMPLES)(solve.solve)
 app.command(epilog=demo.EXAMPLES)(demo.demo)

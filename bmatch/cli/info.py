@@ -1,4 +1,4 @@
-"""``bmatch info``: what a gauge, a checkpoint or a CUDA device is."""
+"""``bmatch info``: what a gauge, a checkpoint, an object in coordinates or a CUDA device is."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 
 from bmatch.cli import console
 from bmatch.cli.options import AsJson, examples
+from bmatch.cli.transport import told_of
 from bmatch.gauge import SignedPermutation
 from bmatch.gauge_file import load_gauge
 from bmatch.network_gauge import NetworkGauge
@@ -28,27 +29,43 @@ EXAMPLES = examples(
 
 def info(
     path: Annotated[
-        Path | None, typer.Argument(metavar="[GAUGE|MODEL]", help="Gauge file or checkpoint.")
+        Path | None,
+        typer.Argument(
+            metavar="[GAUGE|MODEL|OBJECT]", help="Gauge file, checkpoint, or what can be carried."
+        ),
     ] = None,
     gpu: Annotated[
         bool, typer.Option("--gpu", help="What was built for CUDA devices, and what is here.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what a gauge or a checkpoint is, or what CUDA devices can be used for."""
+    """Tell what a gauge, a checkpoint or an object is, or what CUDA devices can be used for."""
     if gpu == (path is not None):
-        raise typer.BadParameter("give a gauge file, a checkpoint folder, or --gpu")
+        raise typer.BadParameter("give a gauge file, a checkpoint folder, an object, or --gpu")
     if path is None:
         title, values = _gpu_info()
     elif not path.exists():
         raise FileNotFoundError(f"there is no file or folder {path}")
     else:
-        title, values = _model_info(path) if path.is_dir() else _gauge_info(path)
+        title, values = _told(path)
     if as_json:
         console.print_json(values)
     else:
         rows = ((name.replace("_", " "), str(value)) for name, value in values.items())
         console.show(figures(title, rows))
+
+
+def _told(path: Path) -> tuple[str, dict[str, Any]]:
+    """A gauge or a model, and if it is neither an object that lies in coordinates."""
+    try:
+        return _model_info(path) if path.is_dir() else _gauge_info(path)
+    except (ValueError, FileNotFoundError) as error:
+        with console.working("loading torch"):
+            from bmatch.transport.finding import UnknownObjectError, find_object
+        try:
+            return str(path), told_of(find_object(path))
+        except UnknownObjectError:
+            raise error from None
 
 
 def _gauge_info(path: Path) -> tuple[str, dict[str, Any]]:

@@ -79,6 +79,9 @@ class StreamObject:
         The files that hold tensors; in a folder all others are copied.
     where : mapping of str to str
         What the files tell of model, layer and hook.
+    keeps_mean : str
+        Why only gauges can carry it that keep the mean over coordinates, up to its sign; empty if
+        others can.
     """
 
     path: Path
@@ -87,6 +90,7 @@ class StreamObject:
     width: int
     parts: tuple[Part, ...]
     where: Mapping[str, str] = field(default_factory=dict)
+    keeps_mean: str = ""
 
 
 def carry(
@@ -116,6 +120,10 @@ def carry(
     if gauge.dim != found.width:
         raise ValueError(
             f"the gauge acts on {gauge.dim} coordinates, and {found.path} has {found.width}"
+        )
+    if found.keeps_mean and not _keeps_mean(gauge):
+        raise ValueError(
+            f"{found.path} cannot be carried by a {gauge.group} gauge: {found.keeps_mean}"
         )
     notes = notes_of(gauge)
     roomy = all(part.container.has_room for part in found.parts)
@@ -151,6 +159,11 @@ def _write(part: Part, gauge: Gauge, out: Path, notes: Mapping[str, str]) -> Non
             raise ValueError(f"{part.path}: {name}: {error}") from None
 
     part.container.copy(out, transform, notes)
+
+
+def _keeps_mean(gauge: Gauge) -> bool:
+    moved = np.asarray(gauge.to(None).apply(np.ones(gauge.dim)))
+    return bool(min(np.abs(moved - 1).max(), np.abs(moved + 1).max()) <= 1e-7)
 
 
 def notes_of(gauge: Gauge) -> dict[str, str]:

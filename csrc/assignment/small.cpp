@@ -68,8 +68,7 @@ void lay_out(SmallProblem& p, Index rows, Index cols) {
   p.settled = arena.take<SmallProblem::Settled>(n);
   p.free_rows = arena.take<Index>(n);
   p.predecessor = arena.take<Index>(m);
-  p.free = arena.take<std::uint8_t>(m / 8);
-  p.settled_bits = arena.take<std::uint8_t>(m / 8);
+  p.free = arena.take<std::uint8_t>((m + 63) / 64 * 8);  // read by 64 columns
 }
 
 std::size_t bytes(Index rows, Index cols) {
@@ -85,7 +84,6 @@ class TwoSided {
 
   Step solve() {
     SmallProblem& rows = *side_[0];
-    kernels_.claim(rows);
     if (is_above(rows.waiting - rows.flat, rows.rows, kHalf) && fewer_columns_are_plateaus()) {
       turn();
       kernels_.claim(columns_);
@@ -168,7 +166,6 @@ SmallAnswer solve_small(const RowScanner& costs, Matching& matching, Stats& stat
   if (valid && two_sided) {
     step = TwoSided(p, kernels).solve();
   } else if (valid) {
-    kernels.claim(p);
     step = kernels.start(p);
   }
   stats.row_reads += p.rows;

@@ -107,32 +107,33 @@ struct RowScans {
 struct SmallProblem {
   struct Settled {
     Index col;
-    double distance;
+    double distance, price;
   };
-  Index rows, cols, stride;           // stride: columns filled up to a multiple of 8
-  double* cost;                       // [rows, stride]
-  double* minimum;                    // [rows]
-  double *price, *distance;           // [stride]
-  Settled* settled;                   // [rows]
-  Index *col_of_row, *free_rows;      // [rows]
-  Index *row_of_col, *predecessor;    // [stride]
-  std::uint8_t *free, *settled_bits;  // [stride / 8], a bit a column
-  bool may_pause;                     // with Step::budget_spent
-  bool crowded;                       // it did since nearly all rows were free before they bid
-  std::int64_t most_reads;            // of rows by paths, before it pauses
-  Index free_count, waiting;          // rows at the beginning and at the end of free_rows
-  Index flat;                         // of those waiting, the ones that want all columns alike
+  Index rows, cols, stride;         // stride: columns filled up to a multiple of 8
+  double* cost;                     // [rows, stride]
+  double* minimum;                  // [rows]
+  double *price, *distance;         // [stride]
+  Settled* settled;                 // [rows]
+  Index *col_of_row, *free_rows;    // [rows]
+  Index *row_of_col, *predecessor;  // [stride]
+  std::uint8_t* free;               // [stride / 8], a bit a column
+  bool may_pause;                   // with Step::budget_spent
+  bool crowded;                     // it did since nearly all rows were free before they bid
+  std::int64_t most_reads;          // of rows by paths, before it pauses
+  Index free_count, waiting;        // rows at the beginning and at the end of free_rows
+  Index flat;                       // of those waiting, the ones that want all columns alike
   std::int64_t bids = 0, augmentations = 0, reads = 0;
   Index trapped_from = kNone, settled_count = 0;  // after Step::infeasible
 };
 
 // The stages of small.h.  The answer is in col_of_row, row_of_col and price.
 struct SmallKernels {
-  // Copy costs and find the minima of rows; false if a cost is NaN or -infinity.
+  // Copy costs and find the minima of rows, each of which claims its column at once; false if a
+  // cost is NaN or -infinity.
   bool (*load_f32)(const CostView<float>& view, SmallProblem& problem);
   bool (*load_f64)(const CostView<double>& view, SmallProblem& problem);
   void (*claim)(SmallProblem& problem);
-  Step (*start)(SmallProblem& problem);                     // after claim
+  Step (*start)(SmallProblem& problem);                     // after claims
   Step (*resume)(SmallProblem& problem);                    // from a matching and prices
   void (*row_duals)(SmallProblem& problem, double* duals);  // [rows]
   // Costs and minima with columns as rows.

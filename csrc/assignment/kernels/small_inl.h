@@ -11,9 +11,13 @@ class SmallSolver {
 
   // Rows claim a free column among their minima, but those that have no one minimum to lose wait.
   void claim() {
+    open_columns();
+    for (Index i = 0; i < p_.rows; ++i) claim(i);
+  }
+
+  void open_columns() {
     for (Index j = 0; j < p_.stride; ++j) {
       p_.price[j] = j < p_.cols ? 0.0 : -kInf;
-      p_.distance[j] = kInf;
     }
     for (Index j = 0; j < p_.stride; j += 8) {
       const Index left = p_.cols - j;
@@ -21,21 +25,22 @@ class SmallSolver {
     }
     for (Index j = 0; j < p_.cols; ++j) p_.row_of_col[j] = kNone;
     p_.free_count = p_.waiting = p_.flat = 0;
-    for (Index i = 0; i < p_.rows; ++i) {
-      const double u = p_.minimum[i];
-      if (p_.may_pause && u < kInf) {
-        const double* const c = row(i);
-        const auto [equal, seen] =
-            equal_in_sample(p_.cols, u, [c](Index j) { return Doubles::load(c + j); });
-        if (!is_below(equal, seen, kPlateau)) {
-          p_.col_of_row[i] = kNone;
-          p_.free_rows[p_.rows - ++p_.waiting] = i;
-          p_.flat += equal == seen;
-          continue;
-        }
+  }
+
+  void claim(Index i) {
+    const double u = p_.minimum[i];
+    if (p_.may_pause && u < kInf) {
+      const double* const c = row(i);
+      const auto [equal, seen] =
+          equal_in_sample(p_.cols, u, [c](Index j) { return Doubles::load(c + j); });
+      if (!is_below(equal, seen, kPlateau)) {
+        p_.col_of_row[i] = kNone;
+        p_.free_rows[p_.rows - ++p_.waiting] = i;
+        p_.flat += equal == seen;
+        return;
       }
-      claim_or_keep(i, u);
     }
+    claim_or_keep(i, u);
   }
 
   Step start() {
@@ -53,7 +58,6 @@ class SmallSolver {
   }
 
   Step resume() {
-    std::fill_n(p_.distance, p_.stride, kInf);
     std::fill_n(p_.free, p_.stride / 8, std::uint8_t{0});
     for (Index j = 0; j < p_.cols; ++j) {
       if (p_.row_of_col[j] == kNone) p_.free[j / 8] |= static_cast<std::uint8_t>(1 << j % 8);
@@ -236,69 +240,51 @@ class SmallSolver {
     double* const price_of = p_.price;
     double* const distance_of = p_.distance;
     Index* const predecessor = p_.predecessor;
-    std::uint8_t *const free_bits = p_.free, *const settled_bits = p_.settled_bits;
-    std::fill_n(settled_bits, stride / 8, std::uint8_t{0});
-    Index settled = 0, row_at = free_row, nearest_col = kNone;
-    double base = 0.0, nearest = kInf;
-    while (true) {
-      const double* c = row(row_at);
-      const Doubles from = Doubles::all(base);
-      Doubles limit = Doubles::all(nearest), open = Doubles::all(kInf);
+    const double* c = row(free_row);
+    Doubles open = Doubles::all(kInf);
+    for (Index j = 0; j < stride; j += 8) {
+      const Doubles d = Doubles::load(c + j) - Doubles::load(price_of + j);
+      d.store(distance_of + j);
+      open = min(d, open);
+    }
+    std::fill_n(predecessor, stride, free_row);
+    Index settled = 0, end = kNone;
+    double distance;
+    while ((distance = least(open)) < kInf) {
+      const Index at = nearest(distance);
+      if (is_free(at)) {
+        end = at;
+        break;
+      }
+      const Index row_at = p_.row_of_col[at];
+      c = row(row_at);
+      const Doubles from = Doubles::all(distance - (c[at] - price_of[at]));
+      p_.settled[settled++] = {at, distance, price_of[at]};
+      price_of[at] = -kInf;  // so that no way is shorter that leads there again
+      distance_of[at] = kInf;
+      open = Doubles::all(kInf);
       for (Index j = 0; j < stride; j += 8) {
         const Doubles through = from + (Doubles::load(c + j) - Doubles::load(price_of + j));
-        Doubles d = Doubles::load(distance_of + j);
-        Mask8 keep = through < min(d, limit);
-        const std::uint8_t free = free_bits[j / 8];
-        if (free != 0) {
-          unsigned hits = keep.bits() & free;
-          if (hits != 0) {
-            double lanes[8];
-            through.store(lanes);
-            for (; hits != 0; hits &= hits - 1) {
-              const unsigned k = lowest_bit(hits);
-              if (lanes[k] < nearest) {
-                nearest = lanes[k];
-                nearest_col = j + static_cast<Index>(k);
-              }
-            }
-            predecessor[nearest_col] = row_at;
-            limit = Doubles::all(nearest);
-          }
-          keep = keep.without(Mask8::of(free));
-        }
-        const Mask8 closed = Mask8::of(settled_bits[j / 8]);
-        keep = keep.without(closed);
-        d = select(keep, through, d);
-        d.store(distance_of + j);
-        store_where(predecessor + j, keep, row_at);
-        open = min(select(closed, Doubles::all(kInf), d), open);
+        const Doubles d = Doubles::load(distance_of + j);
+        store_where(predecessor + j, through < d, row_at);
+        const Doubles shorter = min(through, d);
+        shorter.store(distance_of + j);
+        open = min(shorter, open);
       }
-      const double distance = least(open);
-      if (nearest <= distance) break;
-      const Doubles wanted = Doubles::all(distance);
-      const Index j = lowest_column([&](Index at) {
-        return (Doubles::load(distance_of + at) == wanted).bits() & ~unsigned{settled_bits[at / 8]};
-      });
-      p_.settled[settled++] = {j, distance};
-      row_at = p_.row_of_col[j];
-      base = distance - (row(row_at)[j] - price_of[j]);
-      settled_bits[j / 8] |= static_cast<std::uint8_t>(1u << j % 8);
     }
     p_.reads += settled + 1;
-    const bool found = nearest_col != kNone;
     for (Index k = 0; k < settled; ++k) {  // rounding can make the path end before what it passed
       const SmallProblem::Settled& s = p_.settled[k];
-      const double fall = s.distance - nearest;
-      if (found && fall < 0.0) price_of[s.col] += fall;
+      const double fall = s.distance - distance;
+      price_of[s.col] = s.price + (fall < 0.0 && end != kNone ? fall : 0.0);
     }
-    if (!found) {
+    if (end == kNone) {
       p_.trapped_from = free_row;
       p_.settled_count = settled;
       return false;
     }
-    for (Index j = 0; j < stride; j += 8) Doubles::all(kInf).store(distance_of + j);
-    free_bits[nearest_col / 8] &= static_cast<std::uint8_t>(~(1 << nearest_col % 8));
-    for (Index j = nearest_col, i = kNone; i != free_row;) {
+    p_.free[end / 8] &= static_cast<std::uint8_t>(~(1 << end % 8));
+    for (Index j = end, i = kNone; i != free_row;) {
       i = predecessor[j];
       p_.row_of_col[j] = i;
       const Index next = p_.col_of_row[i];
@@ -309,7 +295,24 @@ class SmallSolver {
     return true;
   }
 
-  static unsigned lowest_bit(unsigned bits) { return static_cast<unsigned>(__builtin_ctz(bits)); }
+  // The lowest free column at this distance, or if none is free the lowest.
+  Index nearest(double distance) const {
+    const Doubles wanted = Doubles::all(distance);
+    Index lowest = kNone;
+    for (Index start = 0; start < p_.stride; start += 64) {
+      std::uint64_t hits = 0, ends;
+      for (Index j = start; j < std::min(start + 64, p_.stride); j += 8) {
+        hits |= std::uint64_t{(Doubles::load(p_.distance + j) == wanted).bits()} << (j - start);
+      }
+      if (hits == 0) continue;
+      std::memcpy(&ends, p_.free + start / 8, sizeof ends);
+      if ((ends &= hits) != 0) return start + static_cast<Index>(__builtin_ctzll(ends));
+      if (lowest == kNone) lowest = start + static_cast<Index>(__builtin_ctzll(hits));
+    }
+    return lowest;
+  }
+
+  bool is_free(Index j) const { return (p_.free[j / 8] >> j % 8 & 1) != 0; }
 
   SmallProblem& p_;
 };
@@ -343,13 +346,17 @@ bool load_small(const T* costs, Index cols, std::int64_t col_stride, CostBits<T>
   return !nan.any() && minimum > -kInf;
 }
 
+// Each row claims its column while it is at hand.
 template <typename T>
 bool load_small(const CostView<T>& view, SmallProblem& p) {
   const CostBits<T> bits(view.sense);
+  SmallSolver solver(p);
+  solver.open_columns();
   bool valid = true;
   for (Index i = 0; i < p.rows; ++i) {
     valid &= load_small(view.data + i * view.row_stride, p.cols, view.col_stride, bits,
                         p.cost + std::int64_t{i} * p.stride, p.stride, p.minimum[i]);
+    solver.claim(i);
   }
   return valid;
 }

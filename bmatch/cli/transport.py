@@ -1,0 +1,95 @@
+"""``bmatch transport``: objects that live in a model's coordinates, carried to another's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bmatch.cli import console
+from bmatch.cli.options import AsJson, examples
+from bmatch.files.atomic import require_new
+from bmatch.gauge_file import load_gauge
+from bmatch.groups import Gauge
+from bmatch.network_gauge import NetworkGauge
+from bmatch.report.tables import figures
+
+EXAMPLES = examples(
+    "bmatch transport gauge.safetensors refusal.gguf --out refusal_for_target.gguf",
+    "bmatch transport gauge.safetensors sae/blocks.12.hook_resid_post --out sae_for_target",
+)
+
+
+def transport(
+    gauge: Annotated[Path, typer.Argument(metavar="GAUGE", help="Gauge file.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="OBJECT", help="File or folder: what it is, is found out.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New file or folder.")],
+    inverse: Annotated[
+        bool, typer.Option("--inverse", help="Go from target to source coordinates instead.")
+    ] = False,
+    kind: Annotated[
+        str | None, typer.Option(help="Take it for one of this kind: sae, vector, ...")
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the model that it belongs to, or its config.json."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write OBJECT in the coordinates that GAUGE leads to: steering vectors, dictionaries, ..."""
+    require_new(out)
+    with console.working("loading torch"):
+        from bmatch.transport.finding import find_object
+        from bmatch.transport.objects import carry
+    element = _of_stream(gauge)
+    found = find_object(path, kind, None if model is None else _config(model))
+    acting: Gauge = element.inverse() if inverse else element
+    carry(found, acting, out, console.track)
+    told = told_of(found)
+    if as_json:
+        console.print_json({"out": str(out), **told, "group": acting.group})
+        return
+    console.show(figures(str(path), ((k.replace("_", " "), str(v)) for k, v in told.items())))
+    console.say(f"{path} written to {out}, in other coordinates")
+
+
+def told_of(found: Any) -> dict[str, Any]:
+    """What there is to tell of an object."""
+    moved = sum(bool(along.axes) for part in found.parts for along in part.moves.values())
+    return {
+        "kind": found.kind,
+        "format": found.format,
+        "coordinates": found.width,
+        **found.where,
+        "tensors": sum(len(part.moves) for part in found.parts),
+        "tensors_that_move": moved,
+    }
+
+
+def _of_stream(path: Path) -> Gauge:
+    loaded = load_gauge(path)
+    if isinstance(loaded, NetworkGauge):
+        if loaded.residual is None:
+            raise ValueError(f"{path} leaves the residual stream alone, where the object lies")
+        stream = loaded.residual
+        stream.metadata.update(loaded.metadata)
+        return stream
+    return loaded
+
+
+def _config(path: Path) -> Mapping[str, Any]:
+    file = path / "config.json" if path.is_dir() else path
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no model's config {file}")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error})") from None
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{file} is no model's config")
+    return content

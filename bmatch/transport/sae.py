@@ -1,0 +1,196 @@
+"""Sparse autoencoders, transcoders, crosscoders: their directions, carried; their features stay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bmatch.files.containers import Container, open_container
+from bmatch.groups import Gauge
+from bmatch.transport.formats import Format, matching
+from bmatch.transport.hooks import Place, place_of
+from bmatch.transport.objects import Part, StreamObject
+from bmatch.transport.sae_configs import SaeConfig, read_config
+from bmatch.transport.sae_formats import COMPANIONS, FORMATS
+
+KIND = "sparse dictionary"
+_WEIGHTS = (".safetensors", ".npz", ".pt", ".pth", ".bin")
+
+
+def sae(tensors: Mapping[str, Any], gauge: Gauge) -> dict[str, Any]:
+    """Carry the tensors of a sparse autoencoder, transcoder or crosscoder in memory.
+
+    Parameters
+    ----------
+    tensors : mapping of str to array or tensor
+        As ``state_dict()`` of the package gives them, or its files: SAELens, Gemma Scope, Llama
+        Scope, Llamascopium, sparsify, dictionary_learning, Qwen Scope, Goodfire, circuit-tracer.
+        What it reads and what it writes are taken to lie in the stream, with `gauge.dim`
+        coordinates.
+    gauge : SignedPermutation or OrthogonalGauge
+        From its coordinates to those wanted.
+
+    Returns
+    -------
+    dict
+        New tensors where they moved, the same where not. Features keep their numbers.
+
+    Raises
+    ------
+    ValueError
+        If the names are of no format that is known, or which axes lie in the stream cannot be told.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    found = [
+        known for known, lengths in matching(FORMATS, shapes) if _widths(lengths) == {gauge.dim}
+    ]
+    known = _only(found, shapes, f"with {gauge.dim} coordinates")
+    moves = known.moves(shapes)
+    return {name: moves[name](tensor, gauge) for name, tensor in tensors.items()}
+
+
+def find(path: Path, model: Mapping[str, Any] | None = None) -> StreamObject | None:
+    """A sparse dictionary's file, or a folder of one or several; None if it is neither.
+
+    Raises
+    ------
+    ValueError
+        If it is one that cannot be carried.
+    """
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    files = [file for file in files if file.suffix in _WEIGHTS]
+    opened = {}
+    for file in files:
+        container = open_container(file)
+        if any(True for _ in matching((*FORMATS, *COMPANIONS), container.shapes)):
+            opened[file] = container
+    if not any(any(True for _ in matching(FORMATS, c.shapes)) for c in opened.values()):
+        return None
+    strange = [file for file in files if file not in opened]
+    if strange:
+        raise ValueError(
+            f"{strange[0]} lies beside a sparse dictionary, and how its tensors move with the "
+            "stream is not known"
+        )
+    parts, names, widths, where = [], set(), set(), {}
+    told_of_mean = ""
+    for file, container in opened.items():
+        config = _config_of(file, path)
+        part, known, width = _part(container, config)
+        parts.append(part)
+        widths.add(width)
+        names.add(known.name)
+        where |= _where(config)
+        told_of_mean = told_of_mean or _of_mean(config)
+    if len(widths) > 1:
+        raise ValueError(f"{path} holds dictionaries of different widths: {sorted(widths)}")
+    name = ", ".join(sorted(names - {known.name for known in COMPANIONS}))
+    return StreamObject(path, KIND, name, widths.pop(), tuple(parts), where, told_of_mean)
+
+
+def _config_of(file: Path, root: Path) -> SaeConfig:
+    """Beside the file, or in a folder above it that is still the object's."""
+    folder = file.parent
+    while True:
+        config = read_config(folder)
+        if config.path is not None or folder == root or root.is_file() or folder == folder.parent:
+            return config
+        folder = folder.parent
+
+
+def _part(container: Container, config: SaeConfig) -> tuple[Part, Format, int]:
+    shapes = container.shapes
+    found = [
+        (known, lengths)
+        for known, lengths in matching((*FORMATS, *COMPANIONS), shapes)
+        if _fits(lengths, config)
+    ]
+    known = _only([known for known, _ in found], shapes, f"in {container.path}")
+    lengths = next(lengths for one, lengths in found if one is known)
+    reads, writes = _places(container.path, config)
+    spaces = [
+        letter
+        for letter, place in (("d", reads), ("o", writes))
+        if place is None or place.in_stream
+    ]
+    if not spaces:
+        place = writes or reads
+        raise ValueError(
+            f"{container.path} lies in the space of {place.name if place else 'a hook'}, inside "
+            "its block: the gauge of the residual stream leaves it as it is"
+        )
+    widths = {lengths[letter] for letter in spaces if letter in lengths}
+    if len(widths) > 1:
+        raise ValueError(
+            f"{container.path} reads {lengths['d']} coordinates and writes {lengths['o']}, and its "
+            "hooks do not tell which side lies in the residual stream"
+        )
+    width = next(iter(widths), config.width or 0)
+    return Part(container, known.moves(shapes, spaces)), known, width
+
+
+def _places(path: Path, config: SaeConfig) -> tuple[Place | None, Place | None]:
+    """Where it reads and writes, None where nothing tells."""
+    try:
+        reads = place_of(config.hook_in) if config.hook_in else None
+        writes = place_of(config.hook_out) if config.hook_out else reads
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return reads, writes
+
+
+def _fits(lengths: Mapping[str, int], config: SaeConfig) -> bool:
+    told = {"d": config.width, "f": config.features}
+    return all(lengths.get(letter, size) == size for letter, size in told.items() if size)
+
+
+def _widths(lengths: Mapping[str, int]) -> set[int]:
+    return {lengths[letter] for letter in ("d", "o") if letter in lengths}
+
+
+def _only(found: list[Format], shapes: Mapping[str, tuple[int, ...]], where: str) -> Format:
+    """The one that was found, or several by which tensors move alike."""
+    if not found:
+        raise ValueError(
+            f"no format of sparse dictionaries that is known has these tensors {where}: "
+            + ", ".join(f"{name} {list(shape)}" for name, shape in sorted(shapes.items())[:8])
+        )
+    if any(known.moves(shapes) != found[0].moves(shapes) for known in found):
+        names = " and ".join(known.name for known in found)
+        raise ValueError(
+            f"which axes lie in the stream cannot be told {where}: the tensors' shapes are those "
+            f"of {names}, which have them in different order"
+        )
+    return found[0]
+
+
+def _where(config: SaeConfig) -> dict[str, str]:
+    told = {
+        "model": config.model,
+        "architecture": config.architecture,
+        "hook": config.hook_in,
+        "hook_out": config.hook_out,
+        "layer": config.layer,
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _of_mean(config: SaeConfig) -> str:
+    """Why only a gauge that keeps the mean over coordinates can carry it, empty if others can."""
+    if config.normalisation == "layer_norm":
+        return (
+            "it subtracts the mean over coordinates from activations (normalize_activations "
+            "layer_norm), which signs do not commute with"
+        )
+    if config.centred:
+        return (
+            "its model's writing weights were centred (center_writing_weights), and the mean over "
+            "coordinates with them, which signs do not commute with"
+        )
+    return ""
+
+
+def names_of_formats() -> Iterable[str]:
+    """Those that are known, by name."""
+    return [known.name for known in FORMATS]
