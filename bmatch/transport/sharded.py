@@ -10,9 +10,10 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -25,6 +26,7 @@ from bmatch.groups import Gauge
 from bmatch.jobs.progress import Progress
 from bmatch.models.checkpoint import Digest, require_finite
 from bmatch.models.rewrite import OTHER_WEIGHTS
+from bmatch.models.trainer import Shape, parameters_of
 from bmatch.transport.moved import require_moved
 from bmatch.transport.objects import SIDECAR, Along, notes_of, require_known
 from bmatch.transport.optimizer import config_beside, read_state, require_exact
@@ -35,17 +37,37 @@ _FLAT = re.compile(r"state\.(.+)\.([^.]+)")
 _KEPT = re.compile(r"(lr_?scheduler|scheduler|train_state|dataloader|step|epoch|rng)\b.*")
 
 
+Move: TypeAlias = Callable[[Any, Gauge], Any]
+
+
 @dataclass
 class _Found:
     """What a folder holds: how it moves, and where weights and moments are.
 
-    Places are files or folders below it; what is in them has a name there.
+    Places are files or folders below it; what is in them has a name there. `flat` holds shapes of
+    what lies in one row.
     """
 
-    moves: dict[Path, dict[str, Along]]
-    containers: dict[Path, Container]
-    weights: dict[str, tuple[Path, str]]
-    moments: dict[str, dict[str, tuple[Path, str]]]
+    moves: dict[Path, dict[str, Move]] = field(default_factory=dict)
+    containers: dict[Path, Container] = field(default_factory=dict)
+    weights: dict[str, tuple[Path, str]] = field(default_factory=dict)
+    moments: dict[str, dict[str, tuple[Path, str]]] = field(default_factory=dict)
+    flat: dict[Path, Shape] = field(default_factory=dict)
+
+    def shape(self, name: str) -> Shape:
+        """Of a weight."""
+        place, key = self.weights[name]
+        return self.flat.get(place, self.containers[place].shapes[key])
+
+
+def _in_one_row(shape: Shape, along: Along) -> Move:
+    """How a tensor of this shape moves that lies in one row."""
+
+    def move(tensor: torch.Tensor, gauge: Gauge) -> torch.Tensor:
+        moved: torch.Tensor = along(tensor.reshape(shape), gauge)
+        return moved.reshape(-1)
+
+    return move
 
 
 def sharded_checkpoint(
@@ -64,7 +86,7 @@ def sharded_checkpoint(
     axes = residual_axes(config)
     require_exact(axes, gauge)
     universal = (folder / UNIVERSAL).is_dir()
-    found = _universal(folder, axes) if universal else _distributed(folder, axes, config)
+    found = _universal(folder, axes, config) if universal else _distributed(folder, axes, config)
     if not found.moments:
         raise FileNotFoundError(f"{folder} has no state of an optimizer")
     taken = tuple(found.containers)
@@ -104,10 +126,10 @@ def sharded_checkpoint(
 
 
 def _distributed(folder: Path, axes: ResidualAxes, config: Mapping[str, Any]) -> _Found:
-    found = _Found({}, {}, {}, {})
+    found = _Found()
     for place in indexed(folder):
         container = DistributedFiles(place).container()
-        moves = {key: Along() for key in container.shapes if _KEPT.fullmatch(key)}
+        moves: dict[str, Move] = {k: Along() for k in container.shapes if _KEPT.fullmatch(k)}
         for key in container.shapes:
             top, _, name = key.partition("/")
             rule = axes.rule(name) if top == "model" else None
@@ -146,27 +168,35 @@ def _grouped(shapes: Mapping[str, Any], rest: Mapping[str, Any]) -> Mapping[str,
     return {f"param_groups/0/params/{number}": name for number, name in enumerate(names)}
 
 
-def _universal(folder: Path, axes: ResidualAxes) -> _Found:
-    found = _Found({}, {}, {}, {})
+def _universal(folder: Path, axes: ResidualAxes, config: Mapping[str, Any]) -> _Found:
+    found, shapes = _Found(), parameters_of(config).shapes
     for path in sorted(folder.rglob("*.pt")):
-        container, name = open_container(path), path.parent.name
+        if is_kept(path):
+            continue
+        container, name, slot = open_container(path), path.parent.name, path.stem
+        moves: dict[str, Move] = {}
         if path.parent.parent != folder / UNIVERSAL:
             known = {k: axes.rule(k.removeprefix("module/")) for k in container.shapes}
             moves = {key: Along(rule.axes) for key, rule in known.items() if rule is not None}
             require_known(path, container.shapes, moves)
-        elif path.stem == "step":
+        elif slot == "step":
             moves = {key: Along() for key in container.shapes}
         else:
-            rule = axes.rule(name)
             keys = [key for key in container.shapes if key in ("param", "")]
-            if rule is None or path.stem not in SLOTS or keys != list(container.shapes):
+            if name not in shapes or slot not in SLOTS or keys != list(container.shapes):
                 raise ValueError(f"{path}: how it moves with the stream is not known")
-            ndim = len(container.shapes[keys[0]])
-            moves = {keys[0]: SLOTS[path.stem].along(ndim, rule.axes)}
-            if path.stem == "fp32":
-                found.weights[name] = path, keys[0]
+            (key,) = keys
+            wanted, shape = SLOTS[slot].shape(shapes[name]), container.shapes[key]
+            move = SLOTS[slot].along(len(shapes[name]), axes.row(name).axes)
+            moves[key] = move if shape == wanted else _in_one_row(wanted, move)
+            if shape != wanted:
+                found.flat[path] = wanted
+            if shape not in (wanted, (prod(wanted),)):
+                raise ValueError(f"{path} is {list(shape)}, and should be {list(wanted)}")
+            if slot == "fp32":
+                found.weights[name] = path, key
             else:
-                found.moments.setdefault(name, {})[path.stem] = path, keys[0]
+                found.moments.setdefault(name, {})[slot] = path, key
         found.moves[path], found.containers[path] = moves, container
     _require_model(folder, found, axes)
     return found
@@ -178,9 +208,7 @@ def _require_model(folder: Path, found: _Found, axes: ResidualAxes) -> None:
         raise FileNotFoundError(f"{folder} has the state of an optimizer and no weights beside it")
     try:
         axes.require_names(found.weights)
-        axes.require_shapes(
-            {name: found.containers[p].shapes[key] for name, (p, key) in found.weights.items()}
-        )
+        axes.require_shapes({name: found.shape(name) for name in found.weights})
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
 
@@ -200,7 +228,7 @@ def _require_moved(folder: Path, made: Path, found: _Found, gauge: Gauge) -> Non
                 if there.is_dir()
                 else dict(leaves(unpickled(there)))[key]
             )
-            return tensor
+            return tensor.reshape(found.flat[place]) if place in found.flat else tensor
 
         return read
 

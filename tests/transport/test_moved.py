@@ -59,6 +59,13 @@ def test_gains_have_no_signs_and_what_all_ways_fit_may_move_in_any():
     check(torch.zeros(6), torch.zeros(6), moments, after)
 
 
+def test_what_is_no_number_is_where_it_was():
+    weight, carried, moments, after = planted((4, 6), 1)
+    moments["exp_avg"][1] = after["exp_avg"][1] = float("nan")
+    check(weight, carried, moments, after)
+    require_moved(Path("run"), ({}.get, {}.get), ({}.get, {}.get), {"w": {}}, GAUGE)
+
+
 def test_factors_move_with_the_axis_that_they_have():
     weight, carried, _, _ = planted((4, 6), 1)
     rows, columns = torch.rand(4), torch.rand(6)

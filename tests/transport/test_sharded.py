@@ -72,7 +72,7 @@ def test_a_distributed_run_goes_on_as_it_would_have(tmp_path, flat):
 
 
 def universal(folder, bare=False):
-    """As ds_to_universal.py writes it; of ZeRO-3 it writes bare tensors."""
+    """As ds_to_universal.py writes it; of ZeRO-3 it writes bare tensors in one row."""
     model, optimizer = start()
     config_of(model, folder)
     for name, parameter in model.named_parameters():
@@ -80,8 +80,8 @@ def universal(folder, bare=False):
         place = folder / "zero" / name
         place.mkdir(parents=True)
         for slot, value in kept.items():
-            whole = bare or slot == "step"
-            torch.save(value if whole else {"param": value, "cat_dim": 0}, place / f"{slot}.pt")
+            saved = value if slot == "step" else {"param": value, "cat_dim": 0}
+            torch.save(value.flatten() if bare else saved, place / f"{slot}.pt")
     states = {"module": model.state_dict(), "global_steps": 2}
     torch.save(states, folder / "mp_rank_00_model_states.pt")
     (folder / "latest_universal").write_text("a")
@@ -97,6 +97,7 @@ def test_the_universal_form_of_deepspeed(tmp_path, bare):
         place = tmp_path / "b" / "zero" / name
         read = {path.stem: torch.load(path, weights_only=True) for path in place.iterdir()}
         read = {k: v["param"] if isinstance(v, dict) else v for k, v in read.items()}
+        read = {k: v if k == "step" else v.view_as(parameter) for k, v in read.items()}
         parameter.data.copy_(read.pop("fp32"))
         stepping.state[parameter] = read
     states = torch.load(tmp_path / "b" / "mp_rank_00_model_states.pt", weights_only=True)
