@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from bmatch.transport import sae, vectors
+from bmatch.transport import optimizer, sae, vectors
 from bmatch.transport.objects import StreamObject
 
 Finder: TypeAlias = Callable[[Path, Mapping[str, Any] | None], StreamObject | None]
 
 KINDS: dict[str, Finder] = {
+    "optimizer": optimizer.find,
     "sae": sae.find,
     "vector": vectors.find,
 }

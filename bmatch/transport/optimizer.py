@@ -16,8 +16,9 @@ import torch
 
 from bmatch.architecture import residual_axes
 from bmatch.architecture.axes import ResidualAxes
-from bmatch.files.containers import Container, leaves, open_container
+from bmatch.files.containers import Container, leaves, open_container, unpickled
 from bmatch.groups import Gauge
+from bmatch.models.checkpoint import read_json
 from bmatch.models.trainer import Parameters, Shape, parameters_of
 from bmatch.transport.objects import Along, Part, StreamObject
 from bmatch.transport.ordering import require_order
@@ -75,7 +76,7 @@ def optimizer_state(
     rest = {path: leaf for path, leaf in leaves(state) if path not in tensors}
     found = read_state(shapes, rest, axes, model_or_config, names)
     if found.numbered:
-        require_order("the state", tensors.__getitem__, found.moments, axes)
+        require_order(tensors.__getitem__, found.moments, axes)
 
     def moved(tree: Any, path: str = "") -> Any:
         if isinstance(tree, torch.Tensor):
@@ -129,24 +130,25 @@ def config_beside(path: Path) -> Mapping[str, Any]:
         raise ValueError(
             f"{path} tells nothing of the model: put its config.json beside it, or name the model"
         )
-    import json
-
-    config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return config
+    return read_json(file)
 
 
 def state_of(container: Container, axes: ResidualAxes, config: Any) -> State:
-    """As `read_state`, of a file.
+    """As `read_state`, of a file of `torch.save`, whose moments are held against their order.
 
     Raises
     ------
     ValueError
-        As `read_state`, with the file's path.
+        As `read_state` and `require_order`, with the file's path.
     """
     try:
-        return read_state(container.shapes, container.rest, axes, config)
+        found = read_state(container.shapes, container.rest, axes, config)
+        if found.numbered:
+            moments = dict(leaves(unpickled(container.path)))
+            require_order(moments.__getitem__, found.moments, axes)
     except ValueError as error:
         raise ValueError(f"{container.path}: {error}") from None
+    return found
 
 
 def require_exact(axes: ResidualAxes, gauge: Gauge) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import torch
 
@@ -28,7 +27,6 @@ _LAYER = re.compile(r"\.(\d+)\.")
 
 
 def require_order(
-    where: Path | str,
     read: Callable[[str], torch.Tensor],
     moments: Mapping[str, Mapping[str, str]],
     axes: ResidualAxes,
@@ -37,8 +35,6 @@ def require_order(
 
     Parameters
     ----------
-    where : path or str
-        What the state is called.
     read : callable
         From what a moment is called to the moment.
     moments : mapping of str to mapping of str to str
@@ -55,7 +51,7 @@ def require_order(
         own, other = (sum(found) / len(pairs) for found in zip(*pairs, strict=True))
         if other > DEVIATIONS * chance and other > own + DEVIATIONS / 2 * chance:
             raise ValueError(
-                f"{where}: the state numbers its parameters, and by their order {kind} would "
+                f"the state numbers its parameters, and by their order {kind} would "
                 f"carry the stream on an axis whose squared gradients do not follow it "
                 f"(correlation {own:.2f}, of its other axis {other:.2f}): the optimizer had them "
                 "in another order; give names"

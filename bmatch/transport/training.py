@@ -18,7 +18,6 @@ from bmatch.models.checkpoint import Checkpoint, open_checkpoint
 from bmatch.models.rewrite import Write, rewrite_checked
 from bmatch.transport.moved import require_moved
 from bmatch.transport.optimizer import require_exact, state_of
-from bmatch.transport.ordering import require_order
 from bmatch.transport.resuming import is_kept, is_sharded, require_whole
 from bmatch.transport.weights import noted
 
@@ -96,8 +95,6 @@ def trainer_checkpoint(
 def _writer(model: Checkpoint, path: Path, gauge: Gauge) -> Write:
     state = open_container(path)
     found = state_of(state, model.axes, model.config)
-    if found.numbered:
-        require_order(path, dict(leaves(unpickled(path))).__getitem__, found.moments, model.axes)
     moments = {name: kept for name, kept in found.moments.items() if name in model.names}
 
     def transform(name: str, tensor: torch.Tensor) -> torch.Tensor:
