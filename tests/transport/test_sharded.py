@@ -114,7 +114,10 @@ def test_there_and_back_every_bit_is_the_same(tmp_path, write):
     digest = transport.trainer_checkpoint(tmp_path / "a", GAUGE, tmp_path / "b")
     model, _ = start()
     model.save_pretrained(tmp_path / "plain")
+    if write is written:
+        shutil.copytree(tmp_path / "a" / "optimizer_0", tmp_path / "plain" / "optimizer_0")
     assert digest == transport.checkpoint(tmp_path / "plain", GAUGE, tmp_path / "carried")
+    assert not (tmp_path / "carried" / "optimizer_0").exists()
     transport.trainer_checkpoint(tmp_path / "b", GAUGE.inverse(), tmp_path / "c")
     for place in ("pytorch_model_fsdp_0", "optimizer_0") if write is written else ():
         one, other = (DistributedFiles(tmp_path / f / place) for f in "ac")
