@@ -34,6 +34,7 @@ FLOORS = (
 ROOMS = {
     "files": (
         *("atomic", "pointers", "tensor_file", "safetensors_copy", "torch_copy", "containers"),
+        "distributed",
     ),
     "jobs": ("cores", "phases", "progress"),
     "kernels": (
@@ -60,12 +61,13 @@ ROOMS = {
     ),
     "models": (
         *("checkpoint", "rewrite", "network_files", "loading", "activations", "weight_evidence"),
-        *("text", "smollm2"),
+        *("text", "smollm2", "trainer"),
     ),
     "verdict": ("bootstrap", "decoys", "witness", "calibration", "evidence", "verdict"),
     "network": ("selection", "parts", "gains", "pair", "prints", "settle", "search", "folders"),
     "transport": (
         *("weights", "network", "objects", "formats", "hooks"),
+        *("slots", "resuming", "moved", "ordering", "optimizer", "sharded", "training"),
         *("peft_refused", "peft_keys", "lora_gguf", "adapters", "neurons", "neuron_lists"),
         *("sae_configs", "sae_formats", "sae", "vectors", "probes", "finding"),
     ),

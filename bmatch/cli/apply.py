@@ -20,6 +20,7 @@ from bmatch.network_gauge import NetworkGauge
 APPLY_EXAMPLES = examples(
     "bmatch apply gauge.safetensors base/ --out base_in_target_coordinates/",
     "bmatch apply gauge.safetensors finetuned/ --inverse --out realigned/",
+    "bmatch apply gauge.safetensors run/checkpoint-500/ --with-optimizer --out checkpoint-500/",
 )
 COMPOSE_EXAMPLES = examples(
     "bmatch compose b_to_c.safetensors a_to_b.safetensors --out a_to_c.safetensors"
@@ -33,20 +34,32 @@ def apply(
     inverse: Annotated[
         bool, typer.Option("--inverse", help="Go from target to source coordinates instead.")
     ] = False,
+    with_optimizer: Annotated[
+        bool,
+        typer.Option(
+            "--with-optimizer", help="Carry the optimizer's state, too, and keep the trainer's."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write MODEL in the coordinates that GAUGE leads to; it computes the same function."""
     require_new(out)
     with console.working("loading torch"):
-        from bmatch.transport import checkpoint, network_checkpoint
+        from bmatch.transport import checkpoint, network_checkpoint, trainer_checkpoint
     g = load_gauge(gauge)
     _require_no_object(model)
     if isinstance(g, NetworkGauge):
+        if with_optimizer:
+            raise ValueError(
+                f"{gauge} is a gauge of a whole network, and an optimizer's state is carried along "
+                "the residual stream alone: align with --spaces residual"
+            )
         network = g.inverse() if inverse else g
         digest = network_checkpoint(model, network, out, console.track, console.note)
     else:
         stream: Gauge = g.inverse() if inverse else g
-        digest = checkpoint(model, stream, out, console.track, console.note)
+        carry = trainer_checkpoint if with_optimizer else checkpoint
+        digest = carry(model, stream, out, console.track, console.note)
     role = "target" if inverse else "source"
     expected = g.metadata.get(f"{role}_sha256")
     known = None if expected is None else expected == digest

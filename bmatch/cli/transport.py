@@ -33,7 +33,8 @@ def transport(
         bool, typer.Option("--inverse", help="Go from target to source coordinates instead.")
     ] = False,
     kind: Annotated[
-        str | None, typer.Option(help="Take it for one of this kind: adapter, sae, vector, list.")
+        str | None,
+        typer.Option(help="Take it for one of this kind: adapter, optimizer, sae, vector, list."),
     ] = None,
     model: Annotated[
         Path | None,

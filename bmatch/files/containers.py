@@ -97,25 +97,32 @@ def _safetensors(path: Path) -> Container:
 def _torch(path: Path) -> Container:
     import torch
 
-    tree = _unpickled(path)
-    tensors = {key: leaf for key, leaf in _leaves(tree) if isinstance(leaf, torch.Tensor)}
+    tree = unpickled(path)
+    tensors = {key: leaf for key, leaf in leaves(tree) if isinstance(leaf, torch.Tensor)}
     for key, tensor in tensors.items():
         if tensor.layout != torch.strided or tensor.is_quantized:
             raise ValueError(f"{path}: {key or 'the tensor'} is sparse or quantised")
 
     def copy(out: Path, transform: Transform, notes: Mapping[str, str]) -> None:
         def fill(made: Any) -> None:
-            for key, place in _leaves(made):
+            for key, place in leaves(made):
                 if isinstance(place, torch.Tensor):
                     place.copy_(transform(key, tensors[key]))
 
         copy_torch(tree, out, fill)
 
-    rest = {key: leaf for key, leaf in _leaves(tree) if key not in tensors}
+    rest = {key: leaf for key, leaf in leaves(tree) if key not in tensors}
     return Container(path, {key: tuple(t.shape) for key, t in tensors.items()}, copy, rest)
 
 
-def _unpickled(path: Path) -> Any:
+def unpickled(path: Path) -> Any:
+    """What a file of `torch.save` holds, its tensors mapped.
+
+    Raises
+    ------
+    ValueError
+        If it is none, is damaged, or holds more than tensors, numbers and strings.
+    """
     import torch
 
     try:
@@ -131,8 +138,8 @@ def _unpickled(path: Path) -> Any:
         raise ValueError(f"{path} is no file of torch.save, or is damaged ({error})") from None
 
 
-def _leaves(tree: Any, path: str = "", skip: Collection[str] = ()) -> Iterator[tuple[str, Any]]:
-    """What is in nested dicts, lists and tuples, with where it is."""
+def leaves(tree: Any, path: str = "", skip: Collection[str] = ()) -> Iterator[tuple[str, Any]]:
+    """What is in nested dicts, lists and tuples, with where it is: ``a/b/0``."""
     if path in skip:
         return
     if isinstance(tree, Mapping):
@@ -143,7 +150,7 @@ def _leaves(tree: Any, path: str = "", skip: Collection[str] = ()) -> Iterator[t
         yield path, tree
         return
     for key, below in pairs:
-        yield from _leaves(below, f"{path}/{key}" if path else str(key), skip)
+        yield from leaves(below, f"{path}/{key}" if path else str(key), skip)
 
 
 def _npz(path: Path) -> Container:
@@ -233,7 +240,7 @@ def _json(path: Path) -> Container:
 
         out.write_text(json.dumps(moved("", tree)), encoding="utf-8")
 
-    rest = dict(_leaves(tree, skip=arrays))
+    rest = dict(leaves(tree, skip=arrays))
     return Container(path, {key: array.shape for key, array in arrays.items()}, copy, rest)
 
 

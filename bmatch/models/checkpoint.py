@@ -86,7 +86,7 @@ def open_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
             f"there is no folder {folder}: bmatch reads local checkpoints (download one first with "
             "huggingface-cli or save_pretrained)"
         )
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     if config.get("quantization_config"):
         raise ValueError(
             f"{folder} is quantised, and packed weights have no axis to permute: dequantise it"
@@ -124,7 +124,16 @@ def tested_gains(checkpoint: Checkpoint) -> Premise:
     return premise(checkpoint.axes, gains())
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of a checkpoint.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is damaged, or holds no object.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -149,7 +158,7 @@ def _shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _indexed_shards(folder: Path) -> dict[str, dict[str, tuple[int, ...]]]:
-    weight_map = _read_json(folder / INDEX).get("weight_map")
+    weight_map = read_json(folder / INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(f"{folder / INDEX} is damaged: it has no weight_map")
     for file in weight_map.values():  # a path could lead out of the folder

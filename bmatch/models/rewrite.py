@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import TypeAlias
 
 import torch
 
@@ -21,9 +23,12 @@ from bmatch.files.safetensors_copy import copy_safetensors
 from bmatch.jobs.progress import Progress, silent
 from bmatch.models.checkpoint import INDEX, SINGLE, Checkpoint, Digest, require_finite
 
-_WEIGHTS = frozenset(
+Write: TypeAlias = Callable[[Path], None]
+"""Takes the path where something is to be written."""
+
+OTHER_WEIGHTS = frozenset(
     (
-        *(".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".npz"),
+        *(".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".npz", ".distcp"),
         *(".h5", ".msgpack", ".onnx", ".gguf", ".tflite", ".ot"),
     )
 )
@@ -38,6 +43,7 @@ def rewrite(
     description: str = "Writing",
     tell: Callable[[str], None] | None = None,
     header: Callable[[dict[str, str]], dict[str, str]] = dict,
+    beside: Mapping[str, Write] = MappingProxyType({}),
 ) -> None:
     """Write the checkpoint to a new folder with every tensor transformed.
 
@@ -58,6 +64,9 @@ def rewrite(
         Is given a line about what is not copied, if there is any, before anything is written.
     header : callable, optional
         From a shard's header metadata to those of the new one; by default they stay.
+    beside : mapping of str to callable, optional
+        Files and folders of the checkpoint, by name, that are written by these in place of being
+        copied or left out, in turn, when all else is there. Each is given the new path.
 
     Raises
     ------
@@ -69,7 +78,7 @@ def rewrite(
         If a file cannot be read, or `out` cannot be written, for want of room for example; nothing
         is left behind.
     """
-    copied, left_out = _companions(checkpoint)
+    copied, left_out = _companions(checkpoint, beside)
     if left_out and tell is not None:
         tell(
             "not copied along: "
@@ -77,9 +86,10 @@ def rewrite(
         )
     with new_folder(out) as partial:
         free = shutil.disk_usage(partial).free
-        if free < checkpoint.num_bytes:
+        needed = checkpoint.num_bytes + sum(size_of(checkpoint.folder / name) for name in beside)
+        if free < needed:
             raise OSError(
-                f"{out} needs {checkpoint.num_bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB are free "
+                f"{out} needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free "
                 "there: nothing was written"
             )
         steps = iter(progress(checkpoint.names, description))  # tensors, shard by shard
@@ -103,6 +113,8 @@ def rewrite(
             place = partial / path.relative_to(checkpoint.folder)
             place.parent.mkdir(exist_ok=True)
             shutil.copyfile(path, place)
+        for name, write in beside.items():
+            write(partial / name)
 
 
 def rewrite_checked(
@@ -113,6 +125,7 @@ def rewrite_checked(
     description: str = "Writing",
     tell: Callable[[str], None] | None = None,
     header: Callable[[dict[str, str]], dict[str, str]] = dict,
+    beside: Mapping[str, Write] = MappingProxyType({}),
 ) -> str:
     """As `rewrite`, of weights that are found finite on the way; SHA-256 of what was read.
 
@@ -128,16 +141,18 @@ def rewrite_checked(
         digest.add(name, tensor)
         return transform(name, tensor)
 
-    rewrite(checkpoint, out, checked, progress, description, tell, header)
+    rewrite(checkpoint, out, checked, progress, description, tell, header, beside)
     return digest.hexdigest()
 
 
-def _companions(checkpoint: Checkpoint) -> tuple[list[Path], dict[str, list[str]]]:
+def _companions(
+    checkpoint: Checkpoint, beside: Collection[str]
+) -> tuple[list[Path], dict[str, list[str]]]:
     """The files to be copied along, and the names of all others by the reason why they are not."""
     copied: list[Path] = []
     left_out: dict[str, list[str]] = defaultdict(list)
     for path in _visible(checkpoint.folder):
-        if path.name in checkpoint.shards:
+        if path.name in checkpoint.shards or path.name in beside:
             continue
         files = _visible(path) if path.is_dir() else [path]
         for file in (path, *files):
@@ -150,6 +165,12 @@ def _companions(checkpoint: Checkpoint) -> tuple[list[Path], dict[str, list[str]
     for path in copied:
         require_content(path)
     return copied, left_out
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    files = path.rglob("*") if path.is_dir() else (path,)
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -169,7 +190,10 @@ def _misfit(path: Path, checkpoint: Checkpoint) -> str | None:
         return "a folder of folders" if any(map(Path.is_dir, _visible(path))) else None
     if not path.is_file():
         return "no ordinary file"
-    of_weights = {path.suffix, path.resolve().suffix} & _WEIGHTS  # what a link leads to may tell
+    of_weights = {
+        path.suffix,
+        path.resolve().suffix,
+    } & OTHER_WEIGHTS  # what a link leads to may tell
     is_index = ".index." in path.name and path.suffix == ".json"
     if of_weights or (is_index and (path.name != INDEX or SINGLE in checkpoint.shards)):
         return "other weights, or training state"

@@ -6,8 +6,10 @@ from bmatch.transport.network import network_checkpoint, network_state_dict
 from bmatch.transport.neuron_lists import NeuronList, carry_list, find_list
 from bmatch.transport.neurons import attributions, neuron_frame, neurons
 from bmatch.transport.objects import StreamObject, carry
+from bmatch.transport.optimizer import optimizer_state
 from bmatch.transport.probes import probe
 from bmatch.transport.sae import sae
+from bmatch.transport.training import trainer_checkpoint
 from bmatch.transport.vectors import vector
 from bmatch.transport.weights import checkpoint, state_dict
 
@@ -25,8 +27,10 @@ __all__ = [
     "network_state_dict",
     "neuron_frame",
     "neurons",
+    "optimizer_state",
     "probe",
     "sae",
     "state_dict",
+    "trainer_checkpoint",
     "vector",
 ]

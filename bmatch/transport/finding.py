@@ -7,14 +7,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from bmatch.transport import adapters, neuron_lists, sae, vectors
+from bmatch.transport import adapters, neuron_lists, optimizer, sae, vectors
 from bmatch.transport.neuron_lists import NeuronList
 from bmatch.transport.objects import StreamObject
 
 Finder: TypeAlias = Callable[[Path, Mapping[str, Any] | None], StreamObject | NeuronList | None]
 
 KINDS: dict[str, Finder] = {
-    "adapter": adapters.find,  # first: told by its config, beside which other weights may lie
+    # Those come first that tell by a config or by names, beside which other tensors may lie.
+    "adapter": adapters.find,
+    "optimizer": optimizer.find,
     "sae": sae.find,
     "vector": vectors.find,
     "list": neuron_lists.find_list,

@@ -15,6 +15,7 @@ from signals import heed_ctrl_c
 from tiny_models import WIDTH, load, logits, tensors_of, tiny_model
 
 from bmatch import SignedPermutation
+from bmatch.network_gauge import NetworkGauge
 
 
 def test_align_apply_compose_round_trip(bmatch_, pair, secret, tmp_path):
@@ -48,6 +49,37 @@ def test_align_apply_compose_round_trip(bmatch_, pair, secret, tmp_path):
     assert code == 1
     assert "starts at the checkpoint 'source'" in err
     assert not (tmp_path / "x").exists()
+
+
+def test_apply_carries_the_state_of_an_optimizer_where_it_is_asked_to(bmatch_, tmp_path):
+    model = tiny_model()
+    model.save_pretrained(tmp_path / "a")
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.arange(8)[None]).logits.square().mean().backward()
+    optimizer.step()
+    torch.save(optimizer.state_dict(), tmp_path / "a" / "optimizer.pt")
+    g = SignedPermutation.random(WIDTH, seed=0)
+    g.save(tmp_path / "g")
+    apply = ("apply", tmp_path / "g", tmp_path / "a", "--out")
+    assert bmatch_(*apply, tmp_path / "b", "--with-optimizer")[0] == 0
+    state = torch.load(tmp_path / "b" / "optimizer.pt", weights_only=True)["state"]
+    moment = optimizer.state[model.model.embed_tokens.weight]["exp_avg"]
+    assert torch.equal(state[0]["exp_avg"], g.apply(moment))
+    code, _, err = bmatch_(*apply, tmp_path / "c")
+    assert code == 0
+    assert "not copied along: optimizer.pt" in err
+    code, _, err = bmatch_(
+        *("apply", tmp_path / "g", tmp_path / "c", "--with-optimizer", "--out", tmp_path / "d")
+    )
+    assert code == 1
+    assert "has no optimizer.pt and no optimizer.bin" in err
+    NetworkGauge({"residual": g, "other": SignedPermutation([1, 0])}).save(tmp_path / "n")
+    code, _, err = bmatch_(
+        *("apply", tmp_path / "n", tmp_path / "a", "--with-optimizer", "--out", tmp_path / "d")
+    )
+    assert code == 1
+    assert "is a gauge of a whole network" in err
+    assert not (tmp_path / "d").exists()
 
 
 def test_unmatched_tensors_are_listed(bmatch_, misfits, tmp_path):

@@ -1,0 +1,223 @@
+"""Folders of ``torch.distributed.checkpoint``, read and written by one process, safely.
+
+Their index is a pickle, and so is everything in them that is no tensor: of the index, only what
+makes up an index is taken, of the rest only what torch loads with ``weights_only``.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from torch.distributed.checkpoint import filesystem
+from torch.distributed.checkpoint import metadata as index
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+
+from bmatch.files.containers import Container, Transform, leaves
+
+INDEX = filesystem._metadata_fn
+
+_CLASSES = {
+    *(index.Metadata, index.MetadataIndex, index.TensorStorageMetadata, index.TensorProperties),
+    *(index.BytesStorageMetadata, index.ChunkStorageMetadata, index.StorageMeta),
+    *(index._MEM_FORMAT_ENCODING, filesystem._StorageInfo, filesystem._StoragePrefix, torch.Size),
+}
+_KNOWN: dict[tuple[str, str], Any] = {
+    **{(kind.__module__, kind.__name__): kind for kind in _CLASSES},
+    ("torch", "Size"): torch.Size,
+    ("torch.serialization", "_get_layout"): torch.serialization._get_layout,
+    ("collections", "OrderedDict"): dict,
+}
+
+
+class _ForeignError(Exception):
+    """Of something that is no part of an index."""
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _KNOWN:
+            return _KNOWN[module, name]
+        if module.partition(".")[0] == "pathlib":
+            return PurePosixPath
+        found = getattr(torch, name, None) if module == "torch" else None
+        if isinstance(found, torch.dtype):
+            return found
+        raise _ForeignError(f"{module}.{name}")
+
+
+class DistributedFiles:
+    """What is in a folder of ``torch.distributed.checkpoint``; tensors are whole, of any shards.
+
+    Parameters
+    ----------
+    path : path
+        A folder with a file ``.metadata``.
+
+    Attributes
+    ----------
+    path : Path
+    shapes : dict of str to tuple of int
+        Of its tensors. Names are those of the nested dicts that were saved, joined by ``/``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, or a file of it is missing.
+    ValueError
+        If its index is damaged, or holds more than an index.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._index = _index(self.path)
+        paths = self._index.planner_data or {}
+        self._keys = {
+            "/".join(map(str, paths.get(key, (key,)))): key
+            for key in self._index.state_dict_metadata
+        }
+        self._paths = {name: tuple(paths.get(key, (key,))) for name, key in self._keys.items()}
+        self.shapes = {
+            name: tuple(kept.size)
+            for name in self._keys
+            if isinstance(kept := self._kept(name), index.TensorStorageMetadata)
+        }
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """What is no tensor, by names of the same kind."""
+        return {name: self._value(name) for name in self._keys if name not in self.shapes}
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """One tensor, whole."""
+        kept = self._kept(name)
+        made = {self._keys[name]: torch.empty(kept.size, dtype=kept.properties.dtype)}
+        try:
+            with _alone():
+                planner = DefaultLoadPlanner(flatten_state_dict=False)
+                load(made, storage_reader=_Reader(self.path, self._index), planner=planner)
+        except (CheckpointException, OSError, RuntimeError) as error:
+            told = str(error).strip().splitlines()[-1]
+            raise ValueError(f"{self.path}: {name} cannot be read: {told}") from None
+        return made[self._keys[name]]
+
+    def container(self) -> Container:
+        """The folder as a file of tensors."""
+        rest = dict(pair for name, value in self.values.items() for pair in leaves(value, name))
+        return Container(self.path, self.shapes, self.copy, rest)
+
+    def copy(self, out: Path, transform: Transform, notes: Mapping[str, str]) -> None:
+        """Write the folder again, as one process would have, with its tensors transformed."""
+        tree: dict[Any, Any] = {}
+        for name, path in self._paths.items():
+            value = self.values.get(name)
+            if name in self.shapes:
+                kept = self._kept(name)
+                value = torch.empty(kept.size, dtype=kept.properties.dtype, device="meta")
+            _put(tree, path, value)
+        names = {key: name for name, key in self._keys.items()}
+
+        def moved(key: str) -> torch.Tensor:
+            made: torch.Tensor = transform(names[key], self.tensor(names[key]))
+            return made.contiguous()
+
+        with _alone():
+            save(tree, storage_writer=filesystem.FileSystemWriter(out), planner=_Lazily(moved))
+
+    def _kept(self, name: str) -> Any:
+        return self._index.state_dict_metadata[self._keys[name]]
+
+    def _value(self, name: str) -> Any:
+        info = self._index.storage_data[index.MetadataIndex(self._keys[name])]
+        with open(self.path / info.relative_path, "rb") as file:
+            file.seek(info.offset)
+            content = io.BytesIO(file.read(info.length))
+        try:
+            return torch.load(content, weights_only=True)
+        except pickle.UnpicklingError as error:
+            told = str(error).partition("GLOBAL ")[2].partition(" ")[0]
+            raise ValueError(
+                f"{self.path}: {name} holds {told or 'something'} beside tensors, numbers and "
+                "strings, and could run code when it is loaded: it is not loaded"
+            ) from None
+        except (RuntimeError, EOFError) as error:
+            raise ValueError(f"{self.path}: {name} is damaged ({error})") from None
+
+
+def _put(tree: Any, path: tuple[Any, ...], value: Any) -> None:
+    """Set an entry of nested dicts and lists, which are made on the way."""
+    for key, below in zip(path, (*path[1:], None), strict=True):
+        made: Any = value if below is None else [] if isinstance(below, int) else {}
+        if isinstance(tree, list):
+            tree.extend([None] * (key + 1 - len(tree)))
+            if below is None or tree[key] is None:
+                tree[key] = made
+        elif below is None or key not in tree:
+            tree[key] = made
+        tree = tree[key]
+
+
+def _index(folder: Path) -> index.Metadata:
+    if not (folder / INDEX).is_file():
+        raise FileNotFoundError(f"{folder} is no distributed checkpoint: it has no {INDEX}")
+    try:
+        found = _Unpickler(io.BytesIO((folder / INDEX).read_bytes())).load()
+    except _ForeignError as error:
+        raise ValueError(
+            f"{folder / INDEX} holds {error} beside an index, and could run code when it is "
+            "loaded: it is not loaded"
+        ) from None
+    except Exception as error:  # a damaged pickle may do anything of what is allowed, wrongly
+        raise ValueError(f"{folder / INDEX} is damaged ({type(error).__name__}: {error})") from None
+    if not isinstance(found, index.Metadata) or not isinstance(found.storage_data, dict):
+        raise ValueError(f"{folder / INDEX} is damaged: it holds no index")
+    files = {info.relative_path for info in found.storage_data.values()}
+    for file in files:
+        if not isinstance(file, str) or Path(file).name != file:  # it could lead out of the folder
+            raise ValueError(f"{folder / INDEX} is damaged: {file!r} is no name of a file")
+        if not (folder / file).is_file():
+            raise FileNotFoundError(f"{folder} is incomplete: it has no {file}")
+    return found
+
+
+class _Reader(filesystem.FileSystemReader):
+    """Reads by an index that was read already."""
+
+    def __init__(self, path: Path, found: index.Metadata) -> None:
+        super().__init__(path)
+        self._found = found
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> index.Metadata:
+        return self._found
+
+
+class _Lazily(DefaultSavePlanner):
+    """Asks for tensors as they are written."""
+
+    def __init__(self, read: Callable[[str], torch.Tensor]) -> None:
+        super().__init__()
+        self._read = read
+
+    def lookup_object(self, index: index.MetadataIndex) -> Any:
+        found = super().lookup_object(index)
+        is_hollow = isinstance(found, torch.Tensor) and found.is_meta
+        return self._read(index.fqn) if is_hollow else found
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Without the warning that there is no process group."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*single process.*")
+        yield

@@ -1,0 +1,60 @@
+"""Files of a training run beside weights and moments: what stays as it is, what is in slices."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+_KEPT = re.compile(  # of transformers' Trainer, and of accelerate's save_state
+    r"scheduler(_\d+)?\.(pt|bin)|scaler\.pt|trainer_state\.json|training_args\.bin"
+    r"|rng_state(_\d+)?\.pth|random_states_\d+\.pkl|sampler(_\d+)?\.bin|dl_state_dict(_\d+)?\.bin"
+)
+_INDEX = ".metadata"
+_SLICED = (
+    (
+        re.compile(r"global_step\d+|(bf16_)?zero_pp_rank_.*"),
+        "DeepSpeed's, slices of all parameters in one row: make the universal form of it "
+        "(ds_to_universal.py)",
+    ),
+    (
+        re.compile(r"(optimizer|pytorch_model_fsdp).*_rank\d+\.bin|rank\d+-of-\d+-.*"),
+        "the shard of one process: save the full state, or with torch.distributed.checkpoint",
+    ),
+)
+
+
+UNIVERSAL = "zero"
+"""What holds a folder for each parameter in DeepSpeed's universal form."""
+
+
+def indexed(folder: Path) -> list[Path]:
+    """A folder itself, or those in it, that ``torch.distributed.checkpoint`` has written."""
+    return (
+        [folder]
+        if (folder / _INDEX).is_file()
+        else sorted(path.parent for path in folder.glob(f"*/{_INDEX}"))
+    )
+
+
+def is_sharded(folder: Path) -> bool:
+    """Whether a folder holds one of these, or DeepSpeed's universal form."""
+    return bool(indexed(folder)) or (folder / UNIVERSAL).is_dir()
+
+
+def is_kept(path: Path) -> bool:
+    """Whether a file holds no coordinates, by its name: schedulers, random states, logs."""
+    return _KEPT.fullmatch(path.name) is not None
+
+
+def require_whole(folder: Path) -> None:
+    """Refuse a folder whose state lies in slices.
+
+    Raises
+    ------
+    ValueError
+        With the first of them, and what to do.
+    """
+    for path in sorted(folder.iterdir()):
+        for known, told in _SLICED:
+            if known.fullmatch(path.name):
+                raise ValueError(f"{path} is {told}")

@@ -1,0 +1,110 @@
+"""Folders to resume a training run from: weights and the optimizer's state, carried together."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from shutil import copyfile
+
+import torch
+
+from bmatch.files.containers import leaves, open_container, unpickled
+from bmatch.groups import Gauge
+from bmatch.jobs.progress import Progress, silent
+from bmatch.models.checkpoint import Checkpoint, open_checkpoint
+from bmatch.models.rewrite import Write, rewrite_checked
+from bmatch.transport.moved import require_moved
+from bmatch.transport.optimizer import require_exact, state_of
+from bmatch.transport.resuming import is_kept, is_sharded, require_whole
+from bmatch.transport.weights import noted
+
+_STATE = re.compile(r"optimizer(_\d+)?\.(pt|bin)")
+
+
+def trainer_checkpoint(
+    folder: str | os.PathLike[str],
+    gauge: Gauge,
+    out: str | os.PathLike[str],
+    progress: Progress = silent,
+    tell: Callable[[str], None] | None = None,
+) -> str:
+    """Carry a folder to resume training from: what ``bmatch apply --with-optimizer`` does.
+
+    The weights are carried as `checkpoint` does, the optimizer's state with them; schedulers,
+    random states and the trainer's log stay as they are. Before the folder appears, moments are
+    compared with the weights beside them.
+
+    Parameters
+    ----------
+    folder : path
+        ``checkpoint-N`` of transformers' Trainer, or a folder of accelerate's ``save_state``, or
+        one of ``torch.distributed.checkpoint``, or DeepSpeed's universal form: with the model's
+        ``config.json``.
+    gauge : SignedPermutation
+        From the coordinates of the weights to those wanted.
+    out, progress, tell
+        As for `checkpoint`.
+
+    Returns
+    -------
+    str
+        SHA-256 of the weights that were read.
+
+    Raises
+    ------
+    FileExistsError, FileNotFoundError, OSError
+        As `checkpoint`; FileNotFoundError, too, if there is no state of an optimizer.
+    ValueError
+        As `checkpoint` and `optimizer_state`; if a state could run code when it is loaded, or is
+        kept in slices; or if moments did not move as their weights did. Nothing is left behind in
+        any of these cases.
+    """
+    folder = Path(folder)
+    if folder.is_dir():
+        require_whole(folder)
+        if is_sharded(folder):
+            from bmatch.transport.sharded import sharded_checkpoint  # imports torch.distributed
+
+            return sharded_checkpoint(folder, gauge, Path(out), progress, tell)
+    model = open_checkpoint(folder)
+    try:
+        require_exact(model.axes, gauge)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from None
+    files = sorted(folder.iterdir())
+    states = {p.name: _writer(model, p, gauge) for p in files if _STATE.fullmatch(p.name)}
+    if not states:
+        raise FileNotFoundError(
+            f"{folder} has no optimizer.pt and no optimizer.bin: without the state of an "
+            "optimizer, weights are carried alone"
+        )
+    kept: dict[str, Write] = {p.name: partial(copyfile, p) for p in files if is_kept(p)}
+
+    def carry(name: str, tensor: torch.Tensor) -> torch.Tensor:
+        carried: torch.Tensor = model.axes.transform(name, tensor, gauge)
+        return carried
+
+    header = noted(gauge.group)
+    beside = {**kept, **states}  # states come last: they are compared with the weights
+    return rewrite_checked(model, out, carry, progress, "Applying gauge", tell, header, beside)
+
+
+def _writer(model: Checkpoint, path: Path, gauge: Gauge) -> Write:
+    state = open_container(path)
+    found = state_of(state, model.axes, model.config)
+    moments = {name: kept for name, kept in found.moments.items() if name in model.names}
+
+    def transform(name: str, tensor: torch.Tensor) -> torch.Tensor:
+        moved: torch.Tensor = found.moves[name](tensor, gauge)
+        return moved
+
+    def write(out: Path) -> None:
+        state.copy(out, transform, {})
+        weights = model.tensor, open_checkpoint(out.parent).tensor
+        before, after = (dict(leaves(unpickled(file))).__getitem__ for file in (path, out))
+        require_moved(path, weights, (before, after), moments, gauge)
+
+    return write

@@ -1,0 +1,90 @@
+"""Distributed checkpoints: written again, and those that would run code or lead elsewhere."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+
+from bmatch.files.distributed import DistributedFiles
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*single process.*:UserWarning")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    state = {
+        "model": {"a.b": torch.arange(6.0).view(2, 3), "half": torch.ones(4, dtype=torch.bfloat16)},
+        "more": [{"lr": 0.1, "params": ["a.b"], "scale": torch.tensor(2.0)}],
+    }
+    dcp.save(state, storage_writer=dcp.FileSystemWriter(tmp_path / "a"))
+    return tmp_path / "a"
+
+
+def test_it_is_written_again_with_its_tensors_transformed(folder, tmp_path):
+    found = DistributedFiles(folder)
+    assert found.shapes == {"model/a.b": (2, 3), "model/half": (4,), "more/0/scale": ()}
+    assert found.container().rest == {"more/0/lr": 0.1, "more/0/params/0": "a.b"}
+    found.copy(
+        tmp_path / "b", lambda name, tensor: 2 * tensor if name[:5] == "model" else tensor, {}
+    )
+    again = DistributedFiles(tmp_path / "b")
+    assert (again.shapes, again.values) == (found.shapes, found.values)
+    assert torch.equal(again.tensor("model/a.b"), 2 * torch.arange(6.0).view(2, 3))
+    assert again.tensor("model/half").dtype == torch.bfloat16
+    state = {"model": {"a.b": torch.zeros(2, 3)}, "more": [{"scale": torch.tensor(0.0)}]}
+    dcp.load(state, storage_reader=dcp.FileSystemReader(tmp_path / "b"))
+    assert torch.equal(state["model"]["a.b"], 2 * torch.arange(6.0).view(2, 3))
+    assert state["more"][0]["scale"] == 2
+
+
+class Malicious:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_no_code_is_run(folder, tmp_path):
+    planted = tmp_path / "planted"
+    index = pickle.loads((folder / ".metadata").read_bytes())
+    index.planner_data = Malicious(planted)
+    (folder / ".metadata").write_bytes(pickle.dumps(index))
+    with pytest.raises(ValueError, match=r"holds posix\.mkdir beside an index"):
+        DistributedFiles(folder)
+    dcp.save({"x": Malicious(planted)}, storage_writer=dcp.FileSystemWriter(tmp_path / "c"))
+    with pytest.raises(ValueError, match=r"x holds posix\.mkdir beside tensors"):
+        DistributedFiles(tmp_path / "c").container()
+    assert not planted.exists()
+
+
+def test_damage_is_one_sentence(folder, tmp_path):
+    content = (folder / ".metadata").read_bytes()
+    index = pickle.loads(content)
+    for info in index.storage_data.values():
+        info.relative_path = "../secret"
+    (folder / ".metadata").write_bytes(pickle.dumps(index))
+    with pytest.raises(ValueError, match=r"'\.\./secret' is no name of a file"):
+        DistributedFiles(folder)
+    (folder / ".metadata").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="is damaged"):
+        DistributedFiles(folder)
+    (folder / ".metadata").write_bytes(pickle.dumps(3))
+    with pytest.raises(ValueError, match="it holds no index"):
+        DistributedFiles(folder)
+    (folder / ".metadata").write_bytes(content)
+    with open(folder / "__0_0.distcp", "r+b") as file:
+        file.truncate(900)
+    with pytest.raises(ValueError, match=r"damaged|cannot be read"):
+        DistributedFiles(folder).tensor("model/a.b")
+    (folder / "__0_0.distcp").unlink()
+    with pytest.raises(FileNotFoundError, match=r"it has no __0_0\.distcp"):
+        DistributedFiles(folder)
+    shutil.rmtree(folder)
+    with pytest.raises(FileNotFoundError, match="is no distributed checkpoint"):
+        DistributedFiles(folder)

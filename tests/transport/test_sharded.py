@@ -1,0 +1,160 @@
+"""Runs in the folders of torch.distributed.checkpoint and in DeepSpeed's universal form."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from steps import alike, departure, trained
+from tiny_models import WIDTH, tiny_model
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+
+from bmatch import SignedPermutation, transport
+from bmatch.files.distributed import DistributedFiles
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*single process.*:UserWarning")
+GAUGE = SignedPermutation.random(WIDTH, seed=1)
+
+
+def start():
+    model = tiny_model("llama", tied=True, num_hidden_layers=1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, eps=1e-4)
+    trained(model, optimizer, 2, 0)
+    return model, optimizer
+
+
+def config_of(model, folder):
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(model.config.to_dict()))
+
+
+def save(state, folder):
+    dcp.save(state, storage_writer=dcp.FileSystemWriter(folder))
+
+
+def written(folder, flat=False):
+    """As accelerate writes it with FSDP: model and optimizer apart."""
+    model, optimizer = start()
+    options = StateDictOptions(flatten_optimizer_state_dict=flat)
+    config_of(model, folder)
+    save({"model": model.state_dict()}, folder / "pytorch_model_fsdp_0")
+    state = get_optimizer_state_dict(model, optimizer, options=options)
+    save({"optimizer": state}, folder / "optimizer_0")
+    return model, optimizer
+
+
+def read(folder, model, optimizer, flat=False):
+    """As accelerate reads it."""
+    options = StateDictOptions(flatten_optimizer_state_dict=flat)
+    weights = {"model": model.state_dict()}
+    dcp.load(weights, storage_reader=dcp.FileSystemReader(folder / "pytorch_model_fsdp_0"))
+    state = {"optimizer": get_optimizer_state_dict(model, optimizer, options=options)}
+    dcp.load(state, storage_reader=dcp.FileSystemReader(folder / "optimizer_0"))
+    set_optimizer_state_dict(model, optimizer, state["optimizer"], options=options)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_distributed_run_goes_on_as_it_would_have(tmp_path, flat):
+    model, optimizer = written(tmp_path / "a", flat)
+    transport.trainer_checkpoint(tmp_path / "a", GAUGE, tmp_path / "b")
+    other, stepping = start()
+    read(tmp_path / "b", other, stepping, flat)
+    for one, by in ((model, optimizer), (other, stepping)):
+        trained(one, by, 3, 2)
+    assert departure(other, transport.state_dict(model.state_dict(), GAUGE, model)) < 1e-6
+
+
+def universal(folder, bare=False):
+    """As ds_to_universal.py writes it; of ZeRO-3 it writes bare tensors in one row."""
+    model, optimizer = start()
+    config_of(model, folder)
+    for name, parameter in model.named_parameters():
+        kept = {"fp32": parameter.detach(), **optimizer.state[parameter]}
+        place = folder / "zero" / name
+        place.mkdir(parents=True)
+        for slot, value in kept.items():
+            saved = value if slot == "step" else {"param": value, "cat_dim": 0}
+            torch.save(value.flatten() if bare else saved, place / f"{slot}.pt")
+    states = {"module": model.state_dict(), "global_steps": 2}
+    torch.save(states, folder / "mp_rank_00_model_states.pt")
+    (folder / "latest_universal").write_text("a")
+    return model, optimizer
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_the_universal_form_of_deepspeed(tmp_path, bare):
+    model, optimizer = universal(tmp_path / "a", bare)
+    transport.trainer_checkpoint(tmp_path / "a", GAUGE, tmp_path / "b")
+    other, stepping = start()
+    for name, parameter in other.named_parameters():
+        place = tmp_path / "b" / "zero" / name
+        read = {path.stem: torch.load(path, weights_only=True) for path in place.iterdir()}
+        read = {k: v["param"] if isinstance(v, dict) else v for k, v in read.items()}
+        read = {k: v if k == "step" else v.view_as(parameter) for k, v in read.items()}
+        parameter.data.copy_(read.pop("fp32"))
+        stepping.state[parameter] = read
+    states = torch.load(tmp_path / "b" / "mp_rank_00_model_states.pt", weights_only=True)
+    assert departure(other, states["module"]) == 0
+    assert states["global_steps"] == 2
+    for one, by in ((model, optimizer), (other, stepping)):
+        trained(one, by, 3, 2)
+    assert departure(other, transport.state_dict(model.state_dict(), GAUGE, model)) < 1e-6
+
+
+@pytest.mark.parametrize("write", [written, universal])
+def test_there_and_back_every_bit_is_the_same(tmp_path, write):
+    write(tmp_path / "a")
+    digest = transport.trainer_checkpoint(tmp_path / "a", GAUGE, tmp_path / "b")
+    model, _ = start()
+    model.save_pretrained(tmp_path / "plain")
+    if write is written:
+        shutil.copytree(tmp_path / "a" / "optimizer_0", tmp_path / "plain" / "optimizer_0")
+    assert digest == transport.checkpoint(tmp_path / "plain", GAUGE, tmp_path / "carried")
+    assert not (tmp_path / "carried" / "optimizer_0").exists()
+    transport.trainer_checkpoint(tmp_path / "b", GAUGE.inverse(), tmp_path / "c")
+    for place in ("pytorch_model_fsdp_0", "optimizer_0") if write is written else ():
+        one, other = (DistributedFiles(tmp_path / f / place) for f in "ac")
+        assert (one.shapes, one.values) == (other.shapes, other.values)
+        assert all(torch.equal(one.tensor(name), other.tensor(name)) for name in one.shapes)
+    for path in (tmp_path / "a").rglob("*.pt"):
+        one = torch.load(path, weights_only=True)
+        other = tmp_path / "c" / path.relative_to(tmp_path / "a")
+        assert alike(one, torch.load(other, weights_only=True))
+
+
+def test_refusals_are_one_sentence_and_leave_nothing_behind(tmp_path):
+    folder = tmp_path / "a"
+    model, optimizer = written(folder)
+
+    def refused(told, kind=ValueError):
+        with pytest.raises(kind, match=told) as caught:
+            transport.trainer_checkpoint(folder, GAUGE, tmp_path / "out")
+        assert len(str(caught.value).splitlines()) == 1
+        assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+    shutil.rmtree(folder / "optimizer_0")
+    refused("has no state of an optimizer", FileNotFoundError)
+    state = get_optimizer_state_dict(model, optimizer)
+    norm = {**state["state"]["model.norm.weight"], "GG": torch.zeros(3)}
+    planted = {**state["state"], "model.norm.weight": norm}
+    save({"optimizer": {**state, "state": planted}}, folder / "optimizer_0")
+    refused(r"optimizer_0: state/model\.norm\.weight/GG: Shampoo and SOAP")
+    shutil.rmtree(folder / "optimizer_0")
+    save({"optimizer": state}, folder / "optimizer_0")
+    weights = model.state_dict()
+    weights.pop("model.norm.weight")
+    shutil.rmtree(folder / "pytorch_model_fsdp_0")
+    save({"model": weights}, folder / "pytorch_model_fsdp_0")
+    refused(r"missing: model\.norm\.weight")
+    shutil.rmtree(folder / "pytorch_model_fsdp_0")
+    save({"ema": model.state_dict()}, folder / "pytorch_model_fsdp_0")
+    refused(r"how these move with the stream is not known: ema/")
+    (folder / "config.json").unlink()
+    refused(r"put its config\.json beside it")
