@@ -115,8 +115,7 @@ def family_of(
             "where it carries the stream is not known"
         )
     if axes.residual is None:
-        without = f": there is no rule for {', '.join(axes.unknown)}" if axes.unknown else ""
-        raise ValueError(f"no gauge of {model_type}'s residual stream was found{without}")
+        raise ValueError(f"no gauge of {model_type}'s residual stream was found: {_reason(axes)}")
     prefix = prefix_of(model)
     named = model.state_dict(keep_vars=True)
     first: dict[int, str] = {}  # of the names that one tensor has
@@ -149,6 +148,7 @@ def family_of(
     known = {rule.name for rule in rules}
     rules += [rule for rule in HEADS if rule.name not in known]
     group = axes.residual.group
+    beside = [name for name in found.left_out if not name.startswith(RESIDUAL)]
     return Family(
         rules=tuple(rules),
         kinds=(Kind("D", RESIDUAL, group, "D"), *found.kinds),
@@ -157,7 +157,22 @@ def family_of(
         prefix=prefix,
         heads=tuple(heads),
         norm="RMSNorm" if group == "signed_permutation" else "LayerNorm",
+        unknown=axes.unknown,
+        refuted=axes.refuted,
+        left_out=(
+            *axes.unmapped,
+            *(f"{kind}: it lies beside others" for kind in dict.fromkeys(map(numberless, beside))),
+        ),
     )
+
+
+def _reason(axes: Axes) -> str:
+    """Why no space reaches all layers."""
+    if axes.unknown:
+        return f"there is no rule for {', '.join(axes.unknown)}"
+    spaces = (*axes.refuted, *axes.unmapped)
+    dropped = [told for told in spaces if told.startswith(f"{RESIDUAL}:")]
+    return dropped[0] if dropped else "what the model computes fixes its coordinates"
 
 
 def prefix_of(model: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from bmatch.architecture import layout
@@ -105,6 +105,10 @@ class Family:
     heads : tuple of str
         Tensors that a model has beside its base model, if its embeddings are not tied.
     norm : str
+    unknown : tuple of str
+        Operations without a rule in the run that derived the table: what they touched is fixed.
+    refuted, left_out : tuple of str
+        Spaces that the proof has dropped, and those that rules do not tell, with the reason.
     """
 
     rules: tuple[Rule, ...]
@@ -114,3 +118,6 @@ class Family:
     prefix: str = "model."
     heads: tuple[str, ...] = ("lm_head.weight",)
     norm: str = "RMSNorm"
+    unknown: tuple[str, ...] = field(default=(), compare=False)
+    refuted: tuple[str, ...] = field(default=(), compare=False)
+    left_out: tuple[str, ...] = field(default=(), compare=False)
