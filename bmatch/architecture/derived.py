@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from bmatch.architecture.axes import ResidualAxes
-from bmatch.architecture.deriving import derivation
+from bmatch.architecture.deriving import derivation, proved_spaces
 from bmatch.architecture.describing import Carried, Lengths, Split, described, splitter
-from bmatch.architecture.rules import HEADS, RESIDUAL, Family, Kind
+from bmatch.architecture.rules import HEADS, RESIDUAL, Family, Kind, Rule
 from bmatch.architecture.saved import saved_rules
 from bmatch.architecture.spaces import Axes, Space
 from bmatch.architecture.templates import numberless
@@ -145,6 +145,7 @@ def family_of(
         for rule in saved.values()
         if rule is not None
     ]
+    rules += pooled(tiny, prefix)
     known = {rule.name for rule in rules}
     rules += [rule for rule in HEADS if rule.name not in known]
     group = axes.residual.group
@@ -164,6 +165,33 @@ def family_of(
             *(f"{kind}: it lies beside others" for kind in dict.fromkeys(map(numberless, beside))),
         ),
     )
+
+
+def pooled(tiny: Any, prefix: str) -> list[Rule]:
+    """Rules for what the base model has by itself and not below a head: a pooler.
+
+    Parameters
+    ----------
+    tiny : module
+        A small model of the structure.
+    prefix : str
+        Of its base model's tensors.
+    """
+    base, config = type(tiny.base_model), tiny.base_model.config
+    names = {name.removeprefix(prefix) for name in tiny.state_dict()}
+    with torch.device("meta"):
+        shapes = {n: tuple(t.shape) for n, t in base(config).state_dict().items()}
+    alone = sorted(shapes.keys() - names)
+    if base is type(tiny) or not alone:
+        return []
+    stream = proved_spaces(base(config).float().eval())[0].residual
+    carried = {(m.tensor, m.axis): m for m in (stream.members if stream is not None else ())}
+    found = []
+    for name in alone:
+        ways = [carried.get((name, axis)) for axis in range(len(shapes[name]))]
+        words = ["any" if m is None else "D" if m.odd[0] else "+D" for m in ways]
+        found.append(Rule(prefix + name, " ".join(words), required=False))
+    return found
 
 
 def _reason(axes: Axes) -> str:

@@ -83,8 +83,15 @@ HEADS = (
 """What is put on a model in place of its unembedding, or beside it."""
 
 
-BUFFERS = ("rotary_emb.inv_freq",)
-"""How names of tensors end that older files hold though the config tells them."""
+BUFFERS = {
+    "rotary_emb.inv_freq": "any",
+    "embeddings.position_ids": "1 any",
+    ".attn.bias": "1 1 any any",  # causal masks
+    ".attn.masked_bias": "",
+    ".attention.bias": "1 1 any any",
+    ".attention.masked_bias": "",
+}
+"""How names of tensors end that older files hold though the config tells them; their shapes."""
 
 
 @dataclass(frozen=True)
