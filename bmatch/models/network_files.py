@@ -205,7 +205,7 @@ def _derivation(model_type: str, config: str, kind: str | None) -> Derivation:
     import transformers
 
     full = transformers.CONFIG_MAPPING[model_type].from_dict(json.loads(config))
-    made = getattr(transformers, kind or "", None)
+    made: Any = getattr(transformers, kind or "", None)
     if not hasattr(made, "_from_config"):
         return derivation(full)
     with torch.device("meta"):
