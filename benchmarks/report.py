@@ -22,6 +22,7 @@ PAGES = {
     "align": ("align", "Two models' activations to the gauge, whole"),
     "verdict": ("verdict", "Verdicts without the truth"),
     "networks": ("networks", "Whole networks"),
+    "weights": ("weights", "Evidence from weights beside activations"),
     "correlation": ("correlation", "Correlation matrices"),
     "dropin": ("dropin", "Other libraries' tests"),
     "model": ("model", "What the CUDA solver would wait for on a device, counted without one"),

@@ -78,7 +78,8 @@ class ResidualAxes:
             template = self._templates.find(full)
             if template is not None:
                 return self._by_name[template]
-        return Rule(name, "any", required=False) if name.endswith(BUFFERS) else None
+        shape = next((BUFFERS[end] for end in BUFFERS if name.endswith(end)), None)
+        return None if shape is None else Rule(name, shape, required=False)
 
     def title(self, key: str, name: str) -> str:
         """The name of the space of this kind that a tensor carries; ``{slab}`` stays."""

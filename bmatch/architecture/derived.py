@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from bmatch.architecture.axes import ResidualAxes
-from bmatch.architecture.deriving import derivation
+from bmatch.architecture.deriving import derivation, proved_spaces
 from bmatch.architecture.describing import Carried, Lengths, Split, described, splitter
-from bmatch.architecture.rules import HEADS, RESIDUAL, Family, Kind
+from bmatch.architecture.rules import HEADS, RESIDUAL, Family, Kind, Rule
 from bmatch.architecture.saved import saved_rules
 from bmatch.architecture.spaces import Axes, Space
 from bmatch.architecture.templates import numberless
@@ -115,8 +115,7 @@ def family_of(
             "where it carries the stream is not known"
         )
     if axes.residual is None:
-        without = f": there is no rule for {', '.join(axes.unknown)}" if axes.unknown else ""
-        raise ValueError(f"no gauge of {model_type}'s residual stream was found{without}")
+        raise ValueError(f"no gauge of {model_type}'s residual stream was found: {_reason(axes)}")
     prefix = prefix_of(model)
     named = model.state_dict(keep_vars=True)
     first: dict[int, str] = {}  # of the names that one tensor has
@@ -146,9 +145,11 @@ def family_of(
         for rule in saved.values()
         if rule is not None
     ]
+    rules += pooled(tiny, prefix)
     known = {rule.name for rule in rules}
     rules += [rule for rule in HEADS if rule.name not in known]
     group = axes.residual.group
+    beside = [name for name in found.left_out if not name.startswith(RESIDUAL)]
     return Family(
         rules=tuple(rules),
         kinds=(Kind("D", RESIDUAL, group, "D"), *found.kinds),
@@ -157,7 +158,49 @@ def family_of(
         prefix=prefix,
         heads=tuple(heads),
         norm="RMSNorm" if group == "signed_permutation" else "LayerNorm",
+        unknown=axes.unknown,
+        refuted=axes.refuted,
+        left_out=(
+            *axes.unmapped,
+            *(f"{kind}: it lies beside others" for kind in dict.fromkeys(map(numberless, beside))),
+        ),
     )
+
+
+def pooled(tiny: Any, prefix: str) -> list[Rule]:
+    """Rules for what the base model has by itself and not below a head: a pooler.
+
+    Parameters
+    ----------
+    tiny : module
+        A small model of the structure.
+    prefix : str
+        Of its base model's tensors.
+    """
+    base, config = type(tiny.base_model), tiny.base_model.config
+    names = {name.removeprefix(prefix) for name in tiny.state_dict()}
+    with torch.device("meta"):
+        shapes = {n: tuple(t.shape) for n, t in base(config).state_dict().items()}
+    alone = sorted(shapes.keys() - names)
+    if base is type(tiny) or not alone:
+        return []
+    stream = proved_spaces(base(config).float().eval())[0].residual
+    carried = {(m.tensor, m.axis): m for m in (stream.members if stream is not None else ())}
+    found = []
+    for name in alone:
+        ways = [carried.get((name, axis)) for axis in range(len(shapes[name]))]
+        words = ["any" if m is None else "D" if m.odd[0] else "+D" for m in ways]
+        found.append(Rule(prefix + name, " ".join(words), required=False))
+    return found
+
+
+def _reason(axes: Axes) -> str:
+    """Why no space reaches all layers."""
+    if axes.unknown:
+        return f"there is no rule for {', '.join(axes.unknown)}"
+    spaces = (*axes.refuted, *axes.unmapped)
+    dropped = [told for told in spaces if told.startswith(f"{RESIDUAL}:")]
+    return dropped[0] if dropped else "what the model computes fixes its coordinates"
 
 
 def prefix_of(model: Any) -> str:

@@ -10,11 +10,18 @@ from typing import Any, NamedTuple
 
 import torch
 
+from bmatch.architecture.altered import altered, is_from_elsewhere
 from bmatch.architecture.proof import Proof, prove
 from bmatch.architecture.scale import scaled
 from bmatch.architecture.solve import spaces_of, tensors
 from bmatch.architecture.spaces import Axes, Space
-from bmatch.architecture.tiny import inputs_for, randomise, tiny_model
+from bmatch.architecture.tiny import (
+    MOST_PARAMETERS,
+    inputs_for,
+    randomise,
+    run_plainly,
+    tiny_model,
+)
 from bmatch.architecture.wrappers import unwrapped
 
 SEEDS = 4
@@ -26,14 +33,17 @@ def derive(model_or_config: Any, inputs: Mapping[str, Any] | None = None) -> Axe
 
     A model of transformers, or its config alone, is derived from a tiny copy of its structure: the
     full weights are neither read nor made. Any other module is run as it is, with weights at
-    random.
+    random; so is a model of transformers of which somebody has changed a part (a module, a method
+    of one, a hook), since its class would make the copy without the change; and a small one of a
+    class from elsewhere, which may be written for its own sizes.
 
     Parameters
     ----------
     model_or_config
         A transformers model, its config, or a `torch.nn.Module`.
     inputs : mapping, optional
-        Arguments of `forward`: needed for modules that are no transformers models, on the CPU.
+        Arguments of `forward`, on the CPU: needed for modules that are no transformers models.
+        With them, every module is run as it is.
 
     Returns
     -------
@@ -44,19 +54,48 @@ def derive(model_or_config: Any, inputs: Mapping[str, Any] | None = None) -> Axe
     Raises
     ------
     ValueError
-        If a module comes without inputs, or no tiny model of the structure can be made.
+        If a module comes without inputs, a model that somebody has changed is large, or no tiny
+        model of the structure can be made.
     """
     given = unwrapped(model_or_config)
-    if isinstance(given, torch.nn.Module) and (inputs is not None or not hasattr(given, "config")):
-        if inputs is None:
+    if isinstance(given, torch.nn.Module):
+        if inputs is not None:
+            return _as_it_is(given, inputs)
+        if not hasattr(given, "_from_config"):
             raise ValueError(
                 "a module that is no transformers model needs inputs: a mapping of the arguments "
                 "of its forward method"
             )
-        module = copy.deepcopy(given).float().cpu().eval()
-        randomise(module)
-        return prove(module, spaces_of(module, inputs), inputs)[0]
+        change = altered(given, _as_made(given))
+        count = sum(parameter.numel() for parameter in given.parameters())
+        if change is not None and count > MOST_PARAMETERS:
+            raise ValueError(
+                f"this {type(given).__name__} is not what its class makes of its config "
+                f"({change}), so it has to be run as it is, and it has {count} parameters, more "
+                f"than {MOST_PARAMETERS}: give a small one that is changed alike, or, if the "
+                "change does not matter to what it computes, its config"
+            )
+        if change is not None or (is_from_elsewhere(given) and count <= MOST_PARAMETERS):
+            return _as_it_is(given, inputs_for(given))
     return derivation(given).axes
+
+
+def _as_it_is(given: torch.nn.Module, inputs: Mapping[str, Any]) -> Axes:
+    """The spaces of a module from a run of itself, on a copy with weights at random."""
+    module = copy.deepcopy(given).float().cpu().eval()
+    if hasattr(module, "_from_config"):
+        run_plainly(module.config)
+    randomise(module)
+    return prove(module, spaces_of(module, inputs), inputs)[0]
+
+
+def _as_made(given: torch.nn.Module) -> torch.nn.Module:
+    """What the class of a model of transformers makes of its config, without weights."""
+    config, build = _builder(given)
+    config = copy.deepcopy(config)
+    run_plainly(config)
+    with torch.device("meta"):
+        return build(config)
 
 
 class Derivation(NamedTuple):

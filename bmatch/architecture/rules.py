@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from bmatch.architecture import layout
@@ -83,8 +83,15 @@ HEADS = (
 """What is put on a model in place of its unembedding, or beside it."""
 
 
-BUFFERS = ("rotary_emb.inv_freq",)
-"""How names of tensors end that older files hold though the config tells them."""
+BUFFERS = {
+    "rotary_emb.inv_freq": "any",
+    "embeddings.position_ids": "1 any",
+    ".attn.bias": "1 1 any any",  # causal masks
+    ".attn.masked_bias": "",
+    ".attention.bias": "1 1 any any",
+    ".attention.masked_bias": "",
+}
+"""How names of tensors end that older files hold though the config tells them; their shapes."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,10 @@ class Family:
     heads : tuple of str
         Tensors that a model has beside its base model, if its embeddings are not tied.
     norm : str
+    unknown : tuple of str
+        Operations without a rule in the run that derived the table: what they touched is fixed.
+    refuted, left_out : tuple of str
+        Spaces that the proof has dropped, and those that rules do not tell, with the reason.
     """
 
     rules: tuple[Rule, ...]
@@ -114,3 +125,6 @@ class Family:
     prefix: str = "model."
     heads: tuple[str, ...] = ("lm_head.weight",)
     norm: str = "RMSNorm"
+    unknown: tuple[str, ...] = field(default=(), compare=False)
+    refuted: tuple[str, ...] = field(default=(), compare=False)
+    left_out: tuple[str, ...] = field(default=(), compare=False)

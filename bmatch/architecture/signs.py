@@ -55,8 +55,12 @@ def odd_slots(
     if not odd:
         odd = _widest([*together, *plain], count, every, block=space.nodes > 1)
         group = "permutation_global_sign"
-    if not odd and space.nodes == 1:
-        odd = _through_gains(sorted(together), count, gains)
+        if space.nodes == 1 and not odd & every & -every:
+            # What the first does not heed may be no sign of the space: that of a sublayer between
+            # two norms, or all rows and all columns of one matrix, which moves nothing.
+            first = _through_gains(sorted(together), count, gains)
+            few = 2 * (odd & every).bit_count() <= every.bit_count()
+            odd = first or (0 if few else odd)
     if not odd:
         return "permutation", (False,) * count
     return group, tuple(bool(odd >> slot & 1) for slot in range(count))

@@ -167,6 +167,7 @@ def from_text(text: str) -> Stored:
         prefix=content["prefix"],
         heads=tuple(content["heads"]),
         norm=content["norm"],
+        **{key: tuple(told) for key, told in content.get("not_carried", {}).items()},
     )
     config = content["config"]
     return Stored(
@@ -212,6 +213,9 @@ def to_text(table: Stored) -> str:
         "tensors": {rule.name: rule.shape for rule in family.rules if rule.required},
         "optional": {rule.name: rule.shape for rule in family.rules if not rule.required},
     }
+    untold = {key: list(getattr(family, key)) for key in ("unknown", "refuted", "left_out")}
+    if any(untold.values()):
+        content["not_carried"] = untold
     return "{\n" + ",\n".join(_lines(content)) + "\n}\n"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from bmatch.architecture.axes import ResidualAxes
 from bmatch.architecture.cached import cached
 from bmatch.architecture.known import is_known
-from bmatch.architecture.stored import shipped, stored
+from bmatch.architecture.stored import Stored, shipped, stored
 from bmatch.architecture.wrappers import unwrapped
 
 
@@ -37,11 +37,15 @@ def residual_axes(model_or_config: Any) -> ResidualAxes:
     config = getattr(model, "config", model)
     if not isinstance(config, Mapping):
         config = config.to_dict()
+    known = shipped_for(config)
+    return cached(config, _derived) if known is None else known.table(config)
+
+
+def shipped_for(config: Mapping[str, Any]) -> Stored | None:
+    """The table that comes with bmatch for a config; None if one has to be derived."""
     model_type: Any = config.get("model_type")
     known = stored(model_type) if isinstance(model_type, str) else None
-    if known is not None and known.fits(config):
-        return known.table(config)
-    return cached(config, _derived)
+    return known if known is not None and known.fits(config) else None
 
 
 def _derived(config: Mapping[str, Any]) -> ResidualAxes:

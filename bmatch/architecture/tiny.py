@@ -65,11 +65,7 @@ def generic_model(small: Any, build: Callable[[Any], torch.nn.Module]) -> torch.
     ValueError
         If it is large.
     """
-    for part in _parts(small):
-        part._attn_implementation = "eager"
-        part._experts_implementation = "eager"
-        if hasattr(part, "use_cache"):
-            part.use_cache = False
+    run_plainly(small)
     with torch.device("meta"):
         count = sum(parameter.numel() for parameter in build(small).parameters())
     if count > MOST_PARAMETERS:
@@ -80,6 +76,15 @@ def generic_model(small: Any, build: Callable[[Any], torch.nn.Module]) -> torch.
     model = build(small).float().eval()
     randomise(model)
     return model
+
+
+def run_plainly(config: Any) -> None:
+    """Let a model of this config compute by small operations, and keep nothing between runs."""
+    for part in _parts(config):
+        part._attn_implementation = "eager"
+        part._experts_implementation = "eager"
+        if hasattr(part, "use_cache"):
+            part.use_cache = False
 
 
 def _parts(config: Any) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,11 +20,16 @@ from bmatch.orthogonal import OrthogonalGauge
 from bmatch.report.tables import figures
 
 if TYPE_CHECKING:
+    from bmatch.architecture.axes import ResidualAxes
     from bmatch.architecture.premise import Premise
 
 EXAMPLES = examples(
     "bmatch info gauge.safetensors", "bmatch info checkpoint/ --json", "bmatch info --gpu"
 )
+
+
+FEW = 4
+"""Of a list, how many are shown; `--json` has all."""
 
 
 def info(
@@ -51,7 +56,7 @@ def info(
     if as_json:
         console.print_json(values)
     else:
-        rows = ((name.replace("_", " "), str(value)) for name, value in values.items())
+        rows = ((name.replace("_", " "), _shown(value)) for name, value in values.items())
         console.show(figures(title, rows))
 
 
@@ -68,6 +73,14 @@ def _told(path: Path) -> tuple[str, dict[str, Any]]:
             return str(path), told_of(find_object(path))
         except UnknownObjectError:
             raise error from None
+
+
+def _shown(value: Any) -> str:
+    """A figure, or the first few of a list."""
+    if not isinstance(value, list):
+        return str(value)
+    more = f"; and {len(value) - FEW} more" if len(value) > FEW else ""
+    return "; ".join(value[:FEW]) + more if value else "none"
 
 
 def _gauge_info(path: Path) -> tuple[str, dict[str, Any]]:
@@ -151,6 +164,7 @@ def _model_info(folder: Path) -> tuple[str, dict[str, Any]]:
         "architecture": axes.model_type,
         "norm": axes.family.norm,
         "gauge_group": axes.group,
+        **_table_info(model.config, axes),
         "whole_gauge": found.whole_gauge if rotates else axes.group,
         "gains": found.gains,
         **_groups_of_gains(found),
@@ -164,6 +178,28 @@ def _model_info(folder: Path) -> tuple[str, dict[str, Any]]:
         "tensors_left_alone": roles.count("inner"),
         "shards": len(model.shards),
         "bytes": model.num_bytes,
+    }
+
+
+def _table_info(config: Mapping[str, Any], axes: ResidualAxes) -> dict[str, Any]:
+    """Where the table is from, and what its derivation could not tell."""
+    from bmatch.architecture.table import shipped_for
+
+    family, known = axes.family, shipped_for(config)
+    origin = "derived from the config, and proved on a tiny model of its structure"
+    if known is not None:
+        origin = (
+            f"comes with bmatch, proved under transformers {known.transformers}: changes outputs "
+            f"by {known.proved['together']:.0e}, the next larger group by "
+            f"{known.proved['larger']:.0e}"
+        )
+        if not (family.unknown or family.refuted or family.left_out):
+            return {"table": origin}
+    return {
+        "table": origin,
+        "operations_without_a_rule": list(family.unknown),
+        "spaces_refuted": list(family.refuted),
+        "spaces_left_out": list(family.left_out),
     }
 
 

@@ -19,6 +19,7 @@ from safetensors import safe_open
 
 from bmatch.architecture.deriving import Derivation, derivation
 from bmatch.architecture.nesting import without_strays
+from bmatch.architecture.rules import BUFFERS
 from bmatch.architecture.spaces import Axes
 from bmatch.models.checkpoint import Checkpoint
 
@@ -58,17 +59,21 @@ class NetworkFiles:
 
         self.checkpoint = checkpoint
         config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
-        found = _derivation(config.model_type, config.to_json_string(use_diff=False))
-        self._model: Any = found.full
-        weights = found.full.state_dict(keep_vars=True)
-        first: dict[int, str] = {}  # of the names that one tensor has
-        self._same = {name: first.setdefault(id(t), name) for name, t in weights.items()}
-        self._groups = self._grouped(weights)
-        self._by_name = {
-            self._same.get(name, name): group for group in self._groups for name in group.names
-        }
-        strange = sorted(name for name in self._by_name if name not in weights)
-        if strange:
+        # A model with a head has all that a base model has, but for its pooler.
+        for kind in (None, *(config.architectures or ())[:1]):
+            found = _derivation(config.model_type, config.to_json_string(use_diff=False), kind)
+            self._model: Any = found.full
+            weights = found.full.state_dict(keep_vars=True)
+            first: dict[int, str] = {}  # of the names that one tensor has
+            self._same = {name: first.setdefault(id(t), name) for name, t in weights.items()}
+            self._groups = self._grouped(weights)
+            self._by_name = {
+                self._same.get(name, name): group for group in self._groups for name in group.names
+            }
+            strange = sorted(name for name in self._by_name if name not in weights)
+            if not strange:
+                break
+        else:
             raise ValueError(
                 f"{checkpoint.folder} has tensors that a {config.model_type} has not, so what they "
                 f"carry is not known: {', '.join(strange[:5])}"
@@ -101,6 +106,8 @@ class NetworkFiles:
             key, pattern = rename_source_key(name, renamings, converters, prefix, dict(weights))
             if key not in weights and name in weights:
                 key, pattern = name, None
+            if key not in weights and name.endswith(tuple(BUFFERS)):
+                continue
             together.setdefault(key, []).append((name, pattern))
 
         def converted(key: str, parts: list[tuple[str, Any]], read: Read) -> Any:
@@ -172,7 +179,9 @@ class NetworkFiles:
         with self.reading() as read:
 
             def transform(name: str, tensor: torch.Tensor) -> torch.Tensor:
-                group = group_of[name]
+                group = group_of.get(name)
+                if group is None:  # a buffer
+                    return tensor
                 if group.convert is None:
                     return carry(self._same.get(group.names[0], group.names[0]), tensor)
                 if name not in ready:
@@ -190,12 +199,18 @@ class NetworkFiles:
             yield transform
 
 
-@lru_cache(maxsize=1)
-def _derivation(model_type: str, config: str) -> Derivation:
-    """Once for two checkpoints of one config."""
-    from transformers import CONFIG_MAPPING
+@lru_cache(maxsize=2)
+def _derivation(model_type: str, config: str, kind: str | None) -> Derivation:
+    """Once for two checkpoints of one config; of a class of transformers, or that with a head."""
+    import transformers
 
-    return derivation(CONFIG_MAPPING[model_type].from_dict(json.loads(config)))
+    full = transformers.CONFIG_MAPPING[model_type].from_dict(json.loads(config))
+    made: Any = getattr(transformers, kind or "", None)
+    if not hasattr(made, "_from_config"):
+        return derivation(full)
+    with torch.device("meta"):
+        model = made._from_config(full)
+    return derivation(model)
 
 
 def _without_entries(read: Read, name: str) -> torch.Tensor:

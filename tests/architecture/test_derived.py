@@ -9,7 +9,8 @@ from transformers import AutoModelForCausalLM
 
 import bmatch
 from bmatch import architecture, transport
-from bmatch.architecture.derived import derived_axes
+from bmatch.architecture.derived import derived_axes, table_of
+from bmatch.architecture.spaces import Axes
 from bmatch.architecture.stored import stored
 from bmatch.architecture.survey import config_and_class
 from bmatch.architecture.tiny import randomise, tiny_model
@@ -119,3 +120,18 @@ def test_infinite_numbers_of_a_config_file():
     written = tiny("falcon_h1").config.to_dict() | {"time_step_limit": config.time_step_limit}
     tagged = written | {"time_step_limit": [0.0, {"__float__": "Infinity"}]}
     assert derived_axes(tagged).dim == derived_axes(written).dim
+
+
+def test_why_a_stream_is_fixed():
+    def refused(**changes):
+        axes = Axes((), **changes)
+        with pytest.raises(ValueError, match="no gauge of llama's residual stream was") as error:
+            table_of(axes, model.config, model, model)
+        return str(error.value).partition(" found: ")[2]
+
+    model = tiny("llama")
+    assert refused(unknown=("sort", "topk")) == "there is no rule for sort, topk"
+    dropped = "residual: changes an output by 2.0e-01 of the largest"
+    assert refused(refuted=("other: no", dropped)) == dropped
+    assert refused(unmapped=("residual: sizes",)) == "residual: sizes"
+    assert refused() == "what the model computes fixes its coordinates"

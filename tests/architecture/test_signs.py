@@ -77,6 +77,20 @@ def test_a_block_whose_parts_flip_apart_has_no_sign(nodes, group):
     assert odd_slots(c, found, frozenset())[0] == group
 
 
+def test_rows_and_columns_of_one_matrix_are_no_sign_of_the_space():
+    """A head's square matrix, whose two flips undo each other, beside a stream that is tied."""
+    c, found = space(6)
+    equal(c, found.atoms, 0, 1)
+    equal(c, found.atoms, 0, 2)
+    equal(c, found.atoms, 2, 3)  # a gain, before what is tied reads
+    for row in found.atoms[1:]:
+        c.equations.add(1 << int(row[0]) | 1 << int(found.atoms[0, 0]))
+    for row, other in itertools.product(found.atoms, repeat=2):
+        c.equations.add(1 << int(row[4]) | 1 << int(other[5]))
+    expected = ("permutation_global_sign", (True, True, True, True, False, False))
+    assert odd_slots(c, found, frozenset({3})) == expected
+
+
 def test_the_sign_for_all_may_pass_through_a_gain():
     """A tied head behind a norm of its own: the gain flips with the rest."""
     c, found = space(3)

@@ -181,3 +181,17 @@ def test_spaces_are_those_that_derivation_finds():
         members = {m for m in space.members if m.tensor != "lm_head.weight"}  # tied
         assert members == set(twin.members)
         assert np.array_equal(space.random(1).perm, twin.random(1).perm)
+
+
+@pytest.mark.parametrize("model_type", shipped())
+def test_embeddings_write_the_stream_with_its_signs(model_type):
+    """A sign that leaves embeddings alone would be none of the stream."""
+    table = stored(model_type)
+    group = table.family.kinds[0].group
+    words = [
+        rule.words
+        for rule in table.family.rules
+        if re.search(r"((word|tok)_embeddings|embed_(tokens|in)|wte|shared)\.weight$", rule.name)
+    ]
+    signs = [word.odd for shape in words for word in shape if word.space == "D"]
+    assert all(odd == (group != "permutation",) for odd in signs)

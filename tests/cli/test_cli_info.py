@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
+import pytest
 import torch
 
 from bmatch import SignedPermutation
+from bmatch.architecture.survey import config_and_class
+from bmatch.architecture.tiny import tiny_model
 
 
 def test_info_on_devices(bmatch_):
@@ -52,6 +56,41 @@ def test_info_says_what_opening_a_checkpoint_finds(bmatch_, misfits, tmp_path):
         code, out, err = bmatch_("info", misfits / name)
         assert (code, out) == (1, "")
         assert sentence in err
+
+
+@pytest.mark.filterwarnings("ignore")  # of kernels that transformers would rather have
+def test_what_no_table_tells_is_listed(bmatch_, tmp_path):
+    """Of a type whose table is derived: an operation without a rule, and what it leads to."""
+    tiny_model(*config_and_class("qwen3_5_text")).save_pretrained(tmp_path / "model")
+    code, out, _ = bmatch_("info", tmp_path / "model", "--json")
+    told = json.loads(out)
+    assert code == 0
+    assert told["table"].startswith("derived from the config")
+    assert told["operations_without_a_rule"] == ["linalg_solve_triangular"]
+    assert len(told["spaces_refuted"]) > 4
+    assert all(": changes an output by " in line for line in told["spaces_refuted"])
+    assert any(line.endswith("beside others") for line in told["spaces_left_out"])
+    _, shown, _ = bmatch_("info", tmp_path / "model")  # from the cache
+    assert "linalg_solve_triangular" in shown
+    assert f"and {len(told['spaces_refuted']) - 4} more" in " ".join(shown.split())
+
+
+def test_a_table_that_comes_with_bmatch_says_how_it_was_proved(bmatch_, pair):
+    told = json.loads(bmatch_("info", pair[0], "--json")[1])
+    assert re.fullmatch(
+        r"comes with bmatch, proved under transformers [\d.]+: changes outputs by \de-0[67], the "
+        r"next larger group by \de[+-]\d\d",
+        told["table"],
+    )
+    assert "spaces_refuted" not in told
+
+
+def test_families_that_are_not_supported_are_told_why(bmatch_, misfits, tmp_path):
+    tiny_model(*config_and_class("xglm")).save_pretrained(tmp_path / "fixed")
+    code, out, err = bmatch_("info", tmp_path / "fixed")
+    assert (code, out) == (1, "")
+    assert "no gauge of xglm's residual stream was found: what the model computes fixes its" in err
+    assert "unknown architecture 'nonesuch'" in bmatch_("info", misfits / "unknown")[2]
 
 
 def test_what_is_no_file_is_called_so(bmatch_, pair, tmp_path):

@@ -1,0 +1,71 @@
+"""What somebody has changed of a model of transformers after its class made it.
+
+A tiny copy is made by the class from the config, and would compute without the change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+_OWN = ("transformers.", "accelerate.")
+"""Whose hooks record, or move tensors between devices, and compute nothing."""
+
+
+def altered(model: torch.nn.Module, plain: torch.nn.Module) -> str | None:
+    """The first part of a model that is another than in one that its class makes of its config.
+
+    Modules of other classes, methods of one module alone, hooks, modules that have come in. Modules
+    that are gone, as layers that were pruned, are no change of those that are left.
+
+    Parameters
+    ----------
+    model, plain : module
+        On any device, weights or none.
+    """
+    made = dict(plain.named_modules())
+    for name, module in model.named_modules():
+        title = name or "the model"
+        kind, other = type(module).__name__, type(made.get(name)).__name__
+        if name not in made:
+            return f"{title}, a {kind}, has been put in"
+        if type(module) is not type(made[name]):
+            if kind == other:
+                kind = f"{type(module).__module__}.{kind}"
+            return f"{title} is a {kind} in place of a {other}"
+        for method in _methods(module):
+            if method not in vars(made[name]):
+                return f"{title}, a {kind}, has a {method} of its own"
+        if any(not _is_harmless(hook) for hook in _hooks(module)):
+            return f"{title}, a {kind}, has a hook"
+    return None
+
+
+def is_from_elsewhere(model: torch.nn.Module) -> bool:
+    """Whether code of others than torch and transformers computes a part of a model.
+
+    It may be written for one size: a slice of half of the width is all of a tiny model's.
+    """
+    kinds = {type(module) for module in model.modules()}
+    made = {where for kind in kinds for where in (kind.__module__, kind.forward.__module__)}
+    return not all(f"{where}.".startswith(("torch.", "transformers.")) for where in made)
+
+
+def _methods(module: torch.nn.Module) -> Iterator[str]:
+    """What an instance has in place of its class's methods."""
+    if hasattr(module, "_hf_hook"):  # accelerate's, which calls the method that was there
+        return
+    for name, value in vars(module).items():
+        if callable(value) and callable(getattr(type(module), name, None)):
+            yield name
+
+
+def _hooks(module: torch.nn.Module) -> Iterator[Any]:
+    yield from module._forward_pre_hooks.values()
+    yield from module._forward_hooks.values()
+
+
+def _is_harmless(hook: Any) -> bool:
+    return str(getattr(hook, "__module__", "")).startswith(_OWN)
