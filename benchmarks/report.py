@@ -23,6 +23,7 @@ PAGES = {
     "verdict": ("verdict", "Verdicts without the truth"),
     "networks": ("networks", "Whole networks"),
     "weights": ("weights", "Evidence from weights beside activations"),
+    "transport": ("transport", "Checkpoints and dictionaries, carried"),
     "correlation": ("correlation", "Correlation matrices"),
     "dropin": ("dropin", "Other libraries' tests"),
     "model": ("model", "What the CUDA solver would wait for on a device, counted without one"),

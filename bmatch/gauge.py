@@ -223,12 +223,21 @@ class SignedPermutation:
                 f"x is on {x.device} and the gauge on {here}: use gauge.to({str(x.device)!r}); "
                 f"{NOT_MOVED}"
             )
-        y = x.index_select(dim, torch.as_tensor(self._perm.copy(), device=here))
+        perm = torch.as_tensor(self._perm.copy(), device=here)
         if sign_shape is None:
-            return y
+            return x.index_select(dim, perm)
         if not (x.dtype.is_signed or x.dtype.is_complex):
             raise TypeError(f"x is {x.dtype}, which holds no signs: convert it to a signed type")
-        return y * torch.as_tensor(self._sign.reshape(sign_shape).copy(), device=here).to(x.dtype)
+        sign = torch.as_tensor(self._sign.reshape(sign_shape).copy(), device=here)
+        if x.dtype.is_floating_point and not x.requires_grad:
+            # The bit of the sign: some types of 8 bits have no product.
+            bits = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[x.itemsize]
+            if here.type == "cpu":  # NumPy's takes half of torch's time
+                moved = torch.from_numpy(np.take(x.view(bits).numpy(), self._perm, axis=dim))
+            else:
+                moved = x.view(bits).index_select(dim, perm)
+            return moved.bitwise_xor_((sign < 0).to(bits) << 8 * x.itemsize - 1).view(x.dtype)
+        return x.index_select(dim, perm) * sign.to(x.dtype)
 
     def apply_permutation(self, x: AnyArray, dim: int = -1) -> AnyArray:
         """Map `x` by the permutation alone, as norm gains and second moments are mapped."""

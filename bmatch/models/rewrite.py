@@ -11,6 +11,7 @@ import os
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
@@ -135,13 +136,18 @@ def rewrite_checked(
         As `rewrite`, and if a tensor holds NaN or infinity.
     """
     digest = Digest()
+    with ThreadPoolExecutor(1) as beside_us:
+        taken: Future[None] | None = None
 
-    def checked(name: str, tensor: torch.Tensor) -> torch.Tensor:
-        require_finite(name, tensor, checkpoint.folder)
-        digest.add(name, tensor)
-        return transform(name, tensor)
+        def checked(name: str, tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal taken
+            require_finite(name, tensor, checkpoint.folder)
+            if taken is not None:  # one tensor waits, and no more
+                taken.result()
+            taken = beside_us.submit(digest.add, name, tensor)
+            return transform(name, tensor)
 
-    rewrite(checkpoint, out, checked, progress, description, tell, header, beside)
+        rewrite(checkpoint, out, checked, progress, description, tell, header, beside)
     return digest.hexdigest()
 
 
