@@ -132,7 +132,7 @@ def model(folder: Path, layers: int) -> Path:
     ]
     ends = {"model.embed_tokens.weight": (32_000, WIDTH), "model.norm.weight": (WIDTH,)}
     shards.append(ends | {"lm_head.weight": (32_000, WIDTH)})
-    index = {}
+    index: dict[str, str] = {}
     for k, shard in enumerate(shards):
         name = f"model-{k:05d}.safetensors"
         save_file({key: random(shape) for key, shape in shard.items()}, folder / name)
@@ -155,8 +155,12 @@ def model(folder: Path, layers: int) -> Path:
 def dictionary(folder: Path, features: int) -> Path:
     """A sparse autoencoder of random weights, as SAELens writes them."""
     folder.mkdir()
-    shapes = {"W_enc": (WIDTH, features), "W_dec": (features, WIDTH)}
-    shapes |= {"b_enc": (features,), "b_dec": (WIDTH,)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "W_enc": (WIDTH, features),
+        "W_dec": (features, WIDTH),
+        "b_enc": (features,),
+        "b_dec": (WIDTH,),
+    }
     save_file(
         {name: random(shape) for name, shape in shapes.items()},
         folder / "sae_weights.safetensors",
