@@ -80,11 +80,12 @@ ROOMS = {
         *("slots", "resuming", "moved", "ordering", "optimizer", "sharded", "training"),
         *("peft_refused", "peft_keys", "lora_gguf", "adapters", "neurons", "neuron_lists"),
         *("sae_configs", "sae_formats", "sae", "vectors", "probes", "finding"),
+        "merge",
     ),
     "lineage": ("numbering", "difference", "rotation", "lineage"),
     "report": ("tables", "plots", "networks"),
     "cli": (
-        *("console", "options", "networks", "align", "related", "transport", "apply"),
+        *("console", "options", "networks", "align", "related", "transport", "apply", "merge"),
         *("info", "solve", "demo"),
         "app",
     ),

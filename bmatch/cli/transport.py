@@ -56,7 +56,7 @@ def transport(
         from bmatch.transport.finding import find_object
         from bmatch.transport.neuron_lists import NeuronList, carry_list
         from bmatch.transport.objects import carry
-    element = _of_stream(gauge)
+    element = of_stream(gauge)
     found = find_object(path, kind, None if model is None else _config(model))
     acting: Gauge = element.inverse() if inverse else element
     if isinstance(found, NeuronList):
@@ -92,7 +92,8 @@ def is_model(path: Path) -> bool:
     return config.is_file() and '"model_type"' in config.read_text(errors="replace")
 
 
-def _of_stream(path: Path) -> Gauge:
+def of_stream(path: Path) -> Gauge:
+    """The gauge of the residual stream in a file."""
     loaded = load_gauge(path)
     if isinstance(loaded, NetworkGauge):
         if loaded.residual is None:

@@ -54,6 +54,11 @@ class Checkpoint:
         """Size of the weights on disk."""
         return sum((self.folder / shard).stat().st_size for shard in self.shards)
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of all tensors, by name; read from the files' headers."""
+        files = (_shapes_in(self.folder / shard) for shard in self.shards)
+        return {name: shape for file in files for name, shape in file.items()}
+
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Every tensor with its name, on the CPU, one in memory at a time."""
         for shard in self.shards:

@@ -2,6 +2,7 @@
 
 from bmatch.transport.adapters import adapter
 from bmatch.transport.finding import find_object
+from bmatch.transport.merge import Merged, merge
 from bmatch.transport.network import network_checkpoint, network_state_dict
 from bmatch.transport.neuron_lists import NeuronList, carry_list, find_list
 from bmatch.transport.neurons import attributions, neuron_frame, neurons
@@ -14,6 +15,7 @@ from bmatch.transport.vectors import vector
 from bmatch.transport.weights import checkpoint, state_dict
 
 __all__ = [
+    "Merged",
     "NeuronList",
     "StreamObject",
     "adapter",
@@ -23,6 +25,7 @@ __all__ = [
     "checkpoint",
     "find_list",
     "find_object",
+    "merge",
     "network_checkpoint",
     "network_state_dict",
     "neuron_frame",

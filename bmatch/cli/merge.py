@@ -1,0 +1,73 @@
+"""``bmatch merge``: checkpoints in one, in the coordinates of the first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from bmatch.cli import console
+from bmatch.cli.options import NOT_RELATED, AsJson, examples
+from bmatch.cli.transport import of_stream
+from bmatch.files.atomic import require_new
+from bmatch.groups import Gauge
+
+EXAMPLES = examples(
+    "bmatch merge base/ finetuned/ --method task_arithmetic --weight 0.5 --out merged/",
+    "bmatch merge a/ b/ --gauge b_to_a.safetensors --out average/",
+)
+
+
+def merge(
+    base: Annotated[
+        Path, typer.Argument(metavar="BASE", help="Checkpoint whose coordinates are kept.")
+    ],
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="The others.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder.")],
+    method: Annotated[
+        Literal["average", "task_arithmetic"],
+        typer.Option(help="Shares of all, or the base and shares of what sets others off."),
+    ] = "average",
+    weight: Annotated[
+        list[float] | None,
+        typer.Option(help="Of each MODEL in turn; of the base in an average it is 1. Default: 1."),
+    ] = None,
+    gauge: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="From the coordinates of each MODEL in turn to those of BASE. Default: estimated "
+            "by their weights."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the average of checkpoints, or a base with others' changes, as one checkpoint."""
+    require_new(out)
+    for name, given in (("--weight", weight), ("--gauge", gauge)):
+        if given and len(given) != len(models):
+            raise ValueError(f"{name} is given {len(given)} times, for {len(models)} models")
+    with console.working("loading torch and transformers"):
+        console.quiet_transformers()
+        from bmatch.transport.merge import Merged
+        from bmatch.transport.merge import merge as merged
+    gauges = [of_stream(path) for path in gauge] if gauge else [_estimated(m, base) for m in models]
+    shares = weight or [1.0] * len(models)
+    together = [Merged(m, g, w) for m, g, w in zip(models, gauges, shares, strict=True)]
+    merged(base, together, out, method, progress=console.track, tell=console.note)
+    if as_json:
+        console.print_json({"out": str(out), "method": method, "weights": shares})
+    else:
+        console.say(f"{len(models) + 1} checkpoints merged into {out} by {method}")
+
+
+def _estimated(model: Path, base: Path) -> Gauge:
+    from bmatch.align import align_checkpoints
+    from bmatch.verdict.verdict import sentence
+
+    found = align_checkpoints(model, base, evidence="weights", progress=console.track).match
+    if found.group == "orthogonal" or found.verdict != "related":
+        said = "" if found.group == "orthogonal" else sentence(found)
+        console.fail(f"{model} and {base}: {said}; nothing was merged")
+        raise typer.Exit(NOT_RELATED)
+    return found.gauge
