@@ -45,7 +45,6 @@ def _version(
 
 _LESS_MEMORY = {
     "align": "a smaller --batch-size or --sequence-length, fewer --sites, or --dtype bfloat16",
-    "apply": "smaller shards (one is held at a time): save_pretrained(..., max_shard_size='1GB')",
     "demo": "a smaller --model",
 }
 _NO_MEMORY = (

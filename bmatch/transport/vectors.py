@@ -17,7 +17,16 @@ from bmatch.transport.objects import Part, StreamObject
 
 KIND = "directions"
 
-_NAMES = ("direction", "directions", "vector", "vectors", "steering_vector", "control_vector", "v")
+_NAMES = (
+    "direction",
+    "directions",
+    "vector",
+    "vectors",
+    "steering_vector",
+    "control_vector",
+    "bias",
+    "v",
+)
 _NUMBERED = ("{}", "layer_{}", "layer{}", "layer.{}", "layers.{}", "direction.{}", "directions/{}")
 
 FORMATS = (
@@ -29,6 +38,7 @@ FORMATS = (
         {"rotate_layer": "d r", "learned_source.weight": "r d", "learned_source.bias": "r"},
         ("rotate_layer", "learned_source.weight"),
     ),
+    Format("linear probe", {"weight": "k d", "bias": "k"}, ("weight",)),
     Format("LM-Steer", {"1/projector1": "d r", "1/projector2": "d r"}, ("1/projector1",)),
     Format("linear transport", {"A_": "d d", "B_": "d"}, ("A_", "B_")),
 )
@@ -110,6 +120,8 @@ def _part(container: Container) -> tuple[Part, str, int] | None:
     hooked = _by_hooks(shapes)
     if hooked is not None:
         for known, lengths in matching([hooked], shapes):
+            if "d" not in lengths:
+                return None
             return Part(container, known.moves(shapes)), known.name, lengths["d"]
     return None
 
@@ -126,6 +138,8 @@ def _by_hooks(shapes: Mapping[str, tuple[int, ...]]) -> Format | None:
     except ValueError:
         return None
     if not all(place.in_stream for place in places):
+        return None
+    if not shapes:
         return None
     shape = {1: "d", 2: "_ d"}
     letters = {name: shape.get(len(lengths), "") for name, lengths in shapes.items()}

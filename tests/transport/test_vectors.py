@@ -91,6 +91,15 @@ def test_interventions_of_low_rank(tmp_path):
     torch.testing.assert_close(added(*(made[n] for n in names), GAUGE.apply(V)), expected)
 
 
+def test_linear_probes_of_torch(tmp_path):
+    probe = torch.nn.Linear(D, 2)
+    torch.save(probe.state_dict(), tmp_path / "probe.pt")
+    assert find_object(tmp_path / "probe.pt").format == "linear probe"
+    moved = torch.nn.Linear(D, 2)
+    moved.load_state_dict(torch.load(carried(tmp_path / "probe.pt")))
+    torch.testing.assert_close(moved(GAUGE.apply(V)), probe(V))
+
+
 @dataclass(frozen=True)
 class SteeringVector:
     layer_activations: dict
@@ -113,6 +122,9 @@ def test_what_is_no_direction(tmp_path):
     torch.save({"something": V}, tmp_path / "v.pt")
     with pytest.raises(UnknownObjectError):
         find_object(tmp_path / "v.pt")
+    (tmp_path / "v.json").write_text('{"model": "m"}')
+    with pytest.raises(UnknownObjectError):
+        find_object(tmp_path / "v.json")
     (tmp_path / "both").mkdir()
     torch.save(V, tmp_path / "both/a.pt")
     torch.save(V[:, :3].clone(), tmp_path / "both/b.pt")
