@@ -111,7 +111,7 @@ def merge(
             theirs = other.tensor(name)
             require_finite(name, theirs, other.folder)
             if model.gauge is not None:
-                theirs = own.axes.transform(name, theirs, model.gauge)  # type: ignore[assignment]
+                theirs = own.axes.transform(name, theirs, model.gauge)
             result += share * (theirs.to(wide) - mine)
         return result.to(tensor.dtype)
 
