@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,8 @@ def find(path: Path, model: Mapping[str, Any] | None = None) -> StreamObject | N
         config = _config_of(file, path)
         part, known, width = _part(container, config)
         parts.append(part)
-        widths.add(width)
+        if width is not None:
+            widths.add(width)
         names.add(known.name)
         where |= _where(config)
         told_of_mean = told_of_mean or _of_mean(config)
@@ -100,7 +101,7 @@ def _config_of(file: Path, root: Path) -> SaeConfig:
         folder = folder.parent
 
 
-def _part(container: Container, config: SaeConfig) -> tuple[Part, Format, int]:
+def _part(container: Container, config: SaeConfig) -> tuple[Part, Format, int | None]:
     shapes = container.shapes
     found = [
         (known, lengths)
@@ -127,7 +128,7 @@ def _part(container: Container, config: SaeConfig) -> tuple[Part, Format, int]:
             f"{container.path} reads {lengths['d']} coordinates and writes {lengths['o']}, and its "
             "hooks do not tell which side lies in the residual stream"
         )
-    width = next(iter(widths), config.width or 0)
+    width = next(iter(widths), None)
     return Part(container, known.moves(shapes, spaces)), known, width
 
 
@@ -190,8 +191,3 @@ def _of_mean(config: SaeConfig) -> str:
             "coordinates with them, which signs do not commute with"
         )
     return ""
-
-
-def names_of_formats() -> Iterable[str]:
-    """Those that are known, by name."""
-    return [known.name for known in FORMATS]

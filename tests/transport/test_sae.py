@@ -148,6 +148,22 @@ def test_strange_files_and_widths(tmp_path):
         find_object(tmp_path / "nothing")
 
 
+def test_companions_without_coordinates(tmp_path):
+    """A sparsity of features tells no width, and a whitening moves as what it is done to."""
+    folder = saelens(tmp_path / "sae")
+    (folder / "cfg.json").unlink()
+    whitening = {"mean": torch.randn(D), "matrix": torch.randn(D, D)}
+    whitening["inverse_matrix"] = torch.linalg.inv(whitening["matrix"]).contiguous()
+    save_file(whitening, folder / "activation_whitening.safetensors")
+    carry(find_object(folder), GAUGE, tmp_path / "new")
+    new = load_file(tmp_path / "new/activation_whitening.safetensors")
+    x = torch.randn(3, D)
+    white = (x - whitening["mean"]) @ whitening["matrix"]
+    torch.testing.assert_close((GAUGE.apply(x) - new["mean"]) @ new["matrix"], white)
+    back = white @ new["inverse_matrix"] + new["mean"]
+    torch.testing.assert_close(back, GAUGE.apply(x), rtol=1e-3, atol=1e-3)
+
+
 def test_a_hundred_thousand_unknown_keys_are_refused_in_one_sentence(tmp_path):
     save_file({f"k{i}": torch.zeros(1) for i in range(100_000)}, tmp_path / "many.safetensors")
     with pytest.raises(UnknownObjectError) as told:
