@@ -24,6 +24,7 @@ BENCHMARKS = {
     "networks": "every gauge space of a whole network, and one layer of 14,336 neurons",
     "weights": "gauges by weights alone, beside those by activations at few tokens",
     "transport": "4 GB of weights carried, beside a plain copy of their files",
+    "objects": "what a dictionary, a direction and adapters do on a re-gauged copy of SmolLM2",
     "correlation": "correlation matrices beside torch's, on the CPU or a GPU",
     "dropin": "other libraries' own tests with bmatch in place of SciPy's function (`make dropin`)",
     "smoke": "what a GPU is, and whether anything works on it",

@@ -24,6 +24,7 @@ PAGES = {
     "networks": ("networks", "Whole networks"),
     "weights": ("weights", "Evidence from weights beside activations"),
     "transport": ("transport", "Checkpoints and dictionaries, carried"),
+    "objects": ("objects", "Objects made on SmolLM2's stream"),
     "correlation": ("correlation", "Correlation matrices"),
     "dropin": ("dropin", "Other libraries' tests"),
     "model": ("model", "What the CUDA solver would wait for on a device, counted without one"),

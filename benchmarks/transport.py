@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> None:
             ),
             "dictionary, bfloat16": (
                 dictionary(folder / "sae", features),
-                lambda to: carry(find_object(folder / "sae"), gauge, to),  # type: ignore[arg-type]
+                lambda to: carry(find_object(folder / "sae"), gauge, to),
             ),
         }
         for case, (path, ours) in cases.items():

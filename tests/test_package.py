@@ -80,7 +80,7 @@ ROOMS = {
         *("slots", "resuming", "moved", "ordering", "optimizer", "sharded", "training"),
         *("peft_refused", "peft_keys", "lora_gguf", "adapters", "neurons", "neuron_lists"),
         *("sae_configs", "sae_formats", "sae", "vectors", "probes", "finding"),
-        "merge",
+        *("carrying", "merge"),
     ),
     "lineage": ("numbering", "difference", "rotation", "lineage"),
     "report": ("tables", "plots", "networks"),

@@ -53,16 +53,11 @@ def transport(
     """Write OBJECT in the coordinates that GAUGE leads to: steering vectors, dictionaries, ..."""
     require_new(out)
     with console.working("loading torch"):
-        from bmatch.transport.finding import find_object
-        from bmatch.transport.neuron_lists import NeuronList, carry_list
-        from bmatch.transport.objects import carry
+        from bmatch.transport import carry, find_object
     element = of_stream(gauge)
     found = find_object(path, kind, None if model is None else _config(model))
     acting: Gauge = element.inverse() if inverse else element
-    if isinstance(found, NeuronList):
-        carry_list(found, acting, out, signed)
-    else:
-        carry(found, acting, out, console.track)
+    carry(found, acting, out, console.track, signed=signed)
     told = told_of(found)
     if as_json:
         console.print_json({"out": str(out), **told, "group": acting.group})

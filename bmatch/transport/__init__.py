@@ -1,12 +1,13 @@
 """Carrying coordinate-indexed objects from one checkpoint to another, one file an object."""
 
 from bmatch.transport.adapters import adapter
+from bmatch.transport.carrying import carry
 from bmatch.transport.finding import find_object
 from bmatch.transport.merge import Merged, merge
 from bmatch.transport.network import network_checkpoint, network_state_dict
-from bmatch.transport.neuron_lists import NeuronList, carry_list, find_list
+from bmatch.transport.neuron_lists import NeuronList
 from bmatch.transport.neurons import attributions, neuron_frame, neurons
-from bmatch.transport.objects import StreamObject, carry
+from bmatch.transport.objects import StreamObject
 from bmatch.transport.optimizer import optimizer_state
 from bmatch.transport.probes import probe
 from bmatch.transport.sae import sae
@@ -21,9 +22,7 @@ __all__ = [
     "adapter",
     "attributions",
     "carry",
-    "carry_list",
     "checkpoint",
-    "find_list",
     "find_object",
     "merge",
     "network_checkpoint",

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from bmatch import SignedPermutation
-from bmatch.transport.finding import find_object
-from bmatch.transport.objects import carry
+from bmatch.transport import carry, find_object
 
 pytestmark = [pytest.mark.owners, pytest.mark.filterwarnings("ignore")]  # of the packages'
 
