@@ -60,12 +60,10 @@ def read(
         If the file is damaged, is a Git-LFS pointer, is of another kind, or of a version that is
         not known.
     """
-    with _opened(path, kind) as (file, header):
-        present = set(file.keys())
-        wanted = sorted(present) if names is None else list(names)
-        if not set(wanted) <= present:
-            raise ValueError(_no_such(path, kind))
-        tensors = {key: file.get_tensor(key) for key in wanted}
+    wanted = None if names is None else list(names)
+    with _opened(path, kind, wanted or ()) as (file, header):
+        keys = sorted(file.keys()) if wanted is None else wanted
+        tensors = {key: file.get_tensor(key) for key in keys}
     return tensors, header
 
 
@@ -76,8 +74,10 @@ def names(path: str | os.PathLike[str], kind: str) -> frozenset[str]:
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str], kind: str) -> Iterator[tuple[Any, dict[str, str]]]:
-    """A file of this kind and version, and its header."""
+def _opened(
+    path: str | os.PathLike[str], kind: str, wanted: Iterable[str] = ()
+) -> Iterator[tuple[Any, dict[str, str]]]:
+    """A file of this kind and version with these tensors, and its header."""
     from safetensors import SafetensorError, safe_open
 
     name = os.fspath(path)
@@ -89,8 +89,8 @@ def _opened(path: str | os.PathLike[str], kind: str) -> Iterator[tuple[Any, dict
     try:
         with safe_open(path, framework="numpy") as file:
             header = dict(file.metadata() or {})
-            if header.get("format") != f"bmatch.{kind}":
-                raise ValueError(_no_such(path, kind))
+            if header.get("format") != f"bmatch.{kind}" or not set(wanted) <= set(file.keys()):
+                raise ValueError(f"{name} is a safetensors file, but holds no {kind}")
             if header.get("format_version") != _VERSION:
                 raise ValueError(
                     f"{name} has format version {header.get('format_version')}, and this bmatch "
@@ -99,7 +99,3 @@ def _opened(path: str | os.PathLike[str], kind: str) -> Iterator[tuple[Any, dict
             yield file, {k: v for k, v in header.items() if k not in ("format", "format_version")}
     except (SafetensorError, TypeError) as error:  # TypeError: a dtype that NumPy has not
         raise ValueError(f"{name} is not a safetensors file, or is damaged ({error})") from None
-
-
-def _no_such(path: str | os.PathLike[str], kind: str) -> str:
-    return f"{os.fspath(path)} is a safetensors file, but holds no {kind}"
