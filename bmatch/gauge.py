@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from bmatch.arrays import NOT_MOVED, AnyArray, as_array, is_tensor
 from bmatch.files import tensor_file
-from bmatch.groups import AnyGauge, Group, as_permutation, as_signs, require_group
+from bmatch.groups import AnyGauge, Group, as_metadata, as_permutation, as_signs, require_group
 
 DIRECTION = (
     "apply(x)[..., i] = sign[i] * x[..., perm[i]]; x in source, result in target coordinates"
@@ -77,10 +77,7 @@ class SignedPermutation:
         self._perm = as_permutation(perm)
         dim = len(self._perm)
         self._sign = as_signs(np.ones(dim, np.int8) if sign is None else sign, dim)
-        self.metadata: dict[str, str] = dict(metadata or {})
-        for key, value in self.metadata.items():
-            if not (isinstance(key, str) and isinstance(value, str)):
-                raise TypeError(f"metadata must map str to str, got {key!r}: {value!r}")
+        self.metadata = as_metadata(metadata)
         self._device: Any = perm.device if is_tensor(perm) else None  # type: ignore[union-attr]
 
     # -- construction ---------------------------------------------------------------------

@@ -139,6 +139,21 @@ def as_signs(sign: npt.ArrayLike, dim: int) -> npt.NDArray[np.int8]:
     return _frozen(array.astype(np.int8))
 
 
+def as_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
+    """What a gauge tells of itself, as a new dict.
+
+    Raises
+    ------
+    TypeError
+        If it holds anything but strings.
+    """
+    copied = dict(metadata or {})
+    for key, value in copied.items():
+        if not (isinstance(key, str) and isinstance(value, str)):
+            raise TypeError(f"metadata must map str to str, got {key!r}: {value!r}")
+    return copied
+
+
 def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     array = np.array(array)
     array.flags.writeable = False

@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 
 from bmatch.architecture.nesting import Nesting, moves_of
+from bmatch.architecture.rules import RESIDUAL
 from bmatch.architecture.spaces import Axes
 from bmatch.files import tensor_file
 from bmatch.gauge import DIRECTION, SignedPermutation, turned
 from bmatch.groups import smaller
-
-RESIDUAL = "residual"
 
 
 class NetworkGauge(Mapping[str, SignedPermutation]):

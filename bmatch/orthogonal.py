@@ -18,6 +18,7 @@ import numpy.typing as npt
 from bmatch.arrays import NOT_MOVED, AnyArray, as_array, copied, is_tensor
 from bmatch.files import tensor_file
 from bmatch.gauge import SignedPermutation, turned
+from bmatch.groups import as_metadata
 from bmatch.rotations import FLAT, as_square, haar, multiplied, require_orthogonal
 
 _DIRECTION = "apply(x) = x @ matrix.T; x in source, result in target coordinates"
@@ -64,10 +65,7 @@ class OrthogonalGauge:
     def __init__(self, matrix: npt.ArrayLike, metadata: Mapping[str, str] | None = None) -> None:
         self._matrix = as_square(matrix)
         require_orthogonal(self._matrix)
-        self.metadata: dict[str, str] = dict(metadata or {})
-        for key, value in self.metadata.items():
-            if not (isinstance(key, str) and isinstance(value, str)):
-                raise TypeError(f"metadata must map str to str, got {key!r}: {value!r}")
+        self.metadata = as_metadata(metadata)
         self._device: Any = matrix.device if is_tensor(matrix) else None  # type: ignore[union-attr]
 
     # -- construction ---------------------------------------------------------------------

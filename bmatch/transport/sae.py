@@ -61,11 +61,14 @@ def find(path: Path, model: Mapping[str, Any] | None = None) -> StreamObject | N
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     files = [file for file in files if file.suffix in _WEIGHTS]
     opened = {}
+    is_one = False  # and not only what lies beside one
     for file in files:
         container = open_container(file)
-        if any(True for _ in matching((*FORMATS, *COMPANIONS), container.shapes)):
+        formats = [found for found, _ in matching((*FORMATS, *COMPANIONS), container.shapes)]
+        if formats:
             opened[file] = container
-    if not any(any(True for _ in matching(FORMATS, c.shapes)) for c in opened.values()):
+            is_one = is_one or any(found in FORMATS for found in formats)
+    if not is_one:
         return None
     strange = [file for file in files if file not in opened]
     if strange:
