@@ -163,14 +163,16 @@ def streams(model: Any, batches: list[torch.Tensor]) -> Streams:
     return Streams(**{name: x / x.pow(2).mean().sqrt() for name, x in joined.items()})
 
 
-def train(dictionary: Any, x: torch.Tensor, y: torch.Tensor) -> None:
+def train(
+    dictionary: Any, x: torch.Tensor, y: torch.Tensor, steps: int = STEPS, batch: int = BATCH
+) -> None:
     """Least squares on all but the last tokens."""
     x, y = x[:-HELD_OUT], y[:-HELD_OUT]
     optimizer = torch.optim.Adam(dictionary.parameters(), RATE)
     with torch.no_grad():
         dictionary.b_dec.copy_(y.mean(0))
-    for _ in range(STEPS):
-        rows = torch.randint(len(x), (BATCH,))
+    for _ in range(steps):
+        rows = torch.randint(len(x), (batch,))
         loss = (dictionary(x[rows]) - y[rows]).pow(2).mean()
         optimizer.zero_grad()
         loss.backward()

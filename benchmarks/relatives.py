@@ -18,8 +18,10 @@ import torch
 import transformers
 
 import bmatch
+from bmatch.architecture.spaces import Axes
 from bmatch.models.smollm2 import with_noise
 from bmatch.models.text import default_text
+from bmatch.network_gauge import NetworkGauge
 
 WIDTHS = (32, 48, 64)
 BASE_STEPS, KEPT = 120, (30, 100, 200)
@@ -147,6 +149,13 @@ def in_gauge(model: Any, gauge: bmatch.SignedPermutation) -> Any:
     twin = type(model)(model.config)
     twin.load_state_dict(bmatch.transport.state_dict(model.state_dict(), gauge, model))
     return twin.eval()
+
+
+def in_all_gauges(model: Any, gauge: NetworkGauge, axes: Axes) -> Any:
+    """The model in other coordinates of all of its spaces."""
+    twin = copied(model)
+    twin.load_state_dict(bmatch.transport.network_state_dict(model.state_dict(), gauge, axes))
+    return twin
 
 
 def kin(families: list[Family], count: int, seed: int) -> Iterator[Pair]:

@@ -25,6 +25,7 @@ PAGES = {
     "weights": ("weights", "Evidence from weights beside activations"),
     "transport": ("transport", "Checkpoints and dictionaries, carried"),
     "objects": ("objects", "Objects made on SmolLM2's stream"),
+    "paper": ("paper", "The paper's claims"),
     "correlation": ("correlation", "Correlation matrices"),
     "dropin": ("dropin", "Other libraries' tests"),
     "model": ("model", "What the CUDA solver would wait for on a device, counted without one"),

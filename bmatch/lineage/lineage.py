@@ -3,7 +3,9 @@
 Two tests ask the weights, each with its null hypothesis: whether hidden units are numbered alike
 (`numbering`), and whether coordinates of the stream correlate more than rotated ones would
 (`bmatch.verdict.witness`). The first sees through any rotation of the stream, the second through
-any numbering of hidden units. Twice the smaller p-value is that of both.
+any numbering of hidden units. Twice the smaller p-value is that of both. A copy that was rotated
+and renumbered passes both; but embeddings, whose rows are tokens, are rotated as a whole, and where
+a rotation takes them to the target's up to rounding, no test is needed.
 """
 
 from __future__ import annotations
@@ -37,6 +39,10 @@ UNLIKE = 1.2
 """Two matrices of one size that have nothing in common differ by 1.4 times their norm."""
 ROTATED = 0.5
 """What a rotation may leave of the embeddings of a rotated copy, relative to their norm."""
+ROUNDING = 0.01
+"""What rounding to 8 bits or more may leave of them. A rotation has a quarter as many parameters as
+embeddings of twice as many rows as columns have entries, at most, so it cannot bring strangers'
+together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +164,8 @@ def _answer(
 ) -> Answer:
     if remains is not None and gauge is not None and remains.exact:
         return "identical" if gauge == SignedPermutation.identity(gauge.dim) else "in another gauge"
+    if rotation is not None and rotation <= ROUNDING and remains is None:
+        return "rotated"
     if log10_p > LOG10_P:
         return "stranger"
     if remains is None:
@@ -191,6 +199,8 @@ def sentence(found: Lineage) -> str:
         text += f"differ by {d.apart:.1%} of their norm)"
     if found.answer == "rotated":
         text += f" (what the rotation leaves of the embeddings: {found.rotation:.1%})"
+        if found.log10_p > LOG10_P:
+            return text  # which rounding explains, and no chance
     if found.answer == "stranger":
         return f"{text}: p = {min(1.0, 10**found.log10_p):.2g}"
     return text if found.answer in ("identical", "in another gauge") else f"{text}; {chance}"

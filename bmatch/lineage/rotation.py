@@ -20,7 +20,8 @@ def residual_of_rotation(target: Weights, source: Weights) -> float | None:
     Returns
     -------
     float or None
-        0 for a rotated copy, 1 at most; None where the embeddings have not the same rows.
+        0 for a rotated copy, 1 at most; None where the embeddings have not the same rows, or so few
+        that a rotation could fit anything.
     """
     found = []
     for weights in (target, source):
@@ -32,7 +33,7 @@ def residual_of_rotation(target: Weights, source: Weights) -> float | None:
         rows = embedding.detach().cpu().double()
         found.append(rows if rows.shape == (size, width) else rows.T)
     y, x = found
-    if y.shape != x.shape:
+    if y.shape != x.shape or len(y) < 2 * y.shape[1]:
         return None
     left, _, right = torch.linalg.svd(x.T @ y)
     return float(torch.linalg.norm(y - x @ (left @ right)) / torch.linalg.norm(y))

@@ -57,6 +57,10 @@ two unrelated tiny models, whose few strong directions a wrong gauge brings toge
 0.99 at its largest between fine-tunes whose neurons and heads were numbered anew."""
 
 
+class IncomparableWeightsError(ValueError):
+    """Weights of which no rows are known to be the same, or whose tensors are in no table."""
+
+
 @dataclass(frozen=True, eq=False)
 class WeightCorrelation:
     """Correlation of the coordinates of two residual streams over the rows of weights.
@@ -97,7 +101,10 @@ class Weights(NamedTuple):
             return cls(model.axes, model.names, _finite(model.tensor, model.folder))
         reader = Reader.of(model)
         tensors: Mapping[str, torch.Tensor] = reader.model.state_dict(keep_vars=True)
-        reader.axes.require_names(tensors)
+        try:
+            reader.axes.require_names(tensors)
+        except ValueError as unknown:
+            raise IncomparableWeightsError(str(unknown)) from None
         where = f"the {reader.axes.model_type} model"
         once = {id(tensor): name for name, tensor in reversed([*tensors.items()])}  # tied ones
         return cls(reader.axes, tuple(once.values()), _finite(tensors.__getitem__, where))
@@ -125,8 +132,11 @@ def correlate_weights(
 
     Raises
     ------
+    IncomparableWeightsError
+        A ValueError: if no rows of the two are the same, or a model has tensors that are in no
+        table.
     ValueError
-        If the widths differ, no rows of the two are the same, or a weight is not finite.
+        If the widths differ, or a weight is not finite.
     """
     if rows not in get_args(Rows):
         raise ValueError(f"rows must be one of {', '.join(get_args(Rows))}; got {rows!r}")
@@ -148,7 +158,7 @@ def correlate_weights(
         else:
             others[name] = twin
     if not counted:
-        raise ValueError(
+        raise IncomparableWeightsError(
             "no rows of weights come in one order in the two models, so weights tell nothing of "
             "the gauge between them: take evidence='activations'"
         )
@@ -180,10 +190,10 @@ def _gram(rows: torch.Tensor) -> torch.Tensor:
 def weights_if_comparable(
     target: Any, source: Any, progress: Progress = silent
 ) -> WeightCorrelation | None:
-    """As `correlate_weights`; None where no rows of the two models are the same."""
+    """As `correlate_weights`; None where the weights of the two models cannot be compared."""
     try:
         return correlate_weights(target, source, progress=progress)
-    except ValueError:
+    except IncomparableWeightsError:
         return None
 
 

@@ -106,6 +106,16 @@ def test_every_copy_is_named(source, spaces, make, answer):
     assert sentence(found).startswith("B is ")
 
 
+def test_a_copy_rotated_and_renumbered(source):
+    """Without the numbering no test is left: the embeddings alone tell."""
+    copied = renumbered(rotated(source))
+    found = lineage(copied, source, None)
+    assert found.answer == "rotated"
+    assert found.log10_p > -6
+    assert "chance" not in sentence(found)
+    assert lineage(noisy_copy(copied, 0.2, 1), source, None).answer == "stranger"
+
+
 def test_the_rotated_copy_computes_the_same(source):
     assert (logits(rotated(source)) - logits(source)).abs().max() < 1e-3
 

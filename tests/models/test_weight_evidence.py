@@ -19,7 +19,12 @@ import bmatch
 from bmatch import SignedPermutation
 from bmatch.models.checkpoint import Checkpoint, open_checkpoint
 from bmatch.models.text import default_text
-from bmatch.models.weight_evidence import correlate_weights, likeness_of_order
+from bmatch.models.weight_evidence import (
+    IncomparableWeightsError,
+    correlate_weights,
+    likeness_of_order,
+    weights_if_comparable,
+)
 
 
 def renumbered(model, seed):
@@ -237,8 +242,14 @@ def test_what_is_refused():
     broken = noisy_copy(source, 0.1, 1)
     with torch.no_grad():
         broken.model.layers[1].mlp.up_proj.weight[3, 4] = float("nan")
-    with pytest.raises(ValueError, match=r"up_proj.weight in the llama model holds 1 NaN or inf"):
-        correlate_weights(broken, source)
+    for weights in (correlate_weights, weights_if_comparable):
+        with pytest.raises(ValueError, match=r"up_proj.weight in the llama model holds 1 NaN or"):
+            weights(broken, source)
+    another = tiny_model()
+    another.extra = torch.nn.Linear(3, 3)
+    with pytest.raises(IncomparableWeightsError, match="2 tensors are not in the table for llama"):
+        correlate_weights(another, source)
+    assert weights_if_comparable(another, source) is None
 
 
 @settings(max_examples=25, deadline=None)

@@ -1,0 +1,149 @@
+"""Every claim of the paper, measured: a file a claim, at least four runs, means and intervals.
+
+J. Sweeney, "Signed-Permutation Coordinate Transport for RMSNorm Transformers", arXiv 2606.31963
+(2026).
+
+``--quick``, the default, takes minutes on two cores; ``--full`` hours there, or a GPU (``--device
+cuda``). A run that was cut off goes on where it stopped: what the present commit has measured is
+not measured again. Rows go to results/paper.csv, or below --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+
+from benchmarks import provenance, report, results
+from benchmarks.paper.claim import RUNS, Claim, Interval, Size
+
+CLAIMS = (
+    "function",
+    "matching",
+    "trajectory",
+    "dictionary",
+    "sentiment",
+    "refusal",
+    "optimizer",
+    "merging",
+)
+
+
+def claim(name: str) -> Claim:
+    """By the name of its file."""
+    found: Claim = importlib.import_module(f"benchmarks.paper.{name}").CLAIM
+    return found
+
+
+def missing(of: Claim) -> list[str]:
+    """Packages that it needs, and that are not installed."""
+    return [name for name in of.needs if importlib.util.find_spec(name) is None]
+
+
+def newest(rows: Iterable[results.Row]) -> list[results.Row]:
+    """Of every figure of every run the one of the last date."""
+    kept: dict[Any, results.Row] = {}
+    for row in rows:
+        key = (row.case, row.provider, row.metric, row.extra["seed"], row.extra["size"])
+        if key not in kept or kept[key].date <= row.date:
+            kept[key] = row
+    return list(kept.values())
+
+
+def table(rows: Sequence[results.Row]) -> list[str]:
+    """Markdown: a section a claim, with the paper's figure and the hyper-parameters."""
+    kept = newest(rows)
+    lines = [
+        f"{kept[-1].origin} Means over runs, with Student's intervals of 95%.",
+        "",
+        "A run has a seed of its own, which draws gauges, noise, tokens and training.",
+    ]
+    for name in CLAIMS:
+        for size in ("quick", "full"):
+            own = [r for r in kept if r.extra["claim"] == name and r.extra["size"] == size]
+            if own:
+                lines += ["", *_section(claim(name), name, size, own)]
+    return lines
+
+
+def _section(of: Claim, name: str, size: str, rows: Sequence[results.Row]) -> list[str]:
+    told = "; ".join(f"{key}: {_setting(value, size)}" for key, value in of.settings.items())
+    lines = [
+        f"## {of.says}",
+        "",
+        f"`python -m benchmarks paper --claims {name} --{size}`. The paper: {of.paper}. {told}.",
+        "",
+        "| case | route | figure | mean | 95% interval | runs |",
+        "|---|---|---|---:|---|---:|",
+    ]
+    groups: dict[tuple[str, str, str, str], list[float]] = {}
+    for row in rows:
+        groups.setdefault((row.case, row.provider, row.metric, row.unit), []).append(row.value)
+    for (case, route, metric, unit), values in groups.items():
+        found = Interval.of(values)
+        unit = "" if unit == "1" else f" {unit}"
+        bounds = f"{_number(found.low)} to {_number(found.high)}" if found.runs > 1 else ""
+        lines.append(
+            f"| {case} | {route} | {metric} | {_number(found.mean)}{unit} | {bounds} | "
+            f"{found.runs} |"
+        )
+    return lines
+
+
+def _setting(value: Any, size: str) -> str:
+    if isinstance(value, dict) and size in value:
+        value = value[size]
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if 0.001 <= abs(value) < 1000 else f"{value:.2g}"
+
+
+def main(argv: list[str]) -> None:
+    """Measures, and writes the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks paper", description=__doc__)
+    parser.add_argument("--claims", nargs="+", choices=CLAIMS, default=CLAIMS)
+    parser.add_argument("--runs", type=int, default=RUNS, help=f"{RUNS} or more for a mean")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="minutes on two cores; the default")
+    size.add_argument("--full", action="store_true", help="hours on two cores, or a GPU")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=2, help="of torch")
+    results.arguments(parser)
+    options = parser.parse_args(argv)
+    if options.report:
+        return report.write("paper")
+    torch.set_num_threads(options.threads)
+    chosen = Size("full" if options.full else "quick", options.device)
+    measured = {
+        (row.extra["claim"], row.extra["size"], row.extra["seed"])
+        for row in results.read("paper", options.out)
+        if row.commit == provenance.commit()
+    }
+    with results.appending("paper", options) as out:
+        for name in options.claims:
+            of = claim(name)
+            if absent := missing(of):
+                print(f"{name}: left out, for {', '.join(absent)} is not installed")
+                continue
+            for seed in range(options.runs):
+                if (name, chosen.name, seed) not in measured:
+                    _run(name, of, seed, chosen, out)
+    if options.out is None:
+        report.write("paper")
+
+
+def _run(name: str, of: Claim, seed: int, size: Size, out: results.Writer) -> None:
+    """All figures of a run, written together, so that no run is half there."""
+    before = time.monotonic()
+    figures = list(of.measure(seed, size))
+    extra = {"claim": name, "size": size.name, "seed": seed}
+    for figure in figures:
+        out.add(figure.case, figure.route, figure.metric, figure.unit, figure.value, extra)
+    print(f"{name}, run {seed}: {len(figures)} figures in {time.monotonic() - before:.0f} s")

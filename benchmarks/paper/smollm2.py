@@ -1,0 +1,51 @@
+"""SmolLM2-135M-Instruct for the claims that are measured on it: read once, tokens by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+
+from bmatch.models.smollm2 import read_smollm2
+from bmatch.models.text import default_text, token_batches
+
+LENGTH = 256
+
+
+@cache
+def model_and_tokenizer(device: str) -> tuple[Any, Any]:
+    """In float32, in eval mode."""
+    model, tokenizer = read_smollm2()
+    return model.eval().to(device), tokenizer
+
+
+def batches(seed: int, tokens: int, device: str) -> list[torch.Tensor]:
+    """So many tokens of Python's language reference, int64 ``[B, T]``, from a place of the seed's.
+
+    The first token of a sequence is read and does not count.
+    """
+    _, tokenizer = model_and_tokenizer(device)
+    articles = list(default_text())
+    start = seed * len(articles) // 16 % len(articles)
+    text = articles[start:] + articles[:start]
+    return [part.to(device) for part in token_batches(tokenizer, text, tokens, LENGTH)]
+
+
+@torch.no_grad()
+def logits(model: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """Of a batch ``[B, T]``, ``[B, T, V]``."""
+    found: torch.Tensor = model(input_ids=tokens).logits
+    return found
+
+
+def hooked(block: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """Let `change` replace the stream after a block; the handle that ends it."""
+
+    def hook(_: Any, __: Any, result: Any) -> Any:
+        if isinstance(result, tuple):
+            return (change(result[0]), *result[1:])
+        return change(result)
+
+    return block.register_forward_hook(hook)

@@ -1,0 +1,109 @@
+"""What is left of a steering vector's effect in another gauge: with its signs, and without.
+
+Steering the model in gauge g with w is steering the model at home with g^-1 w: so one model serves
+all gauges, and of each run one gauge is checked on a model that was really carried. Without its
+signs a carried vector v acts as s v, with s the gauge's signs. Its effect is split into the odd
+part, (E(+v) - E(-v)) / 2, which knows a direction, and the even part, the damage that any vector of
+its norm does. To first order the odd part is the product of v with the gradient g of the score, so
+what is kept is sum(s v g) / sum(v g).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from benchmarks import relatives
+from benchmarks.paper.claim import Figure
+from benchmarks.paper.matching import planted
+from benchmarks.paper.smollm2 import hooked
+from bmatch.transport import vector
+
+POSITIVE = (0.2, 0.35, 0.5, 0.65, 0.8)
+GAUGES = {False: 4, True: 16}
+"""So many of each share of positive signs in a run, at the quick and at the full size."""
+
+
+class Task(NamedTuple):
+    """A behaviour that is steered.
+
+    Attributes
+    ----------
+    layer : int
+        After which block the vector is added.
+    direction : float32 tensor [D]
+    score : callable
+        Of a model: a tensor of one number, in nats.
+    """
+
+    layer: int
+    direction: torch.Tensor
+    score: Callable[[Any], torch.Tensor]
+
+
+def effect(model: Any, task: Task, direction: torch.Tensor) -> tuple[float, float]:
+    """The odd and the even part of what a vector and its opposite do to the score."""
+    with torch.no_grad():
+        plain = task.score(model)
+        up, down = (_steered(model, task, sign * direction) - plain for sign in (1, -1))
+    return float(up - down) / 2, float(up + down) / 2
+
+
+def gradient(model: Any, task: Task) -> torch.Tensor:
+    """Of the score, with respect to a vector that is added; [D]."""
+    offset = torch.zeros_like(task.direction, requires_grad=True)
+    (found,) = torch.autograd.grad(_steered(model, task, offset), offset)
+    return found
+
+
+def _steered(model: Any, task: Task, direction: torch.Tensor) -> torch.Tensor:
+    handle = hooked(model.model.layers[task.layer], lambda stream: stream + direction)
+    try:
+        return task.score(model)
+    finally:
+        handle.remove()
+
+
+def kept(model: Any, task: Task, seed: int, full: bool) -> Iterator[Figure]:
+    """Shares of the effect at home, over gauges of every share of positive signs."""
+    rng = np.random.default_rng(seed)
+    v = task.direction
+    d = len(v)
+    odd, even = effect(model, task, v)
+    yield Figure("at home", "none", "odd part of the effect", "nat", odd)
+    yield Figure("at home", "none", "even part of the effect", "nat", even)
+    truth = planted(rng, d, 0.5)
+    carried = relatives.in_gauge(model, truth)
+    there = effect(carried, task, vector(v, truth))[0]
+    yield Figure("carried model, 50% positive", "signed", "effect kept", "1", there / odd)
+    unsigned = effect(carried, task, v[torch.as_tensor(truth.perm)])[0]
+    at_home = effect(model, task, _signs(truth, v) * v)[0]
+    yield Figure(
+        "carried model, 50% positive",
+        "permutation alone",
+        "difference from steering at home",
+        "1",
+        abs(unsigned - at_home) / abs(odd),
+    )
+    slope = v * gradient(model, task)
+    first_order = []
+    measured = []
+    for positive in POSITIVE:
+        for _ in range(GAUGES[full]):
+            s = _signs(planted(rng, d, positive), v)
+            measured.append(effect(model, task, s * v)[0] / odd)
+            first_order.append(float((s * slope).sum() / slope.sum()))
+            case = f"{positive:.0%} positive"
+            yield Figure(case, "permutation alone", "effect kept", "1", measured[-1])
+    agreement = float(np.corrcoef(measured, first_order)[0, 1])
+    yield Figure("all gauges", "sum(s v g) / sum(v g)", "correlation with kept", "1", agreement)
+
+
+def _signs(gauge: Any, like: torch.Tensor) -> torch.Tensor:
+    """Of a gauge, by source coordinate: what acting without them leaves at home."""
+    at_home = np.empty(gauge.dim, np.float32)
+    at_home[gauge.perm] = gauge.sign
+    return torch.as_tensor(at_home, device=like.device)
