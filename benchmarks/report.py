@@ -56,6 +56,11 @@ def write(name: str) -> None:
         from benchmarks import assignment_table
 
         assignment_table.plot(results.read(name), results.RESULTS / "assignment.svg")
+    if name == "paper":
+        from benchmarks import paper
+        from benchmarks.paper import pictures
+
+        pictures.draw(paper.newest(results.read(name)), results.RESULTS / "paper.svg")
 
 
 def main(arguments: list[str]) -> None:

@@ -11,14 +11,14 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from benchmarks import cases, contest, harness, provenance, report, results
 from benchmarks.cases import WIDE, Case
 from benchmarks.contest import OPTIMAL, SLOW, Ratios
 from benchmarks.peers import OURS
-from benchmarks.results import Row, newest
+from benchmarks.results import Row, by_machine, newest
 from benchmarks.users import USERS
 
 EVERY = (*USERS, *cases.SQUARE, *cases.DEGENERATE, *cases.SCIPY)
@@ -105,12 +105,16 @@ def latest(rows: Iterable[Row]) -> dict[Case, Told]:
 
 
 def table(rows: Sequence[Row]) -> list[str]:
-    """Markdown: all in a few figures, then slow cases, families, and answers that are not right."""
-    kept, told = newest(rows), latest(rows)
+    """Markdown: all in a few figures, then slow cases, families, and answers that are not right.
+
+    The machine of most cases is told of whole, the others in a line each.
+    """
+    machines = by_machine(rows)
+    main = max(machines, key=lambda name: len({row.case for row in machines[name]}))
+    kept, told = newest(machines[main]), latest(machines[main])
     versions = {row.provider: row.extra["version"] for row in kept}
     others = ", ".join(f"{name} {versions[name]}" for name in versions if name != OURS)
-    compared = {case: t.ratios for case, t in told.items() if not math.isnan(t.ratios.best)}
-    large = {case: r for case, r in compared.items() if min(case.rows, case.cols) >= 256}
+    compared = _compared(told)
     slow = sorted(
         (c for c, r in compared.items() if r.best < ENOUGH or r.scipy < 1),
         key=lambda c: compared[c].best,
@@ -122,10 +126,12 @@ def table(rows: Sequence[Row]) -> list[str]:
         "",
         "| cases | number | worst | median | geometric mean | under 0.95 | under SciPy |",
         "|---|---|---|---|---|---|---|",
+        *_summaries(compared),
         *(
-            _summary(name, list(some.values()))
-            for name, some in (("all", compared), ("n >= 256", large))
-            if some
+            line
+            for name, own in machines.items()
+            if name != main
+            for line in _summaries(_compared(latest(own)), f"{name}: ")
         ),
         "",
         f"Slower than {ENOUGH} of the best peer, or than SciPy:",
@@ -153,6 +159,18 @@ def _escaped(text: object) -> str:
 def _slow(case: Case, told: Told) -> str:
     (_, ours), (best, peer, scipy) = told.outcomes[OURS], told.ratios
     return f"| {_escaped(case)} | {ours * 1e3:.4g} | {peer} | {best:.3g} | {scipy:.3g} |"
+
+
+def _compared(told: Mapping[Case, Told]) -> dict[Case, Ratios]:
+    """Of the cases that a peer has solved."""
+    return {case: t.ratios for case, t in told.items() if not math.isnan(t.ratios.best)}
+
+
+def _summaries(compared: Mapping[Case, Ratios], where: str = "") -> Iterator[str]:
+    large = [r for case, r in compared.items() if min(case.rows, case.cols) >= 256]
+    for name, some in (("all", list(compared.values())), ("n >= 256", large)):
+        if some:
+            yield _summary(where + name, some)
 
 
 def _summary(name: str, ratios: Sequence[Ratios]) -> str:

@@ -52,6 +52,7 @@ ROOMS = {
     "compat": ("lap", "torch_ops", "torch_linear_assignment"),
     "architecture": (
         *("wrappers", "expressions", "templates", "spaces", "layout", "rules", "axes"),
+        "spellings",
         *("stored", "cached", "known"),
         *("constraints", "labels", "merging", "calls", "elementwise", "contraction", "movement"),
         *("indexing", "trace", "permutations", "signs", "solve", "shrink", "tiny", "nesting"),

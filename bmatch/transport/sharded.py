@@ -1,7 +1,8 @@
 """Training runs in folders of ``torch.distributed.checkpoint``, and DeepSpeed's universal form.
 
 Both name what they hold: FSDP and accelerate write ``model.NAME`` and
-``optimizer.state.NAME.SLOT``, DeepSpeed's ``ds_to_universal.py`` a file ``zero/NAME/SLOT.pt``.
+``optimizer.state.NAME.SLOT``, torchtitan ``NAME`` in place of the first, with names of its own;
+DeepSpeed's ``ds_to_universal.py`` a file ``zero/NAME/SLOT.pt``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 
 from bmatch.architecture import residual_axes
 from bmatch.architecture.axes import ResidualAxes
+from bmatch.architecture.spellings import as_in_transformers
 from bmatch.files.atomic import new_folder, require_new
 from bmatch.files.containers import Container, leaves, open_container, unpickled
 from bmatch.files.distributed import DistributedFiles
@@ -131,8 +133,8 @@ def _distributed(folder: Path, axes: ResidualAxes, config: Mapping[str, Any]) ->
         container = DistributedFiles(place).container()
         moves: dict[str, Move] = {k: Along() for k in container.shapes if _KEPT.fullmatch(k)}
         for key in container.shapes:
-            top, _, name = key.partition("/")
-            rule = axes.rule(name) if top == "model" else None
+            name = as_in_transformers(key.removeprefix("model/"))
+            rule = axes.rule(name)
             if rule is not None:
                 found.weights[name] = place, key
                 moves[key] = Along(rule.axes)
@@ -157,7 +159,11 @@ def _distributed(folder: Path, axes: ResidualAxes, config: Mapping[str, Any]) ->
 def _in_state(key: str) -> str:
     """What an entry would be called in the state of an optimizer; nothing if it is none of one."""
     top, _, below = key.partition("/")
-    return _FLAT.sub(r"state/\1/\2", below) if top in ("optimizer", "optim") else ""
+    if top not in ("optimizer", "optim"):
+        return ""
+    state, _, rest = _FLAT.sub(r"state/\1/\2", below).partition("/")
+    name, _, slot = rest.partition("/")
+    return f"{state}/{as_in_transformers(name)}/{slot}" if state == "state" else below
 
 
 def _grouped(shapes: Mapping[str, Any], rest: Mapping[str, Any]) -> Mapping[str, Any]:

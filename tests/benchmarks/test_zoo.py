@@ -14,12 +14,12 @@ from benchmarks.results import Row
 from benchmarks.users import USERS
 
 
-def row(case, provider, outcome, least):
+def row(case, provider, outcome, least, machine="a machine"):
     extra = {"outcome": outcome, "version": "1"}
     if least is not None:
         extra["least"] = least
     spread = Spread(math.nan, math.nan if least is None else least, math.nan)
-    return Row("2026-11-27", "c1", "a machine", "zoo", case, provider, "time", "s", spread, extra)
+    return Row("2026-11-27", "c1", machine, "zoo", case, provider, "time", "s", spread, extra)
 
 
 def test_every_family_is_in_every_size_and_both_types():
@@ -71,11 +71,14 @@ def test_the_table():
         row("a|b 9 x 9", "bmatch", "optimal", 1e-3),
         row("a|b 9 x 9", "scipy", "slow", 20e-3),
         row("a|b 9 x 9", "lap", "crashed", None),
+        row("IoU 8 x 8", "bmatch", "optimal", 1e-3, "another"),
+        row("IoU 8 x 8", "scipy", "optimal", 2e-3, "another"),
     ]
     lines = zoo.table(rows)
     assert [line for line in lines if line.startswith("|")][2:] == [
         "| all | 2 | 0.25 | 2.12 | 1 | 1 | 1 |",
         "| n >= 256 | 1 | 0.25 | 0.25 | 0.25 | 1 | 1 |",
+        "| another: all | 1 | 2 | 2 | 2 | 0 | 0 |",
         "| case | ours, ms | best peer | ratio | SciPy |",
         "|---|---|---|---|---|",
         "| IoU float64 400 x 400 | 2 | lap | 0.25 | 0.5 |",

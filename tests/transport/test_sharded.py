@@ -71,6 +71,62 @@ def test_a_distributed_run_goes_on_as_it_would_have(tmp_path, flat):
     assert departure(other, transport.state_dict(model.state_dict(), GAUGE, model)) < 1e-6
 
 
+TORCHTITAN = {
+    "model.embed_tokens": "tok_embeddings",
+    "model.norm": "norm",
+    "model.layers": "layers",
+    "self_attn": "attention",
+    "q_proj": "qkv_linear.wq",
+    "k_proj": "qkv_linear.wk",
+    "v_proj": "qkv_linear.wv",
+    "o_proj": "wo",
+    "mlp": "feed_forward",
+    "gate_proj": "w1",
+    "down_proj": "w2",
+    "up_proj": "w3",
+    "input_layernorm": "attention_norm",
+    "post_attention_layernorm": "ffn_norm",
+}
+
+
+def torchtitan(name, older=False):
+    """Its name for a tensor, and for an entry of a flattened optimizer's state."""
+    for ours, theirs in TORCHTITAN.items():
+        name = name.replace(ours, theirs)
+    return name.replace("qkv_linear.", "").replace("lm_head", "output") if older else name
+
+
+@pytest.mark.parametrize("older", [False, True])
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_run_of_torchtitan(tmp_path, tied, older):
+    model = tiny_model("llama", tied=tied, num_hidden_layers=1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, eps=1e-4)
+    trained(model, optimizer, 2, 0)
+    options = StateDictOptions(flatten_optimizer_state_dict=True)
+    state = get_optimizer_state_dict(model, optimizer, options=options)
+    weights = dict(model.state_dict())
+    if tied:
+        del weights["lm_head.weight"]
+    run = {
+        **{torchtitan(name, older): tensor for name, tensor in weights.items()},
+        "optimizer": {torchtitan(name, older): value for name, value in state.items()},
+        "lr_scheduler": {"last_epoch": 2},
+        "train_state": {"step": torch.tensor(2)},
+    }
+    save(run, tmp_path / "a")
+    config_of(model, tmp_path / "a")
+    transport.trainer_checkpoint(tmp_path / "a", GAUGE, tmp_path / "b")
+    found = DistributedFiles(tmp_path / "b")
+    wanted = transport.state_dict(weights, GAUGE, model)
+    moments = transport.optimizer_state(optimizer.state_dict(), GAUGE, model)["state"]
+    for k, (name, _) in enumerate(model.named_parameters()):
+        assert torch.equal(found.tensor(torchtitan(name, older)), wanted[name])
+        for slot in ("exp_avg", "exp_avg_sq"):
+            key = f"optimizer/state.{torchtitan(name, older)}.{slot}"
+            assert torch.equal(found.tensor(key), moments[k][slot])
+    assert found.tensor("train_state/step") == 2
+
+
 def universal(folder, bare=False):
     """As ds_to_universal.py writes it; of ZeRO-3 it writes bare tensors in one row."""
     model, optimizer = start()

@@ -1,0 +1,161 @@
+"""The paper's claims in one picture, out of the rows of results/paper.csv.
+
+Markers and dashes tell routes apart without colour; bars are Student's intervals of 95%.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.paper.claim import Interval
+from benchmarks.results import Row
+
+STYLES = {
+    "path": ("o", "-", "#1b4f72"),
+    "endpoint": ("s", "--", "#c0622d"),
+    "via base": ("^", ":", "#6c7a89"),
+    "weights": ("x", "-.", "#2e7d4f"),
+}
+FILLS = ("#1b4f72", "#c0622d", "#a9b4bd", "#2e7d4f", "#d9c26a", "#6c7a89", "#e6e6e6")
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """A panel for every claim that has rows: of the quick size, or of the full one."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "bmatch"  # the same figures give the same file
+    import matplotlib.pyplot as plt
+
+    panels: dict[str, tuple[str, Callable[[Any, list[Row]], None]]] = {
+        "trajectory": ("Coordinates recovered along two runs", _trajectory),
+        "matching": ("Matching on raw correlations", _ceiling),
+        "sentiment": ("Sentiment vector without its signs", _kept),
+        "refusal": ("Refusal vector without its signs", _kept),
+        "dictionary": ("Sparse autoencoder, carried", _bars("position 0 left out", "NMSE")),
+        "optimizer": ("AdamW, 20 steps after transport", _bars(None, "departure of weights", True)),
+        "merging": ("Average of two fine-tunes", _bars(None, "loss, nats a byte")),
+    }
+    sizes = [row.extra["size"] for row in rows]
+    size = "quick" if "quick" in sizes else "full"
+    of_claim = {
+        name: own
+        for name in panels
+        if (own := [r for r in rows if r.extra["claim"] == name and r.extra["size"] == size])
+    }
+    columns = min(4, len(of_claim)) or 1
+    lines = -(-len(of_claim) // columns) or 1
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(4.2 * columns, 3.4 * lines), layout="constrained", squeeze=False
+    )
+    for axis, (name, own) in zip(axes.flat, of_claim.items(), strict=False):
+        title, panel = panels[name]
+        axis.set_title(title, fontsize=10)
+        axis.tick_params(labelsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+        panel(axis, own)
+    for axis in list(axes.flat)[len(of_claim) :]:
+        axis.set_visible(False)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+def _trajectory(axis: Any, rows: list[Row]) -> None:
+    """Of the first regime, by steps."""
+    regime = rows[0].case.rpartition(", ")[0]
+    for route, (marker, dashes, colour) in STYLES.items():
+        at: dict[int, list[float]] = {}
+        for row in rows:
+            where, _, steps = row.case.rpartition(", ")
+            if where == regime and row.provider == route:
+                at.setdefault(int(steps.removesuffix(" steps")), []).append(row.value)
+        _line(axis, at, route, marker, dashes, colour)
+    axis.set(xlabel=f"steps of each run ({regime})", ylabel="share recovered", ylim=(0, 1.05))
+    axis.legend(fontsize=7)
+
+
+def _ceiling(axis: Any, rows: list[Row]) -> None:
+    """Against the share of positive signs, at the conditions under which most is recovered."""
+    groups: dict[tuple[str, str], dict[float, list[float]]] = {}
+    for row in rows:
+        if found := re.fullmatch(r"(.+), (\d+)% positive", row.case):
+            at = groups.setdefault((found[1], row.provider), {})
+            at.setdefault(int(found[2]) / 100, []).append(row.value)
+    best = max(
+        (k for k in groups if k[1] == "raw"), key=lambda k: sum(map(sum, groups[k].values()))
+    )
+    for route, key in (("raw", "endpoint"), ("sign-marginalised", "path")):
+        _line(axis, groups[best[0], route], route, *STYLES[key])
+    axis.plot([0, 1], [0, 1], color="black", linewidth=0.7, label="ceiling: the share itself")
+    axis.set(xlabel=f"share of positive signs ({best[0]})", ylabel="share recovered")
+    axis.legend(fontsize=7)
+
+
+def _kept(axis: Any, rows: list[Row]) -> None:
+    """Every gauge, and the line that the mean follows."""
+    at: dict[float, list[float]] = {}
+    for row in rows:
+        if found := re.fullmatch(r"(\d+)% positive", row.case):
+            at.setdefault(int(found[1]) / 100, []).append(row.value)
+    for share, values in at.items():
+        axis.plot([share] * len(values), values, ".", color="#a9b4bd", markersize=4)
+    _line(axis, at, "mean", "o", "none", "#1b4f72")
+    axis.plot([0, 1], [-1, 1], color="black", linewidth=0.7, label="2f - 1")
+    axis.axhline(0, color="black", linewidth=0.4, linestyle=":")
+    axis.set(xlabel="share f of positive signs", ylabel="share of the effect kept")
+    axis.legend(fontsize=7)
+
+
+def _bars(case: str | None, label: str, log: bool = False) -> Callable[[Any, list[Row]], None]:
+    def panel(axis: Any, rows: list[Row]) -> None:
+        values: dict[str, list[float]] = {}
+        for row in rows:
+            if case in (None, row.case):
+                values.setdefault(row.provider, []).append(row.value)
+        means = [Interval.of(of_route) for of_route in values.values()]
+        axis.bar(
+            range(len(values)),
+            [m.mean for m in means],
+            yerr=_errors(means),
+            color=FILLS[: len(values)],
+            edgecolor="black",
+            linewidth=0.5,
+            capsize=2,
+        )
+        axis.set_xticks(
+            range(len(values)), [name.replace(" ", "\n", 1) for name in values], fontsize=7
+        )
+        axis.set_ylabel(label)
+        if log:
+            axis.set_yscale("log")
+        else:
+            low = min(m.mean for m in means)
+            axis.set_ylim(0.8 * low if low > 1 else 0)
+
+    return panel
+
+
+def _line(
+    axis: Any, at: dict[Any, list[float]], label: str, marker: str, dashes: str, colour: str
+) -> None:
+    means = [Interval.of(values) for _, values in sorted(at.items())]
+    axis.errorbar(
+        sorted(at),
+        [m.mean for m in means],
+        yerr=_errors(means),
+        label=label,
+        marker=marker,
+        linestyle=dashes,
+        color=colour,
+        markersize=5,
+        capsize=2,
+        linewidth=1.3,
+    )
+
+
+def _errors(means: Iterable[Interval]) -> list[float]:
+    """Half of each interval; nothing for a single run."""
+    return [m.high - m.mean if m.runs > 1 else 0.0 for m in means]

