@@ -33,7 +33,7 @@ def measure(seed: int, size: Size) -> Iterator[Figure]:
             with torch.no_grad():
                 for name, gains in carried.named_parameters():
                     if name.endswith("norm.weight"):
-                        gains.mul_(torch.as_tensor(signs.sign, device=gains.device))
+                        gains.mul_(torch.tensor(signs.sign.tolist(), device=gains.device))
             apart = _apart(logits(carried, tokens), home)
             yield Figure(
                 "SmolLM2-135M", "signs on the gains, too", "difference of logits", "1", apart

@@ -20,6 +20,7 @@ from benchmarks import relatives
 from benchmarks.paper.claim import Figure
 from benchmarks.paper.matching import planted
 from benchmarks.paper.smollm2 import hooked
+from bmatch import SignedPermutation
 from bmatch.transport import vector
 
 POSITIVE = (0.2, 0.35, 0.5, 0.65, 0.8)
@@ -79,7 +80,7 @@ def kept(model: Any, task: Task, seed: int, full: bool) -> Iterator[Figure]:
     carried = relatives.in_gauge(model, truth)
     there = effect(carried, task, vector(v, truth))[0]
     yield Figure("carried model, 50% positive", "signed", "effect kept", "1", there / odd)
-    unsigned = effect(carried, task, v[torch.as_tensor(truth.perm)])[0]
+    unsigned = effect(carried, task, vector(v, SignedPermutation(truth.perm)))[0]
     at_home = effect(model, task, _signs(truth, v) * v)[0]
     yield Figure(
         "carried model, 50% positive",
@@ -102,7 +103,7 @@ def kept(model: Any, task: Task, seed: int, full: bool) -> Iterator[Figure]:
     yield Figure("all gauges", "sum(s v g) / sum(v g)", "correlation with kept", "1", agreement)
 
 
-def _signs(gauge: Any, like: torch.Tensor) -> torch.Tensor:
+def _signs(gauge: SignedPermutation, like: torch.Tensor) -> torch.Tensor:
     """Of a gauge, by source coordinate: what acting without them leaves at home."""
     at_home = np.empty(gauge.dim, np.float32)
     at_home[gauge.perm] = gauge.sign

@@ -297,6 +297,32 @@ def exact_optimum(whole, best):
 WIDE = [(2**62, "int64"), (-(2**62), "int64"), (-(2**53) - 60, "int64"), (2**64 - 50, "uint64")]
 
 
+@pytest.mark.parametrize("instructions", _core.instruction_sets())
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(9, 8), (17, 15), (40, 16), (130, 67), (500, 400)])
+def test_columns_in_blocks_of_eight(shape, dtype, instructions):
+    """Small tall matrices are read so: every value, at the edges too, and what is refused."""
+    before = _core.instruction_set()
+    _core.use(instructions)
+    try:
+        cost = np.random.default_rng(7).standard_normal(shape).astype(dtype)
+        views = cost, np.ascontiguousarray(cost.T).T, np.repeat(cost, 2, 0)[::2]
+        for matrix, maximize in itertools.product(views, (False, True)):
+            wanted = scipy.optimize.linear_sum_assignment(cost, maximize)
+            found = bmatch.linear_sum_assignment(matrix, maximize)
+            assert all(np.array_equal(*pair) for pair in zip(found, wanted, strict=True))
+        magnitudes = scipy.optimize.linear_sum_assignment(np.abs(cost), True)
+        assert np.array_equal(bmatch.solve(cost, sign_marginalized=True).row_ind, magnitudes[0])
+        for i, j in itertools.product((0, 7, shape[0] - 1), (0, 7, shape[1] - 1)):
+            for value in (np.nan, -np.inf):
+                wrong = cost.copy()
+                wrong[i, j] = value
+                with pytest.raises(ValueError, match="invalid numeric"):
+                    bmatch.linear_sum_assignment(wrong)
+    finally:
+        _core.use(before)
+
+
 @pytest.mark.parametrize(("low", "dtype"), WIDE)
 @pytest.mark.parametrize("shape", [(5, 5), (4, 6), (6, 4)])
 @pytest.mark.parametrize("goal", ["minimize", "maximize", "sign_marginalized"])

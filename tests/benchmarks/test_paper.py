@@ -15,6 +15,7 @@ from benchmarks import paper, relatives, report, results
 from benchmarks.paper import steering
 from benchmarks.paper.claim import Claim, Figure, Interval
 from benchmarks.paper.matching import planted
+from bmatch import SignedPermutation
 from bmatch.transport import vector
 
 
@@ -83,7 +84,8 @@ def test_steering_at_home_is_steering_in_the_other_gauge():
     assert steering.effect(carried, task, vector(task.direction, gauge)) == pytest.approx(
         home, abs=1e-5
     )
-    unsigned = steering.effect(carried, task, task.direction[torch.as_tensor(gauge.perm)])
+    without_signs = vector(task.direction, SignedPermutation(gauge.perm))
+    unsigned = steering.effect(carried, task, without_signs)
     signs = steering._signs(gauge, task.direction)
     assert steering.effect(model, task, signs * task.direction) == pytest.approx(unsigned, abs=1e-5)
     small = 1e-2 * task.direction

@@ -346,6 +346,34 @@ bool load_small(const T* costs, Index cols, std::int64_t col_stride, CostBits<T>
   return !nan.any() && minimum > -kInf;
 }
 
+// The same of eight rows whose entries of one column are side by side, in blocks of 8 x 8.
+template <typename T>
+bool load_small_columns(const T* costs, Index cols, std::int64_t col_stride, CostBits<T> bits,
+                        double* out, Index stride, double* minimum) {
+  NanFlag nan;
+  Doubles best[8];
+  std::fill_n(best, 8, Doubles::all(kInf));
+  for (Index j0 = 0; j0 < stride; j0 += 8) {
+    Doubles block[8];
+    for (Index k = 0; k < 8; ++k) {
+      const T* const from = costs + (j0 + k) * col_stride;
+      block[k] = j0 + k < cols ? Doubles::load(from, bits) : Doubles::all(kInf);
+      nan.see(block[k], block[k]);
+    }
+    transpose(block);
+    for (Index k = 0; k < 8; ++k) {
+      block[k].store(out + std::int64_t{k} * stride + j0);
+      best[k] = min(block[k], best[k]);
+    }
+  }
+  bool finite = true;
+  for (Index k = 0; k < 8; ++k) {
+    minimum[k] = least(best[k]);
+    finite &= minimum[k] > -kInf;
+  }
+  return !nan.any() && finite;
+}
+
 // Each row claims its column while it is at hand.
 template <typename T>
 bool load_small(const CostView<T>& view, SmallProblem& p) {
@@ -353,10 +381,16 @@ bool load_small(const CostView<T>& view, SmallProblem& p) {
   SmallSolver solver(p);
   solver.open_columns();
   bool valid = true;
-  for (Index i = 0; i < p.rows; ++i) {
-    valid &= load_small(view.data + i * view.row_stride, p.cols, view.col_stride, bits,
-                        p.cost + std::int64_t{i} * p.stride, p.stride, p.minimum[i]);
-    solver.claim(i);
+  const bool by_columns = view.row_stride == 1 && view.col_stride != 1;
+  for (Index i = 0; i < p.rows;) {
+    const T* const from = view.data + i * view.row_stride;
+    double* const to = p.cost + std::int64_t{i} * p.stride;
+    const Index end = by_columns && i + 8 <= p.rows ? i + 8 : i + 1;
+    valid &=
+        end > i + 1
+            ? load_small_columns(from, p.cols, view.col_stride, bits, to, p.stride, p.minimum + i)
+            : load_small(from, p.cols, view.col_stride, bits, to, p.stride, p.minimum[i]);
+    for (; i < end; ++i) solver.claim(i);
   }
   return valid;
 }

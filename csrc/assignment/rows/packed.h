@@ -5,11 +5,11 @@
 #include <cstdint>
 #include <cstdlib>
 #include <limits>
-#include <memory>
 #include <stdexcept>
 #include <type_traits>
 
 #include "assignment/policy.h"
+#include "assignment/reused.h"
 #include "dense_scanner.h"
 #include "widened_scanner.h"
 
@@ -21,16 +21,16 @@ using ScannerOf = std::conditional_t<kIsWide<T>, DenseScanner<T>, WidenedScanner
 // A row-major copy of a matrix whose rows lie far apart in memory.  In blocks of whole cache lines
 // by eight: columns a power of two apart share the places of eight lines in a cache.
 template <typename T>
-std::unique_ptr<T[]> packed(const CostView<T>& view) {
+ReusedVector<T> packed(const CostView<T>& view) {
   constexpr std::int64_t kRows = 256 / sizeof(T), kCols = 8;
-  std::unique_ptr<T[]> copy(new T[static_cast<std::size_t>(view.rows * view.cols)]);
+  ReusedVector<T> copy(static_cast<std::size_t>(view.rows * view.cols));
   for (std::int64_t i0 = 0; i0 < view.rows; i0 += kRows) {
     const std::int64_t i1 = std::min(i0 + kRows, view.rows);
     for (std::int64_t j0 = 0; j0 < view.cols; j0 += kCols) {
       const std::int64_t j1 = std::min(j0 + kCols, view.cols);
       for (std::int64_t i = i0; i < i1; ++i) {
         const T* const from = view.data + i * view.row_stride + j0 * view.col_stride;
-        T* const to = copy.get() + i * view.cols + j0;
+        T* const to = copy.data() + i * view.cols + j0;
         for (std::int64_t j = 0; j < j1 - j0; ++j) to[j] = from[j * view.col_stride];
       }
     }
@@ -49,11 +49,14 @@ auto with_scanner_of(CostView<T> view, F f) {
     throw std::length_error("the cost matrix has more than 2**31 rows or columns");
   }
   constexpr std::int64_t kLine = 64 / sizeof(T);
-  // Rows that use a part of each cache line only are cheaper to copy once than to gather often.
-  std::unique_ptr<T[]> copy;
-  if (std::abs(view.col_stride) >= kLine && view.rows * view.cols > kGathered) {
+  // Rows that use a part of each cache line only are cheaper to copy once than to gather often;
+  // small problems are copied anyway, by columns (kernels/small_inl.h).
+  const std::int64_t entries = view.rows * view.cols;
+  const bool copied_anyway = kIsWide<T> && view.row_stride == 1 && entries <= kSmall;
+  ReusedVector<T> copy;
+  if (std::abs(view.col_stride) >= kLine && entries > kGathered && !copied_anyway) {
     copy = packed(view);
-    view.data = copy.get();
+    view.data = copy.data();
     view.row_stride = view.cols;
     view.col_stride = 1;
   }
