@@ -13,14 +13,17 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import multiprocessing
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 
 from benchmarks import provenance, report, results
-from benchmarks.paper.claim import RUNS, Claim, Interval, Size
+from benchmarks.paper.claim import RUNS, Claim, Figure, Interval, Size
 
 CLAIMS = (
     "function",
@@ -114,36 +117,60 @@ def main(argv: list[str]) -> None:
     size.add_argument("--quick", action="store_true", help="minutes on two cores; the default")
     size.add_argument("--full", action="store_true", help="hours on two cores, or a GPU")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=2, help="of torch")
+    parser.add_argument("--processes", type=int, default=2, help="of one thread each")
     results.arguments(parser)
     options = parser.parse_args(argv)
     if options.report:
         return report.write("paper")
-    torch.set_num_threads(options.threads)
     chosen = Size("full" if options.full else "quick", options.device)
     measured = {
         (row.extra["claim"], row.extra["size"], row.extra["seed"])
         for row in results.read("paper", options.out)
         if row.commit == provenance.commit()
     }
+    wanted = []
+    for name in options.claims:
+        if absent := missing(claim(name)):
+            print(f"{name}: left out, for {', '.join(absent)} is not installed")
+            continue
+        wanted += [
+            (name, seed)
+            for seed in range(options.runs)
+            if (name, chosen.name, seed) not in measured
+        ]
     with results.appending("paper", options) as out:
-        for name in options.claims:
-            of = claim(name)
-            if absent := missing(of):
-                print(f"{name}: left out, for {', '.join(absent)} is not installed")
-                continue
-            for seed in range(options.runs):
-                if (name, chosen.name, seed) not in measured:
-                    _run(name, of, seed, chosen, out)
+        for name, seed, figures in _measured(wanted, chosen, options.processes):
+            extra = {"claim": name, "size": chosen.name, "seed": seed}
+            for figure in figures:  # of a run together, so that none is half there
+                out.add(figure.case, figure.route, figure.metric, figure.unit, figure.value, extra)
     if options.out is None:
         report.write("paper")
 
 
-def _run(name: str, of: Claim, seed: int, size: Size, out: results.Writer) -> None:
-    """All figures of a run, written together, so that no run is half there."""
+def _measured(
+    wanted: Sequence[tuple[str, int]], size: Size, processes: int
+) -> Iterator[tuple[str, int, list[Figure]]]:
+    """Figures of all runs as they come; a process has its own seeds, and keeps what it trained."""
+    if processes == 1:
+        for name, seed in wanted:
+            yield name, seed, _figures(name, seed, size)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with ExitStack() as stack:
+        workers = [
+            stack.enter_context(ProcessPoolExecutor(1, mp_context=spawn)) for _ in range(processes)
+        ]
+        tasks = {
+            workers[seed % processes].submit(_figures, name, seed, size): (name, seed)
+            for name, seed in wanted
+        }
+        for done in as_completed(tasks):
+            yield *tasks[done], done.result()
+
+
+def _figures(name: str, seed: int, size: Size) -> list[Figure]:
+    torch.set_num_threads(1)
     before = time.monotonic()
-    figures = list(of.measure(seed, size))
-    extra = {"claim": name, "size": size.name, "seed": seed}
-    for figure in figures:
-        out.add(figure.case, figure.route, figure.metric, figure.unit, figure.value, extra)
+    figures = list(claim(name).measure(seed, size))
     print(f"{name}, run {seed}: {len(figures)} figures in {time.monotonic() - before:.0f} s")
+    return figures

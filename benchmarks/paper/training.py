@@ -43,21 +43,31 @@ class Runs(NamedTuple):
     b: dict[int, Any]
 
 
-def base(seed: int, steps: int = BASE_STEPS) -> Any:
+def base(seed: int) -> Any:
     """The base of a seed."""
     reference, _, _ = relatives.texts()
     torch.manual_seed(seed)
     model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**CONFIG))
-    for _ in relatives.trained(model, reference, steps, seed, WARM_UP):
+    for _ in relatives.trained(model, reference, BASE_STEPS, seed, WARM_UP):
         pass
     return model
 
 
 @cache
-def runs(seed: int, kept: Sequence[int], base_steps: int = BASE_STEPS) -> Runs:
+def runs(seed: int, kept: Sequence[int]) -> Runs:
     """The two runs of a seed, kept after these numbers of steps."""
+    return from_base(base(seed), seed, kept)
+
+
+@cache
+def late_runs(seed: int, kept: Sequence[int], after: Sequence[int]) -> Runs:
+    """Two more, whose base is the end of run A of `runs`, at the last of the steps `after`."""
+    return from_base(runs(seed, after).a[max(after)], seed + 500, kept)
+
+
+def from_base(start: Any, seed: int, kept: Sequence[int]) -> Runs:
+    """Run A on the reference, run B on sources."""
     reference, sources, _ = relatives.texts()
-    start = base(seed, base_steps)
     found: list[dict[int, Any]] = []
     for run, text in enumerate((reference, sources)):
         model = relatives.copied(start).train()

@@ -27,18 +27,19 @@ class Regime(NamedTuple):
     """Under which conditions the routes are compared."""
 
     name: str
-    base_steps: int
+    late: bool
     tokens: int
     stride: int
     shown: tuple[int, ...]
 
 
 REGIMES = (
-    Regime("immature base, 64 tokens", training.BASE_STEPS, 64, STRIDE, SHOWN),
-    Regime("immature base, 2,048 tokens", training.BASE_STEPS, 2048, STRIDE, SHOWN),
-    Regime("immature base, 64 tokens, saved every 250", training.BASE_STEPS, 64, 250, SHOWN[1:]),
-    Regime("base of 2,000 steps, 2,048 tokens", 2000, 2048, STRIDE, SHOWN[:3]),
+    Regime("immature base, 64 tokens", False, 64, STRIDE, SHOWN),
+    Regime("immature base, 2,048 tokens", False, 2048, 250, SHOWN[1:]),
+    Regime("immature base, 64 tokens, saved every 250", False, 64, 250, SHOWN[1:]),
+    Regime("base of 1,700 steps, 64 tokens", True, 64, STRIDE, SHOWN[:2]),
 )
+STEPS = tuple(range(STRIDE, SHOWN[-1] + 1, STRIDE))
 
 
 class Planted(NamedTuple):
@@ -52,8 +53,9 @@ def measure(seed: int, size: Size) -> Iterator[Figure]:
     """Shares of coordinates recovered, index and sign."""
     _, _, held_out = relatives.texts()
     for regime in REGIMES:
-        kept = tuple(range(STRIDE, regime.shown[-1] + 1, STRIDE))
-        runs = training.runs(seed, kept, regime.base_steps)
+        runs = training.runs(seed, STEPS)
+        if regime.late:
+            runs = training.late_runs(seed, STEPS[: regime.shown[-1] // STRIDE], STEPS)
         batches = relatives.batches(held_out, regime.tokens, seed)
         base, a, b = planted(runs, seed, regime.stride)
 
@@ -96,7 +98,7 @@ def planted(
         return Planted(relatives.in_gauge(model, gauge), gauge)
 
     a, b = (
-        {step: one(model) for step, model in run.items() if step % stride == 0 or step in SHOWN}
+        {step: one(model) for step, model in run.items() if step % stride == 0}
         for run in (runs.a, runs.b)
     )
     return one(runs.base), a, b
