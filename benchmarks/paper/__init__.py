@@ -49,13 +49,14 @@ def missing(of: Claim) -> list[str]:
 
 
 def newest(rows: Iterable[results.Row]) -> list[results.Row]:
-    """Of every figure of every run the one of the last date."""
-    kept: dict[Any, results.Row] = {}
+    """Of every run of a claim the figures of the last date."""
+    of_run: dict[Any, list[results.Row]] = {}
     for row in rows:
-        key = (row.case, row.provider, row.metric, row.extra["seed"], row.extra["size"])
-        if key not in kept or kept[key].date <= row.date:
-            kept[key] = row
-    return list(kept.values())
+        kept = of_run.setdefault(tuple(row.extra[key] for key in ("claim", "size", "seed")), [])
+        if kept and kept[0].date < row.date:
+            kept.clear()
+        kept.append(row)
+    return [row for kept in of_run.values() for row in kept]
 
 
 def table(rows: Sequence[results.Row]) -> list[str]:
@@ -84,11 +85,12 @@ def _section(of: Claim, name: str, size: str, rows: Sequence[results.Row]) -> li
         "| case | route | figure | mean | 95% interval | runs |",
         "|---|---|---|---:|---|---:|",
     ]
-    groups: dict[tuple[str, str, str, str], list[float]] = {}
+    groups: dict[tuple[str, str, str, str], list[tuple[int, float]]] = {}
     for row in rows:
-        groups.setdefault((row.case, row.provider, row.metric, row.unit), []).append(row.value)
+        key = (row.case, row.provider, row.metric, row.unit)
+        groups.setdefault(key, []).append((row.extra["seed"], row.value))
     for (case, route, metric, unit), values in groups.items():
-        found = Interval.of(values)
+        found = Interval.over_runs(values)
         unit = "" if unit == "1" else f" {unit}"
         bounds = f"{_number(found.low)} to {_number(found.high)}" if found.runs > 1 else ""
         lines.append(

@@ -8,7 +8,7 @@ Student's interval of 95%.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,6 +81,14 @@ class Interval(NamedTuple):
     low: float
     high: float
     runs: int
+
+    @classmethod
+    def over_runs(cls, values: Iterable[tuple[int, float]]) -> Interval:
+        """Of figures with the seeds of their runs: the mean of each run counts once."""
+        of_run: dict[int, list[float]] = {}
+        for seed, value in values:
+            of_run.setdefault(seed, []).append(value)
+        return cls.of([float(np.mean(found)) for found in of_run.values()])
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Interval:

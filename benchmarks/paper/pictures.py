@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from benchmarks.paper.claim import Interval
 from benchmarks.results import Row
@@ -20,6 +20,10 @@ STYLES = {
     "weights": ("x", "-.", "#2e7d4f"),
 }
 FILLS = ("#1b4f72", "#c0622d", "#a9b4bd", "#2e7d4f", "#d9c26a", "#6c7a89", "#e6e6e6")
+
+
+OfRun: TypeAlias = tuple[int, float]
+"""The seed of a run, and a figure of it."""
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
@@ -67,11 +71,11 @@ def _trajectory(axis: Any, rows: list[Row]) -> None:
     """Of the first regime, by steps."""
     regime = rows[0].case.rpartition(", ")[0]
     for route, (marker, dashes, colour) in STYLES.items():
-        at: dict[int, list[float]] = {}
+        at: dict[int, list[OfRun]] = {}
         for row in rows:
             where, _, steps = row.case.rpartition(", ")
             if where == regime and row.provider == route:
-                at.setdefault(int(steps.removesuffix(" steps")), []).append(row.value)
+                at.setdefault(int(steps.removesuffix(" steps")), []).append(_of_run(row))
         _line(axis, at, route, marker, dashes, colour)
     axis.set(xlabel=f"steps of each run ({regime})", ylabel="share recovered", ylim=(0, 1.05))
     axis.legend(fontsize=7)
@@ -79,29 +83,32 @@ def _trajectory(axis: Any, rows: list[Row]) -> None:
 
 def _ceiling(axis: Any, rows: list[Row]) -> None:
     """Against the share of positive signs, at the conditions under which most is recovered."""
-    groups: dict[tuple[str, str], dict[float, list[float]]] = {}
+    groups: dict[tuple[str, str], dict[float, list[OfRun]]] = {}
     for row in rows:
         if found := re.fullmatch(r"(.+), (\d+)% positive", row.case):
             at = groups.setdefault((found[1], row.provider), {})
-            at.setdefault(int(found[2]) / 100, []).append(row.value)
-    best = max(
-        (k for k in groups if k[1] == "raw"), key=lambda k: sum(map(sum, groups[k].values()))
-    )
+            at.setdefault(int(found[2]) / 100, []).append(_of_run(row))
+    recovered = {
+        case: sum(value for values in at.values() for _, value in values)
+        for (case, route), at in groups.items()
+        if route == "raw"
+    }
+    best = max(recovered, key=recovered.__getitem__)
     for route, key in (("raw", "endpoint"), ("sign-marginalised", "path")):
-        _line(axis, groups[best[0], route], route, *STYLES[key])
+        _line(axis, groups[best, route], route, *STYLES[key])
     axis.plot([0, 1], [0, 1], color="black", linewidth=0.7, label="ceiling: the share itself")
-    axis.set(xlabel=f"share of positive signs ({best[0]})", ylabel="share recovered")
+    axis.set(xlabel=f"share of positive signs ({best})", ylabel="share recovered")
     axis.legend(fontsize=7)
 
 
 def _kept(axis: Any, rows: list[Row]) -> None:
     """Every gauge, and the line that the mean follows."""
-    at: dict[float, list[float]] = {}
+    at: dict[float, list[OfRun]] = {}
     for row in rows:
         if found := re.fullmatch(r"(\d+)% positive", row.case):
-            at.setdefault(int(found[1]) / 100, []).append(row.value)
+            at.setdefault(int(found[1]) / 100, []).append(_of_run(row))
     for share, values in at.items():
-        axis.plot([share] * len(values), values, ".", color="#a9b4bd", markersize=4)
+        axis.plot([share] * len(values), [v for _, v in values], ".", color="#a9b4bd", markersize=4)
     _line(axis, at, "mean", "o", "none", "#1b4f72")
     axis.plot([0, 1], [-1, 1], color="black", linewidth=0.7, label="2f - 1")
     axis.axhline(0, color="black", linewidth=0.4, linestyle=":")
@@ -111,11 +118,11 @@ def _kept(axis: Any, rows: list[Row]) -> None:
 
 def _bars(case: str | None, label: str, log: bool = False) -> Callable[[Any, list[Row]], None]:
     def panel(axis: Any, rows: list[Row]) -> None:
-        values: dict[str, list[float]] = {}
+        values: dict[str, list[OfRun]] = {}
         for row in rows:
             if case in (None, row.case):
-                values.setdefault(row.provider, []).append(row.value)
-        means = [Interval.of(of_route) for of_route in values.values()]
+                values.setdefault(row.provider, []).append(_of_run(row))
+        means = [Interval.over_runs(of_route) for of_route in values.values()]
         axis.bar(
             range(len(values)),
             [m.mean for m in means],
@@ -139,9 +146,9 @@ def _bars(case: str | None, label: str, log: bool = False) -> Callable[[Any, lis
 
 
 def _line(
-    axis: Any, at: dict[Any, list[float]], label: str, marker: str, dashes: str, colour: str
+    axis: Any, at: dict[Any, list[OfRun]], label: str, marker: str, dashes: str, colour: str
 ) -> None:
-    means = [Interval.of(values) for _, values in sorted(at.items())]
+    means = [Interval.over_runs(values) for _, values in sorted(at.items())]
     axis.errorbar(
         sorted(at),
         [m.mean for m in means],
@@ -154,6 +161,10 @@ def _line(
         capsize=2,
         linewidth=1.3,
     )
+
+
+def _of_run(row: Row) -> OfRun:
+    return row.extra["seed"], row.value
 
 
 def _errors(means: Iterable[Interval]) -> list[float]:

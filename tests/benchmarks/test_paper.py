@@ -33,6 +33,8 @@ def test_the_interval_beside_scipy():
     assert (found.low, found.high) == pytest.approx(wanted)
     assert found.mean == pytest.approx(0.5)
     assert np.isnan(Interval.of([0.3]).low)
+    of_runs = [(0, 0.1), (0, 0.3), (1, 0.5), (2, 0.4), (3, 0.9)]
+    assert Interval.over_runs(of_runs) == pytest.approx(found)
 
 
 @pytest.mark.parametrize("positive", [0, 0.2, 0.5, 1])
