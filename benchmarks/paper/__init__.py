@@ -27,7 +27,6 @@ from benchmarks.paper.claim import RUNS, Claim, Figure, Interval, Size
 
 CLAIMS = (
     "function",
-    "matching",
     "trajectory",
     "dictionary",
     "sentiment",

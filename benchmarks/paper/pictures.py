@@ -36,7 +36,6 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 
     panels: dict[str, tuple[str, Callable[[Any, list[Row]], None]]] = {
         "trajectory": ("Coordinates recovered along two runs", _trajectory),
-        "matching": ("Matching on raw correlations", _ceiling),
         "sentiment": ("Sentiment vector without its signs", _kept),
         "refusal": ("Refusal vector without its signs", _kept),
         "dictionary": ("Sparse autoencoder, carried", _bars("position 0 left out", "NMSE")),
@@ -78,26 +77,6 @@ def _trajectory(axis: Any, rows: list[Row]) -> None:
                 at.setdefault(int(steps.removesuffix(" steps")), []).append(_of_run(row))
         _line(axis, at, route, marker, dashes, colour)
     axis.set(xlabel=f"steps of each run ({regime})", ylabel="share recovered", ylim=(0, 1.05))
-    axis.legend(fontsize=7)
-
-
-def _ceiling(axis: Any, rows: list[Row]) -> None:
-    """Against the share of positive signs, at the conditions under which most is recovered."""
-    groups: dict[tuple[str, str], dict[float, list[OfRun]]] = {}
-    for row in rows:
-        if found := re.fullmatch(r"(.+), (\d+)% positive", row.case):
-            at = groups.setdefault((found[1], row.provider), {})
-            at.setdefault(int(found[2]) / 100, []).append(_of_run(row))
-    recovered = {
-        case: sum(value for values in at.values() for _, value in values)
-        for (case, route), at in groups.items()
-        if route == "raw"
-    }
-    best = max(recovered, key=recovered.__getitem__)
-    for route, key in (("raw", "endpoint"), ("sign-marginalised", "path")):
-        _line(axis, groups[best, route], route, *STYLES[key])
-    axis.plot([0, 1], [0, 1], color="black", linewidth=0.7, label="ceiling: the share itself")
-    axis.set(xlabel=f"share of positive signs ({best})", ylabel="share recovered")
     axis.legend(fontsize=7)
 
 

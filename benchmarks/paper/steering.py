@@ -18,7 +18,6 @@ import torch
 
 from benchmarks import relatives
 from benchmarks.paper.claim import Figure
-from benchmarks.paper.matching import planted
 from benchmarks.paper.smollm2 import hooked
 from bmatch import SignedPermutation
 from bmatch.transport import vector
@@ -43,6 +42,12 @@ class Task(NamedTuple):
     layer: int
     direction: torch.Tensor
     score: Callable[[Any], torch.Tensor]
+
+
+def planted(rng: np.random.Generator, d: int, positive: float) -> SignedPermutation:
+    """A gauge with this share of positive signs."""
+    sign = np.where(rng.permutation(d) < round(positive * d), 1, -1).astype(np.int8)
+    return SignedPermutation(rng.permutation(d), sign)
 
 
 def effect(model: Any, task: Task, direction: torch.Tensor) -> tuple[float, float]:
