@@ -1,7 +1,7 @@
 """Claims about SmolLM2's coordinates in random gauges: which survive, raw, permuted, and signed.
 
 One claim of each kind on the stream after block 15: a set by magnitude, the same with signs, a set
-by signed value; then triples of three blocks, correlated pairs, and attributions with their weights.
+by signed value; then triples of three blocks, correlated pairs, attributions with their weights.
 The model is re-expressed in every gauge. Rows go to results/audit.csv, or below --out.
 """
 

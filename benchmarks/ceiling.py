@@ -1,10 +1,11 @@
 """Where matching without signs has its ceiling, and what of a direction permutation alone keeps.
 
 Simulated: 128 coordinates, a gauge with a planted fraction of positive signs, a noisy target.
-Coordinates are correlated by one common factor or by eight; or they are not, but those of the target
-are mixtures of the source's. Correlations as they are, or of 64 tokens. Then SmolLM2 and itself with
-noise on its weights: each ceiling beside the correlations between its coordinates. The kept share
-of a steering direction by its formula, and measured in SmolLM2. Rows go to results/ceiling.csv.
+Coordinates are correlated by one common factor or by eight; or they are not, but those of the
+target are mixtures of the source's. Correlations as they are, or of 64 tokens. Then SmolLM2 and
+itself with noise on its weights: each ceiling beside the correlations between its coordinates. The
+kept share of a steering direction by its formula, and measured in SmolLM2. Rows go to
+results/ceiling.csv.
 """
 
 from __future__ import annotations

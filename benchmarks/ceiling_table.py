@@ -10,7 +10,13 @@ import numpy as np
 
 from benchmarks.results import Row, newest
 
-_GREYS = {0.0: "0.0", 0.8: "0.35", 0.95: "0.6"}
+_LINES = (
+    ("8 factors", 0.0, 0, "0.0", "-"),
+    ("8 factors", 0.95, 64, "0.0", "--"),
+    ("mixed", 0.8, 0, "0.5", "-"),
+    ("mixed", 0.8, 64, "0.5", "--"),
+)
+"""Structure, shared variance, tokens, grey and style."""
 _MARKERS = {"block 5": "v", "block 15": "s", "block 29": "^", "all": "*"}
 _SHAPES = {
     "cosine 1": ("0.0", "o"),
@@ -32,8 +38,8 @@ def table(rows: Sequence[Row]) -> list[str]:
         "are right, means over draws with 95% intervals by Student's t; `most` is the greatest raw "
         "fraction of any draw. Tokens -: correlations as they are.",
         "",
-        "| structure | shared variance | tokens | mean off-diagonal | row maximum | f | raw | most | "
-        "signed |",
+        "| structure | shared variance | tokens | mean off-diagonal | row maximum | f | raw | most "
+        "| signed |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for raw, signed in _pairs(kept, "simulated"):
@@ -109,61 +115,63 @@ def plot(rows: Sequence[Row], path: Path) -> None:
 def _against_fraction(axes: Any, rows: Iterable[Row]) -> None:
     axes.plot([0, 1], [0, 1], color="tab:purple", linewidth=5, alpha=0.25, label="the ceiling f")
     points = [row for row in rows if row.provider == "raw"]
-    for strength, grey in _GREYS.items():
-        for tokens, style in ((0, "-"), (64, "--")):
-            found = [
-                row
-                for row in points
-                if row.extra.get("structure") == "8 factors"
-                and (row.extra["strength"], row.extra["tokens"]) == (strength, tokens)
-            ]
-            label = f"shared {strength:g}, {f'{tokens} tokens' if tokens else 'exact'}"
-            _line(axes, found, "f", color=grey, linestyle=style, marker=".", label=label)
-    found = [row for row in points if row.extra.get("site") == "all"]
-    _line(
-        axes, found, "f", color="black", linestyle="", marker="*", markersize=11,
-        markerfacecolor="white", label="SmolLM2, all blocks",
-    )  # fmt: skip
-    axes.set_title("Raw matching reaches f, and no more (8 factors)", fontsize=10)
+    for structure, strength, tokens, grey, style in _LINES:
+        found = [
+            row
+            for row in points
+            if row.extra.get("structure") == structure
+            and (row.extra["strength"], row.extra["tokens"]) == (strength, tokens)
+        ]
+        told = f"{tokens} tokens" if tokens else "exact"
+        label = f"{structure}, shared {strength:g}, {told}"
+        _line(axes, found, "f", color=grey, linestyle=style, marker=".", label=label)
+    for k, (site, marker) in enumerate(_MARKERS.items()):
+        found = [row for row in points if row.extra.get("site") == site]
+        axes.plot(
+            [row.extra["f"] + 0.012 * (k - 1.5) for row in found],
+            [row.value for row in found],
+            color="black",
+            linestyle="",
+            marker=marker,
+            markersize=7,
+            markerfacecolor="white",
+            label=f"SmolLM2, {site}",
+        )
+    axes.set_title("Raw matching reaches f, and no more", fontsize=10)
     axes.set_xlabel("f, fraction of positive signs in the gauge")
     axes.set_ylabel("fraction of coordinates whose index is right")
-    axes.legend(fontsize=7.5, loc="upper left")
+    axes.set_ylim(-0.02, 1.35)
+    axes.legend(fontsize=7.5, loc="upper left", ncols=2)
 
 
 def _against_correlation(axes: Any, rows: Sequence[Row]) -> None:
     axes.axhline(0.5, color="tab:purple", linewidth=5, alpha=0.25, label="the ceiling f = 0.5")
     half = [row for row in rows if row.metric == "recovered" and row.extra["f"] == 0.5]
-    looks: tuple[tuple[str, int, dict[str, Any]], ...] = (
-        ("raw", 0, {"color": "0.0", "linestyle": "-"}),
-        ("raw", 64, {"color": "0.0", "linestyle": "--"}),
-        ("signed", 0, {"color": "0.6", "linestyle": "-"}),
-        ("signed", 64, {"color": "0.6", "linestyle": "--"}),
-    )
-    for provider, tokens, look in looks:
-        for structure, marker in (("8 factors", "."), ("mixed", "x")):
-            found = [
-                row
-                for row in half
-                if row.provider == provider
-                and row.extra.get("structure") == structure
-                and row.extra["tokens"] == tokens
-            ]
-            told = f"{tokens} tokens" if tokens else "exact"
-            label = f"{provider}, {told}, {structure}"
-            _line(axes, found, "row_maximum", marker=marker, markersize=4, label=label, **look)
-    for site, marker in _MARKERS.items():
-        for provider, grey in (("raw", "0.0"), ("signed", "0.6")):
-            found = [r for r in half if r.extra.get("site") == site and r.provider == provider]
-            label = f"SmolLM2, {site}" if provider == "raw" else None
-            _line(
-                axes, found, "row_maximum", color=grey, linestyle="", marker=marker, markersize=9,
-                markerfacecolor="white", label=label,
-            )  # fmt: skip
-    axes.set_title("Correlated coordinates, f = 0.5", fontsize=10)
-    axes.set_xlabel("mean over rows of the largest |correlation| with another coordinate")
+    for provider, grey in (("raw", "0.0"), ("signed", "0.6")):
+        for structure, marker in (("1 factor", "."), ("mixed", "x")):
+            for tokens, style in ((0, "-"), (64, "--")):
+                found = [
+                    row
+                    for row in half
+                    if row.provider == provider
+                    and row.extra.get("structure") == structure
+                    and row.extra["tokens"] == tokens
+                ]
+                told = f"{tokens} tokens" if tokens else "exact"
+                _line(
+                    axes,
+                    found,
+                    "strength",
+                    color=grey,
+                    linestyle=style,
+                    marker=marker,
+                    label=f"{provider}, {structure}, {told}",
+                )
+    axes.set_title("Correlated and mixed coordinates, f = 0.5", fontsize=10)
+    axes.set_xlabel("share of variance that coordinates have in common")
     axes.set_ylabel("fraction right: index (raw), index and sign (signed)")
     axes.set_ylim(-0.02, 1.05)
-    axes.legend(fontsize=6.5, loc="lower left", ncols=2)
+    axes.legend(fontsize=7.5, loc="lower left")
 
 
 def _kept_shares(axes: Any, rows: Sequence[Row]) -> None:
