@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,12 +29,12 @@ STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98)
 STRUCTURES = {"1 factor": 1, "8 factors": 8, "mixed": 0}
 TOKENS = 64
 
-SITES: dict[str, Any] = {"block 5": [5], "block 15": [15], "block 29": [29], "all": "all"}
+SITES = (5, 15, 29)
 REAL_TOKENS, REAL_NOISE, REAL_SEEDS = 2048, 0.1, 4
 
 GAUGES = 400
-STEERED, STEERING_SITE, STEERING_TOKENS = 16, 15, 256
-STEERING_FRACTIONS = (0.2, 0.35, 0.5, 0.65, 0.8)
+STEERED, STEERING_SITE, STEERING_TOKENS = 16, 15, 128
+STEERING_FRACTIONS = (0.2, 0.5, 0.8)
 
 Array = npt.NDArray[np.float64]
 
@@ -146,39 +146,59 @@ def simulated(seed: int) -> Iterator[tuple[str, dict[str, Any], list[Found]]]:
         yield f"simulated {structure} {strength} {tokens} {fraction}", told, drawn
 
 
+def streams(model: Any, batches: Sequence[Any]) -> Array:
+    """Every site's stream as blocks read it, each token at root mean square 1, [sites, T, D]."""
+    import torch
+
+    from bmatch.models.activations import Reader, counted_tokens, run
+
+    reader = Reader.of(model)
+    sites = range(reader.axes.num_layers + 1)
+    kept: dict[int, list[Any]] = {site: [] for site in sites}
+    for batch in batches:
+        counted = counted_tokens(batch)
+
+        def receive(site: int, stream: Any, counted: Any = counted) -> None:
+            kept[site].append(torch.nn.functional.rms_norm(stream, stream.shape[-1:])[counted])
+
+        run(reader, batch, sites, receive)
+    return np.stack([torch.cat(kept[site]).numpy() for site in sites])
+
+
+def by_site(target: Array, source: Array) -> dict[str, Array]:
+    """Correlations at single sites, and their mean over all, [D, D] each."""
+    dim = source.shape[-1]
+    pairs = zip(target, source, strict=True)
+    found = np.stack([np.corrcoef(y.T, x.T)[:dim, dim:] for y, x in pairs])
+    return {f"block {site}": found[site] for site in SITES} | {"all": found.mean(0)}
+
+
 def on_smollm2(seed: int) -> Iterator[tuple[str, dict[str, Any], list[Found]]]:
     """The same of real activations: at single blocks, and averaged over all."""
     from benchmarks.relatives import noisy
     from bmatch.models.smollm2 import read_smollm2
     from bmatch.models.text import default_text, token_batches
-    from bmatch.streams import correlate_streams
 
     model, tokenizer = read_smollm2()
     model.eval()
     batches = token_batches(tokenizer, default_text(), REAL_TOKENS, 257)
-
-    def correlated(target: Any, sites: Any) -> Array:
-        found: Array = correlate_streams(target, model, batches, sites).correlation.double().numpy()
-        return found
-
-    among = {name: correlated(model, sites) for name, sites in SITES.items()}
-    home: dict[str, list[Array]] = {name: [] for name in SITES}
-    for k in range(REAL_SEEDS):
-        twin = noisy(model, REAL_NOISE, seed + k)
-        for name, sites in SITES.items():
-            home[name].append(correlated(twin, sites))
-    for name in SITES:
-        for fraction in FRACTIONS:
-            dim = len(among[name])
-            drawn = [
-                matched(c, among[name], planted(dim, fraction, np.random.default_rng((seed, k))))
-                for k, c in enumerate(home[name])
-            ]
-            told = {
-                **{"site": name, "tokens": REAL_TOKENS, "f": round(fraction * dim) / dim},
-                **{"dim": dim, "noise": REAL_NOISE},
-            }
-            yield f"SmolLM2 {name} {fraction}", told, drawn
+    source = streams(model, batches)
+    among = by_site(source, source)
+    home = [
+        by_site(streams(noisy(model, REAL_NOISE, seed + k), batches), source)
+        for k in range(REAL_SEEDS)
+    ]
+    for name, fraction in itertools.product(among, FRACTIONS):
+        dim = len(among[name])
+        drawn = [
+            matched(c[name], among[name], planted(dim, fraction, np.random.default_rng((seed, k))))
+            for k, c in enumerate(home)
+        ]
+        told = {
+            **{"site": name, "tokens": REAL_TOKENS, "f": round(fraction * dim) / dim},
+            **{"dim": dim, "noise": REAL_NOISE},
+        }
+        yield f"SmolLM2 {name} {fraction}", told, drawn
 
 
 def products(seed: int) -> dict[str, Array]:

@@ -19,7 +19,7 @@ import numpy as np
 from bmatch.audit.claims import Claim
 from bmatch.audit.measures import MEASURES, Scores, Tokens
 from bmatch.gauge import SignedPermutation
-from bmatch.models.activations import Reader
+from bmatch.models.activations import Reader, counted_tokens, pair_sites
 from bmatch.transport.neurons import INDEX, WEIGHT, attributions
 
 By = Literal["magnitude", "value"]
@@ -46,7 +46,7 @@ class Recipe:
     items : {"index", "sign", "weight"}
         What is told: coordinates, coordinates with the signs of their scores, or with the scores.
     sites : sequence of int
-        After how many blocks. With more than one, items tell their site.
+        After how many blocks; -1 is the end. With more than one, items tell their site.
     batches : sequence of int64 [B, T] or mappings with input_ids and attention_mask
         What is read.
     signed : bool, optional
@@ -95,14 +95,26 @@ class Recipe:
         return not isinstance(self.measure, str)
 
     def scores(self, model: Any) -> dict[int, Scores]:
-        """Scores at each site, float64 [D], of pairs [D, D]; NaN where nothing was measured."""
+        """Scores at each site, float64 [D], of pairs [D, D]; NaN where nothing was measured.
+
+        Raises
+        ------
+        ValueError
+            If no token counts, or a site is out of range.
+        """
         if self.given:
             return {self.sites[0]: self.measure}
-        if not self.batches:
-            raise ValueError(f"{self.measure} is measured on tokens, and the recipe has no batches")
-        reader = Reader.of(model)
-        measure = MEASURES[self.measure]
-        return {site: measure.scores(reader, self.batches, site, self.top) for site in self.sites}
+        if not any(counted_tokens(batch).any() for batch in self.batches):
+            raise ValueError(
+                f"{self.measure} is measured on tokens, and in the recipe's batches none counts "
+                "(the first of each sequence does not)"
+            )
+        reader, measure = Reader.of(model), MEASURES[self.measure]
+        depth = len(reader.blocks)
+        return {
+            pair.source: measure.scores(reader, self.batches, pair.source, self.top)
+            for pair in pair_sites(depth, depth, self.sites)
+        }
 
     def carried(self, scores: Mapping[int, Scores], gauge: SignedPermutation) -> dict[int, Scores]:
         """What the scores are in the coordinates that a gauge leads to."""

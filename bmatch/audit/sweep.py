@@ -163,6 +163,12 @@ def gauge_sweeps(
     gauges = [
         SignedPermutation.random(axes.dim, axes.group, seed=generator) for _ in range(num_gauges)
     ]
+    for claim in claims.values():
+        if isinstance(claim, Recipe) and claim.given and len(claim.measure) != axes.dim:
+            raise ValueError(
+                f"scores of {len(claim.measure)} coordinates were given, and the stream has "
+                f"{axes.dim}"
+            )
     carried = {name for name, claim in claims.items() if _carries(claim, one_model)}
     rows: dict[str, dict[Way, list[np.ndarray[Any, Any]]]] = {}
     at_home: dict[str, Claim] = {}

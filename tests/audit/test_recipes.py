@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from tiny_models import tiny_model
 
 from bmatch import SignedPermutation
@@ -94,5 +95,8 @@ def test_bad_files(tmp_path, content, message):
 def test_a_missing_file_and_missing_tokens(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no file"):
         read_claim(tmp_path / "absent.json")
-    with pytest.raises(ValueError, match="has no batches"):
-        Recipe("activation")(tiny_model())
+    for batches in ([], [torch.ones(2, 1, dtype=torch.int64)]):
+        with pytest.raises(ValueError, match="none counts"):
+            Recipe("activation", batches=batches)(tiny_model())
+    with pytest.raises(ValueError, match="sites must be"):
+        Recipe("activation", sites=[3], batches=[torch.ones(1, 3, dtype=torch.int64)])(tiny_model())
