@@ -217,7 +217,7 @@ def products(seed: int) -> dict[str, Array]:
         "cosine 1": at(1.0),
         "cosine 0.3": at(0.3),
         "cosine 0.1": at(0.1),
-        "a few coordinates": np.exp(2.0 * rng.normal(size=576)),
+        "a few coordinates": np.exp(3.0 * rng.normal(size=576)),
     }
 
 
@@ -358,13 +358,17 @@ def _kept(
     more: dict[str, Any] | None = None,
 ) -> None:
     for fraction, drawn in shares.items():
-        mean = Mean.of(drawn)
+        mean, exact_f = Mean.of(drawn), round(fraction * len(product)) / len(product)
         told = {
-            **{"f": fraction, "gauges": len(drawn), "sd": round(float(drawn.std(ddof=1)), 5)},
+            **{
+                "f": round(exact_f, 4),
+                "gauges": len(drawn),
+                "sd": round(float(drawn.std(ddof=1)), 5),
+            },
             **{"low": round(mean.low, 5), "high": round(mean.high, 5)},
             "reversed": int((drawn < 0).sum()),
             "effective_coordinates": round(effective(product), 2),
-            "sd_foretold": round(foretold_spread(product, fraction), 5),
+            "sd_foretold": round(foretold_spread(product, exact_f), 5),
             **(more or {}),
         }
         out.add(f"{name} {fraction}", name, "kept share", "", mean.value, told)

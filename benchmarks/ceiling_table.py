@@ -77,8 +77,8 @@ def table(rows: Sequence[Row]) -> list[str]:
         if row.metric == "kept share":
             told = row.extra
             cells = [
-                *(row.provider, f"{told['effective_coordinates']:.1f}", told["f"]),
-                *(f"{2 * told['f'] - 1:.1f}", _mean(row)),
+                *(row.provider, f"{told['effective_coordinates']:.1f}", f"{told['f']:.3f}"),
+                *(f"{2 * told['f'] - 1:.3f}", _mean(row)),
                 *(f"{told['sd']:.3f}", f"{told['sd_foretold']:.3f}"),
                 f"{told['reversed']} of {told['gauges']}",
             ]
@@ -206,7 +206,7 @@ def _kept_shares(axes: Any, rows: Sequence[Row]) -> None:
     axes.set_title("What permutation alone keeps (bars: sd over gauges)", fontsize=10)
     axes.set_xlabel("f, fraction of positive signs in the gauge")
     axes.set_ylabel("share of a direction's effect that is kept")
-    axes.set_ylim(-2, 2)
+    axes.set_ylim(-1.7, 1.9)
     axes.legend(fontsize=7.5, loc="upper left")
 
 
