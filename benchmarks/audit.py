@@ -94,8 +94,12 @@ def read(rows: Sequence[results.Row]) -> dict[str, Sweep]:
             {way: Share(row.extra["kept"], row.extra["of"]) for way, row in ways.items()},
             {way: Share(row.extra["whole"], told["gauges"]) for way, row in ways.items()},
             {way: tuple(row.extra["by_gauge"]) for way, row in ways.items()},
-            *(told[key] for key in ("length", "coordinates", "group", "positive_signs", "seed")),
-            told["one_model"],
+            length=told["length"],
+            dim=told["coordinates"],
+            group=told["group"],
+            positive=told["positive_signs"],
+            seed=told["seed"],
+            one_model=told["one_model"],
         )
     return found
 

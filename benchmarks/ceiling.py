@@ -34,6 +34,7 @@ REAL_TOKENS, REAL_NOISE, REAL_SEEDS = 2048, 0.1, 4
 
 GAUGES = 400
 STEERED, STEERING_SITE, STEERING_TOKENS = 16, 15, 128
+STEERING_NORM = 4.0
 STEERING_FRACTIONS = (0.2, 0.5, 0.8)
 
 Array = npt.NDArray[np.float64]
@@ -76,7 +77,8 @@ def mixed(dim: int, strength: float, rng: np.random.Generator) -> Array:
     """Target coordinates that share variance with all of the source's, [target, source]."""
     other = rng.normal(size=(dim, dim)) / math.sqrt(dim)
     found: Array = math.sqrt(1 - strength) * np.eye(dim) + math.sqrt(strength) * other
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    unit: Array = found / np.linalg.norm(found, axis=1, keepdims=True)
+    return unit
 
 
 def exact(shared: Array, mix: Array) -> Array:
@@ -249,8 +251,9 @@ class Steering(NamedTuple):
     foretold: dict[float, Array]  # of the same gauges, by the formula
 
 
-def steering(seed: int) -> Steering:
-    """Steer towards prose and away from Python sources, by the difference of mean streams.
+def steering(seed: int) -> dict[str, Steering]:
+    """Steer towards prose: by the difference of mean streams of prose and of Python sources, and by
+    the gradient of other prose's log-probability.
 
     Of a model in another gauge, steered with what permutation alone carried, the model at home
     shows the same when it is steered with the direction with those signs flipped.
@@ -272,34 +275,43 @@ def steering(seed: int) -> Steering:
         token_batches(tokenizer, text, 4 * STEERING_TOKENS, STEERING_TOKENS + 1, 1)
         for text in (default_text(), file_text(sources))
     )
-    (scored,) = prose[-1:]  # the direction is made of those before
-    means = [activation(reader, read[:-1], STEERING_SITE, 0) for read in (prose, code)]
-    direction = means[0] - means[1]
+    *learnt, scored = prose
 
-    def score(added: torch.Tensor) -> torch.Tensor:
-        """Mean log-probability of the prose, nats a token."""
+    def score(added: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Mean log-probability, nats a token."""
         with replaced_stream(reader, STEERING_SITE, lambda stream: stream + added):
-            logits = model(scored, use_cache=False).logits
-        return -torch.nn.functional.cross_entropy(logits[0, :-1], scored[0, 1:])
+            logits = model(tokens, use_cache=False).logits
+        return -torch.nn.functional.cross_entropy(logits[0, :-1], tokens[0, 1:])
+
+    def gradient(tokens: torch.Tensor) -> Array:
+        zero = torch.zeros(reader.axes.dim, requires_grad=True)
+        found: Array = torch.autograd.grad(score(zero, tokens), zero)[0].double().numpy()
+        return found
 
     def odd(vector: Array) -> float:
         with torch.inference_mode():
-            up, down = (score(torch.from_numpy(sign * vector).float()) for sign in (1, -1))
+            up, down = (score(torch.from_numpy(sign * vector).float(), scored) for sign in (1, -1))
         return float(up - down) / 2
 
-    zero = torch.zeros(len(direction), requires_grad=True)
-    (gradient,) = torch.autograd.grad(score(zero), zero)
-    slope = gradient.double().numpy()
-    product = direction * slope
-    whole = odd(direction)
-    rng = np.random.default_rng(seed)
-    measured, foretold = {}, {}
-    for fraction in STEERING_FRACTIONS:
-        signs = [planted(len(direction), fraction, rng).sign for _ in range(STEERED)]
-        measured[fraction] = np.array([odd(sign * direction) / whole for sign in signs])
-        foretold[fraction] = np.stack(signs) @ product / product.sum()
-    lengths = np.linalg.norm(direction) * np.linalg.norm(slope)
-    return Steering(product, float(product.sum() / lengths), whole, measured, foretold)
+    slope = gradient(scored)
+    there, elsewhere = (activation(reader, read, STEERING_SITE, 0) for read in (learnt, code))
+    directions = {
+        "difference of means": there - elsewhere,
+        "gradient of other prose": np.sum([gradient(tokens) for tokens in learnt], axis=0),
+    }
+    found = {}
+    for name, direction in directions.items():
+        direction *= STEERING_NORM / np.linalg.norm(direction)
+        product, whole = direction * slope, odd(direction)
+        rng = np.random.default_rng(seed)
+        measured, foretold = {}, {}
+        for fraction in STEERING_FRACTIONS:
+            signs = [planted(len(direction), fraction, rng).sign for _ in range(STEERED)]
+            measured[fraction] = np.array([odd(sign * direction) / whole for sign in signs])
+            foretold[fraction] = np.stack(signs) @ product / product.sum()
+        cosine = float(product.sum()) / (STEERING_NORM * float(np.linalg.norm(slope)))
+        found[name] = Steering(product, cosine, whole, measured, foretold)
+    return found
 
 
 def main(arguments: list[str]) -> None:
@@ -319,14 +331,19 @@ def main(arguments: list[str]) -> None:
             _kept(out, name, product, shares)
         if not options.no_smollm2:
             _ceilings(out, on_smollm2(options.seed))
-            found = steering(options.seed)
-            told = {"cosine": round(found.cosine, 4), "effect_nats": round(found.effect, 5)}
-            both = (
-                np.concatenate(list(shares.values())) for shares in (found.measured, found.foretold)
-            )
-            told["correlation_with_formula"] = round(float(np.corrcoef(*both)[0, 1]), 4)
-            _kept(out, "SmolLM2, measured", found.product, found.measured, told)
-            _kept(out, "SmolLM2, by the formula", found.product, found.foretold, told)
+            for name, found in steering(options.seed).items():
+                kept, formula = (
+                    np.concatenate(list(shares.values()))
+                    for shares in (found.measured, found.foretold)
+                )
+                told = {
+                    "direction": name,
+                    "cosine": round(found.cosine, 4),
+                    "effect_nats": round(found.effect, 5),
+                    "correlation_with_formula": round(float(np.corrcoef(kept, formula)[0, 1]), 4),
+                }
+                _kept(out, f"SmolLM2, {name}", found.product, found.measured, told)
+                _kept(out, f"SmolLM2, {name}, formula", found.product, found.foretold, told)
     if options.out is None:
         report.write("ceiling")
 
@@ -360,11 +377,8 @@ def _kept(
     for fraction, drawn in shares.items():
         mean, exact_f = Mean.of(drawn), round(fraction * len(product)) / len(product)
         told = {
-            **{
-                "f": round(exact_f, 4),
-                "gauges": len(drawn),
-                "sd": round(float(drawn.std(ddof=1)), 5),
-            },
+            **{"f": round(exact_f, 4), "gauges": len(drawn)},
+            "sd": round(float(drawn.std(ddof=1)), 5),
             **{"low": round(mean.low, 5), "high": round(mean.high, 5)},
             "reversed": int((drawn < 0).sum()),
             "effective_coordinates": round(effective(product), 2),

@@ -83,14 +83,13 @@ def table(rows: Sequence[Row]) -> list[str]:
                 f"{told['reversed']} of {told['gauges']}",
             ]
             lines.append("| " + " | ".join(map(str, cells)) + " |")
-    steered = next((row for row in kept if row.provider == "SmolLM2, measured"), None)
-    if steered is not None:
-        told = steered.extra
+    told_of = {row.extra["direction"]: row.extra for row in kept if "direction" in row.extra}
+    for name, told in told_of.items():
         lines += [
             "",
-            f"The direction's own effect in SmolLM2 is {told['effect_nats']:.3f} nats a token (odd "
-            f"part), its cosine with the gradient {told['cosine']:.3f}; measured shares and those "
-            f"by the formula correlate at {told['correlation_with_formula']:.3f}.",
+            f"SmolLM2, {name}: its own effect is {told['effect_nats']:.4f} nats a token (odd part), "
+            f"its cosine with the gradient {told['cosine']:.3f}; measured shares and those by the "
+            f"formula correlate at {told['correlation_with_formula']:.3f}.",
         ]
     return [*lines, "", "![ceilings and kept shares](ceiling.png)"]
 
@@ -190,23 +189,26 @@ def _kept_shares(axes: Any, rows: Sequence[Row]) -> None:
             linewidth=1,
             label=f"simulated, {name}",
         )
-    found = [row for row in rows if row.provider == "SmolLM2, measured"]
-    axes.errorbar(
-        [row.extra["f"] for row in found],
-        [row.value for row in found],
-        [row.extra["sd"] for row in found],
-        color="black",
-        marker="*",
-        markersize=11,
-        markerfacecolor="white",
-        linestyle="",
-        capsize=3,
-        label="SmolLM2, measured",
-    )
+    measured = (("gradient of other prose", "*", 0.0), ("difference of means", "P", 0.03))
+    for name, marker, shift in measured:
+        found = [row for row in rows if row.provider == f"SmolLM2, {name}"]
+        axes.errorbar(
+            [row.extra["f"] + shift for row in found],
+            [row.value for row in found],
+            [row.extra["sd"] for row in found],
+            color="black",
+            marker=marker,
+            markersize=10,
+            markerfacecolor="white",
+            linestyle="",
+            linewidth=1,
+            capsize=3,
+            label=f"SmolLM2, {name}, measured",
+        )
     axes.set_title("What permutation alone keeps (bars: sd over gauges)", fontsize=10)
     axes.set_xlabel("f, fraction of positive signs in the gauge")
     axes.set_ylabel("share of a direction's effect that is kept")
-    axes.set_ylim(-1.7, 1.9)
+    axes.set_ylim(-2.4, 2.9)
     axes.legend(fontsize=7.5, loc="upper left")
 
 

@@ -78,9 +78,12 @@ class Claim:
                 f"a claim's coordinates must be [n] or [n, m] and not empty, got {numbers.shape}"
             )
         self.index = np.sort(numbers.reshape(len(numbers), -1).astype(np.int64), axis=1)
-        self.sign = None if sign is None else _column("sign", sign, len(numbers)).astype(np.int8)
-        if self.sign is not None and not np.all(np.abs(_column("sign", sign, len(numbers))) == 1):
-            raise ValueError("a claim's signs must be +1 or -1")
+        self.sign = None
+        if sign is not None:
+            signs = _column("sign", sign, len(numbers))
+            if not np.all(np.abs(signs) == 1):
+                raise ValueError("a claim's signs must be +1 or -1")
+            self.sign = signs.astype(np.int8)
         self.weight = (
             None if weight is None else _column("weight", weight, len(numbers)).astype(np.float64)
         )

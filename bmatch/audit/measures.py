@@ -38,23 +38,23 @@ class Measure(NamedTuple):
 
 def activation(reader: Reader, batches: Sequence[Tokens], site: int, _top: int) -> Scores:
     """Mean of the stream, [D]."""
-    read = _stream(reader, batches, site)
-    return read.mean(0)
+    mean: Scores = _stream(reader, batches, site).mean(0)
+    return mean
 
 
 def correlation(reader: Reader, batches: Sequence[Tokens], site: int, _top: int) -> Scores:
     """Of each pair of coordinates, [D, D]; NaN on the diagonal."""
     read = _stream(reader, batches, site)
     with np.errstate(invalid="ignore"):  # a coordinate that is constant
-        found: Scores = np.nan_to_num(np.corrcoef(read.T))
+        found = np.asarray(np.nan_to_num(np.corrcoef(read.T)))
     np.fill_diagonal(found, np.nan)
     return found
 
 
 def gradient(reader: Reader, batches: Sequence[Tokens], site: int, _top: int) -> Scores:
     """Mean over tokens of the gradient of the loss by the stream, [D]."""
-    found = np.concatenate([g for g, _ in _gradients(reader, batches, site)])
-    return found.mean(0)
+    mean: Scores = np.concatenate([g for g, _ in _gradients(reader, batches, site)]).mean(0)
+    return mean
 
 
 def gradient_x_activation(

@@ -75,8 +75,11 @@ class Recipe:
             scores = np.asarray(self.measure, np.float64)
             if scores.ndim != 1 or not scores.size or not np.all(np.isfinite(scores)):
                 raise ValueError("given scores must be finite numbers, one a coordinate")
-            if self.signed is None:
-                raise ValueError("signed must tell whether given scores turn with coordinates")
+            if not isinstance(self.signed, bool):
+                raise ValueError(
+                    "signed must tell whether given scores turn with coordinates, True or False; "
+                    f"got {self.signed!r}"
+                )
             object.__setattr__(self, "measure", scores)
         _require_word("by", self.by, get_args(By))
         _require_word("items", self.items, get_args(Items))

@@ -15,9 +15,10 @@ from rich.text import Text
 
 from bmatch._version import __version__
 from bmatch.audit import Share, Sweep
+from bmatch.audit.claims import Way
 from bmatch.files.atomic import new_file
 
-_WAYS = {
+_WAYS: dict[Way, tuple[str, str, str]] = {
     "raw": ("as it stands", "white", "..."),
     "permutation": ("indices permuted", "0.72", ""),
     "signed": ("indices permuted, signs carried", "0.30", ""),
@@ -139,9 +140,9 @@ def _drawn(sweeps: Mapping[str, Sweep], title: str) -> bytes:
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
     one = next(iter(sweeps.values()))
     axes.set_xlabel(
-        f"share of items that survive a change of gauge ({one.whole['raw'].of} gauges; bars: mean, "
-        "95% Wilson interval; dots: single gauges)",
-        fontsize=8,
+        "share of items that survive a change of gauge\n"
+        f"bars: {one.whole['raw'].of} gauges, 95% Wilson interval; dots: single gauges",
+        fontsize=9,
     )
     axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title, fontsize=11)
