@@ -87,9 +87,9 @@ def table(rows: Sequence[Row]) -> list[str]:
     for name, told in told_of.items():
         lines += [
             "",
-            f"SmolLM2, {name}: its own effect is {told['effect_nats']:.4f} nats a token (odd part), "
-            f"its cosine with the gradient {told['cosine']:.3f}; measured shares and those by the "
-            f"formula correlate at {told['correlation_with_formula']:.3f}.",
+            f"SmolLM2, {name}: its own effect is {told['effect_nats']:.4f} nats a token (odd "
+            f"part), its cosine with the gradient {told['cosine']:.3f}; measured shares and those "
+            f"by the formula correlate at {told['correlation_with_formula']:.3f}.",
         ]
     return [*lines, "", "![ceilings and kept shares](ceiling.png)"]
 

@@ -20,8 +20,8 @@ from bmatch.files.atomic import new_file
 
 _WAYS: dict[Way, tuple[str, str, str]] = {
     "raw": ("as it stands", "white", "..."),
-    "permutation": ("indices permuted", "0.72", ""),
-    "signed": ("indices permuted, signs carried", "0.30", ""),
+    "permutation": ("indices permuted", "0.80", ""),
+    "signed": ("indices permuted, signs carried", "0.45", ""),
 }
 """Of each way of carrying: label, grey, hatch."""
 
@@ -180,13 +180,15 @@ def _page(sweeps: Mapping[str, Sweep], title: str, note: str) -> str:
     )
     one = next(iter(sweeps.values()))
     signs = f"{one.positive:.1%} of their signs are positive"
+    carried = [name for name, sweep in sweeps.items() if sweep.one_model]
+    told = f" Of {', '.join(carried)} scores were carried in place of the model." if carried else ""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
 <style>{_STYLE}</style></head><body>
 <h1>{html.escape(title)}</h1>
 <p>{one.whole["raw"].of} random gauges of {one.dim} coordinates ({one.group}, seed {one.seed};
 {signs}).
-{html.escape(note)} bmatch {__version__}.</p>
+{html.escape(note + told)} bmatch {__version__}.</p>
 <img alt="share of items that survive, by claim and way of carrying"
 src="data:image/png;base64,{picture}">
 <table><tr><th>claim</th>{head}<th>kind, and what to carry</th></tr>
