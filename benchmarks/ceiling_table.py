@@ -208,7 +208,7 @@ def _kept_shares(axes: Any, rows: Sequence[Row]) -> None:
     axes.set_title("What permutation alone keeps (bars: sd over gauges)", fontsize=10)
     axes.set_xlabel("f, fraction of positive signs in the gauge")
     axes.set_ylabel("share of a direction's effect that is kept")
-    axes.set_ylim(-2.4, 2.9)
+    axes.set_ylim(-2.4, 3.7)
     axes.legend(fontsize=7.5, loc="upper left")
 
 
