@@ -26,6 +26,8 @@ BENCHMARKS = {
     "transport": "4 GB of weights carried, beside a plain copy of their files",
     "objects": "what a dictionary, a direction and adapters do on a re-gauged copy of SmolLM2",
     "paper": "every claim of the paper, measured in independent runs",
+    "audit": "claims about SmolLM2's coordinates in random gauges: which survive",
+    "ceiling": "the ceiling of matching without signs, and what of a direction it keeps",
     "correlation": "correlation matrices beside torch's, on the CPU or a GPU",
     "dropin": "other libraries' own tests with bmatch in place of SciPy's function (`make dropin`)",
     "smoke": "what a GPU is, and whether anything works on it",

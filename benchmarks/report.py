@@ -26,11 +26,16 @@ PAGES = {
     "transport": ("transport", "Checkpoints and dictionaries, carried"),
     "objects": ("objects", "Objects made on SmolLM2's stream"),
     "paper": ("paper", "The paper's claims"),
+    "audit": ("audit", "Index-level claims in random gauges"),
+    "ceiling": ("ceiling_table", "The ceiling, and the kept share"),
     "correlation": ("correlation", "Correlation matrices"),
     "dropin": ("dropin", "Other libraries' tests"),
     "model": ("model", "What the CUDA solver would wait for on a device, counted without one"),
 }
 """Benchmarks: the module whose `table` turns their rows into Markdown, and the page's title."""
+
+PLOTS = {"assignment": "svg", "audit": "png", "ceiling": "png", "paper": "svg"}
+"""Those whose module has a `plot`, too, and its format."""
 
 
 def page(name: str) -> str | None:
@@ -52,15 +57,9 @@ def write(name: str) -> None:
     path = results.RESULTS / f"{name}.md"
     path.write_text(text)
     print(path)
-    if name == "assignment":
-        from benchmarks import assignment_table
-
-        assignment_table.plot(results.read(name), results.RESULTS / "assignment.svg")
-    if name == "paper":
-        from benchmarks import paper
-        from benchmarks.paper import pictures
-
-        pictures.draw(paper.newest(results.read(name)), results.RESULTS / "paper.svg")
+    if name in PLOTS:
+        module = importlib.import_module(f"benchmarks.{PAGES[name][0]}")
+        module.plot(results.read(name), results.RESULTS / f"{name}.{PLOTS[name]}")
 
 
 def main(arguments: list[str]) -> None:

@@ -29,10 +29,10 @@ _HOME = {
     "match_orthogonal": "procrustes",
     "solve": "assignment",
 }
-_MODULES = {"architecture", "transport"}
+_MODULES = {"architecture", "audit", "transport"}
 
 if TYPE_CHECKING:
-    from bmatch import architecture, transport
+    from bmatch import architecture, audit, transport
     from bmatch.assignment import (
         Assignment,
         Certificate,
@@ -58,6 +58,7 @@ __all__ = [
     "OrthogonalMatch",
     "SignedPermutation",
     "architecture",
+    "audit",
     "batch_linear_sum_assignment",
     "certify",
     "compose",

@@ -23,7 +23,7 @@ FLOORS = (
     ("gauge_file", "verdict"),
     ("streams",),
     ("estimate", "network", "transport"),
-    ("align", "lineage"),
+    ("align", "audit", "lineage"),
     ("report",),
     ("demo",),
     ("cli",),
@@ -84,10 +84,11 @@ ROOMS = {
         *("carrying", "merge"),
     ),
     "lineage": ("numbering", "difference", "rotation", "lineage"),
-    "report": ("tables", "plots", "networks"),
+    "audit": ("shares", "claims", "measures", "recipes", "sweep", "runs"),
+    "report": ("tables", "plots", "networks", "audits"),
     "cli": (
         *("console", "options", "networks", "align", "related", "transport", "apply", "merge"),
-        *("info", "solve", "demo"),
+        *("audit", "info", "solve", "demo"),
         "app",
     ),
 }

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -72,6 +73,13 @@ def table(rows: Sequence[results.Row]) -> list[str]:
             if own:
                 lines += ["", *_section(claim(name), name, size, own)]
     return lines
+
+
+def plot(rows: Iterable[results.Row], path: Path) -> None:
+    """All claims in one picture."""
+    from benchmarks.paper import pictures
+
+    pictures.draw(newest(rows), path)
 
 
 def _section(of: Claim, name: str, size: str, rows: Sequence[results.Row]) -> list[str]:

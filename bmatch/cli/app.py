@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import bmatch
-from bmatch.cli import align, apply, console, demo, info, merge, related, solve, transport
+from bmatch.cli import align, apply, audit, console, demo, info, merge, related, solve, transport
 from bmatch.cli.options import EXIT_CODES
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command(epilog=apply.APPLY_EXAMPLES)(apply.apply)
 app.command(epilog=apply.COMPOSE_EXAMPLES)(apply.compose)
 app.command(epilog=transport.EXAMPLES)(transport.transport)
 app.command(epilog=merge.EXAMPLES)(merge.merge)
+app.command(epilog=audit.EXAMPLES)(audit.audit)
 app.command(epilog=info.EXAMPLES)(info.info)
 app.command(epilog=solve.EXAMPLES)(solve.solve)
 app.command(epilog=demo.EXAMPLES)(demo.demo)

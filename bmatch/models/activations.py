@@ -167,6 +167,34 @@ def residual_hooks(
             handle.remove()
 
 
+@contextmanager
+def replaced_stream(
+    reader: Reader, site: int, change: Callable[[torch.Tensor], torch.Tensor]
+) -> Iterator[None]:
+    """While the block lasts, the model goes on with ``change(stream [B, T, D])`` at one site."""
+    blocks = reader.blocks
+    (pair,) = pair_sites(len(blocks), len(blocks), [site])
+
+    def embedding(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if args:
+            return (change(args[0]), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": change(kwargs["hidden_states"])}
+
+    def after(_module: Any, _args: Any, output: Any) -> Any:
+        if isinstance(output, tuple):
+            return (change(output[0]), *output[1:])
+        return change(output)
+
+    if pair.source == 0:
+        handle = blocks[0].register_forward_pre_hook(embedding, with_kwargs=True)
+    else:
+        handle = blocks[pair.source - 1].register_forward_hook(after)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 @torch.inference_mode()
 def run(
     reader: Reader,
