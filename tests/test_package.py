@@ -14,7 +14,9 @@ import bmatch
 ROOT = Path(bmatch.__file__).parent
 
 FLOORS = (
-    ("_core", "_version", "arrays", "files", "kernels"),
+    ("_core", "_version", "arrays", "kernels"),
+    ("taking",),
+    ("files",),
     ("groups", "jobs"),
     ("gauge", "rotations"),
     ("orthogonal",),
@@ -33,7 +35,15 @@ FLOORS = (
 
 ROOMS = {
     "files": (
-        *("atomic", "pointers", "tensor_file", "safetensors_copy", "torch_copy", "containers"),
+        *(
+            "atomic",
+            "pointers",
+            "sha256",
+            "tensor_file",
+            "safetensors_copy",
+            "torch_copy",
+            "containers",
+        ),
         "distributed",
     ),
     "jobs": ("cores", "phases", "progress"),

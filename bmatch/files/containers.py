@@ -21,9 +21,11 @@ import numpy as np
 from bmatch.files.pointers import require_content
 from bmatch.files.safetensors_copy import copy_safetensors, entries_of
 from bmatch.files.torch_copy import copy_torch
+from bmatch.taking import Taken
 
 Transform: TypeAlias = Callable[[str, Any], Any]
-"""Takes a name and an array or tensor, returns one of its shape and dtype."""
+"""Takes a name and an array or tensor, returns one of its shape and dtype; of a tensor perhaps one
+that is `Taken` from it."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ def _torch(path: Path) -> Container:
         def fill(made: Any) -> None:
             for key, place in leaves(made):
                 if isinstance(place, torch.Tensor):
-                    place.copy_(transform(key, tensors[key]))
+                    moved = transform(key, tensors[key])
+                    place.copy_(moved.made() if isinstance(moved, Taken) else moved)
 
         copy_torch(tree, out, fill)
 

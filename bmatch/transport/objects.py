@@ -22,7 +22,7 @@ from bmatch.files.atomic import new_file, new_folder, require_new
 from bmatch.files.containers import Container
 from bmatch.groups import Gauge
 from bmatch.jobs.progress import Progress, silent
-from bmatch.transport.weights import noted
+from bmatch.transport.weights import lazily, noted
 
 SIDECAR = "bmatch.json"
 """Where the gauge is noted that carried a folder without room for metadata in its files."""
@@ -154,7 +154,7 @@ def carry(
 def _write(part: Part, gauge: Gauge, out: Path, notes: Mapping[str, str]) -> None:
     def transform(name: str, tensor: Any) -> Any:
         try:
-            return part.moves[name](tensor, gauge)
+            return part.moves[name](lazily(tensor, gauge), gauge)
         except (ValueError, TypeError) as error:
             raise ValueError(f"{part.path}: {name}: {error}") from None
 

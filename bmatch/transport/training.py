@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from shutil import copyfile
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ from bmatch.models.rewrite import Write, rewrite_checked
 from bmatch.transport.moved import require_moved
 from bmatch.transport.optimizer import require_exact, state_of
 from bmatch.transport.resuming import is_kept, is_sharded, require_whole
-from bmatch.transport.weights import noted
+from bmatch.transport.weights import lazily, noted
 
 _STATE = re.compile(r"optimizer(_\d+)?\.(pt|bin)")
 
@@ -83,9 +84,8 @@ def trainer_checkpoint(
         )
     kept: dict[str, Write] = {p.name: partial(copyfile, p) for p in files if is_kept(p)}
 
-    def carry(name: str, tensor: torch.Tensor) -> torch.Tensor:
-        carried: torch.Tensor = model.axes.transform(name, tensor, gauge)
-        return carried
+    def carry(name: str, tensor: torch.Tensor) -> Any:
+        return model.axes.transform(name, lazily(tensor, gauge), gauge)
 
     header = noted(gauge.group)
     beside = {**kept, **states}  # states come last: they are compared with the weights
