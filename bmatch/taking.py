@@ -40,7 +40,7 @@ class _Move(NamedTuple):
 
 
 class Taken:
-    """A tensor on the CPU with entries taken along its axes; nothing is made before it is asked for.
+    """A tensor on the CPU with entries taken along its axes, made when it is asked for.
 
     What is made has rows, `[rows, cols]`: they begin behind the last axis along which entries are
     taken, or with that axis if it is the tensor's last.
@@ -113,7 +113,7 @@ class Taken:
         return made
 
     def pieces(self, first: int, last: int) -> Iterator[npt.NDArray[np.uint8]]:
-        """Bytes of the rows from `first` up to `last`, in order: each in the room of the one before."""
+        """Bytes of rows `first` to `last`, in order: each piece in the room of the one before."""
         import torch
 
         size, cols = self.source.itemsize, self.cols

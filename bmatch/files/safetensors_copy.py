@@ -7,12 +7,15 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from bmatch.taking import Taken
 
 _TURN = 1 << 22
 """Bytes that a thread makes and writes before it takes other ones."""
+_MOST_THREADS = 3
+"""They write one after another, as file systems would have it, and make pieces meanwhile."""
 
 
 def copy_safetensors(
@@ -44,10 +47,11 @@ def copy_safetensors(
     from safetensors import safe_open
 
     entries = entries_of(path)
+    turns = Lock()
     with (
         safe_open(path, framework="pt") as file,
         open(out, "wb", buffering=0) as written,
-        ThreadPoolExecutor(torch.get_num_threads()) as pool,
+        ThreadPoolExecutor(min(_MOST_THREADS, torch.get_num_threads())) as pool,
     ):
         metadata = header(entries.pop("__metadata__", {}))
         named = {"__metadata__": metadata} if metadata else {}
@@ -57,7 +61,7 @@ def copy_safetensors(
             moved = transform(name, file.get_tensor(name))
             moved = moved if isinstance(moved, Taken) else Taken(moved)
             begin = len(framed) + entries[name]["data_offsets"][0]
-            _write_taken(written.fileno(), moved, begin, pool)
+            _write_taken(written.fileno(), moved, begin, pool, turns)
 
 
 def entries_of(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -88,7 +92,7 @@ def _framed(entries: dict[str, Any]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def _write_taken(file: int, moved: Taken, begin: int, pool: Executor) -> None:
+def _write_taken(file: int, moved: Taken, begin: int, pool: Executor, turns: Lock) -> None:
     """Write a tensor at a place in a file: its pieces are made and written by several threads."""
     row = moved.cols * moved.source.itemsize
     step = max(1, _TURN // max(1, row))
@@ -96,7 +100,8 @@ def _write_taken(file: int, moved: Taken, begin: int, pool: Executor) -> None:
     def write(first: int) -> None:
         at = begin + first * row
         for piece in moved.pieces(first, min(first + step, moved.rows)):
-            _write(file, piece.data, at)
+            with turns:
+                _write(file, piece.data, at)
             at += piece.nbytes
 
     if moved.rows <= step:

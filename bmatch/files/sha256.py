@@ -101,7 +101,7 @@ def _alone(stream: Stream) -> str:
 
 
 class _Lane:
-    """The place of one stream: three runs of whole blocks, the first and last of them put together."""
+    """The place of one stream: up to three runs of whole blocks, the ends of it put together."""
 
     def __init__(self) -> None:
         self.stream: Stream | None = None

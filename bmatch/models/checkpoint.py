@@ -25,7 +25,7 @@ from bmatch.jobs.progress import Progress
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _AT_ONCE = 8 << 30
-"""Bytes of shards that are hashed side by side; they stay in the page cache for what else is read."""
+"""Bytes of shards that are hashed side by side: the page cache keeps them for who reads next."""
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
