@@ -52,6 +52,9 @@ class Container:
     has_room: bool = False
 
 
+_NOTE = "bmatch_"
+"""How metadata begin that tell of an earlier copy, and not of this one."""
+
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".npz", ".npy", ".gguf", ".json", ".svec")
 
 
@@ -91,7 +94,11 @@ def _safetensors(path: Path) -> Container:
     shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
 
     def copy(out: Path, transform: Transform, notes: Mapping[str, str]) -> None:
-        copy_safetensors(path, out, transform, lambda found: {**found, **notes})
+        def header(found: dict[str, str]) -> dict[str, str]:
+            kept = {key: value for key, value in found.items() if not key.startswith(_NOTE)}
+            return {**kept, **notes}
+
+        copy_safetensors(path, out, transform, header)
 
     return Container(path, shapes, copy, metadata, has_room=True)
 
