@@ -86,7 +86,7 @@ ROOMS = {
     "verdict": ("bootstrap", "decoys", "witness", "calibration", "evidence", "verdict"),
     "network": ("selection", "parts", "gains", "pair", "prints", "settle", "search", "folders"),
     "transport": (
-        *("weights", "network", "objects", "formats", "hooks"),
+        *("lens", "weights", "network", "objects", "formats", "hooks"),
         *("slots", "resuming", "moved", "ordering", "optimizer", "sharded", "training"),
         *("peft_refused", "peft_keys", "lora_gguf", "adapters", "neurons", "neuron_lists"),
         *("sae_configs", "sae_formats", "sae", "vectors", "probes", "finding"),

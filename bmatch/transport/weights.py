@@ -17,6 +17,7 @@ from bmatch.jobs.progress import Progress, silent
 from bmatch.models.checkpoint import open_checkpoint
 from bmatch.models.rewrite import rewrite_checked
 from bmatch.taking import Taken, can_be_taken
+from bmatch.transport.lens import require_none_of_lens
 
 CARRIED_BY = "bmatch_group"
 """In the header of every shard that was carried: the group of the gauge that did it."""
@@ -46,8 +47,10 @@ def state_dict(
     ------
     ValueError
         If the architecture or a tensor is unknown, a tensor is missing or on the meta device,
-        widths differ, or the gauge is of a larger group than the architecture's.
+        widths differ, the gauge is of a larger group than the architecture's, or the weights are
+        those of TransformerLens.
     """
+    require_none_of_lens(weights)
     axes = residual_axes(model_or_config)
     axes.require_gauge(gauge)
     if gauge.group == "orthogonal":
