@@ -216,8 +216,6 @@ class SignedPermutation:
         import torch
 
         here = torch.device("cpu") if self._device is None else self._device
-        if isinstance(x, Taken):
-            return x.along(dim, self._perm, None if sign_shape is None else self._sign < 0)
         if x.device != here:
             raise ValueError(
                 f"x is on {x.device} and the gauge on {here}: use gauge.to({str(x.device)!r}); "
@@ -225,8 +223,11 @@ class SignedPermutation:
             )
         if sign_shape is not None and not (x.dtype.is_signed or x.dtype.is_complex):
             raise TypeError(f"x is {x.dtype}, which holds no signs: convert it to a signed type")
+        turned = None if sign_shape is None else self._sign < 0
+        if isinstance(x, Taken):
+            return x.along(dim, self._perm, turned)
         if can_be_taken(x):
-            return self._apply_tensor(Taken(x), dim, sign_shape).made()
+            return Taken(x).along(dim, self._perm, turned).made()
         perm = torch.as_tensor(self._perm.copy(), device=here)
         if sign_shape is None:
             return x.index_select(dim, perm)

@@ -24,10 +24,15 @@ PIECE = 1 << 18
 
 def can_be_taken(tensor: torch.Tensor) -> bool:
     """Whether a tensor is one that `Taken` takes from: numbers on the CPU whose sign is one bit."""
+    import torch
+
     return (
-        tensor.device.type == "cpu"
+        type(tensor) in (torch.Tensor, torch.nn.Parameter)  # others may have no memory
+        and tensor.device.type == "cpu"
+        and tensor.layout == torch.strided
         and tensor.dtype.is_floating_point
         and not tensor.requires_grad
+        and not tensor.is_neg()
         and tensor.numel() > 0
     )
 
@@ -72,6 +77,16 @@ class Taken:
     def shape(self) -> torch.Size:
         """Of what is made, which is that of the source."""
         return self.source.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what is made, too."""
+        return self.source.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Of what is made, too."""
+        return self.source.device
 
     @property
     def ndim(self) -> int:

@@ -19,7 +19,7 @@ BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 @st.composite
 def tensors(draw):
     """Any bits, NaN among them, and up to three moves along axes."""
-    shape = draw(st.lists(st.sampled_from([1, 2, 3, 5, 33, 70]), min_size=1, max_size=3))
+    shape = draw(st.lists(st.sampled_from([1, 2, 3, 9, 33]), min_size=1, max_size=3))
     dtype = draw(st.sampled_from(DTYPES))
     generator = np.random.default_rng(draw(st.integers(0, 2**32)))
     count = int(np.prod(shape)) * dtype.itemsize
@@ -48,8 +48,8 @@ def taken_by_torch(tensor, moves):
     return moved
 
 
-@given(tensors(), st.sampled_from([1, 64, 1 << 18]), st.integers(1, 40))
-@settings(max_examples=150, deadline=None)
+@given(tensors(), st.sampled_from([64, 500, 1 << 18]), st.integers(20, 200))
+@settings(max_examples=100, deadline=None)
 def test_every_bit_is_where_torch_would_have_it(found, piece, step):
     tensor, moves = found
     taken = Taken(tensor)
@@ -91,6 +91,8 @@ def test_what_nothing_is_taken_from_is_not_copied():
         (torch.ones(3, dtype=torch.int32), False),  # a sign is not a bit
         (torch.ones(3, requires_grad=True), False),
         (torch.ones(0, 3), False),
+        (torch.ones(3).to_sparse(), False),
+        (torch.ones(3, dtype=torch.complex64).conj().imag, False),  # its sign is not stored yet
     ],
 )
 def test_what_can_be_taken_from(tensor, answer):

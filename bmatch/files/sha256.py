@@ -18,7 +18,7 @@ _SMALL = 1 << 16
 _ALONE = 0.3
 """Time that the library takes for a block of one stream, where lanes take one of each."""
 _TURN = 1 << 12
-"""Blocks of each stream that are taken in at once: the others' stay in a cache meanwhile."""
+"""Blocks of each stream that are taken in by one call."""
 _START = np.array(
     (
         *(0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A),
@@ -71,7 +71,7 @@ def sha256_of(streams: Iterable[Stream], sizes: Sequence[int]) -> Iterator[tuple
         busy = [lane for lane in free if lane.stream is not None]
         if not busy:
             return
-        count = min(_TURN, *(lane.blocks for lane in busy), busy[0].blocks)
+        count = min(_TURN, *(lane.blocks for lane in busy))
         # A lane without a stream hashes along with another, for nothing.
         places = [(lane if lane.stream else busy[0]).place for lane in free]
         _core.sha256_blocks(states, np.array(places, np.uint64), count)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -251,17 +252,22 @@ def checked_digest(checkpoint: Checkpoint, progress: Progress, description: str)
     digest = Digest()
     steps = iter(progress(checkpoint.names, description))
 
-    def streams(names: Iterable[str]) -> Iterator[Stream]:
+    def streams(names: Iterable[str], homes: Mapping[str, Any]) -> Iterator[Stream]:
         for name in names:
             next(steps)
-            tensor = checkpoint.tensor(name)
+            tensor = homes[name].get_tensor(name)
             require_finite(name, tensor, checkpoint.folder)
             yield stream_of(name, tensor)
 
     for files in _together(checkpoint):
         sizes = {name: prod(shape) for name, shape in checkpoint.shapes(files).items()}
         names = sorted(sizes, key=sizes.__getitem__, reverse=True)
-        digest.add_all(streams(names), [sizes[name] for name in names])
+        with ExitStack() as opened:
+            homes = {}
+            for file in files:
+                home = opened.enter_context(safe_open(checkpoint.folder / file, framework="pt"))
+                homes |= dict.fromkeys(checkpoint.shards[file], home)
+            digest.add_all(streams(names, homes), [sizes[name] for name in names])
     next(steps, None)  # the bar closes when it is asked for more than there is
     return digest.hexdigest()
 
