@@ -3,13 +3,14 @@ results/transport.csv, or below --out.
 
 A plain copy is `shutil.copyfile`, which the kernel does by itself; a second one is safetensors'
 `load_file` and `save_file`, a file in memory at a time. Files are in the page cache, and written to
-the same disk.
+the same disk. Ours takes a thread for every core.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -57,6 +58,7 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     if options.report:
         return report.write("transport")
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     gauge = SignedPermutation.random(WIDTH, seed=0)
     layers, features = (1, 4096 * 2) if options.quick else (8, 131_072 * 2)
     with (

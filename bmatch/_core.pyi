@@ -258,3 +258,22 @@ column_sums_float64 = column_sums_bfloat16 = column_sums_float32
 multiplies_bfloat16 = multiplies_float32
 multiply_bfloat16 = multiply_float32
 fold_float64 = fold_float32
+
+# Addresses of tensors on the host, and of room for what is written.
+def take(
+    source: int,
+    starts: npt.NDArray[np.int64],  # [rows]
+    turned: npt.NDArray[np.bool_] | None,  # [rows]
+    cols: int,
+    columns: npt.NDArray[np.int32] | None,  # [cols]
+    turned_columns: npt.NDArray[np.bool_] | None,  # [cols]
+    itemsize: int,
+    out: int,
+) -> None: ...
+def largest_magnitude(entries: int, count: int, itemsize: int) -> int: ...
+def sha256_lanes() -> int: ...
+def sha256_blocks(
+    states: npt.NDArray[np.uint32],  # [8, lanes]
+    data: npt.NDArray[np.uint64],  # [lanes]
+    count: int,
+) -> None: ...

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from bmatch.arrays import NOT_MOVED, AnyArray, as_array, is_tensor
 from bmatch.files import tensor_file
 from bmatch.groups import AnyGauge, Group, as_metadata, as_permutation, as_signs, require_group
+from bmatch.taking import Taken, can_be_taken
 
 DIRECTION = (
     "apply(x)[..., i] = sign[i] * x[..., perm[i]]; x in source, result in target coordinates"
@@ -189,7 +190,7 @@ class SignedPermutation:
         TypeError
             If a sign would have to be given to booleans or unsigned integers.
         """
-        if not is_tensor(x):
+        if not (is_tensor(x) or isinstance(x, Taken)):
             x = np.asarray(x)  # type: ignore[assignment]
         if not -x.ndim <= dim < x.ndim or x.shape[dim] != self.dim:
             raise ValueError(
@@ -199,8 +200,8 @@ class SignedPermutation:
         signed = not np.all(self._sign == 1)
         shape = [1] * x.ndim
         shape[dim] = self.dim
-        if is_tensor(x):
-            tensor: AnyArray = self._apply_tensor(x, dim, shape if signed else None)
+        if is_tensor(x) or isinstance(x, Taken):
+            tensor: AnyArray = self._apply_tensor(x, dim % x.ndim, shape if signed else None)
             return tensor
         y: npt.NDArray[Any] = np.take(x, self._perm, axis=dim)
         if signed:
@@ -220,19 +221,21 @@ class SignedPermutation:
                 f"x is on {x.device} and the gauge on {here}: use gauge.to({str(x.device)!r}); "
                 f"{NOT_MOVED}"
             )
+        if sign_shape is not None and not (x.dtype.is_signed or x.dtype.is_complex):
+            raise TypeError(f"x is {x.dtype}, which holds no signs: convert it to a signed type")
+        turned = None if sign_shape is None else self._sign < 0
+        if isinstance(x, Taken):
+            return x.along(dim, self._perm, turned)
+        if can_be_taken(x):
+            return Taken(x).along(dim, self._perm, turned).made()
         perm = torch.as_tensor(self._perm.copy(), device=here)
         if sign_shape is None:
             return x.index_select(dim, perm)
-        if not (x.dtype.is_signed or x.dtype.is_complex):
-            raise TypeError(f"x is {x.dtype}, which holds no signs: convert it to a signed type")
         sign = torch.as_tensor(self._sign.reshape(sign_shape).copy(), device=here)
         if x.dtype.is_floating_point and not x.requires_grad:
             # The bit of the sign: some types of 8 bits have no product.
             bits = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[x.itemsize]
-            if here.type == "cpu":  # NumPy's takes half of torch's time
-                moved = torch.from_numpy(np.take(x.view(bits).numpy(), self._perm, axis=dim))
-            else:
-                moved = x.view(bits).index_select(dim, perm)
+            moved = x.view(bits).index_select(dim, perm)
             return moved.bitwise_xor_((sign < 0).to(bits) << 8 * x.itemsize - 1).view(x.dtype)
         return x.index_select(dim, perm) * sign.to(x.dtype)
 

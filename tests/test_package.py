@@ -14,7 +14,9 @@ import bmatch
 ROOT = Path(bmatch.__file__).parent
 
 FLOORS = (
-    ("_core", "_version", "arrays", "files", "kernels"),
+    ("_core", "_version", "arrays", "kernels"),
+    ("taking",),
+    ("files",),
     ("groups", "jobs"),
     ("gauge", "rotations"),
     ("orthogonal",),
@@ -33,7 +35,15 @@ FLOORS = (
 
 ROOMS = {
     "files": (
-        *("atomic", "pointers", "tensor_file", "safetensors_copy", "torch_copy", "containers"),
+        *(
+            "atomic",
+            "pointers",
+            "sha256",
+            "tensor_file",
+            "safetensors_copy",
+            "torch_copy",
+            "containers",
+        ),
         "distributed",
     ),
     "jobs": ("cores", "phases", "progress"),
@@ -77,7 +87,7 @@ ROOMS = {
     "verdict": ("bootstrap", "decoys", "witness", "calibration", "evidence", "verdict"),
     "network": ("selection", "parts", "gains", "pair", "prints", "settle", "search", "folders"),
     "transport": (
-        *("weights", "network", "objects", "formats", "hooks"),
+        *("lens", "weights", "network", "objects", "formats", "hooks"),
         *("slots", "resuming", "moved", "ordering", "optimizer", "sharded", "training"),
         *("peft_refused", "peft_keys", "lora_gguf", "adapters", "neurons", "neuron_lists"),
         *("sae_configs", "sae_formats", "sae", "vectors", "probes", "finding"),

@@ -34,7 +34,9 @@ def transport(
     ] = False,
     kind: Annotated[
         str | None,
-        typer.Option(help="Take it for one of this kind: adapter, optimizer, sae, vector, list."),
+        typer.Option(
+            help="Take it for one of this kind: run, adapter, optimizer, sae, vector, list."
+        ),
     ] = None,
     model: Annotated[
         Path | None,
@@ -48,6 +50,13 @@ def transport(
             "tell.",
         ),
     ] = None,
+    other_model: Annotated[
+        bool,
+        typer.Option(
+            "--other-model",
+            help="Go on, although OBJECT was carried to other weights than GAUGE starts at.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write OBJECT in the coordinates that GAUGE leads to: steering vectors, dictionaries, ..."""
@@ -57,7 +66,7 @@ def transport(
     element = of_stream(gauge)
     found = find_object(path, kind, None if model is None else _config(model))
     acting: Gauge = element.inverse() if inverse else element
-    carry(found, acting, out, console.track, signed=signed)
+    carry(found, acting, out, console.track, signed=signed, other_model=other_model)
     told = told_of(found)
     if as_json:
         console.print_json({"out": str(out), **told, "group": acting.group})
@@ -68,8 +77,9 @@ def transport(
 
 def told_of(found: Any) -> dict[str, Any]:
     """What there is to tell of an object."""
-    if not hasattr(found, "parts"):  # a list
-        return {"kind": found.kind, "format": found.format, "rows": found.rows, **found.where}
+    if not hasattr(found, "parts"):  # a list, or a run
+        where = {"rows": found.rows, **found.where} if hasattr(found, "rows") else {}
+        return {"kind": found.kind, "format": found.format, **where}
     moved = sum(bool(along.axes) for part in found.parts for along in part.moves.values())
     return {
         "kind": found.kind,

@@ -21,9 +21,11 @@ import numpy as np
 from bmatch.files.pointers import require_content
 from bmatch.files.safetensors_copy import copy_safetensors, entries_of
 from bmatch.files.torch_copy import copy_torch
+from bmatch.taking import Taken
 
 Transform: TypeAlias = Callable[[str, Any], Any]
-"""Takes a name and an array or tensor, returns one of its shape and dtype."""
+"""Takes a name and an array or tensor, returns one of its shape and dtype; of a tensor perhaps one
+that is `Taken` from it."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,9 @@ class Container:
     rest: Mapping[str, Any] = field(default_factory=dict)
     has_room: bool = False
 
+
+_NOTE = "bmatch_"
+"""How metadata begin that tell of an earlier copy, and not of this one."""
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".npz", ".npy", ".gguf", ".json", ".svec")
 
@@ -89,7 +94,11 @@ def _safetensors(path: Path) -> Container:
     shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
 
     def copy(out: Path, transform: Transform, notes: Mapping[str, str]) -> None:
-        copy_safetensors(path, out, transform, lambda found: {**found, **notes})
+        def header(found: dict[str, str]) -> dict[str, str]:
+            kept = {key: value for key, value in found.items() if not key.startswith(_NOTE)}
+            return {**kept, **notes}
+
+        copy_safetensors(path, out, transform, header)
 
     return Container(path, shapes, copy, metadata, has_room=True)
 
@@ -107,7 +116,8 @@ def _torch(path: Path) -> Container:
         def fill(made: Any) -> None:
             for key, place in leaves(made):
                 if isinstance(place, torch.Tensor):
-                    place.copy_(transform(key, tensors[key]))
+                    moved = transform(key, tensors[key])
+                    place.copy_(moved.made() if isinstance(moved, Taken) else moved)
 
         copy_torch(tree, out, fill)
 

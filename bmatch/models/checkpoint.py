@@ -5,22 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
+from bmatch import _core
 from bmatch.architecture.axes import ResidualAxes
 from bmatch.architecture.premise import Premise, premise
 from bmatch.architecture.table import residual_axes
 from bmatch.files.pointers import require_content
+from bmatch.files.sha256 import Stream, sha256_of
 from bmatch.jobs.progress import Progress
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+_AT_ONCE = 8 << 30
+"""Bytes of shards that are hashed side by side: the page cache keeps them for who reads next."""
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @dataclass(frozen=True)
@@ -54,9 +61,10 @@ class Checkpoint:
         """Size of the weights on disk."""
         return sum((self.folder / shard).stat().st_size for shard in self.shards)
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of all tensors, by name; read from the files' headers."""
-        files = (_shapes_in(self.folder / shard) for shard in self.shards)
+    def shapes(self, shards: Iterable[str] | None = None) -> dict[str, tuple[int, ...]]:
+        """Of all tensors, or those in some shards, by name; read from the files' headers."""
+        names = self.shards if shards is None else shards
+        files = (_shapes_in(self.folder / shard) for shard in names)
         return {name: shape for file in files for name, shape in file.items()}
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
@@ -195,14 +203,22 @@ class Digest:
 
     def add(self, name: str, tensor: torch.Tensor) -> None:
         """Take in one tensor."""
-        part = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        part.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        self._parts[name] = part.hexdigest()
+        self.add_all([stream_of(name, tensor)], [1])
+
+    def add_all(self, streams: Iterable[Stream], sizes: Sequence[int]) -> None:
+        """Take in several at once, as `sha256_of` does."""
+        self._parts.update(sha256_of(streams, sizes))
 
     def hexdigest(self) -> str:
         """The digest of what has been taken in."""
         listed = "\n".join(f"{name} {self._parts[name]}" for name in sorted(self._parts))
         return hashlib.sha256(listed.encode()).hexdigest()
+
+
+def stream_of(name: str, tensor: torch.Tensor) -> Stream:
+    """What of a tensor is hashed: its dtype and shape, and its bytes."""
+    content = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+    return Stream(name, f"{tensor.dtype} {tuple(tensor.shape)}".encode(), content)
 
 
 def require_finite(name: str, tensor: torch.Tensor, where: Path | str) -> None:
@@ -215,8 +231,15 @@ def require_finite(name: str, tensor: torch.Tensor, where: Path | str) -> None:
     """
     if not tensor.is_floating_point() or tensor.numel() == 0:
         return
-    wide = tensor.float() if tensor.itemsize == 1 else tensor  # types of 8 bits have no order
-    if not torch.stack(wide.aminmax()).isfinite().all():
+    if tensor.itemsize > 1 and tensor.device.type == "cpu":
+        whole = tensor.contiguous()
+        infinity = torch.tensor(torch.inf, dtype=tensor.dtype).view(_BITS[tensor.itemsize]).item()
+        largest = _core.largest_magnitude(whole.data_ptr(), whole.numel(), whole.itemsize)
+        finite = largest < infinity
+    else:
+        wide = tensor.float() if tensor.itemsize == 1 else tensor  # types of 8 bits have no order
+        finite = bool(torch.stack(wide.aminmax()).isfinite().all())
+    if not finite:
         bad = int((~tensor.isfinite()).sum())
         if bad:
             raise ValueError(
@@ -227,9 +250,37 @@ def require_finite(name: str, tensor: torch.Tensor, where: Path | str) -> None:
 def checked_digest(checkpoint: Checkpoint, progress: Progress, description: str) -> str:
     """SHA-256 of the weights, which are found finite on the way."""
     digest = Digest()
-    stream = checkpoint.tensors()
-    for _ in progress(checkpoint.names, description):
-        name, tensor = next(stream)
-        require_finite(name, tensor, checkpoint.folder)
-        digest.add(name, tensor)
+    steps = iter(progress(checkpoint.names, description))
+
+    def streams(names: Iterable[str], homes: Mapping[str, Any]) -> Iterator[Stream]:
+        for name in names:
+            next(steps)
+            tensor = homes[name].get_tensor(name)
+            require_finite(name, tensor, checkpoint.folder)
+            yield stream_of(name, tensor)
+
+    for files in _together(checkpoint):
+        sizes = {name: prod(shape) for name, shape in checkpoint.shapes(files).items()}
+        names = sorted(sizes, key=sizes.__getitem__, reverse=True)
+        with ExitStack() as opened:
+            homes = {}
+            for file in files:
+                home = opened.enter_context(safe_open(checkpoint.folder / file, framework="pt"))
+                homes |= dict.fromkeys(checkpoint.shards[file], home)
+            digest.add_all(streams(names, homes), [sizes[name] for name in names])
+    next(steps, None)  # the bar closes when it is asked for more than there is
     return digest.hexdigest()
+
+
+def _together(checkpoint: Checkpoint) -> Iterator[list[str]]:
+    """Shards whose tensors are hashed side by side: all memory must not be passed between them."""
+    files: list[str] = []
+    size = 0
+    for shard in checkpoint.shards:
+        there = (checkpoint.folder / shard).stat().st_size
+        if files and size + there > _AT_ONCE:
+            yield files
+            files, size = [], 0
+        files.append(shard)
+        size += there
+    yield files

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
@@ -22,7 +23,7 @@ from bmatch.files.atomic import new_folder
 from bmatch.files.pointers import require_content
 from bmatch.files.safetensors_copy import copy_safetensors
 from bmatch.jobs.progress import Progress, silent
-from bmatch.models.checkpoint import INDEX, SINGLE, Checkpoint, Digest, require_finite
+from bmatch.models.checkpoint import INDEX, SINGLE, Checkpoint, checked_digest
 
 Write: TypeAlias = Callable[[Path], None]
 """Takes the path where something is to be written."""
@@ -45,6 +46,7 @@ def rewrite(
     tell: Callable[[str], None] | None = None,
     header: Callable[[dict[str, str]], dict[str, str]] = dict,
     beside: Mapping[str, Write] = MappingProxyType({}),
+    last: Callable[[], object] = lambda: None,
 ) -> None:
     """Write the checkpoint to a new folder with every tensor transformed.
 
@@ -68,6 +70,8 @@ def rewrite(
     beside : mapping of str to callable, optional
         Files and folders of the checkpoint, by name, that are written by these in place of being
         copied or left out, in turn, when all else is there. Each is given the new path.
+    last : callable, optional
+        Called when everything is there; what it raises leaves nothing behind.
 
     Raises
     ------
@@ -116,6 +120,7 @@ def rewrite(
             shutil.copyfile(path, place)
         for name, write in beside.items():
             write(partial / name)
+        last()
 
 
 def rewrite_checked(
@@ -135,20 +140,30 @@ def rewrite_checked(
     ValueError
         As `rewrite`, and if a tensor holds NaN or infinity.
     """
-    digest = Digest()
-    with ThreadPoolExecutor(1) as beside_us:
-        taken: Future[None] | None = None
+    over = threading.Event()
 
-        def checked(name: str, tensor: torch.Tensor) -> torch.Tensor:
-            nonlocal taken
-            require_finite(name, tensor, checkpoint.folder)
-            if taken is not None:  # one tensor waits, and no more
-                taken.result()
-            taken = beside_us.submit(digest.add, name, tensor)
+    def until_over(names: Iterable[str], _: str) -> Iterator[str]:
+        for name in names:
+            if over.is_set():
+                raise InterruptedError
+            yield name
+
+    with ThreadPoolExecutor(1) as beside_us:
+        digest = beside_us.submit(checked_digest, checkpoint, until_over, "")
+
+        def watched(name: str, tensor: torch.Tensor) -> torch.Tensor:
+            if digest.done():
+                digest.result()  # what is broken is told at once
             return transform(name, tensor)
 
-        rewrite(checkpoint, out, checked, progress, description, tell, header, beside)
-    return digest.hexdigest()
+        try:
+            rewrite(
+                *(checkpoint, out, watched, progress, description, tell, header, beside),
+                last=digest.result,
+            )
+        finally:
+            over.set()
+    return digest.result()
 
 
 def _companions(

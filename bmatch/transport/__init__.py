@@ -11,7 +11,7 @@ from bmatch.transport.objects import StreamObject
 from bmatch.transport.optimizer import optimizer_state
 from bmatch.transport.probes import probe
 from bmatch.transport.sae import sae
-from bmatch.transport.training import trainer_checkpoint
+from bmatch.transport.training import TrainingRun, trainer_checkpoint
 from bmatch.transport.vectors import vector
 from bmatch.transport.weights import checkpoint, state_dict
 
@@ -19,6 +19,7 @@ __all__ = [
     "Merged",
     "NeuronList",
     "StreamObject",
+    "TrainingRun",
     "adapter",
     "attributions",
     "carry",

@@ -10,11 +10,14 @@ from typing import Any, TypeAlias
 from bmatch.transport import adapters, neuron_lists, optimizer, sae, vectors
 from bmatch.transport.neuron_lists import NeuronList
 from bmatch.transport.objects import StreamObject
+from bmatch.transport.training import TrainingRun, find_run
 
-Finder: TypeAlias = Callable[[Path, Mapping[str, Any] | None], StreamObject | NeuronList | None]
+Found: TypeAlias = StreamObject | NeuronList | TrainingRun
+Finder: TypeAlias = Callable[[Path, Mapping[str, Any] | None], Found | None]
 
 KINDS: dict[str, Finder] = {
     # Those come first that tell by a config or by names, beside which other tensors may lie.
+    "run": find_run,
     "adapter": adapters.find,
     "optimizer": optimizer.find,
     "sae": sae.find,
@@ -32,7 +35,7 @@ def find_object(
     path: str | os.PathLike[str],
     kind: str | None = None,
     model: Mapping[str, Any] | None = None,
-) -> StreamObject | NeuronList:
+) -> Found:
     """What lies in a file or folder, by its content.
 
     Parameters

@@ -20,7 +20,7 @@ from bmatch.architecture import residual_axes
 from bmatch.files.atomic import new_file, require_new
 from bmatch.groups import Gauge
 from bmatch.transport.neurons import INDEX, SIGN, SITE, WEIGHT, carried_columns
-from bmatch.transport.objects import SIDECAR, notes_of
+from bmatch.transport.objects import SIDECAR, notes_of, require_same_model
 
 _COLUMNS = (INDEX, SIGN, WEIGHT, SITE)
 
@@ -85,7 +85,11 @@ def find_list(path: Path, model: Mapping[str, Any] | None = None) -> NeuronList 
 
 
 def carry_list(
-    found: NeuronList, gauge: Gauge, out: str | os.PathLike[str], signed: bool | None = None
+    found: NeuronList,
+    gauge: Gauge,
+    out: str | os.PathLike[str],
+    signed: bool | None = None,
+    other_model: bool = False,
 ) -> None:
     """Write a list of coordinates with the numbers and signs that they have in the target.
 
@@ -98,11 +102,14 @@ def carry_list(
         A file that does not exist yet, of the same format; the gauge is noted in another beside it.
     signed : bool, optional
         Whether weights turn with their coordinates; needed where the list does not tell.
+    other_model : bool
+        Whether to go on where the list was carried to other weights than the gauge starts at.
 
     Raises
     ------
     TypeError, ValueError
-        If the gauge rotates or acts on another width, or a row has no number, sign or weight.
+        If the gauge rotates, acts on another width or starts at other weights, or a row has no
+        number, sign or weight.
     FileExistsError, OSError
         If `out` exists or cannot be written. Nothing is left behind.
 
@@ -120,6 +127,8 @@ def carry_list(
             f"the gauge acts on {gauge.dim} coordinates, and the stream of {found.path} has "
             f"{found.width}"
         )
+    if not other_model:
+        require_same_model(found.path, gauge)
     table = _read(found.path)
     if table is None:
         raise ValueError(f"{found.path} lists no coordinates: it has no column {INDEX!r}")

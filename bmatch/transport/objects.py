@@ -22,7 +22,8 @@ from bmatch.files.atomic import new_file, new_folder, require_new
 from bmatch.files.containers import Container
 from bmatch.groups import Gauge
 from bmatch.jobs.progress import Progress, silent
-from bmatch.transport.weights import noted
+from bmatch.models.checkpoint import read_json
+from bmatch.transport.weights import lazily, noted
 
 SIDECAR = "bmatch.json"
 """Where the gauge is noted that carried a folder without room for metadata in its files."""
@@ -94,7 +95,11 @@ class StreamObject:
 
 
 def carry(
-    found: StreamObject, gauge: Gauge, out: str | os.PathLike[str], progress: Progress = silent
+    found: StreamObject,
+    gauge: Gauge,
+    out: str | os.PathLike[str],
+    progress: Progress = silent,
+    other_model: bool = False,
 ) -> None:
     """Write an object in the coordinates that a gauge leads to.
 
@@ -107,11 +112,13 @@ def carry(
         A file or folder, as the object is, that does not exist yet; it appears when it is complete.
     progress : callable, optional
         How to show how far it has come (see `bmatch.jobs.progress`).
+    other_model : bool
+        Whether to go on where the object was carried to other weights than the gauge starts at.
 
     Raises
     ------
     ValueError
-        If the gauge acts on another width, or cannot act on a tensor.
+        If the gauge acts on another width or starts at other weights, or cannot act on a tensor.
     FileExistsError, OSError
         If `out` exists or cannot be written. Nothing is left behind.
     """
@@ -121,6 +128,8 @@ def carry(
         raise ValueError(
             f"the gauge acts on {gauge.dim} coordinates, and {found.path} has {found.width}"
         )
+    if not other_model:
+        require_same_model(found.path, gauge, (part.container.rest for part in found.parts))
     if found.keeps_mean and not _keeps_mean(gauge):
         raise ValueError(
             f"{found.path} cannot be carried by a {gauge.group} gauge: {found.keeps_mean}"
@@ -154,7 +163,7 @@ def carry(
 def _write(part: Part, gauge: Gauge, out: Path, notes: Mapping[str, str]) -> None:
     def transform(name: str, tensor: Any) -> Any:
         try:
-            return part.moves[name](tensor, gauge)
+            return part.moves[name](lazily(tensor, gauge), gauge)
         except (ValueError, TypeError) as error:
             raise ValueError(f"{part.path}: {name}: {error}") from None
 
@@ -176,6 +185,36 @@ def notes_of(gauge: Gauge) -> dict[str, str]:
             if key in gauge.metadata:
                 notes[f"bmatch_{key}"] = gauge.metadata[key]
     return notes
+
+
+def require_same_model(path: Path, gauge: Gauge, headers: Iterable[Mapping[str, Any]] = ()) -> None:
+    """Refuse an object that was carried to weights at which the gauge does not start.
+
+    Parameters
+    ----------
+    path : Path
+        A sidecar may tell in it, if it is a folder, or beside it.
+    gauge : SignedPermutation or OrthogonalGauge
+    headers : iterable of mapping
+        Of its files, which may tell, too.
+
+    Raises
+    ------
+    ValueError
+        If hashes of the weights are noted in both, and differ.
+    """
+    sidecar = path / SIDECAR if path.is_dir() else path.with_name(f"{path.name}.{SIDECAR}")
+    beside = [read_json(sidecar)] if sidecar.is_file() else []
+    start = gauge.metadata.get("source_sha256")
+    for notes in (*headers, *beside):
+        there = notes.get("bmatch_target_sha256")
+        if start and there and there != start:
+            raise ValueError(
+                f"{path} was carried to {notes.get('bmatch_target', 'a model')} (weights of "
+                f"SHA-256 {there[:12]}), and the gauge starts at "
+                f"{gauge.metadata.get('source', 'another model')} ({start[:12]}): carry it by a "
+                "gauge that starts there, or go on with --other-model (other_model=True)"
+            )
 
 
 def require_known(path: Path, names: Iterable[str], known: Iterable[str]) -> None:

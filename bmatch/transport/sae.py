@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from bmatch.transport.sae_configs import SaeConfig, read_config
 from bmatch.transport.sae_formats import COMPANIONS, FORMATS
 
 KIND = "sparse dictionary"
+_OF_OPTIMIZER = re.compile(r"(.+/)?param_groups/\d+/")
 _WEIGHTS = (".safetensors", ".npz", ".pt", ".pth", ".bin")
 
 
@@ -72,9 +74,16 @@ def find(path: Path, model: Mapping[str, Any] | None = None) -> StreamObject | N
         return None
     strange = [file for file in files if file not in opened]
     if strange:
+        container = open_container(strange[0])
         raise ValueError(
-            f"{strange[0]} lies beside a sparse dictionary, and how its tensors move with the "
-            "stream is not known"
+            f"{strange[0]} lies beside a sparse dictionary, and "
+            + (
+                "is the state of the optimizer that trained it, which numbers tensors and names "
+                "none"
+                if any(_OF_OPTIMIZER.match(name) for name in container.rest)
+                else "how its tensors move with the stream is not known"
+            )
+            + ": take it out of the folder to carry the dictionary alone"
         )
     parts, names, widths = [], set(), set()
     where: dict[str, str] = {}

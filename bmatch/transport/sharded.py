@@ -78,13 +78,14 @@ def sharded_checkpoint(
     out: Path,
     progress: Progress,
     tell: Callable[[str], None] | None = None,
+    config: Mapping[str, Any] | None = None,
 ) -> str:
-    """As `trainer_checkpoint`, of these folders, with the model's ``config.json`` in them.
+    """As `trainer_checkpoint`, of these folders; the model's ``config.json`` is in them, or given.
 
     What was written by many processes is written anew by one, under the same names.
     """
     require_new(out)
-    config = config_beside(folder / UNIVERSAL)
+    config = config or config_beside(folder / UNIVERSAL)
     axes = residual_axes(config)
     require_exact(axes, gauge)
     universal = (folder / UNIVERSAL).is_dir()

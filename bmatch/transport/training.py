@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from shutil import copyfile
+from typing import Any
 
 import torch
 
@@ -17,9 +19,9 @@ from bmatch.jobs.progress import Progress, silent
 from bmatch.models.checkpoint import Checkpoint, open_checkpoint
 from bmatch.models.rewrite import Write, rewrite_checked
 from bmatch.transport.moved import require_moved
-from bmatch.transport.optimizer import require_exact, state_of
-from bmatch.transport.resuming import is_kept, is_sharded, require_whole
-from bmatch.transport.weights import noted
+from bmatch.transport.optimizer import config_beside, require_exact, state_of
+from bmatch.transport.resuming import UNIVERSAL, is_kept, is_sharded, require_whole
+from bmatch.transport.weights import lazily, noted
 
 _STATE = re.compile(r"optimizer(_\d+)?\.(pt|bin)")
 
@@ -83,13 +85,65 @@ def trainer_checkpoint(
         )
     kept: dict[str, Write] = {p.name: partial(copyfile, p) for p in files if is_kept(p)}
 
-    def carry(name: str, tensor: torch.Tensor) -> torch.Tensor:
-        carried: torch.Tensor = model.axes.transform(name, tensor, gauge)
-        return carried
+    def carry(name: str, tensor: torch.Tensor) -> Any:
+        return model.axes.transform(name, lazily(tensor, gauge), gauge)
 
     header = noted(gauge.group)
     beside = {**kept, **states}  # states come last: they are compared with the weights
     return rewrite_checked(model, out, carry, progress, "Applying gauge", tell, header, beside)
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A folder to resume training from, whose files name what they hold.
+
+    Attributes
+    ----------
+    path : Path
+    kind : str
+    format : str
+        Whose files they are.
+    config : mapping
+        Content of the model's ``config.json``.
+    """
+
+    path: Path
+    kind: str
+    format: str
+    config: Mapping[str, Any]
+
+
+def find_run(path: Path, model: Mapping[str, Any] | None = None) -> TrainingRun | None:
+    """A run in a folder of ``torch.distributed.checkpoint`` or in DeepSpeed's universal form.
+
+    None if it is neither.
+
+    Parameters
+    ----------
+    path : Path
+    model : mapping, optional
+        Content of the model's ``config.json``. Default: of that in the folder.
+
+    Raises
+    ------
+    ValueError
+        If there is no config.
+    """
+    if not (path.is_dir() and is_sharded(path)):
+        return None
+    universal = (path / UNIVERSAL).is_dir()
+    known = "DeepSpeed, universal form" if universal else "torch.distributed.checkpoint"
+    return TrainingRun(path, "training run", known, model or config_beside(path / UNIVERSAL))
+
+
+def carry_run(
+    found: TrainingRun, gauge: Gauge, out: str | os.PathLike[str], progress: Progress = silent
+) -> None:
+    """Carry what `find_run` has found, as `trainer_checkpoint` does."""
+    from bmatch.transport.sharded import sharded_checkpoint
+
+    require_whole(found.path)
+    sharded_checkpoint(found.path, gauge, Path(out), progress, config=found.config)
 
 
 def _writer(model: Checkpoint, path: Path, gauge: Gauge) -> Write:

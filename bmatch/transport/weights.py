@@ -11,10 +11,13 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from bmatch.architecture import residual_axes
 from bmatch.architecture.rotating import require_rotations
+from bmatch.gauge import SignedPermutation
 from bmatch.groups import ORDER, AnyGroup, Gauge
 from bmatch.jobs.progress import Progress, silent
 from bmatch.models.checkpoint import open_checkpoint
 from bmatch.models.rewrite import rewrite_checked
+from bmatch.taking import Taken, can_be_taken
+from bmatch.transport.lens import require_none_of_lens
 
 CARRIED_BY = "bmatch_group"
 """In the header of every shard that was carried: the group of the gauge that did it."""
@@ -44,8 +47,10 @@ def state_dict(
     ------
     ValueError
         If the architecture or a tensor is unknown, a tensor is missing or on the meta device,
-        widths differ, or the gauge is of a larger group than the architecture's.
+        widths differ, the gauge is of a larger group than the architecture's, or the weights are
+        those of TransformerLens.
     """
+    require_none_of_lens(weights)
     axes = residual_axes(model_or_config)
     axes.require_gauge(gauge)
     if gauge.group == "orthogonal":
@@ -118,9 +123,8 @@ def checkpoint(
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
 
-    def carry(name: str, tensor: torch.Tensor) -> torch.Tensor:
-        carried: torch.Tensor = axes.transform(name, tensor, gauge)
-        return carried
+    def carry(name: str, tensor: torch.Tensor) -> Any:
+        return axes.transform(name, lazily(tensor, gauge), gauge)
 
     return rewrite_checked(model, out, carry, progress, "Applying gauge", tell, noted(gauge.group))
 
@@ -133,3 +137,16 @@ def noted(*groups: AnyGroup) -> Callable[[dict[str, str]], dict[str, str]]:
         return {**written, CARRIED_BY: found[-1]}
 
     return header
+
+
+def lazily(tensor: Any, gauge: Gauge) -> Any:
+    """What `gauge` is to be applied to, for a tensor that is made no sooner than it is written.
+
+    The tensor itself if the gauge does more than to move bits, or if it is none to take from.
+    """
+    lazy = (
+        isinstance(gauge, SignedPermutation)
+        and isinstance(tensor, torch.Tensor)
+        and can_be_taken(tensor)
+    )
+    return Taken(tensor) if lazy else tensor

@@ -10,5 +10,6 @@ void define_assignment(pybind11::module_& m);
 void define_sparse(pybind11::module_& m);  // takes the Sense and Outcome of define_assignment
 void define_cuda(pybind11::module_& m);    // takes the Sense of define_assignment
 void define_correlation(pybind11::module_& m);
+void define_files(pybind11::module_& m);
 
 }  // namespace bmatch::python

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from bmatch import SignedPermutation
+from bmatch.cli.transport import told_of
+from bmatch.transport import find_object
 
 D = 6
 GAUGE = SignedPermutation.random(D, seed=3)
@@ -34,6 +36,28 @@ def test_there_and_back(bmatch_, files, tmp_path):
     assert torch.equal(torch.load(tmp_path / "back.pt"), V)
     noted = json.loads((tmp_path / "new.pt.bmatch.json").read_text())
     assert noted["bmatch_source_sha256"] == "12"
+
+
+def test_an_object_of_other_weights_is_carried_only_if_that_is_asked_for(bmatch_, tmp_path):
+    told = {"source": "a", "source_sha256": "12", "target": "b", "target_sha256": "34"}
+    GAUGE.save(tmp_path / "g.safetensors", told)
+    torch.save(V, tmp_path / "v.pt")
+    gauge, there = tmp_path / "g.safetensors", tmp_path / "b.pt"
+    assert bmatch_("transport", gauge, tmp_path / "v.pt", "--out", there)[0] == 0
+    code, _, err = bmatch_("transport", gauge, there, "--out", tmp_path / "c.pt")
+    assert code == 1
+    assert "was carried to b (weights of SHA-256 34), and the gauge starts at a (12)" in err
+    assert bmatch_("transport", gauge, there, "--other-model", "--out", tmp_path / "c.pt")[0] == 0
+    assert torch.equal(torch.load(tmp_path / "c.pt"), GAUGE.apply(GAUGE.apply(V)))
+
+
+def test_info_of_a_run(tmp_path):
+    config = {"model_type": "llama"}
+    (tmp_path / "zero").mkdir()
+    assert told_of(find_object(tmp_path, model=config)) == {
+        "kind": "training run",
+        "format": "DeepSpeed, universal form",
+    }
 
 
 def test_info_of_an_object(bmatch_, files):

@@ -13,7 +13,8 @@ from sources import sources
 
 ROOT = Path(__file__).parents[2]
 COMPILER = os.environ.get("CXX", "g++")
-CHECKS = ("kernels_check", "solver_check", "correlation_check")  # the first: a single thread
+CHECKS = ("files_check", "kernels_check", "solver_check", "correlation_check")
+THREADED = CHECKS[2:]
 SANITIZERS = {
     "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
     "thread": ["-fsanitize=thread"],
@@ -25,7 +26,7 @@ SANITIZERS = {
 def test_clean_under_sanitizers(sanitizer, tmp_path):
     flags = ["-std=c++17", "-O1", "-g1", "-ffp-contract=off", f"-I{ROOT / 'csrc'}"]
     flags += SANITIZERS[sanitizer]
-    names = CHECKS if sanitizer == "address" else CHECKS[1:]
+    names = CHECKS if sanitizer == "address" else THREADED
     checks = [ROOT / "tests/native" / f"{name}.cpp" for name in names]
 
     def build(source):
@@ -34,7 +35,7 @@ def test_clean_under_sanitizers(sanitizer, tmp_path):
         return target
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        objects = list(pool.map(build, sources("assignment", "correlation")))
+        objects = list(pool.map(build, sources("assignment", "correlation", "files")))
         checks = list(pool.map(build, checks))
     for check in checks:
         program = tmp_path / check.stem
@@ -58,7 +59,7 @@ def test_portable_kernels_on_64_bit_arm():
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout == len(CHECKS) * "all checked\n"
     units = sorted((ROOT / "build/arm/csrc").glob("*/kernels/*avx*.o"))
-    assert len(units) == 4
+    assert len(units) == 6
     for unit in units:
         names = subprocess.run(
             ["aarch64-linux-gnu-nm", unit], capture_output=True, text=True, check=True

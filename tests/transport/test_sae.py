@@ -132,6 +132,18 @@ def test_signs_do_not_commute_with_means(config, tmp_path):
         carry(found, raw, tmp_path / f"new{sign}")
 
 
+@pytest.mark.parametrize("name", ["trainer_state.pt", "optimizer_0.pt"])  # SAELens, sparsify
+def test_the_optimizer_beside_a_dictionary_is_refused_by_name(tmp_path, name):
+    folder = saelens(tmp_path / "sae")
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.ones(2, D))])
+    state = optimizer.state_dict()
+    torch.save({"optimizer": state} if "trainer" in name else state, folder / name)
+    with pytest.raises(ValueError, match=rf"{name} .*optimizer that trained it.* take it out"):
+        find_object(folder)
+    (folder / name).unlink()
+    assert find_object(folder).width == D
+
+
 def test_strange_files_and_widths(tmp_path):
     folder = saelens(tmp_path / "sae")
     with pytest.raises(ValueError, match="acts on 7 coordinates"):

@@ -214,3 +214,26 @@ def test_refusals_are_one_sentence_and_leave_nothing_behind(tmp_path):
     refused(r"how these move with the stream is not known: ema/")
     (folder / "config.json").unlink()
     refused(r"put its config\.json beside it")
+
+
+@pytest.mark.parametrize(
+    ("write", "known"),
+    [(written, "torch.distributed.checkpoint"), (universal, "DeepSpeed, universal form")],
+)
+def test_a_run_is_found_by_its_content(tmp_path, write, known):
+    model, _ = write(tmp_path / "a")
+    transport.trainer_checkpoint(tmp_path / "a", GAUGE, tmp_path / "b")
+    config = tmp_path / "a" / "config.json"
+    config.unlink()
+    with pytest.raises(ValueError, match=r"put its config\.json beside it, or name the model"):
+        transport.find_object(tmp_path / "a")
+    found = transport.find_object(tmp_path / "a", model=model.config.to_dict())
+    assert (found.kind, found.format) == ("training run", known)
+    transport.carry(found, GAUGE, tmp_path / "c")
+    names = [path.relative_to(tmp_path / "b") for path in (tmp_path / "b").rglob("*.pt")]
+    for name in names:
+        assert (tmp_path / "c" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    for place in {path.parent.name for path in (tmp_path / "b").rglob(".metadata")}:
+        made, other = (DistributedFiles(tmp_path / x / place) for x in "bc")
+        for key in made.container().shapes:
+            assert torch.equal(made.tensor(key), other.tensor(key)), key

@@ -1,0 +1,173 @@
+"""Tensors whose entries are taken along their axes, made whole or piece by piece.
+
+A gauge that permutes and signs only moves bits. What becomes of a tensor that lies in a file need
+never lie in memory: pieces of it are made that stay in a cache until they are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from bmatch import _core
+
+if TYPE_CHECKING:
+    import torch
+
+PIECE = 1 << 18
+"""Bytes of a piece: they stay in the cache that a core has to itself."""
+
+
+def can_be_taken(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is one that `Taken` takes from: numbers on the CPU whose sign is one bit."""
+    import torch
+
+    return (
+        type(tensor) in (torch.Tensor, torch.nn.Parameter)  # others may have no memory
+        and tensor.device.type == "cpu"
+        and tensor.layout == torch.strided
+        and tensor.dtype.is_floating_point
+        and not tensor.requires_grad
+        and not tensor.is_neg()
+        and tensor.numel() > 0
+    )
+
+
+class _Move(NamedTuple):
+    """Of an axis: where each entry comes from, and whether its sign is turned."""
+
+    order: npt.NDArray[Any]  # int64 [n]
+    turned: npt.NDArray[np.bool_] | None  # [n]
+
+
+class Taken:
+    """A tensor on the CPU with entries taken along its axes, made when it is asked for.
+
+    What is made has rows, `[rows, cols]`: they begin behind the last axis along which entries are
+    taken, or with that axis if it is the tensor's last.
+
+    Parameters
+    ----------
+    source : tensor
+        One that `can_be_taken`; contiguous, or it is copied.
+
+    Attributes
+    ----------
+    source : tensor
+    rows, cols : int
+    """
+
+    def __init__(self, source: torch.Tensor, moves: Mapping[int, _Move] | None = None) -> None:
+        self.source = source.contiguous()
+        self._moves = dict(moves or {})
+        last = max(self._moves, default=-1)
+        begin = last + 1
+        self._columns: _Move | None = None
+        if self._moves and prod(self.shape[begin:]) == 1:
+            begin, order = last, self._moves[last].order
+            self._columns = self._moves[last]._replace(order=order.astype(np.int32))
+        self._outer = tuple(self.shape[:begin])
+        self.rows, self.cols = prod(self._outer), prod(self.shape[begin:])
+
+    @property
+    def shape(self) -> torch.Size:
+        """Of what is made, which is that of the source."""
+        return self.source.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what is made, too."""
+        return self.source.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Of what is made, too."""
+        return self.source.device
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self.source.ndim
+
+    def along(
+        self,
+        axis: int,
+        order: npt.NDArray[np.int64],
+        turned: npt.NDArray[np.bool_] | None = None,
+    ) -> Taken:
+        """Taken once more: entry i is what entry ``order[i]`` was, with its sign bit turned or not.
+
+        Parameters
+        ----------
+        axis : int
+            From 0.
+        order : int64 [n]
+            A permutation.
+        turned : bool [n], optional
+        """
+        before = self._moves.get(axis)
+        if before is not None:
+            if before.turned is not None:
+                there = before.turned[order]
+                turned = there if turned is None else there ^ turned
+            order = before.order[order]
+        return Taken(self.source, {**self._moves, axis: _Move(order, turned)})
+
+    def made(self) -> torch.Tensor:
+        """The tensor, whole; the source itself if nothing is taken."""
+        import torch
+
+        if not self._moves:
+            return self.source
+        made = torch.empty_like(self.source)
+        self._fill(*self._begun(0, self.rows), self.cols, made.data_ptr())
+        return made
+
+    def pieces(self, first: int, last: int) -> Iterator[npt.NDArray[np.uint8]]:
+        """Bytes of rows `first` to `last`, in order: each piece in the room of the one before."""
+        import torch
+
+        size, cols = self.source.itemsize, self.cols
+        if not self._moves:
+            whole = self.source.reshape(-1).view(torch.uint8).numpy()
+            begin, end = first * cols * size, last * cols * size
+            for at in range(begin, end, PIECE):
+                yield whole[at : min(at + PIECE, end)]
+            return
+        step = max(1, PIECE // (cols * size))  # rows
+        width = cols if self._columns else min(cols, max(1, PIECE // size))
+        room = np.empty(min(step, last - first) * width * size, np.uint8)
+        for row in range(first, last, step):
+            starts, turned = self._begun(row, min(row + step, last))
+            for at in range(0, cols, width):  # a long row has several pieces
+                some = min(width, cols - at)
+                self._fill(starts + at, turned, some, room.ctypes.data)
+                yield room[: len(starts) * some * size]
+
+    def _begun(
+        self, first: int, last: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_] | None]:
+        """Where in the source rows begin, and whether their signs are turned."""
+        rows = np.arange(first, last)
+        starts, turned = np.zeros(len(rows), np.int64), np.zeros(len(rows), bool)
+        stride = self.cols
+        for axis in reversed(range(len(self._outer))):
+            rows, index = np.divmod(rows, self._outer[axis])
+            move = self._moves.get(axis)
+            if move is not None:
+                if move.turned is not None:
+                    turned ^= move.turned[index]
+                index = move.order[index]
+            starts += index * stride
+            stride *= self._outer[axis]
+        return starts, turned if turned.any() else None
+
+    def _fill(self, starts: Any, turned: Any, cols: int, out: int) -> None:
+        columns = self._columns
+        order, signs = (None, None) if columns is None else columns
+        source, size = self.source.data_ptr(), self.source.itemsize
+        _core.take(source, starts, turned, cols, order, signs, size, out)

@@ -1,0 +1,29 @@
+// Rows of a tensor taken along its axes: entries from elsewhere, some with their sign bit turned.
+//
+// Entries are bits of 1, 2, 4 or 8 bytes, whatever they mean. Rows are written one after another,
+// so that what is written at a time stays in a cache until it goes to a file.
+#pragma once
+
+#include <cstdint>
+
+namespace bmatch {
+
+struct Take {
+  const void* source;
+  const std::int64_t* starts;  // [rows]: the entry of source with which each begins
+  const bool* turned;          // [rows]: whose signs are turned; nullptr for none
+  std::int64_t rows, cols;
+  const std::int32_t* columns;  // [cols]: entries of a row of source; nullptr for 0, 1, ...
+  const bool* turned_columns;   // [cols]; nullptr for none
+  int itemsize;
+  void* out;  // rows x cols
+};
+
+// Throws std::invalid_argument if entries have another size.
+void take(const Take& task);
+
+// The largest of `count` entries at an address, read as integers without their sign bit: of a
+// floating type the largest magnitude, or a NaN.
+std::uint64_t largest_magnitude(const void* entries, std::int64_t count, int itemsize);
+
+}  // namespace bmatch

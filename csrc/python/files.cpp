@@ -1,0 +1,74 @@
+// The passes over files: addresses of what is mapped, and of room for what is written, which Python
+// has checked.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <optional>
+#include <stdexcept>
+
+#include "arrays.h"
+#include "files/sha256.h"
+#include "files/take.h"
+#include "module.h"
+
+namespace py = pybind11;
+
+namespace bmatch::python {
+namespace {
+
+template <typename T>
+const T* data_of(const std::optional<Array<T>>& values, py::ssize_t size) {
+  if (!values) return nullptr;
+  if (values->size() != size) throw std::invalid_argument("one entry for each row or column");
+  return values->data();
+}
+
+void take_at(std::uintptr_t source, const Array<std::int64_t>& starts,
+             const std::optional<Array<bool>>& turned, std::int64_t cols,
+             const std::optional<Array<std::int32_t>>& columns,
+             const std::optional<Array<bool>>& turned_columns, int itemsize, std::uintptr_t out) {
+  const Take task{reinterpret_cast<const void*>(source),
+                  starts.data(),
+                  data_of(turned, starts.size()),
+                  starts.size(),
+                  cols,
+                  data_of(columns, cols),
+                  data_of(turned_columns, cols),
+                  itemsize,
+                  reinterpret_cast<void*>(out)};
+  const py::gil_scoped_release release;
+  take(task);
+}
+
+std::uint64_t largest_magnitude_at(std::uintptr_t entries, std::int64_t count, int itemsize) {
+  const py::gil_scoped_release release;
+  return largest_magnitude(reinterpret_cast<const void*>(entries), count, itemsize);
+}
+
+void sha256_blocks_at(Array<std::uint32_t>& states, const Array<std::uintptr_t>& data,
+                      std::int64_t count) {
+  const auto lanes = static_cast<int>(data.size());
+  if (states.size() != 8 * lanes) throw std::invalid_argument("states are [8, lanes]");
+  std::uint32_t* const words = states.mutable_data();
+  const auto* const from = reinterpret_cast<const unsigned char* const*>(data.data());
+  const py::gil_scoped_release release;
+  sha256_blocks(lanes, words, from, count);
+}
+
+}  // namespace
+
+void define_files(py::module_& m) {
+  m.def("take", &take_at, py::arg("source"), py::arg("starts"), py::arg("turned"), py::arg("cols"),
+        py::arg("columns"), py::arg("turned_columns"), py::arg("itemsize"), py::arg("out"),
+        "Writes rows to the address out: of each `cols` entries of the source behind its start, or "
+        "those of these columns, with the sign bits of turned rows and columns turned.");
+  m.def("largest_magnitude", &largest_magnitude_at, py::arg("entries"), py::arg("count"),
+        py::arg("itemsize"), "The largest entry, as bits without a sign.");
+  m.def("sha256_lanes", &sha256_lanes, "Streams that are hashed at once; 1: no better than alone.");
+  m.def("sha256_blocks", &sha256_blocks_at, py::arg("states").noconvert(), py::arg("data"),
+        py::arg("count"), "Takes blocks of 64 bytes at these addresses into states [8, lanes].");
+}
+
+}  // namespace bmatch::python
