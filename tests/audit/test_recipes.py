@@ -82,6 +82,7 @@ def test_files(tmp_path):
         ('{"index": [0, 7], "weight": [1, 2], "signed": true}', "those of all coordinates"),
         ('{"index": [0, 1], "weight": [1, "x"], "signed": true}', "lists of numbers"),
         ('{"index": [0, 1], "weight": [1, 2]}', "signed must tell"),
+        ('{"index": [0, 1], "weight": [1, 2], "signed": "yes"}', "got 'yes'"),
         ('{"index": [0, 1], "weight": [1, NaN], "signed": true}', "finite"),
     ],
 )
