@@ -263,7 +263,7 @@ def checked_digest(checkpoint: Checkpoint, progress: Progress, description: str)
         sizes = {name: prod(shape) for name, shape in checkpoint.shapes(files).items()}
         names = sorted(sizes, key=sizes.__getitem__, reverse=True)
         with ExitStack() as opened:
-            homes = {}
+            homes: dict[str, Any] = {}
             for file in files:
                 home = opened.enter_context(safe_open(checkpoint.folder / file, framework="pt"))
                 homes |= dict.fromkeys(checkpoint.shards[file], home)
