@@ -15,16 +15,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-import transformers
 
 import bmatch
 from benchmarks import provenance, relatives, report, results
+from benchmarks.two_runs import SEPARATING, two_runs
 from bmatch.network_gauge import NetworkGauge
 from bmatch.transport import network_state_dict
 
 NOISES = (0.3, 1.0, 2.0)
 SEEDS = (0, 1)
-BASE_STEPS, WARM_UP = 200, 50
 KEPT = (50, 250, 500, 1000, 1500)
 FEW = 64
 """Tokens that the fine-tunes read, at one site."""
@@ -90,31 +89,12 @@ def smollm2(noises: Sequence[float]) -> Iterator[Case]:
 
 def fine_tunes(seed: int, kept: Sequence[int]) -> Iterator[Case]:
     """Two runs from one base, after the same numbers of steps."""
-    reference, sources, held_out = relatives.texts()
-    torch.manual_seed(seed)
-    config = transformers.LlamaConfig(
-        vocab_size=256,
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-        pad_token_id=0,
-    )
-    base = transformers.LlamaForCausalLM(config)
-    for _ in relatives.trained(base, reference, BASE_STEPS, seed, WARM_UP):
-        pass
-    runs: list[dict[int, Any]] = []
-    for run, text in enumerate((reference, sources)):
-        model = relatives.copied(base).train()
-        steps = relatives.trained(model, text, max(kept), seed + 1000 * (1 + run), WARM_UP)
-        runs.append({step: relatives.copied(model) for step in steps if step in kept})
+    held_out = relatives.texts()[2]
+    (runs,) = two_runs(SEPARATING._replace(steps=max(kept)), [seed], kept)
     batches = relatives.batches(held_out, FEW, seed)
     for step in kept:
         name = f"fine-tunes, seed {seed}, {step} steps"
-        yield Case(name, runs[0][step], runs[1][step], batches, [SITE], FEW)
+        yield Case(name, runs.a[step], runs.b[step], batches, [SITE], FEW)
 
 
 def table(rows: Sequence[results.Row]) -> list[str]:

@@ -23,7 +23,7 @@ FLOORS = (
     ("gauge_file", "verdict"),
     ("streams",),
     ("estimate", "network", "transport"),
-    ("align", "lineage"),
+    ("align", "lineage", "trajectory"),
     ("report",),
     ("demo",),
     ("cli",),
@@ -36,7 +36,7 @@ ROOMS = {
         *("atomic", "pointers", "tensor_file", "safetensors_copy", "torch_copy", "containers"),
         "distributed",
     ),
-    "jobs": ("cores", "phases", "progress"),
+    "jobs": ("cores", "phases", "progress", "processes", "resume"),
     "kernels": (
         *("dispatch", "reference", "partial_sums", "batch_sums", "centred", "cross_moments"),
         *("finalise", "pilot", "row_scan"),
@@ -71,7 +71,7 @@ ROOMS = {
     ),
     "models": (
         *("checkpoint", "rewrite", "network_files", "loading", "activations", "weight_evidence"),
-        *("text", "smollm2", "trainer"),
+        *("text", "smollm2", "trainer", "runs"),
     ),
     "verdict": ("bootstrap", "decoys", "witness", "calibration", "evidence", "verdict"),
     "network": ("selection", "parts", "gains", "pair", "prints", "settle", "search", "folders"),
@@ -82,11 +82,12 @@ ROOMS = {
         *("sae_configs", "sae_formats", "sae", "vectors", "probes", "finding"),
         *("carrying", "merge"),
     ),
+    "trajectory": ("stops", "turn", "hop", "reads", "trajectory", "watch", "callback"),
     "lineage": ("numbering", "difference", "rotation", "lineage"),
-    "report": ("tables", "plots", "networks"),
+    "report": ("tables", "plots", "networks", "paths"),
     "cli": (
-        *("console", "options", "networks", "align", "related", "transport", "apply", "merge"),
-        *("info", "solve", "demo"),
+        *("console", "options", "networks", "align", "related", "path", "watch", "transport"),
+        *("apply", "merge", "info", "solve", "demo"),
         "app",
     ),
 }
