@@ -110,8 +110,7 @@ def two_runs(
         torch.manual_seed(seed)
         bases.append(transformers.LlamaForCausalLM(config))
     read = [texts[0]] * len(seeds)
-    for _, weights in _trained(bases, read, recipe, seeds, recipe.base_steps, recipe.base_rate):
-        pass
+    *_, (_, weights) = _trained(bases, read, recipe, seeds, recipe.base_steps, recipe.base_rate)
     bases = [_model(config, weights, k) for k in range(len(seeds))]
     runs = [base for base in bases for _ in texts]
     orders = [seed + 1000 * (1 + run) for seed in seeds for run in range(2)]
@@ -180,7 +179,7 @@ def _clip(gradients: list[Any]) -> None:
 
 
 def in_gauges(models: list[Any], seed: int) -> tuple[list[Any], bmatch.SignedPermutation]:
-    """Each model in a gauge of its own, and the truth from the first's coordinates to the last's."""
+    """Each model in a gauge of its own, and the truth from the first's to the last's."""
     rng = np.random.default_rng(seed)
     width = models[0].config.hidden_size
     gauges = [bmatch.SignedPermutation.random(width, seed=rng) for _ in models]

@@ -1,4 +1,4 @@
-"""``bmatch path``: from the end of one training run to that of another, checkpoint by checkpoint."""
+"""``bmatch path``: from the end of one training run to that of another, by their checkpoints."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple, TypeVar
 
@@ -24,7 +25,7 @@ def shares(tasks: Sequence[Task], count: int) -> list[Sequence[Task]]:
     """Tasks in so many runs of neighbours of nearly one length; none is empty."""
     count = min(count, len(tasks))
     cuts = [k * len(tasks) // count for k in range(count + 1)] if count else [0]
-    return [tasks[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [tasks[a:b] for a, b in pairwise(cuts)]
 
 
 def in_processes(work: Callable[[Any], Iterable[Found]], inputs: Sequence[Any]) -> Iterator[Found]:

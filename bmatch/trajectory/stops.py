@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import os
@@ -162,9 +161,7 @@ class TwoModels:
     def readers(self, *stops: Stop) -> Iterator[Reader]:
         """A reader for each of one or two checkpoints; all others are let go first."""
         wanted = {stop.digest for stop in stops}
-        if self._held.keys() - wanted:
-            self._held = {key: self._held[key] for key in self._held.keys() & wanted}
-            gc.collect()  # a model is in cycles of its own
+        self._held = {key: self._held[key] for key in self._held.keys() & wanted}
         for stop in stops:
             if isinstance(stop.held, Reader):
                 yield stop.held

@@ -2,8 +2,8 @@
 
 Between checkpoints that are near each other activations match where the ends of two runs do not;
 the product of such hops leads from end to end. The same reads give the match of the two ends, the
-way by the base alone, and what weights say. J. Sweeney, "Signed-Permutation Coordinate Transport for
-RMSNorm Transformers", arXiv 2606.31963.
+way by the base alone, and what weights say. J. Sweeney, "Signed-Permutation Coordinate Transport
+for RMSNorm Transformers", arXiv 2606.31963.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -154,7 +155,7 @@ class Trajectory:
             pairs = zip(stops[1:], stops[:-1], strict=True)
             return [] if reads is None else [Task(reads, *pair) for pair in reversed([*pairs])]
         if not ends:
-            return [Task(self._reads, *pair) for pair in zip(stops[:-1], stops[1:], strict=True)]
+            return [Task(self._reads, *pair) for pair in pairwise(stops)]
         # In this order each has a model in common with the one before it.
         turning = [] if self._base is None else [stops[self._base]]
         pairs_of = [(stops[0], stops[-1]), *((stops[0], s) for s in turning)]
@@ -225,9 +226,9 @@ class Trajectory:
 
     @cached_property
     def routes(self) -> dict[str, SignedPermutation]:
-        """From the first to the last checkpoint: by ``path``, ``endpoint``, ``via base``, ``weights``.
+        """From the first to the last checkpoint by each way that there is.
 
-        Those that there are. ``weights`` is the match of the ends by weights alone.
+        ``path``, ``endpoint``, ``via base``, and ``weights``: the ends matched by weights alone.
         """
         found = {"path": self.gauge(), "endpoint": self.endpoint.gauge}
         if (turn := self.via_base) is not None:
@@ -257,7 +258,7 @@ class Trajectory:
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
-        """The weakest hop, if it is none to be sure of, and where a checkpoint would have helped."""
+        """The weakest hop, if it is not to be relied on, and where a checkpoint would help."""
         hop = self.weakest
         if hop.expected_recovered >= SURE:
             return ()

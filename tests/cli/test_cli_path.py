@@ -1,4 +1,4 @@
-"""``bmatch path`` and ``bmatch watch``: what they print and write, and what a kill leaves behind."""
+"""``bmatch path`` and ``bmatch watch``: what they print and write, and what a kill leaves."""
 
 from __future__ import annotations
 
