@@ -127,7 +127,7 @@ def two_runs(
 
 def _model(config: Any, weights: dict[str, torch.Tensor], k: int) -> Any:
     """The k-th of the models that are trained, as it is now."""
-    model = transformers.LlamaForCausalLM(config)
+    model: Any = transformers.LlamaForCausalLM(config)
     model.load_state_dict({name: w[k] for name, w in weights.items()}, strict=False)
     return model.eval()
 
@@ -157,7 +157,7 @@ def _trained(
             [_batch(*drawn, recipe) for drawn in zip(texts, generators, strict=True)]
         )
         optimizer.zero_grad()
-        vmap(loss)(weights, buffers, batches).sum().backward()
+        torch.autograd.backward(vmap(loss)(weights, buffers, batches).sum())
         with torch.no_grad():
             _clip([weight.grad for weight in weights.values()])
             optimizer.step()
@@ -173,7 +173,7 @@ def _batch(text: torch.Tensor, generator: torch.Generator, recipe: Recipe) -> to
 def _clip(gradients: list[Any]) -> None:
     """Each model's gradient to norm 1 at most; gradients are [M, ...]."""
     square = sum(gradient.flatten(1).square().sum(1) for gradient in gradients)
-    factor = (1 / (square.sqrt() + 1e-6)).clamp(max=1.0)  # type: ignore[union-attr]
+    factor = (1 / (square.sqrt() + 1e-6)).clamp(max=1.0)
     for gradient in gradients:
         gradient.mul_(factor.view(-1, *[1] * (gradient.ndim - 1)))
 

@@ -101,7 +101,8 @@ def path(
         tell=console.note,
     )
     sizes = tokens, sequence_length, batch_size
-    forward, backward = [], None
+    forward: list[Any] = []
+    backward: list[Any] | None = None
     if evidence != "weights":
         checkpoints = [stop.held for stop in turn.stops]
         forward, backward = read_batches(checkpoints, text or (), *sizes, back=back)

@@ -54,8 +54,7 @@ def in_processes(work: Callable[[Any], Iterable[Found]], inputs: Sequence[Any]) 
             theirs.close()
             running[ours] = process
         while running:
-            for ours in wait(list(running)):
-                assert isinstance(ours, Connection)
+            for ours in [end for end in wait(list(running)) if isinstance(end, Connection)]:
                 try:
                     message = ours.recv()
                 except EOFError:

@@ -18,7 +18,7 @@ from bmatch.trajectory.watch import Watch, alarms
 _LOG = logging.getLogger(__name__)
 
 
-class GaugeCallback(TrainerCallback):  # type: ignore[misc]  # transformers has no types
+class GaugeCallback(TrainerCallback):
     """Holds each checkpoint that a Trainer saves against the one before; training is not touched.
 
     Two models are loaded beside the one in training, on the CPU by default, in the first process

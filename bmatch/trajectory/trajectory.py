@@ -114,7 +114,7 @@ class Trajectory:
             raise ValueError("a path needs two different checkpoints at least")
         if jobs > 1 and any(isinstance(stop.held, Reader) for stop in self.stops):
             raise ValueError("models in memory are read in one process: take jobs=1, or folders")
-        self._base = turning and self._place_of(turning)
+        self._base = None if turning is None else self._place_of(turning)
         self._folder = None if cache_dir is None else Path(cache_dir)
         self._jobs, self._progress = jobs, progress
         self._parts: dict[str, Part] = {}
