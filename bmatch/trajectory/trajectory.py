@@ -32,8 +32,10 @@ from bmatch.trajectory.hop import Hop
 from bmatch.trajectory.reads import KIND, Reads, Task, estimated
 from bmatch.trajectory.stops import Stop, open_stops
 
-SURE = 0.99
-"""The share of coordinates expected to be right below which a hop is warned of."""
+SURE = 0.95
+"""The share of coordinates expected to be right below which a hop is warned of. On tiny fine-tunes
+with a stride so wide that paths break, it was 0.70 to 0.87 at the hop that was wrong, and 0.895 at
+least where all were right."""
 
 
 class Trajectory:
