@@ -30,7 +30,7 @@ def hops_table(hops: tuple[Hop, ...], weakest: Hop) -> Table:
         told = hop.figures()
         weights = told.get("agrees_with_weights")
         table.add_row(
-            Text(f"{hop.source.name} -> {hop.target.name}"),
+            Text(_way(hop)),
             hop.verdict,
             f"{hop.expected_recovered:.1%}",
             f"{hop.score:.3f}",
@@ -51,8 +51,7 @@ def path_table(path: Trajectory, title: str) -> Table:
         ("verdict", f"{path.verdict}, as the weakest hop is"),
         (
             "weakest hop",
-            f"{weakest.source.name} -> {weakest.target.name}: {weakest.expected_recovered:.1%} "
-            f"expected, least margin {weakest.margin.min(initial=np.inf):.3f}",
+            f"{_way(weakest)}: {weakest.expected_recovered:.1%} expected, least margin {weakest.margin.min(initial=np.inf):.3f}",
         ),
     ]
     for name, share in path.consistency.items():
@@ -82,7 +81,14 @@ def path_figures(path: Trajectory) -> dict[str, Any]:
 def hop_line(hop: Hop) -> str:
     """A hop in a line, as it is told while a run goes on."""
     return (
-        f"{hop.source.name} -> {hop.target.name}: {hop.verdict}, {hop.expected_recovered:.1%} "
+        f"{_way(hop)}: {hop.verdict}, {hop.expected_recovered:.1%} "
         f"expected, score {hop.score:.3f}, least margin {hop.margin.min(initial=np.inf):.3f}, "
         f"{hop.changed} changed"
     )
+
+
+def _way(hop: Hop) -> str:
+    """From where to where; the run is named once if it is one."""
+    source, target = hop.source.name, hop.target.name
+    run = source.rpartition("/")[0]
+    return f"{source} -> {target.removeprefix(f'{run}/') if run else target}"

@@ -30,7 +30,8 @@ class Hop:
     probability : float64 [d]
         That partner and sign of a target coordinate are right (see `bmatch.verdict`).
     by_weights : SignedPermutation or None
-        What weights alone say; None where they were not asked, or no rows are the same.
+        What weights alone say; None where they were not asked, no rows are the same, or they are
+        all the evidence that there is.
     positive_fraction, mean_abs_off_diagonal : float
         As of `GaugeMatch`.
     """

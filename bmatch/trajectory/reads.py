@@ -106,7 +106,7 @@ class Reads:
         asked = partial(weights_if_comparable, target.held, source.held)
         found = match_evidence(group, streams, weights, asked if self.witness else None)
         by_weights: SignedPermutation | None = None
-        if found.witness is not None:
+        if found.witness is not None and self.evidence != "weights":
             by_weights = gauge_of(as_array(found.witness.correlation), group)
         return part_of(found.match, by_weights)
 

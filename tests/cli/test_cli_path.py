@@ -135,7 +135,7 @@ def test_watch_tells_a_line_a_hop(bmatch_, runs, tmp_path):
     code, out, err = bmatch_("watch", runs.a, *options)
     assert code == 0
     lines = out.splitlines()
-    assert lines[0].startswith("a/checkpoint-0 -> a/checkpoint-50: related, ")
+    assert lines[0].startswith("a/checkpoint-0 -> checkpoint-50: related, ")
     assert lines[-1].startswith("3 hops; ")
     assert "coordinates moved or turned their sign" in err  # as planted
     code, out, _ = bmatch_("watch", runs.a, *options, "--json")
