@@ -51,7 +51,8 @@ def path_table(path: Trajectory, title: str) -> Table:
         ("verdict", f"{path.verdict}, as the weakest hop is"),
         (
             "weakest hop",
-            f"{_way(weakest)}: {weakest.expected_recovered:.1%} expected, least margin {weakest.margin.min(initial=np.inf):.3f}",
+            f"{_way(weakest)}: {weakest.expected_recovered:.1%} expected, "
+            f"least margin {weakest.margin.min(initial=np.inf):.3f}",
         ),
     ]
     for name, share in path.consistency.items():
