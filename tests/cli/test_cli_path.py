@@ -28,7 +28,7 @@ def test_path_writes_the_composed_gauge_and_tells_of_every_hop(bmatch_, runs, tm
     code, out, _ = bmatch_("path", runs.a, runs.b, *options, "--out", tmp_path / "g")
     assert code == 0
     assert out.count("-> ") >= 2
-    for name in ("a/checkpoint-1000", "b/checkpoint-1000", "weakest hop", "the way back"):
+    for name in ("a/checkpoint-1000 ->", "b/checkpoint-100 ->", "weakest hop", "the way back"):
         assert name in out
     assert f"gauge written to {tmp_path / 'g'}" in out.replace("\n", "")
     gauge = SignedPermutation.load(tmp_path / "g")
