@@ -33,22 +33,22 @@ def turn(runs):
 
 
 SEEDS = (0, 1, 2)
+TINY = two_runs.TINY
+KEPT = {*range(0, 101, TINY.every), *range(100, TINY.steps + 1, 50)}
+"""Steps: every 5 while most is learnt, and every 50 then."""
 
 
 @pytest.fixture(scope="module")
 def trained():
-    return dict(zip(SEEDS, two_runs.two_runs(two_runs.TINY, SEEDS), strict=True))
+    return dict(zip(SEEDS, two_runs.two_runs(TINY, SEEDS, KEPT), strict=True))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_path_recovers_all_where_the_ends_and_the_base_do_not(seed, trained):
-    """Checkpoints every 5 steps while most is learnt, and every 50 then."""
-    recipe = two_runs.TINY
-    dense = {*range(0, 101, recipe.every), *range(100, recipe.steps + 1, 50)}
-    steps, models = trained[seed].path(recipe.steps, dense)
+    steps, models = trained[seed].path(TINY.steps)
     carried, truth = two_runs.in_gauges(models, seed)
-    batches = relatives.batches(relatives.texts()[2], recipe.tokens, seed)
-    options = {"base": steps.index(0), "sites": [recipe.site], "witness": False}
+    batches = relatives.batches(relatives.texts()[2], TINY.tokens, seed)
+    options = {"base": steps.index(0), "sites": [TINY.site], "witness": False}
     path = bmatch.Trajectory(carried, batches, **options)
     recovered = {name: gauge.agreement(truth) for name, gauge in path.routes.items()}
     assert recovered["path"] == 1.0
