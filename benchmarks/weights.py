@@ -18,7 +18,7 @@ import torch
 
 import bmatch
 from benchmarks import provenance, relatives, report, results
-from benchmarks.paper import training
+from benchmarks.two_runs import SEPARATING, two_runs
 from bmatch.network_gauge import NetworkGauge
 
 NOISES = (0.3, 1.0, 2.0)
@@ -81,8 +81,8 @@ def smollm2(noises: Sequence[float]) -> Iterator[Case]:
 
 def fine_tunes(seed: int, kept: Sequence[int]) -> Iterator[Case]:
     """Two runs from one base, after the same numbers of steps."""
-    _, _, held_out = relatives.texts()
-    runs = training.runs(seed, tuple(kept))
+    held_out = relatives.texts()[2]
+    (runs,) = two_runs(SEPARATING._replace(steps=max(kept)), [seed], kept)
     batches = relatives.batches(held_out, FEW, seed)
     for step in kept:
         name = f"fine-tunes, seed {seed}, {step} steps"

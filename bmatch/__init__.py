@@ -19,6 +19,7 @@ _HOME = {
     "OrthogonalGauge": "orthogonal",
     "OrthogonalMatch": "procrustes",
     "SignedPermutation": "gauge",
+    "Trajectory": "trajectory",
     "batch_linear_sum_assignment": "assignment",
     "certify": "assignment",
     "compose": "gauge",
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from bmatch.matching import GaugeMatch, match
     from bmatch.orthogonal import OrthogonalGauge
     from bmatch.procrustes import OrthogonalMatch, match_orthogonal
+    from bmatch.trajectory import Trajectory
 
 __all__ = [
     "Assignment",
@@ -57,6 +59,7 @@ __all__ = [
     "OrthogonalGauge",
     "OrthogonalMatch",
     "SignedPermutation",
+    "Trajectory",
     "architecture",
     "audit",
     "batch_linear_sum_assignment",

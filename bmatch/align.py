@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import tee
 from typing import Any, Literal, NamedTuple
 
@@ -19,7 +20,6 @@ from bmatch.architecture.premise import Premise
 from bmatch.architecture.rotating import require_rotations
 from bmatch.estimate import (
     Evidence,
-    combined,
     fixes_ones,
     match_evidence,
     match_rotation,
@@ -58,8 +58,6 @@ from bmatch.streams import (
     correlation_bytes,
     require_memory,
 )
-from bmatch.verdict.evidence import gather
-from bmatch.verdict.verdict import judged
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,17 +191,15 @@ def align_checkpoints(
             sites,
             largest_batch=reading.largest,
         )
-    correlation = combined(streams, weights)
     result: GaugeMatch | OrthogonalMatch
     if chosen_group == "orthogonal":
         assert streams is not None  # as `require_evidence` has seen to
+        correlation = streams.correlation
         result = match_rotation(streams, fix_ones=fixes_ones(axes["target"], axes["source"]))
     else:
-        result = match_evidence(correlation, chosen_group, streams, weights)
-        said = weights
-        if weights is None and witness:
-            said = weights_if_comparable(checkpoints["target"], checkpoints["source"], progress)
-        result = judged(result, gather(result, streams, said, witness))
+        both = checkpoints["target"], checkpoints["source"]
+        ask = partial(weights_if_comparable, *both, progress) if witness else None
+        result, correlation, _ = match_evidence(chosen_group, streams, weights, ask)
     result.gauge.metadata.update(
         source=checkpoints["source"].folder.resolve().name,
         target=checkpoints["target"].folder.resolve().name,

@@ -8,7 +8,8 @@ covariance of activations is matched in their place.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, TypeAlias, get_args, overload
+from functools import partial
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args, overload
 
 import torch
 
@@ -122,11 +123,8 @@ def estimate_gauge(
         streams = correlate_streams(target, source, batches, sites, skip_positions)
     if evidence != "activations":
         weights = correlate_weights(target, source)
-    correlation = combined(streams, weights).to(target.model.device)
-    result = match_evidence(correlation, chosen_group, streams, weights)
-    if weights is None and witness:
-        weights = weights_if_comparable(target, source)
-    return judged(result, gather(result, streams, weights, witness))
+    ask = partial(weights_if_comparable, target, source) if witness else None
+    return match_evidence(chosen_group, streams, weights, ask, target.model.device).match
 
 
 def require_evidence(evidence: str, group: str) -> None:
@@ -159,13 +157,45 @@ def combined(streams: StreamCorrelation | None, weights: WeightCorrelation | Non
     return total
 
 
+class Matched(NamedTuple):
+    """A match that was judged, and what it was judged by.
+
+    Attributes
+    ----------
+    match : GaugeMatch
+    correlation : float32 tensor [D, D]
+        What was matched.
+    witness : WeightCorrelation or None
+        What weights say, as evidence or as a witness; None where they were not asked, or no rows of
+        the two models are the same.
+    """
+
+    match: GaugeMatch
+    correlation: torch.Tensor
+    witness: WeightCorrelation | None
+
+
 def match_evidence(
-    correlation: torch.Tensor,
     group: Group,
     streams: StreamCorrelation | None,
     weights: WeightCorrelation | None,
-) -> GaugeMatch:
-    """Match what `combined` made of the evidence; the gauge notes where it comes from."""
+    ask: Callable[[], WeightCorrelation | None] | None = None,
+    device: torch.device | None = None,
+) -> Matched:
+    """Match what `combined` makes of the evidence, and judge it; the gauge notes all of it.
+
+    Parameters
+    ----------
+    group : str
+    streams, weights
+        One of them at least.
+    ask : callable, optional
+        Gives what weights say where they are no evidence. Default: they are not asked.
+    device : torch device, optional
+        Where it is matched. Default: where the evidence is.
+    """
+    correlation = combined(streams, weights)
+    correlation = correlation if device is None else correlation.to(device)
     result = match(correlation, group)
     note = result.gauge.metadata
     note.update(_noted(result))
@@ -174,7 +204,9 @@ def match_evidence(
     if weights is not None:
         note.update(weight_rows=str(weights.rows), weight_tensors=str(len(weights.tensors)))
     note["evidence"] = "activations" if weights is None else "both" if streams else "weights"
-    return result
+    said = ask() if weights is None and ask is not None else weights
+    result = judged(result, gather(result, streams, said, ask is not None))
+    return Matched(result, correlation, said)
 
 
 def match_rotation(streams: StreamCorrelation, *, fix_ones: bool) -> OrthogonalMatch:

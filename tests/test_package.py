@@ -25,7 +25,7 @@ FLOORS = (
     ("gauge_file", "verdict"),
     ("streams",),
     ("estimate", "network", "transport"),
-    ("align", "audit", "lineage"),
+    ("align", "audit", "lineage", "trajectory"),
     ("report",),
     ("demo",),
     ("cli",),
@@ -46,7 +46,7 @@ ROOMS = {
         ),
         "distributed",
     ),
-    "jobs": ("cores", "phases", "progress"),
+    "jobs": ("cores", "phases", "progress", "processes", "resume"),
     "kernels": (
         *("dispatch", "reference", "partial_sums", "batch_sums", "centred", "cross_moments"),
         *("finalise", "pilot", "row_scan"),
@@ -82,7 +82,7 @@ ROOMS = {
     ),
     "models": (
         *("checkpoint", "rewrite", "network_files", "loading", "activations", "weight_evidence"),
-        *("text", "smollm2", "trainer"),
+        *("text", "smollm2", "trainer", "runs"),
     ),
     "verdict": ("bootstrap", "decoys", "witness", "calibration", "evidence", "verdict"),
     "network": ("selection", "parts", "gains", "pair", "prints", "settle", "search", "folders"),
@@ -93,12 +93,13 @@ ROOMS = {
         *("sae_configs", "sae_formats", "sae", "vectors", "probes", "finding"),
         *("carrying", "merge"),
     ),
+    "trajectory": ("stops", "turn", "hop", "reads", "trajectory", "watch", "callback"),
     "lineage": ("numbering", "difference", "rotation", "lineage"),
     "audit": ("shares", "claims", "measures", "recipes", "sweep", "runs"),
-    "report": ("tables", "plots", "networks", "audits"),
+    "report": ("tables", "plots", "networks", "audits", "paths"),
     "cli": (
-        *("console", "options", "networks", "align", "related", "transport", "apply", "merge"),
-        *("audit", "info", "solve", "demo"),
+        *("console", "options", "networks", "align", "related", "path", "watch", "transport"),
+        *("apply", "merge", "audit", "info", "solve", "demo"),
         "app",
     ),
 }

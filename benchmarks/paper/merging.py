@@ -14,7 +14,7 @@ import bmatch
 from benchmarks import relatives
 from benchmarks.paper import training
 from benchmarks.paper.claim import Claim, Figure, Size
-from benchmarks.paper.trajectory import SHOWN, SITE, STEPS, STRIDE, path, planted
+from benchmarks.paper.trajectory import SHOWN, SITE, STRIDE, path, planted
 from bmatch import SignedPermutation, transport
 from bmatch.streams import correlate_streams
 
@@ -26,7 +26,7 @@ def measure(seed: int, size: Size) -> Iterator[Figure]:
     """Cross entropy, in nats a byte, of the average of A and of B carried to A's coordinates."""
     _, sources, held_out = relatives.texts()
     last = SHOWN[-1]
-    runs = training.runs(seed, STEPS)
+    runs = training.runs(seed)
     batches = relatives.batches(held_out, TOKENS, seed)
     base, a, b = planted(runs, seed, STRIDE)
 

@@ -23,7 +23,7 @@ OPTIONS: dict[str, Any] = {"lr": 1e-3, "betas": (0.9, 0.95), "eps": 1e-8, "weigh
 def measure(seed: int, size: Size) -> Iterator[Figure]:
     """Greatest difference of a weight from where training at home ends, relative to its tensor."""
     reference, _, _ = relatives.texts()
-    model = training.base(seed)
+    model = relatives.copied(training.runs(seed).base).train()
     optimizer = torch.optim.AdamW(model.parameters(), **OPTIONS)
     _steps(model, optimizer, reference, 0, seed)  # moments to carry
     gauge = SignedPermutation.random(model.config.hidden_size, seed=seed)

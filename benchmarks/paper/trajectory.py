@@ -14,12 +14,13 @@ import bmatch
 from benchmarks import relatives
 from benchmarks.paper import training
 from benchmarks.paper.claim import Claim, Figure, Size
+from benchmarks.two_runs import SEPARATING, Runs
 from bmatch import SignedPermutation
 from bmatch.architecture import derive
 from bmatch.network_gauge import NetworkGauge
 
-SITE = 2
-STRIDE = 50
+SITE = SEPARATING.site
+STRIDE = SEPARATING.every
 SHOWN = (50, 250, 500, 1000, 1500)
 
 
@@ -39,7 +40,6 @@ REGIMES = (
     Regime("immature base, 64 tokens, saved every 250", False, 64, 250, SHOWN[1:]),
     Regime("base of 1,700 steps, 64 tokens", True, 64, STRIDE, SHOWN[:2]),
 )
-STEPS = tuple(range(STRIDE, SHOWN[-1] + 1, STRIDE))
 
 
 class Planted(NamedTuple):
@@ -53,9 +53,7 @@ def measure(seed: int, size: Size) -> Iterator[Figure]:
     """Shares of coordinates recovered, index and sign."""
     _, _, held_out = relatives.texts()
     for regime in REGIMES:
-        runs = training.runs(seed, STEPS)
-        if regime.late:
-            runs = training.late_runs(seed, STEPS[: regime.shown[-1] // STRIDE], STEPS)
+        runs = training.late_runs(seed) if regime.late else training.runs(seed)
         batches = relatives.batches(held_out, regime.tokens, seed)
         base, a, b = planted(runs, seed, regime.stride)
 
@@ -85,7 +83,7 @@ def measure(seed: int, size: Size) -> Iterator[Figure]:
 
 
 def planted(
-    runs: training.Runs, seed: int, stride: int
+    runs: Runs, seed: int, stride: int
 ) -> tuple[Planted, dict[int, Planted], dict[int, Planted]]:
     """The base and both runs, at every stride, each model in a gauge of its own."""
     d = runs.base.config.hidden_size
@@ -98,7 +96,7 @@ def planted(
         return Planted(relatives.in_gauge(model, gauge), gauge)
 
     a, b = (
-        {step: one(model) for step, model in run.items() if step % stride == 0}
+        {step: one(model) for step, model in run.items() if step and step % stride == 0}
         for run in (runs.a, runs.b)
     )
     return one(runs.base), a, b

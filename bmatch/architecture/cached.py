@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +14,7 @@ from bmatch._version import __version__
 from bmatch.architecture.axes import ResidualAxes
 from bmatch.architecture.stored import Stored, from_text, to_text
 from bmatch.files.atomic import new_file
+from bmatch.jobs.resume import user_cache
 
 
 def cached(
@@ -54,10 +54,8 @@ def _cached(content: str, derive: Callable[[Mapping[str, Any]], ResidualAxes]) -
 
 def _path(content: str) -> Path:
     """Where the table of a config is kept: by all that decides about it."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(home) if os.path.isabs(home) else Path.home() / ".cache"
     key = hashlib.sha256(f"{_transformers()}\n{__version__}\n{content}".encode()).hexdigest()
-    return base / "bmatch" / "tables" / f"{key}.json"
+    return user_cache("tables") / f"{key}.json"
 
 
 def _transformers() -> str:

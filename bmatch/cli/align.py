@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 
 from bmatch.cli import console
 from bmatch.cli.networks import align_spaces
-from bmatch.cli.options import NOT_RELATED, AsJson, GroupName, OutFile, examples
+from bmatch.cli.options import (
+    NOT_RELATED,
+    AsJson,
+    BatchSize,
+    Device,
+    Dtype,
+    EvidenceName,
+    Group,
+    OutFile,
+    SequenceLength,
+    SiteNumbers,
+    Text,
+    Tokens,
+    Witness,
+    examples,
+    sites_of,
+)
 from bmatch.files.atomic import require_new
 
 if TYPE_CHECKING:
@@ -33,35 +49,16 @@ def align(
         typer.Argument(metavar="TARGET", help="Checkpoint folder with a stream of the same width."),
     ],
     out: OutFile,
-    text: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--text",
-            help="UTF-8 text to read, - for standard input; repeatable. Default: Python's language "
-            "reference.",
-        ),
-    ] = None,
-    tokens: Annotated[int, typer.Option(help="Tokens to count.")] = 4096,
-    sequence_length: Annotated[int, typer.Option(help="Tokens a sequence.")] = 256,
-    batch_size: Annotated[int, typer.Option(help="Sequences a batch.")] = 2,
-    sites: Annotated[
-        str, typer.Option(help="'all', or after how many blocks to read, as 0,8,-1.")
-    ] = "all",
-    group: Annotated[
-        GroupName, typer.Option(help="Gauge group; 'auto': that of the architecture.")
-    ] = "auto",
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"], typer.Option(help="Of the forward passes.")
-    ] = "float32",
-    device: Annotated[str, typer.Option(help="Where the models run: cpu, cuda, cuda:1.")] = "cpu",
-    evidence: Annotated[
-        Literal["activations", "weights", "both"],
-        typer.Option(help="'weights' needs no text, no tokenizer and no forward pass."),
-    ] = "activations",
-    witness: Annotated[
-        bool,
-        typer.Option(help="Ask the weights what they say of a match of activations."),
-    ] = True,
+    text: Text = None,
+    tokens: Tokens = 4096,
+    sequence_length: SequenceLength = 256,
+    batch_size: BatchSize = 2,
+    sites: SiteNumbers = "all",
+    group: Group = "auto",
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
+    evidence: EvidenceName = "activations",
+    witness: Witness = True,
     force: Annotated[
         bool, typer.Option("--force", help="Write the gauge even where nothing relates the two.")
     ] = False,
@@ -94,7 +91,7 @@ def align(
         tokens=tokens,
         sequence_length=sequence_length,
         batch_size=batch_size,
-        sites=_sites(sites),
+        sites=sites_of(sites),
         group=group,
         dtype=dtype,
         device=device,
@@ -120,15 +117,6 @@ def align(
             console.say(told)
         console.say(f"gauge written to {out}")
         _warn(alignment)
-
-
-def _sites(text: str) -> Literal["all"] | list[int]:
-    if text == "all":
-        return "all"
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise ValueError(f"--sites must be 'all' or numbers like 0,8,-1; got {text!r}") from None
 
 
 def _alignment_figures(alignment: Alignment) -> dict[str, Any]:

@@ -10,7 +10,20 @@ from typing import Annotated
 import typer
 
 import bmatch
-from bmatch.cli import align, apply, audit, console, demo, info, merge, related, solve, transport
+from bmatch.cli import (
+    align,
+    apply,
+    audit,
+    console,
+    demo,
+    info,
+    merge,
+    path,
+    related,
+    solve,
+    transport,
+    watch,
+)
 from bmatch.cli.options import EXIT_CODES
 
 app = typer.Typer(
@@ -25,6 +38,8 @@ app = typer.Typer(
 )
 app.command(epilog=align.EXAMPLES)(align.align)
 app.command(epilog=related.EXAMPLES)(related.related)
+app.command(epilog=path.EXAMPLES)(path.path)
+app.command(epilog=watch.EXAMPLES)(watch.watch)
 app.command(epilog=apply.APPLY_EXAMPLES)(apply.apply)
 app.command(epilog=apply.COMPOSE_EXAMPLES)(apply.compose)
 app.command(epilog=transport.EXAMPLES)(transport.transport)
@@ -47,6 +62,8 @@ def _version(
 _LESS_MEMORY = {
     "align": "a smaller --batch-size or --sequence-length, fewer --sites, or --dtype bfloat16",
     "demo": "a smaller --model",
+    "path": "fewer --jobs, a smaller --batch-size, fewer --sites, or --dtype bfloat16",
+    "watch": "a smaller --batch-size, fewer --sites, or --dtype bfloat16",
 }
 _NO_MEMORY = (
     *("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory"),

@@ -33,6 +33,44 @@ GroupName = Literal[
     "auto", "signed_permutation", "permutation", "permutation_global_sign", "orthogonal"
 ]
 
+Text = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--text",
+        help="UTF-8 text to read, - for standard input; repeatable. Default: Python's language "
+        "reference.",
+    ),
+]
+Tokens = Annotated[int, typer.Option(help="Tokens to count.")]
+SequenceLength = Annotated[int, typer.Option(help="Tokens a sequence.")]
+BatchSize = Annotated[int, typer.Option(help="Sequences a batch.")]
+SiteNumbers = Annotated[
+    str, typer.Option(help="'all', or after how many blocks to read, as 0,8,-1.")
+]
+Group = Annotated[GroupName, typer.Option(help="Gauge group; 'auto': that of the architecture.")]
+Dtype = Annotated[
+    Literal["float32", "bfloat16", "float16"], typer.Option(help="Of the forward passes.")
+]
+Device = Annotated[str, typer.Option(help="Where the models run: cpu, cuda, cuda:1.")]
+EvidenceName = Annotated[
+    Literal["activations", "weights", "both"],
+    typer.Option(help="'weights' needs no text, no tokenizer and no forward pass."),
+]
+Witness = Annotated[
+    bool,
+    typer.Option(help="Ask the weights what they say of a match of activations."),
+]
+
+
+def sites_of(text: str) -> Literal["all"] | list[int]:
+    """What ``--sites`` says."""
+    if text == "all":
+        return "all"
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--sites must be 'all' or numbers like 0,8,-1; got {text!r}") from None
+
 
 def examples(*lines: str) -> str:
     """The end of a command's help."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,10 +43,23 @@ def write(
     with new_file(path) as partial:
         try:
             save_file(contiguous, partial, metadata=encodable)
+            _in_order(partial)
         except SafetensorError as error:
             raise OSError(
                 f"{os.fspath(path)} could not be written ({error}): nothing was left behind"
             ) from None
+
+
+def _in_order(path: Path) -> None:
+    """Brings the entries of a header in order, which safetensors leaves to chance."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        ordered = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(ordered) <= size:  # it is the same content: data stay where they are
+            file.seek(8)
+            file.write(ordered.ljust(size))
 
 
 def read(

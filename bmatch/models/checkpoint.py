@@ -44,12 +44,20 @@ class Checkpoint:
         The table of the model.
     shards : dict of str to tuple of str
         Names of the tensors in each file, files and names in order.
+    beside : Path or None
+        A folder whose config and tokenizer stand for those that this one has not.
     """
 
     folder: Path
     config: dict[str, Any]
     axes: ResidualAxes
     shards: dict[str, tuple[str, ...]]
+    beside: Path | None = None
+
+    @property
+    def config_folder(self) -> Path:
+        """Where the config lies."""
+        return _config_folder(self.folder, self.beside)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -82,8 +90,15 @@ class Checkpoint:
             return read
 
 
-def open_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
+def open_checkpoint(folder: str | os.PathLike[str], beside: Path | None = None) -> Checkpoint:
     """Open a model's folder and check that it is whole, without loading the weights.
+
+    Parameters
+    ----------
+    folder : path
+    beside : Path, optional
+        A folder whose config and tokenizer are taken where this one has none, as those of
+        accelerate's ``save_state``.
 
     Raises
     ------
@@ -99,7 +114,7 @@ def open_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
             f"there is no folder {folder}: bmatch reads local checkpoints (download one first with "
             "huggingface-cli or save_pretrained)"
         )
-    config = read_json(folder / "config.json")
+    config = read_json(_config_folder(folder, beside) / "config.json")
     if config.get("quantization_config"):
         raise ValueError(
             f"{folder} is quantised, and packed weights have no axis to permute: dequantise it"
@@ -120,7 +135,14 @@ def open_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
         axes.require_shapes(shapes)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
-    return Checkpoint(folder, config, axes, {file: tuple(names) for file, names in shards.items()})
+    listed = {file: tuple(names) for file, names in shards.items()}
+    return Checkpoint(folder, config, axes, listed, beside)
+
+
+def _config_folder(folder: Path, beside: Path | None) -> Path:
+    own = folder / "config.json"
+    lacks = beside is not None and not own.is_file() and (beside / "config.json").is_file()
+    return beside if lacks and beside is not None else folder
 
 
 def tested_gains(checkpoint: Checkpoint) -> Premise:

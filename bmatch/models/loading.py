@@ -34,14 +34,14 @@ def load_model(checkpoint: Checkpoint, dtype: str, device: str) -> Any:
     MemoryError
         If they do not fit.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     with _reading(checkpoint, "weights"):
+        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        if (apart := checkpoint.config_folder) != checkpoint.folder:
+            options["config"] = AutoConfig.from_pretrained(apart, **options)
         model: Any = AutoModelForCausalLM.from_pretrained(
-            checkpoint.folder,
-            dtype=getattr(torch, dtype),
-            local_files_only=True,
-            trust_remote_code=False,
+            checkpoint.folder, dtype=getattr(torch, dtype), **options
         )
         model = model.to(device).eval()
     if getattr(model, "_hf_peft_config_loaded", False):
@@ -50,8 +50,15 @@ def load_model(checkpoint: Checkpoint, dtype: str, device: str) -> Any:
 
 
 def has_tokenizer(checkpoint: Checkpoint) -> bool:
-    """Whether a tokenizer lies in the folder."""
-    return any((checkpoint.folder / name).is_file() for name in TOKENIZER_FILES)
+    """Whether a tokenizer lies in the folder, or beside it."""
+    return _tokenizer_folder(checkpoint) is not None
+
+
+def _tokenizer_folder(checkpoint: Checkpoint) -> Path | None:
+    for folder in (checkpoint.folder, checkpoint.beside):
+        if folder is not None and any((folder / name).is_file() for name in TOKENIZER_FILES):
+            return folder
+    return None
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> Any:
@@ -67,7 +74,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    folder = checkpoint.folder
+    folder = _tokenizer_folder(checkpoint) or checkpoint.folder
     for path in folder.iterdir():
         if path.suffix in (".json", ".model", ".txt") and path.is_file():
             require_content(path)  # which could be read as lines of a vocabulary

@@ -120,6 +120,31 @@ def token_batches(
     return batches
 
 
+def later_batches(
+    tokenizer: Any,
+    text: Iterable[str],
+    tokens: int,
+    sequence_length: int = 256,
+    batch_size: int = 2,
+) -> list[torch.Tensor]:
+    """The same of what follows: sequences after those that `token_batches` cuts, and none of them.
+
+    Raises
+    ------
+    ValueError
+        As `token_batches`, if the text has fewer than twice as many tokens.
+    """
+    _require_sizes(tokens, sequence_length, batch_size)
+    rows = -(-tokens // (sequence_length - 1))
+    counted = rows * (sequence_length - 1)
+    try:
+        both = token_batches(tokenizer, text, 2 * counted, sequence_length, 1)
+    except ValueError as error:
+        raise ValueError(f"of the tokens for the way back, which are others: {error}") from None
+    later = torch.cat(both[rows:])
+    return list(torch.split(later, batch_size))
+
+
 @dataclass(frozen=True, eq=False)
 class AlignedBatch:
     """The same text as two models read it, and the tokens that end together.

@@ -11,7 +11,7 @@ from benchmarks import results, weights
 @pytest.fixture
 def hardly_trained(monkeypatch):
     threads = torch.get_num_threads()
-    monkeypatch.setattr(weights, "BASE_STEPS", 4)
+    monkeypatch.setattr(weights, "SEPARATING", weights.SEPARATING._replace(base_steps=4))
     yield
     torch.set_num_threads(threads)
 

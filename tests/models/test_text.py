@@ -15,7 +15,13 @@ import transformers
 from lfs import POINTER
 
 from bmatch.models.activations import counted_tokens
-from bmatch.models.text import aligned_batches, default_text, file_text, token_batches
+from bmatch.models.text import (
+    aligned_batches,
+    default_text,
+    file_text,
+    later_batches,
+    token_batches,
+)
 
 
 @pytest.mark.parametrize("tokens", [2, 15, 16, 30, 100, 1000])
@@ -160,3 +166,14 @@ def test_what_holds_no_text(tmp_path):
         list(file_text([tmp_path / "pointer"]))
     with pytest.raises(IsADirectoryError, match="is a folder: give text files"):
         list(file_text([tmp_path]))
+
+
+@pytest.mark.parametrize("tokens", [90, 80])
+def test_later_batches_are_what_follows(tokenizer, tokens):
+    """Sequences after the six that the first batches are cut from."""
+    later = later_batches(tokenizer, default_text(), tokens, 16, 4)
+    both = torch.cat(token_batches(tokenizer, default_text(), 2 * 90, 16, 12))
+    assert torch.equal(torch.cat(later), both[6:])
+    assert [len(batch) for batch in later] == [4, 2]
+    with pytest.raises(ValueError, match="tokens for the way back, which are others"):
+        later_batches(tokenizer, ["few words"], tokens, 16, 4)
