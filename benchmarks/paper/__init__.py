@@ -13,18 +13,17 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
-import multiprocessing
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 from benchmarks import provenance, report, results
 from benchmarks.paper.claim import RUNS, Claim, Figure, Interval, Size
+from bmatch.jobs.processes import in_processes
 
 CLAIMS = (
     "function",
@@ -156,30 +155,22 @@ def main(argv: list[str]) -> None:
         report.write("paper")
 
 
-def _measured(
-    wanted: Sequence[tuple[str, int]], size: Size, processes: int
-) -> Iterator[tuple[str, int, list[Figure]]]:
-    """Figures of all runs as they come; a process has its own seeds, and keeps what it trained."""
+Measured: TypeAlias = tuple[str, int, list[Figure]]
+"""A claim, the seed of a run, and its figures."""
+
+
+def _measured(wanted: Sequence[tuple[str, int]], size: Size, processes: int) -> Iterator[Measured]:
+    """All runs, as they come; a process has its own seeds, and keeps what it trained."""
     if processes == 1:
-        for name, seed in wanted:
-            yield name, seed, _figures(name, seed, size)
-        return
-    spawn = multiprocessing.get_context("spawn")
-    with ExitStack() as stack:
-        workers = [
-            stack.enter_context(ProcessPoolExecutor(1, mp_context=spawn)) for _ in range(processes)
-        ]
-        tasks = {
-            workers[seed % processes].submit(_figures, name, seed, size): (name, seed)
-            for name, seed in wanted
-        }
-        for done in as_completed(tasks):
-            yield *tasks[done], done.result()
+        return _runs(wanted, size)
+    shares = [[run for run in wanted if run[1] % processes == k] for k in range(processes)]
+    return in_processes(partial(_runs, size=size), [share for share in shares if share])
 
 
-def _figures(name: str, seed: int, size: Size) -> list[Figure]:
+def _runs(wanted: Sequence[tuple[str, int]], size: Size) -> Iterator[Measured]:
     torch.set_num_threads(1)
-    before = time.monotonic()
-    figures = list(claim(name).measure(seed, size))
-    print(f"{name}, run {seed}: {len(figures)} figures in {time.monotonic() - before:.0f} s")
-    return figures
+    for name, seed in wanted:
+        before = time.monotonic()
+        figures = list(claim(name).measure(seed, size))
+        print(f"{name}, run {seed}: {len(figures)} figures in {time.monotonic() - before:.0f} s")
+        yield name, seed, figures
