@@ -23,7 +23,10 @@ def runs(tmp_path_factory, tokenizer):
     return planted_runs(tmp_path_factory.mktemp("runs"), tokenizer)
 
 
-def test_path_writes_the_composed_gauge_and_tells_of_every_hop(bmatch_, runs, tmp_path):
+def test_path_writes_the_composed_gauge_and_tells_of_every_hop(
+    bmatch_, runs, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "120")  # a hop a line
     options = ("--tokens", 300, "--cache", tmp_path / "hops", "--back")
     code, out, _ = bmatch_("path", runs.a, runs.b, *options, "--out", tmp_path / "g")
     assert code == 0
