@@ -121,6 +121,7 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks paper", description=__doc__)
     parser.add_argument("--claims", nargs="+", choices=CLAIMS, default=CLAIMS)
     parser.add_argument("--runs", type=int, default=RUNS, help=f"{RUNS} or more for a mean")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first run")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="minutes on two cores; the default")
     size.add_argument("--full", action="store_true", help="hours on two cores, or a GPU")
@@ -143,7 +144,7 @@ def main(argv: list[str]) -> None:
             continue
         wanted += [
             (name, seed)
-            for seed in range(options.runs)
+            for seed in range(options.first, options.first + options.runs)
             if (name, chosen.name, seed) not in measured
         ]
     with results.appending("paper", options) as out:
