@@ -49,7 +49,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         for name in panels
         if (own := [r for r in rows if r.extra["claim"] == name and r.extra["size"] == size])
     }
-    columns = min(4, len(of_claim)) or 1
+    columns = min(3, len(of_claim)) or 1
     lines = -(-len(of_claim) // columns) or 1
     figure, axes = plt.subplots(
         lines, columns, figsize=(4.2 * columns, 3.4 * lines), layout="constrained", squeeze=False
