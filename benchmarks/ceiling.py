@@ -13,13 +13,14 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from benchmarks import report, results
+from benchmarks.interval import Interval
 from bmatch import SignedPermutation
 from bmatch.matching import gauge_of
 
@@ -38,24 +39,6 @@ STEERING_NORM = 4.0
 STEERING_FRACTIONS = (0.2, 0.5, 0.8)
 
 Array = npt.NDArray[np.float64]
-
-
-class Mean(NamedTuple):
-    """A mean and its 95% interval by Student's t, over independent draws."""
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> Mean:
-        """Of several draws."""
-        from scipy.stats import t
-
-        drawn = np.fromiter(values, np.float64)
-        spread = drawn.std(ddof=1) / math.sqrt(len(drawn)) if len(drawn) > 1 else math.nan
-        reach = float(t.ppf(0.975, len(drawn) - 1)) * spread
-        return cls(float(drawn.mean()), float(drawn.mean() - reach), float(drawn.mean() + reach))
 
 
 def planted(dim: int, fraction: float, rng: np.random.Generator) -> SignedPermutation:
@@ -360,10 +343,10 @@ def _ceilings(
             "row_maximum": round(float(np.mean(columns["row_maximum"])), 5),
         }
         for provider in ("raw", "signed"):
-            mean = Mean.of(columns[provider])
+            mean = Interval.of(columns[provider])
             limits = {"low": round(mean.low, 5), "high": round(mean.high, 5)}
             most = {"most": max(columns[provider])}
-            out.add(case, provider, "recovered", "", mean.value, {**told, **limits, **most})
+            out.add(case, provider, "recovered", "", mean.mean, {**told, **limits, **most})
     print("ceilings are measured", flush=True)
 
 
@@ -375,7 +358,7 @@ def _kept(
     more: dict[str, Any] | None = None,
 ) -> None:
     for fraction, drawn in shares.items():
-        mean, exact_f = Mean.of(drawn), round(fraction * len(product)) / len(product)
+        mean, exact_f = Interval.of(drawn), round(fraction * len(product)) / len(product)
         told = {
             **{"f": round(exact_f, 4), "gauges": len(drawn)},
             "sd": round(float(drawn.std(ddof=1)), 5),
@@ -385,5 +368,5 @@ def _kept(
             "sd_foretold": round(foretold_spread(product, exact_f), 5),
             **(more or {}),
         }
-        out.add(f"{name} {fraction}", name, "kept share", "", mean.value, told)
+        out.add(f"{name} {fraction}", name, "kept share", "", mean.mean, told)
     print(f"kept shares of {name}", flush=True)

@@ -49,7 +49,7 @@ def table(rows: Sequence[Row]) -> list[str]:
             *(f"{told['mean_abs_off_diagonal']:.3f}", f"{told['row_maximum']:.3f}"),
             *(f"{told['f']:.3f}", _mean(raw), f"{told['most']:.3f}", _mean(signed)),
         ]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
+        lines.append(_row(*cells))
     lines += [
         "",
         "## SmolLM2-135M and itself with weight noise",
@@ -64,7 +64,7 @@ def table(rows: Sequence[Row]) -> list[str]:
             *(f"{told['mean_abs_off_diagonal']:.3f}", f"{told['row_maximum']:.3f}"),
             *(f"{told['f']:.3f}", _mean(raw), _mean(signed)),
         ]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
+        lines.append(_row(*cells))
     lines += [
         "",
         "## The share of a direction that permutation alone keeps",
@@ -82,7 +82,7 @@ def table(rows: Sequence[Row]) -> list[str]:
                 *(f"{told['sd']:.3f}", f"{told['sd_foretold']:.3f}"),
                 f"{told['reversed']} of {told['gauges']}",
             ]
-            lines.append("| " + " | ".join(map(str, cells)) + " |")
+            lines.append(_row(*cells))
     told_of = {row.extra["direction"]: row.extra for row in kept if "direction" in row.extra}
     for name, told in told_of.items():
         lines += [
@@ -227,6 +227,10 @@ def _line(axes: Any, found: Sequence[Row], against: str, **look: Any) -> None:
         capsize=2,
         **look,
     )
+
+
+def _row(*cells: object) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def _pairs(rows: Sequence[Row], begin: str) -> list[tuple[Row, Row]]:

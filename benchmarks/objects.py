@@ -18,6 +18,7 @@ import torch
 from benchmarks import relatives, report, results
 from benchmarks.peers import OURS
 from bmatch import SignedPermutation
+from bmatch.models.activations import Reader, replaced_stream
 from bmatch.models.smollm2 import read_smollm2
 from bmatch.models.text import default_text, token_batches
 from bmatch.transport import carry, find_object, vector
@@ -198,29 +199,18 @@ def steering(
     x = streams(model, batches[:1]).after
     direction = (x[: len(x) // 2].mean(0) - x[len(x) // 2 :].mean(0)) * 20
     tokens = batches[0][:2]
-    plain, effect = logits(model, tokens), logits(model, tokens, direction)
+    plain, effect = logits_of(model, tokens), steered(model, tokens, direction)
     for name, gauge in gauges.items():
-        there = logits(moved, tokens, vector(direction, gauge))
+        there = steered(moved, tokens, vector(direction, gauge))
         change, wanted = there - plain, effect - plain
         kept = float((change * wanted).sum() / wanted.pow(2).sum())
         yield "steering vector", name, "effect kept", kept
 
 
-def logits(model: Any, tokens: torch.Tensor, direction: torch.Tensor | None = None) -> torch.Tensor:
-    """With a direction added after a block."""
-
-    def add(_: Any, __: Any, result: Any) -> Any:
-        if isinstance(result, tuple):
-            return (result[0] + direction, *result[1:])
-        return result + direction
-
-    block = model.model.layers[LAYER]
-    handle = block.register_forward_hook(add) if direction is not None else None
-    with torch.no_grad():
-        found: torch.Tensor = model(tokens).logits
-    if handle is not None:
-        handle.remove()
-    return found
+def steered(model: Any, tokens: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
+    """The logits with a direction added after the block."""
+    with replaced_stream(Reader.of(model), LAYER + 1, lambda stream: stream + direction):
+        return logits_of(model, tokens)
 
 
 def adapters(

@@ -114,13 +114,18 @@ def trained(
     for step in range(1, steps + 1):
         for group in optimizer.param_groups:
             group["lr"] = 3e-3 * min(1.0, step / warm_up)
-        starts = torch.randint(len(text) - LENGTH, (BATCH,), generator=generator)
-        batch = torch.stack([text[k : k + LENGTH] for k in starts.tolist()])
+        batch = drawn(text, BATCH, LENGTH, generator)
         optimizer.zero_grad()
         model(input_ids=batch, labels=batch).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         yield step
+
+
+def drawn(text: torch.Tensor, count: int, length: int, generator: torch.Generator) -> torch.Tensor:
+    """Sequences from places drawn at random, int64 [B, T]."""
+    starts = torch.randint(len(text) - length, (count,), generator=generator)
+    return torch.stack([text[k : k + length] for k in starts.tolist()])
 
 
 def copied(model: Any) -> Any:

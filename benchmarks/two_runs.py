@@ -161,8 +161,9 @@ def _trained(
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     for step in range(1, steps + 1):
         optimizer.param_groups[0]["lr"] = rate * min(1.0, step / recipe.warm_up)
+        read = zip(texts, generators, strict=True)
         batches = torch.stack(
-            [_batch(*drawn, recipe) for drawn in zip(texts, generators, strict=True)]
+            [relatives.drawn(text, recipe.batch, recipe.length, g) for text, g in read]
         )
         optimizer.zero_grad()
         torch.autograd.backward(vmap(loss)(weights, buffers, batches).sum())
@@ -170,12 +171,6 @@ def _trained(
             _clip([weight.grad for weight in weights.values()])
             optimizer.step()
         yield step, weights
-
-
-def _batch(text: torch.Tensor, generator: torch.Generator, recipe: Recipe) -> torch.Tensor:
-    """Sequences from places drawn at random, int64 [B, T]."""
-    starts = torch.randint(len(text) - recipe.length, (recipe.batch,), generator=generator)
-    return torch.stack([text[k : k + recipe.length] for k in starts.tolist()])
 
 
 def _clip(gradients: list[Any]) -> None:

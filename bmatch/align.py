@@ -43,6 +43,7 @@ from bmatch.models.text import (
     aligned_batches,
     default_text,
     file_text,
+    title_of,
     token_batches,
 )
 from bmatch.models.weight_evidence import (
@@ -211,7 +212,7 @@ def align_checkpoints(
         result.gauge.metadata["target_model_type"] = axes["target"].model_type
     if reading is not None:
         result.gauge.metadata.update(
-            text=", ".join(os.path.basename(path) for path in text) or "Python language reference",
+            text=title_of(text),
             sequence_length=str(sequence_length),
             dtype=dtype,
         )

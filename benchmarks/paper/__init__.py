@@ -22,7 +22,8 @@ from typing import Any, TypeAlias
 import torch
 
 from benchmarks import provenance, report, results
-from benchmarks.paper.claim import RUNS, Claim, Figure, Interval, Size
+from benchmarks.interval import Interval
+from benchmarks.paper.claim import RUNS, Claim, Figure, Size
 from bmatch.jobs.processes import in_processes
 
 CLAIMS = (

@@ -1,18 +1,13 @@
 """A claim of the paper: what it says, its figure, and how ours is measured.
 
 Every claim is measured in independent runs, each from a seed of its own, which draws gauges, noise,
-tokens and, where something is trained, the training. What a table shows is the mean over runs with
-Student's interval of 95%.
+tokens and, where something is trained, the training.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
-
-import numpy as np
-import scipy.stats
 
 RUNS = 4
 """The fewest that a mean is taken over."""
@@ -72,29 +67,3 @@ class Claim(NamedTuple):
     settings: Mapping[str, Any]
     measure: Callable[[int, Size], Iterator[Figure]]
     needs: tuple[str, ...] = ()
-
-
-class Interval(NamedTuple):
-    """A mean over runs, and between which bounds 95% of such intervals hold it."""
-
-    mean: float
-    low: float
-    high: float
-    runs: int
-
-    @classmethod
-    def over_runs(cls, values: Iterable[tuple[int, float]]) -> Interval:
-        """Of figures with the seeds of their runs: the mean of each run counts once."""
-        of_run: dict[int, list[float]] = {}
-        for seed, value in values:
-            of_run.setdefault(seed, []).append(value)
-        return cls.of([float(np.mean(found)) for found in of_run.values()])
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Interval:
-        """Student's interval; without bounds of a single run."""
-        n, mean = len(values), float(np.mean(values))
-        if n < 2:
-            return cls(mean, math.nan, math.nan, n)
-        half = float(scipy.stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
-        return cls(mean, mean - half, mean + half, n)

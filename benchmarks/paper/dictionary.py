@@ -16,8 +16,9 @@ import torch
 
 from benchmarks import objects
 from benchmarks.paper.claim import Claim, Figure, Size
-from benchmarks.paper.smollm2 import batches, hooked, logits, model_and_tokenizer
+from benchmarks.paper.smollm2 import batches, model_and_tokenizer
 from bmatch import SignedPermutation
+from bmatch.models.activations import Reader, run
 from bmatch.transport import carry, find_object
 
 LAYER = 12
@@ -64,16 +65,10 @@ def measure(seed: int, size: Size) -> Iterator[Figure]:
 def _stream(size: Size) -> torch.Tensor:
     """After the block, of all positions, float32 ``[sequences, positions, D]``."""
     model, _ = model_and_tokenizer(size.device)
+    reader = Reader.of(model)
     seen: list[torch.Tensor] = []
-
-    def keep(stream: torch.Tensor) -> torch.Tensor:
-        seen.append(stream.cpu())
-        return stream
-
-    handle = hooked(model.model.layers[LAYER], keep)
     for batch in batches(0, TOKENS[size.name], size.device):
-        logits(model, batch)
-    handle.remove()
+        run(reader, batch, [LAYER + 1], lambda _, stream: seen.append(stream.cpu()))
     length = seen[0].shape[1]
     return torch.cat([part for part in seen if part.shape[1] == length])
 

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from benchmarks import relatives
+from benchmarks.objects import logits_of
 from benchmarks.paper.claim import Claim, Figure, Size
-from benchmarks.paper.smollm2 import batches, logits, model_and_tokenizer
+from benchmarks.paper.smollm2 import batches, model_and_tokenizer
 from bmatch import SignedPermutation
 
 TOKENS = 128
@@ -19,7 +20,7 @@ def measure(seed: int, size: Size) -> Iterator[Figure]:
     """Greatest difference of logits, as a share of the greatest: of rounding, where it is one."""
     model, _ = model_and_tokenizer(size.device)
     (tokens, *_) = batches(seed, TOKENS, size.device)
-    home = logits(model, tokens)
+    home = logits_of(model, tokens)
     d = model.config.hidden_size
     signs = SignedPermutation(np.arange(d), SignedPermutation.random(d, seed=seed).sign)
     for route, gauge in {
@@ -27,14 +28,14 @@ def measure(seed: int, size: Size) -> Iterator[Figure]:
         "signs alone": signs,
     }.items():
         carried = relatives.in_gauge(model, gauge)
-        there = logits(carried, tokens)
+        there = logits_of(carried, tokens)
         yield Figure("SmolLM2-135M", route, "difference of logits", "1", _apart(there, home))
         if route == "signs alone":
             with torch.no_grad():
                 for name, gains in carried.named_parameters():
                     if name.endswith("norm.weight"):
                         gains.mul_(torch.tensor(signs.sign.tolist(), device=gains.device))
-            apart = _apart(logits(carried, tokens), home)
+            apart = _apart(logits_of(carried, tokens), home)
             yield Figure(
                 "SmolLM2-135M", "signs on the gains, too", "difference of logits", "1", apart
             )

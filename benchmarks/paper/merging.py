@@ -14,7 +14,8 @@ import bmatch
 from benchmarks import relatives
 from benchmarks.paper import training
 from benchmarks.paper.claim import Claim, Figure, Size
-from benchmarks.paper.trajectory import SHOWN, SITE, STRIDE, path, planted
+from benchmarks.paper.trajectory import SITE
+from benchmarks.two_runs import SEPARATING, in_gauges
 from bmatch import SignedPermutation, transport
 from bmatch.streams import correlate_streams
 
@@ -25,32 +26,28 @@ READ = 8192
 def measure(seed: int, size: Size) -> Iterator[Figure]:
     """Cross entropy, in nats a byte, of the average of A and of B carried to A's coordinates."""
     _, sources, held_out = relatives.texts()
-    last = SHOWN[-1]
-    runs = training.runs(seed)
+    last = SEPARATING.steps
     batches = relatives.batches(held_out, TOKENS, seed)
-    base, a, b = planted(runs, seed, STRIDE)
-
-    def matched(target: Any, source: Any) -> SignedPermutation:
-        found = bmatch.estimate_gauge(target.model, source.model, batches, [SITE], witness=False)
-        return found.gauge
-
-    up_a, up_b = (path(base, run, matched)[last] for run in (a, b))
-    target, source = a[last], b[last]
-    raw = correlate_streams(target.model, source.model, batches, [SITE]).correlation.numpy()
+    steps, models = training.runs(seed).path(last)
+    carried, truth = in_gauges(models, seed)  # from A's last checkpoint to B's
+    source, target = carried[-1], carried[0]
+    path = bmatch.Trajectory(carried, batches, base=steps.index(0), sites=[SITE], witness=False)
+    raw = correlate_streams(target, source, batches, [SITE]).correlation.numpy()
     routes = {
-        "truth": target.gauge @ source.gauge.inverse(),
-        "path": up_a @ up_b.inverse(),
-        "endpoint": matched(target, source),
+        "truth": truth.inverse(),
+        "path": path.routes["path"].inverse(),
+        "endpoint": path.routes["endpoint"].inverse(),
         "raw correlation": bmatch.match(raw, "permutation").gauge,
-        "none": SignedPermutation.identity(source.gauge.dim),
+        "none": SignedPermutation.identity(truth.dim),
     }
     generator = torch.Generator().manual_seed(seed)
-    asked = [_sequences(text, generator) for text in (held_out, sources)]
+    count, length = READ // relatives.LENGTH, relatives.LENGTH
+    asked = [relatives.drawn(text, count, length, generator) for text in (held_out, sources)]
     for route, gauge in {"A alone": None, "B alone": None, **routes}.items():
         if gauge is None:
-            model = (target if route == "A alone" else source).model
+            model = target if route == "A alone" else source
         else:
-            model = _average(target.model, source.model, gauge)
+            model = _average(target, source, gauge)
         loss = sum(_loss(model, tokens) for tokens in asked) / len(asked)
         yield Figure(f"{last} steps, {TOKENS} tokens", route, "loss of the average", "nat", loss)
 
@@ -62,12 +59,6 @@ def _average(target: Any, source: Any, gauge: SignedPermutation) -> Any:
         {name: (tensor + carried[name]) / 2 for name, tensor in target.state_dict().items()}
     )
     return merged
-
-
-def _sequences(text: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    length = relatives.LENGTH
-    starts = torch.randint(len(text) - length, (READ // length,), generator=generator)
-    return torch.stack([text[k : k + length] for k in starts.tolist()])
 
 
 @torch.no_grad()

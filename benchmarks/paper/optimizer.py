@@ -57,10 +57,7 @@ def _steps(
     """Steps number `start` and on, each on tokens of its own."""
     for step in range(start, start + STEPS):
         generator = torch.Generator().manual_seed(1_000_003 * seed + step)
-        places = torch.randint(
-            len(text) - relatives.LENGTH, (relatives.BATCH,), generator=generator
-        )
-        batch = torch.stack([text[k : k + relatives.LENGTH] for k in places.tolist()])
+        batch = relatives.drawn(text, relatives.BATCH, relatives.LENGTH, generator)
         optimizer.zero_grad()
         model(input_ids=batch, labels=batch).loss.backward()
         optimizer.step()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from benchmarks.paper.claim import Interval
+from benchmarks.interval import Interval
 from benchmarks.results import Row
 
 STYLES = {

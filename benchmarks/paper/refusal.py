@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from benchmarks.paper.claim import Claim, Figure, Size
-from benchmarks.paper.smollm2 import hooked, model_and_tokenizer
+from benchmarks.paper.smollm2 import model_and_tokenizer
 from benchmarks.paper.steering import GAUGES, POSITIVE, Task, kept
+from bmatch.models.activations import Reader, run
 
 LAYER = 18
 SCALE = 1.0
@@ -78,23 +79,16 @@ def _mean_stream(
     model: Any, tokenizer: Any, requests: list[str], responses: tuple[str, ...]
 ) -> torch.Tensor:
     """After the block, over the tokens of all responses to all requests; [D]."""
-    total, count = torch.zeros(model.config.hidden_size, device=model.device), 0
+    reader, seen = Reader.of(model), []
     for request in requests:
         for response in responses:
             tokens, start = _dialogue(tokenizer, request, response, str(model.device))
-            seen: list[torch.Tensor] = []
 
-            def keep(stream: torch.Tensor, seen: list[torch.Tensor] = seen) -> torch.Tensor:
-                seen.append(stream)
-                return stream
+            def keep(_: int, stream: torch.Tensor, start: int = start) -> None:
+                seen.append(stream[0, start:])
 
-            handle = hooked(model.model.layers[LAYER], keep)
-            with torch.no_grad():
-                model(input_ids=tokens)
-            handle.remove()
-            total = total + seen[0][0, start:].sum(0)
-            count += seen[0].shape[1] - start
-    return total / count
+            run(reader, tokens, [LAYER + 1], keep)
+    return torch.cat(seen).mean(0)
 
 
 CLAIM = Claim(

@@ -15,8 +15,10 @@ import numpy as np
 import torch
 
 from benchmarks.paper.claim import Claim, Figure, Size
-from benchmarks.paper.smollm2 import hooked, model_and_tokenizer
+from benchmarks.paper.smollm2 import model_and_tokenizer
 from benchmarks.paper.steering import GAUGES, POSITIVE, Task, kept
+from bmatch.audit.measures import activation
+from bmatch.models.activations import Reader
 
 LAYER = 15
 SCALE = 4.0
@@ -77,20 +79,9 @@ def _texts(seed: int) -> dict[str, list[str]]:
 
 def _mean_stream(model: Any, tokenizer: Any, texts: list[str]) -> torch.Tensor:
     """After the block, over all tokens but the first of each text; [D]."""
-    total, count = torch.zeros(model.config.hidden_size, device=model.device), 0
-
-    def keep(stream: torch.Tensor) -> torch.Tensor:
-        nonlocal total, count
-        total = total + stream[0, 1:].sum(0)
-        count += stream.shape[1] - 1
-        return stream
-
-    handle = hooked(model.model.layers[LAYER], keep)
-    with torch.no_grad():
-        for text in texts:
-            model(input_ids=torch.tensor([tokenizer(text).input_ids], device=model.device))
-    handle.remove()
-    return total / count
+    tokens = [torch.tensor([tokenizer(text).input_ids]) for text in texts]
+    mean = activation(Reader.of(model), tokens, LAYER + 1, 0)
+    return torch.as_tensor(mean, dtype=torch.float32, device=model.device)
 
 
 CLAIM = Claim(

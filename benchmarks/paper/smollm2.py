@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -31,21 +30,3 @@ def batches(seed: int, tokens: int, device: str) -> list[torch.Tensor]:
     start = seed * len(articles) // 16 % len(articles)
     text = articles[start:] + articles[:start]
     return [part.to(device) for part in token_batches(tokenizer, text, tokens, LENGTH)]
-
-
-@torch.no_grad()
-def logits(model: Any, tokens: torch.Tensor) -> torch.Tensor:
-    """Of a batch ``[B, T]``, ``[B, T, V]``."""
-    found: torch.Tensor = model(input_ids=tokens).logits
-    return found
-
-
-def hooked(block: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """Let `change` replace the stream after a block; the handle that ends it."""
-
-    def hook(_: Any, __: Any, result: Any) -> Any:
-        if isinstance(result, tuple):
-            return (change(result[0]), *result[1:])
-        return change(result)
-
-    return block.register_forward_hook(hook)

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 
 from benchmarks import relatives
+from benchmarks.ceiling import planted
 from benchmarks.paper.claim import Figure
-from benchmarks.paper.smollm2 import hooked
 from bmatch import SignedPermutation
+from bmatch.models.activations import Reader, replaced_stream
 from bmatch.transport import vector
 
 POSITIVE = (0.2, 0.35, 0.5, 0.65, 0.8)
@@ -44,12 +45,6 @@ class Task(NamedTuple):
     score: Callable[[Any], torch.Tensor]
 
 
-def planted(rng: np.random.Generator, d: int, positive: float) -> SignedPermutation:
-    """A gauge with this share of positive signs."""
-    sign = np.where(rng.permutation(d) < round(positive * d), 1, -1).astype(np.int8)
-    return SignedPermutation(rng.permutation(d), sign)
-
-
 def effect(model: Any, task: Task, direction: torch.Tensor) -> tuple[float, float]:
     """The odd and the even part of what a vector and its opposite do to the score."""
     with torch.no_grad():
@@ -66,11 +61,8 @@ def gradient(model: Any, task: Task) -> torch.Tensor:
 
 
 def _steered(model: Any, task: Task, direction: torch.Tensor) -> torch.Tensor:
-    handle = hooked(model.model.layers[task.layer], lambda stream: stream + direction)
-    try:
+    with replaced_stream(Reader.of(model), task.layer + 1, lambda stream: stream + direction):
         return task.score(model)
-    finally:
-        handle.remove()
 
 
 def kept(model: Any, task: Task, seed: int, full: bool) -> Iterator[Figure]:
@@ -81,7 +73,7 @@ def kept(model: Any, task: Task, seed: int, full: bool) -> Iterator[Figure]:
     odd, even = effect(model, task, v)
     yield Figure("at home", "none", "odd part of the effect", "nat", odd)
     yield Figure("at home", "none", "even part of the effect", "nat", even)
-    truth = planted(rng, d, 0.5)
+    truth = planted(d, 0.5, rng)
     carried = relatives.in_gauge(model, truth)
     there = effect(carried, task, vector(v, truth))[0]
     yield Figure("carried model, 50% positive", "signed", "effect kept", "1", there / odd)
@@ -99,7 +91,7 @@ def kept(model: Any, task: Task, seed: int, full: bool) -> Iterator[Figure]:
     measured = []
     for positive in POSITIVE:
         for _ in range(GAUGES[full]):
-            s = _signs(planted(rng, d, positive), v)
+            s = _signs(planted(d, positive, rng), v)
             measured.append(effect(model, task, s * v)[0] / odd)
             first_order.append(float((s * slope).sum() / slope.sum()))
             case = f"{positive:.0%} positive"

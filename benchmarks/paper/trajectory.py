@@ -14,7 +14,7 @@ import bmatch
 from benchmarks import relatives
 from benchmarks.paper import training
 from benchmarks.paper.claim import Claim, Figure, Size
-from benchmarks.two_runs import SEPARATING, Runs
+from benchmarks.two_runs import SEPARATING, in_gauges
 from bmatch import SignedPermutation
 from bmatch.architecture import derive
 from bmatch.network_gauge import NetworkGauge
@@ -42,37 +42,21 @@ REGIMES = (
 )
 
 
-class Planted(NamedTuple):
-    """A model in a gauge of its own."""
-
-    model: Any
-    gauge: SignedPermutation
-
-
 def measure(seed: int, size: Size) -> Iterator[Figure]:
     """Shares of coordinates recovered, index and sign."""
-    _, _, held_out = relatives.texts()
+    held_out = relatives.texts()[2]
     for regime in REGIMES:
         runs = training.late_runs(seed) if regime.late else training.runs(seed)
         batches = relatives.batches(held_out, regime.tokens, seed)
-        base, a, b = planted(runs, seed, regime.stride)
-
-        def matched(target: Planted, source: Planted, batches: Any = batches) -> SignedPermutation:
-            found = bmatch.estimate_gauge(
-                target.model, source.model, batches, [SITE], witness=False
-            )
-            return found.gauge
-
-        paths = [path(base, run, matched) for run in (a, b)]
         for step in regime.shown:
-            truth = b[step].gauge @ a[step].gauge.inverse()
-            found = {
-                "path": paths[1][step] @ paths[0][step].inverse(),
-                "endpoint": matched(b[step], a[step]),
-                "via base": matched(b[step], base) @ matched(a[step], base).inverse(),
-            }
+            steps, models = runs.path(step, range(regime.stride, step + 1, regime.stride))
+            carried, truth = in_gauges(models, seed)
+            path = bmatch.Trajectory(
+                carried, batches, base=steps.index(0), sites=[SITE], witness=False
+            )
+            found = dict(path.routes)
             if regime is REGIMES[0]:
-                found["weights"] = by_weights(b[step].model, a[step].model)
+                found["weights"] = by_weights(carried[-1], carried[0])
             case = f"{regime.name}, {step} steps"
             for route, gauge in found.items():
                 yield Figure(case, route, "recovered", "1", gauge.agreement(truth))
@@ -80,36 +64,6 @@ def measure(seed: int, size: Size) -> Iterator[Figure]:
                 share = in_every_space(runs.a[step], runs.b[step], seed)
                 route = "weights, neurons and heads renumbered"
                 yield Figure(case, route, "recovered", "1", share)
-
-
-def planted(
-    runs: Runs, seed: int, stride: int
-) -> tuple[Planted, dict[int, Planted], dict[int, Planted]]:
-    """The base and both runs, at every stride, each model in a gauge of its own."""
-    d = runs.base.config.hidden_size
-    count = 0
-
-    def one(model: Any) -> Planted:
-        nonlocal count
-        count += 1
-        gauge = SignedPermutation.random(d, seed=1000 * seed + count)
-        return Planted(relatives.in_gauge(model, gauge), gauge)
-
-    a, b = (
-        {step: one(model) for step, model in run.items() if step and step % stride == 0}
-        for run in (runs.a, runs.b)
-    )
-    return one(runs.base), a, b
-
-
-def path(base: Planted, run: dict[int, Planted], matched: Any) -> dict[int, SignedPermutation]:
-    """From the base to every checkpoint of a run, by hops from each to the next."""
-    found: dict[int, SignedPermutation] = {}
-    before, gauge = base, SignedPermutation.identity(base.gauge.dim)
-    for step in sorted(run):
-        gauge = matched(run[step], before) @ gauge
-        found[step], before = gauge, run[step]
-    return found
 
 
 def by_weights(target: Any, source: Any) -> SignedPermutation:

@@ -125,10 +125,7 @@ def _signed(path: Path) -> SignedPermutation:
 
 
 def _told(found: Any) -> dict[str, Any]:
+    from bmatch.report.audits import share_figures
+
     shares = {"fidelity": found.fidelity, "native_agreement": found.native}
-    return {
-        name: None
-        if share is None
-        else {"kept": share.kept, "of": share.of, "rate": share.rate, "interval": share.interval()}
-        for name, share in shares.items()
-    }
+    return {name: None if share is None else share_figures(share) for name, share in shares.items()}

@@ -92,6 +92,7 @@ def path(
     require_new(out)
     with console.working("loading torch and transformers"):
         console.quiet_transformers()
+        from bmatch.models.text import title_of
         from bmatch.report.paths import hops_table, path_figures, path_table
         from bmatch.trajectory import Trajectory, path_between
     turn = path_between(
@@ -126,7 +127,7 @@ def path(
     found.find()
     written = force or found.verdict == "related"
     if written:
-        read = {} if evidence == "weights" else {"text": texts_of(text), "dtype": dtype}
+        read = {} if evidence == "weights" else {"text": title_of(text or ()), "dtype": dtype}
         found.gauge().save(out, read)
     if as_json:
         console.print_json({"out": str(out) if written else None, **path_figures(found)})
@@ -142,11 +143,6 @@ def path(
         raise typer.Exit(NOT_RELATED)
     if not as_json:
         console.say(f"gauge written to {out}")
-
-
-def texts_of(text: list[Path] | None) -> str:
-    """What was read, as the header of a gauge names it."""
-    return ", ".join(file.name for file in text or ()) or "Python language reference"
 
 
 def read_batches(

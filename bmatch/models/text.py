@@ -28,6 +28,11 @@ def default_text() -> Iterator[str]:
         yield topics[name]
 
 
+def title_of(paths: Iterable[str | os.PathLike[str]]) -> str:
+    """What was read, as the header of a gauge names it: text files, or `default_text`."""
+    return ", ".join(map(os.path.basename, paths)) or "Python language reference"
+
+
 def file_text(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
     """The content of text files, in blocks.
 

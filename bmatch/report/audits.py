@@ -31,8 +31,8 @@ def audit_figures(sweep: Sweep) -> dict[str, Any]:
     return {
         "kind": sweep.kind,
         "carry": sweep.carry,
-        "items": {way: _share(share) for way, share in sweep.items.items()},
-        "whole": {way: _share(share) for way, share in sweep.whole.items()},
+        "items": {way: share_figures(share) for way, share in sweep.items.items()},
+        "whole": {way: share_figures(share) for way, share in sweep.whole.items()},
         "length": sweep.length,
         "coordinates": sweep.dim,
         "group": sweep.group,
@@ -43,7 +43,8 @@ def audit_figures(sweep: Sweep) -> dict[str, Any]:
     }
 
 
-def _share(share: Share) -> dict[str, Any]:
+def share_figures(share: Share) -> dict[str, Any]:
+    """What ``--json`` tells of a share."""
     return {"kept": share.kept, "of": share.of, "rate": share.rate, "interval": share.interval()}
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import ceiling
+from benchmarks.interval import Interval
 
 D = 5
 ALL = np.array([*itertools.permutations(range(D))])
@@ -96,6 +97,7 @@ def test_a_matching_counts_what_is_right():
 
 
 def test_means_have_students_intervals():
-    mean = ceiling.Mean.of([1.0, 2.0, 3.0])
+    *mean, runs = Interval.of([1.0, 2.0, 3.0])
     reach = 4.302653 / math.sqrt(3)  # the table's t for two degrees of freedom
     np.testing.assert_allclose(mean, [2.0, 2 - reach, 2 + reach], rtol=1e-6)
+    assert runs == 3

@@ -11,8 +11,10 @@ import torch
 from tiny_models import WIDTH, tiny_model
 
 from benchmarks import paper, relatives, report, results
+from benchmarks.ceiling import planted
+from benchmarks.interval import Interval
 from benchmarks.paper import steering
-from benchmarks.paper.claim import Claim, Figure, Interval
+from benchmarks.paper.claim import Claim, Figure
 from bmatch import SignedPermutation
 from bmatch.transport import vector
 
@@ -38,7 +40,7 @@ def test_the_interval_beside_scipy():
 
 @pytest.mark.parametrize("positive", [0, 0.2, 0.5, 1])
 def test_a_gauge_with_a_share_of_positive_signs(positive):
-    gauge = steering.planted(np.random.default_rng(0), 40, positive)
+    gauge = planted(40, positive, np.random.default_rng(0))
     assert np.mean(gauge.sign == 1) == positive
 
 
@@ -72,7 +74,7 @@ def test_a_run_that_was_cut_off_goes_on_where_it_stopped(tmp_path, monkeypatch, 
 
 def test_steering_at_home_is_steering_in_the_other_gauge():
     model = tiny_model()
-    gauge = steering.planted(np.random.default_rng(1), WIDTH, 0.5)
+    gauge = planted(WIDTH, 0.5, np.random.default_rng(1))
     tokens = torch.arange(12)[None]
 
     def score(model):

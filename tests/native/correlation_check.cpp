@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <vector>
@@ -14,18 +13,11 @@
 #include "correlation/products.h"
 #include "instruction_set.h"
 #include "threads.h"
+#include "require.h"
 
 using namespace bmatch;
 
 namespace {
-
-std::mt19937_64 generator(1);
-
-void require(bool holds, const char* what) {
-  if (holds) return;
-  std::printf("failed: %s\n", what);
-  std::exit(1);
-}
 
 template <typename T>
 T draw() {

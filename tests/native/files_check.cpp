@@ -3,27 +3,18 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <random>
 #include <vector>
 
 #include "files/sha256.h"
 #include "files/take.h"
 #include "instruction_set.h"
+#include "require.h"
 
 using namespace bmatch;
 
 namespace {
-
-std::mt19937_64 generator(1);
-
-void require(bool holds, const char* what) {
-  if (holds) return;
-  std::printf("failed: %s\n", what);
-  std::exit(1);
-}
 
 template <typename T>
 void check_take(std::int64_t rows, std::int64_t cols, bool by_columns, bool signs) {
