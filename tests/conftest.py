@@ -19,6 +19,10 @@ import bmatch
 # In a process of their own, which test_kernels.py starts.
 collect_ignore = ["kernels"]
 
+# Rich reads these as its consoles are made; the terminal the tests were started from is not theirs.
+for name in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+    os.environ.pop(name, None)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
