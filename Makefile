@@ -5,7 +5,8 @@
 # make solver-test  the solver's tests alone, which need neither torch nor nvcc: in half a minute
 #             for another PYTHON in another VENV
 # make races  races in the CUDA solver's kernels, sought on the CPU: all interleavings of
-#             tests/native/test_races.py, and what shows each missing barrier; some ten minutes
+#             tests/native/test_races.py, and what shows each missing barrier; the long forms of the
+#             sanitizers' checks; some twenty minutes
 # make tables the tables of bmatch/architecture/data, derived and proved anew: half an hour on a core
 # make lint   style, formatting, types
 # make docs   the site, into build/site; a broken link or a missing docstring fails
@@ -69,7 +70,7 @@ solver-test:
 
 races: $(VENV)/.test
 	BMATCH_RACES=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto \
-	    tests/native/test_races.py
+	    tests/native/test_races.py tests/native/test_native.py tests/native/test_cuda.py
 	$(BIN)/python tests/support/race_places.py
 
 lint: $(VENV)/.dev
