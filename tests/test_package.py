@@ -94,10 +94,10 @@ ROOMS = {
         *("sae_configs", "sae_formats", "sae", "vectors", "probes", "finding"),
         *("carrying", "merge"),
     ),
-    "trajectory": ("stops", "turn", "hop", "reads", "trajectory", "watch", "callback"),
+    "trajectory": ("stops", "turn", "hop", "gaps", "reads", "trajectory", "watch", "callback"),
     "lineage": ("numbering", "difference", "rotation", "lineage"),
     "audit": ("shares", "claims", "measures", "recipes", "sweep", "runs"),
-    "report": ("tables", "plots", "networks", "audits", "paths"),
+    "report": ("drawing", "tables", "plots", "networks", "audits", "paths", "heat_map"),
     "cli": (
         *("console", "options", "networks", "align", "related", "path", "watch", "transport"),
         *("apply", "merge", "audit", "info", "solve", "demo"),
