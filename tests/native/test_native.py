@@ -21,7 +21,7 @@ SANITIZERS = {
 }
 # Rounds of the solver's check, and instruction sets. 27 rounds have every kind of costs with every
 # number of threads. Threads meet in the same places whatever the costs, and none begins in what an
-# instruction set has of its own; reads out of bounds are sought in three sizes of each, on all sets.
+# instruction set has of its own. Reads out of bounds are sought in three sizes of each, on all.
 SOLVER = {"address": ("81",), "thread": ("27", "1")}
 if "BMATCH_RACES" in os.environ:  # `make races`
     SOLVER = {"address": (), "thread": ()}
