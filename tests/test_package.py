@@ -91,7 +91,7 @@ ROOMS = {
         *("lens", "weights", "network", "objects", "formats", "hooks"),
         *("slots", "resuming", "moved", "ordering", "optimizer", "sharded", "training"),
         *("peft_refused", "peft_keys", "lora_gguf", "adapters", "neurons", "neuron_lists"),
-        *("sae_configs", "sae_formats", "sae", "vectors", "probes", "finding"),
+        *("sae_configs", "sae_formats", "sae_optimizer", "sae", "vectors", "probes", "finding"),
         *("carrying", "merge"),
     ),
     "trajectory": ("stops", "turn", "hop", "gaps", "reads", "trajectory", "watch", "callback"),
