@@ -33,7 +33,7 @@ BENCHMARKS = {
     "dropin": "other libraries' own tests with bmatch in place of SciPy's function (`make dropin`)",
     "smoke": "what a GPU is, and whether anything works on it",
     "profile": "where the time of single solves on a GPU goes",
-    "picture": "no measurement: a path through checkpoints too far apart, for docs/path.png",
+    "picture": "no measurement: docs/path.png and docs/formats.png anew",
     "report": "no measurement: all tables of results/ anew",
 }
 

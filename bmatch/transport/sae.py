@@ -10,7 +10,7 @@ from bmatch.files.containers import Container, open_container
 from bmatch.groups import Gauge
 from bmatch.transport.formats import Format, matching
 from bmatch.transport.hooks import Place, place_of
-from bmatch.transport.objects import Part, StreamObject
+from bmatch.transport.objects import Along, Part, StreamObject
 from bmatch.transport.sae_configs import SaeConfig, read_config
 from bmatch.transport.sae_formats import COMPANIONS, FORMATS
 from bmatch.transport.sae_optimizer import is_optimizer, part_of
@@ -97,6 +97,8 @@ def _beside(file: Path, dictionaries: list[Part]) -> Part:
     container = open_container(file)
     if is_optimizer(container):
         return part_of(container, dictionaries)
+    if set(container.shapes.values()) <= {(), (1,)}:  # counts, as of what SAELens has read
+        return Part(container, dict.fromkeys(container.shapes, Along()))
     raise ValueError(
         f"{file} lies beside a sparse dictionary, and how its tensors move with the stream is not "
         "known: take it out of the folder to carry the dictionary alone"

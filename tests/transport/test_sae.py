@@ -153,6 +153,7 @@ def test_training_goes_on_where_the_optimizer_is_carried_along(tmp_path, name):
     save_file(weights, folder / "sae_weights.safetensors")
     counts = {"act_freq_scores": torch.arange(F), "n_training_steps": 5}
     nested = name.startswith("trainer")
+    save_file({"n": torch.tensor(7)}, folder / "activations_store_state.safetensors")
     torch.save({"optimizer": state, **counts} if nested else state, folder / name)
     carry(find_object(folder), GAUGE, tmp_path / "new")
     kept = torch.load(tmp_path / "new" / name)
