@@ -19,12 +19,14 @@ from bmatch.cli.options import (
     EvidenceName,
     Group,
     OutFile,
+    Picture,
     SequenceLength,
     SiteNumbers,
     Text,
     Tokens,
     Witness,
     examples,
+    require_picture,
     sites_of,
 )
 from bmatch.files.atomic import require_new
@@ -69,6 +71,7 @@ def align(
             "residual,neurons,heads,experts.",
         ),
     ] = None,
+    picture: Picture = None,
     as_json: AsJson = False,
 ) -> None:
     """Estimate the gauge from SOURCE to TARGET coordinates and write it to a file.
@@ -76,12 +79,19 @@ def align(
     Where nothing relates the two, or the tokens are too few to tell, none is written.
     """
     require_new(out)
+    require_picture(picture)
+    if picture is not None and (group == "orthogonal" or spaces is not None):
+        raise ValueError(
+            "--picture draws partners in the stream: leave it out with a rotation or --spaces"
+        )
     if spaces is not None:
         align_spaces(source, target, out, spaces, as_json)
         return
     with console.working("loading torch and transformers"):
         console.quiet_transformers()
         from bmatch.align import align_checkpoints
+        from bmatch.matching import GaugeMatch
+        from bmatch.report.plots import plot_alignment
         from bmatch.report.tables import alignment_table
         from bmatch.verdict.verdict import sentence
     alignment = align_checkpoints(
@@ -105,6 +115,11 @@ def align(
     written = force or match.group == "orthogonal" or match.verdict == "related"
     if written:
         alignment.gauge.save(out)
+    if picture is not None:
+        if isinstance(match, GaugeMatch):
+            plot_alignment(alignment.correlation, match, picture, f"{source} -> {target}")
+        else:
+            console.note("no picture was drawn: a rotation has no partners to show")
     if as_json:
         console.print_json({"out": str(out) if written else None, **_alignment_figures(alignment)})
     else:
