@@ -15,6 +15,7 @@ from bmatch.architecture.merging import (
     contract_atoms,
     contract_signs,
     meet,
+    meet_terms,
     never_flips,
     pin,
     plus,
@@ -41,8 +42,8 @@ def product(call: Call) -> None:
 @rule("add", "sub", "rsub")
 def addition(call: Call) -> None:
     """Both flip together."""
-    operands = call.operands("self", "other")
-    call.write(meet(call.constraints, operands, points=False), agree(call.constraints, operands))
+    c, operands = call.constraints, call.operands("self", "other")
+    call.write(meet_terms(c, operands), agree(c, operands))
 
 
 @rule(

@@ -45,18 +45,15 @@ def _gathered(
         Atoms that the values of indices stand for, in the axes of the result.
     """
     c, label = call.constraints, call.label(tensor)
-    given = {
-        axis
-        for axis, index in axes.items()
-        if not (call.labels.is_derived(index) or index.numel() == 1)
-    }
+    found_by_run = {axis for axis, index in axes.items() if call.labels.is_derived(index)}
+    given = {axis for axis in axes.keys() - found_by_run if axes[axis].numel() != 1}
     atoms = []
     for component in label.atoms:
         pin(c, component, given)
         found = compact(run(full(component, tensor.shape)).numpy())
         if extent(component) & given:
             continue
-        if extent(component) & set(axes) and extent(found):
+        if extent(component) & found_by_run and extent(found):
             found = chosen_at(found)
         atoms.append(found)
     signs = []
