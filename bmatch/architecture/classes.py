@@ -6,6 +6,7 @@ null given a number. Where the table holds, or only has more tensors, it is one 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -128,24 +129,42 @@ class Type:
         members: Sequence[Carried],
         measured: Measured,
     ) -> str | None:
-        """The field that counts blocks: where it is doubled there are twice as many."""
-        found = []
-        for field, value in measured.fields.items():
-            if value != space.size or field in measured.lists.values():
-                continue
-            more = {**changes, field: 2 * value}
-            try:
-                model, axes, _ = self.derived(more)
-            except Exception:  # of whatever kind a class raises
-                continue
-            shapes = {name: tuple(t.shape) for name, t in model.state_dict().items()}
-            for other in axes.spaces:
-                carried = carried_by(other, shapes, measured.split)
-                if other.group == space.group and carried == tuple(members):
-                    if other.size == 2 * value:
-                        found.append(field)
-                    break
-        return found[0] if len(found) == 1 else None
+        """The field that counts blocks: where it is doubled there are twice as many.
+
+        Alone, or with another of its value that has to be equal: heads with a key for each query.
+        """
+        fields = [
+            field
+            for field, value in measured.fields.items()
+            if value == space.size and field not in measured.lists.values()
+        ]
+        alone = [field for field in fields if self._doubles((field,), changes, space, members)]
+        if alone:
+            return alone[0] if len(alone) == 1 else None
+        for pair in itertools.combinations(fields, 2):
+            if self._doubles(pair, changes, space, members):
+                return pair[0]
+        return None
+
+    def _doubles(
+        self,
+        fields: Sequence[str],
+        changes: Mapping[str, Any],
+        space: Space,
+        members: Sequence[Carried],
+    ) -> bool:
+        """Whether a space has twice as many units where some fields are doubled."""
+        more = {**changes, **dict.fromkeys(fields, 2 * space.size)}
+        try:
+            model, axes, _ = self.derived(more)
+        except Exception:  # of whatever kind a class raises
+            return False
+        shapes = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+        split = self.measured.split
+        for other in axes.spaces:
+            if other.group == space.group and carried_by(other, shapes, split) == tuple(members):
+                return other.size == 2 * space.size
+        return False
 
 
 def _shapes(model: Any) -> dict[str, tuple[int, ...]]:

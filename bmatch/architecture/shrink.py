@@ -21,14 +21,13 @@ LAYERS = re.compile(
 )
 """Fields that count blocks."""
 _SIZES: tuple[tuple[str, int], ...] = (  # the first that matches a field's name
-    (r"vocab_size|n_vocab|vocabulary|vocab_size_per_layer_input|hash_.*buckets?", 96),
+    (r"(\w+_)?vocab_size|n_vocab|vocabulary|vocab_size_per_layer_input|hash_.*buckets?", 96),
     (r"(qk_rope|qk_nope|qk|v|rope|nope)_head_dim|qk_pos_emb_head_dim", 8),
     (r".*(head_dim|head_size|d_kv|kv_channels|head_width|d_head|dim_head)", 8),
     (r"rotary_dim|rotary_ndims|.*rotary_dim", 4),
     (r".*lora_rank|.*_rank|low_rank.*|rank", 8),
     (r".*(num_experts_per_tok|topk|top_k|num_selected|moe_k|experts_per_token|experts_top_k).*", 2),
     (r"n_group|num_expert_group|topk_groups?|num_expert_groups", 2),
-    (r"first_k_dense_replace|num_dense_layers|moe_layer_start_index", 1),
     (r".*shared_experts?$|num_.*shared.*", 1),
     (r".*(num_experts|n_routed_experts|num_local_experts|num_moe_experts|n_experts|experts)", 4),
     (
@@ -53,6 +52,10 @@ _SIZES: tuple[tuple[str, int], ...] = (  # the first that matches a field's name
     (r".*sliding_window|window_size|attention_window", 64),
     (r".*n_groups|num_groups|.*ngroups", 2),
 )
+_DENSE_FIRST = re.compile("first_k_dense_replace|num_dense_layers|moe_layer_start_index")
+"""Fields that count the layers before those with experts: one of each kind."""
+_GROUPS = ("n_group", "num_expert_group", "num_expert_groups")
+"""Fields that count groups of experts."""
 _OTHER_WIDTHS = ("embedding_size", "word_embed_proj_dim")
 _COMPILED = tuple((re.compile(f"^({pattern})$"), size) for pattern, size in _SIZES)
 
@@ -115,6 +118,9 @@ def _small(given: Mapping[str, Any]) -> dict[str, Any]:
             found[key] = [min(v, 2) for v in value]
         else:
             found[key] = value
+    if any(type(v := given.get(key)) is int and v > 1 for key in _GROUPS):
+        experts = [key for key, value in found.items() if value == 4 and key.endswith("experts")]
+        found.update(dict.fromkeys(experts, 8))  # several in a group, of twice as many groups, too
     return found
 
 
@@ -141,6 +147,8 @@ def _size(key: str, value: int, heads: list[Any], layers: int) -> int:
         return value if value < 90 else 2
     if LAYERS.match(key):
         return layers
+    if _DENSE_FIRST.fullmatch(key):
+        return 1
     if value <= 1:
         return value
     for pattern, size in _COMPILED:

@@ -109,12 +109,15 @@ def config_and_class(model_type: str) -> tuple[Any, Any]:
     import transformers
     from transformers.models.auto import modeling_auto as auto
 
-    kind: Any = transformers.AutoModelForSeq2SeqLM
-    if model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        kind = transformers.AutoModelForCausalLM
-    elif model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES:
-        kind = transformers.AutoModelForMaskedLM
-    return transformers.CONFIG_MAPPING[model_type](), kind.from_config
+    config = transformers.CONFIG_MAPPING[model_type]()
+    kinds: tuple[tuple[Any, Any], ...] = (
+        (transformers.AutoModelForCausalLM, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
+        (transformers.AutoModelForMaskedLM, auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES),
+        (transformers.AutoModelForSeq2SeqLM, auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES),
+    )
+    if getattr(config, "is_encoder_decoder", False):  # of which a causal model is one half
+        kinds = kinds[::-1]
+    return config, next(kind for kind, types in kinds if model_type in types).from_config
 
 
 @contextlib.contextmanager
