@@ -164,6 +164,7 @@ def _builder(given: Any) -> tuple[Any, Callable[[Any], torch.nn.Module]]:
     kinds = [
         (transformers.AutoModelForCausalLM, auto.MODEL_FOR_CAUSAL_LM_MAPPING),
         (transformers.AutoModelForSeq2SeqLM, auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING),
+        (transformers.AutoModelForImageTextToText, auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING),
         (transformers.AutoModelForMaskedLM, auto.MODEL_FOR_MASKED_LM_MAPPING),
         (transformers.AutoModel, auto.MODEL_MAPPING),
     ]

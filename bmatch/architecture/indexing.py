@@ -240,10 +240,16 @@ def put(call: Call) -> None:
 
 @rule("masked_scatter")
 def masked_scattered(call: Call) -> None:
-    """Entries of the source in their order, where the mask is set."""
+    """Entries of the source in their order, where the mask is set: whole rows keep theirs."""
     place = call["mask"].expand(call["self"].shape)
     index = place.nonzero()
-    axes = dict.fromkeys(range(place.ndim), index)
+    source, ndim = call["source"], place.ndim
+    rows = ndim  # axes from here on are those of the source's rows
+    while rows > 1 and source.shape[rows - ndim - 1 :] == place.shape[rows - 1 :]:
+        if not (place == place.narrow(rows - 1, 0, 1)).all():
+            break
+        rows -= 1
+    axes = dict.fromkeys(range(rows), index)
     if call.label(call["mask"]):
         call.labels.mark_derived(index)
 

@@ -44,11 +44,14 @@ _SIZES: tuple[tuple[str, int], ...] = (  # the first that matches a field's name
     (r".*(position_embeddings|n_positions|n_ctx|max_positions|max_.*length|context_length)", 128),
     (r"max_.*positions?.*|seq_len.*|max_seq.*|.*sequence_length", 128),
     (r"hidden_size_per_layer_input", 8),
+    (r"image_size", 28),
+    (r"patch_size", 7),  # four by four of them
+    (r"mm_tokens_per_image", 4),
     (
         r".*(hidden_size|d_model|n_embd|n_embed|hidden_dim|embed_dim|embedding_size|model_dim)",
         WIDTH,
     ),
-    (r"dim|width|.*lru_width|emb_dim|.*embed_size|word_embed_proj_dim|project_dim", WIDTH),
+    (r"dim|width|.*lru_width|emb_dim|.*embed_size|word_embed_proj_dim|project(ion)?_dim", WIDTH),
     (r".*sliding_window|window_size|attention_window", 64),
     (r".*n_groups|num_groups|.*ngroups", 2),
 )
@@ -114,6 +117,10 @@ def _small(given: Mapping[str, Any]) -> dict[str, Any]:
             found[key] = [_in_list(key, value[k], heads) for k in kinds]
         elif key == "per_layer_config" and isinstance(value, dict):
             found[key] = {j: value[k] for j, k in enumerate(kinds) if k in value}
+        elif isinstance(value, dict) and "mrope_section" in value:
+            found[key] = {**value, "mrope_section": [2, 1, 1]}  # of the pairs of a head
+        elif key.endswith("visual_indexes") and isinstance(value, list):
+            found[key] = list(range(min(len(value), 2)))  # of the layers that are left
         elif key.endswith("token_id") and isinstance(value, list):
             found[key] = [min(v, 2) for v in value]
         else:
@@ -143,6 +150,10 @@ def _kinds(given: Mapping[str, Any], layers: int) -> list[int]:
 
 
 def _size(key: str, value: int, heads: list[Any], layers: int) -> int:
+    if re.fullmatch("image_token_(id|index)", key):
+        return 1  # no other token
+    if key.endswith("token_index"):
+        return min(value, 2)
     if key.endswith("token_id") or key.endswith("_idx"):
         return value if value < 90 else 2
     if LAYERS.match(key):

@@ -113,6 +113,7 @@ def config_and_class(model_type: str) -> tuple[Any, Any]:
     kinds: tuple[tuple[Any, Any], ...] = (
         (transformers.AutoModelForCausalLM, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
         (transformers.AutoModelForMaskedLM, auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES),
+        (transformers.AutoModelForImageTextToText, auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES),
         (transformers.AutoModelForSeq2SeqLM, auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES),
     )
     if getattr(config, "is_encoder_decoder", False):  # of which a causal model is one half
