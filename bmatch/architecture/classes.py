@@ -341,7 +341,8 @@ def _whole(table: Stored, kind: Type) -> Stored:
     ValueError
         If it does not tell of all tensors.
     """
-    models = [(config.to_dict(), shapes) for config, shapes in kind.measured.samples()]
+    samples = [(config, shapes) for config, shapes in kind.measured.samples() if _is_even(config)]
+    models = [(config.to_dict(), shapes) for config, shapes in samples]
     try:
         full = Measured.of(kind.config, kind.build)
     except Exception:  # a class's own defaults are not always those of a model
@@ -368,6 +369,13 @@ def _whole(table: Stored, kind: Type) -> Stored:
         table.table(content).require_shapes(shapes)
         table.table(content).spaces(shapes)
     return table
+
+
+def _is_even(config: Any) -> bool:
+    """Whether as many query heads belong to each key head."""
+    keys = [v for f, v in values_of(config).items() if _KEYS.fullmatch(f) and type(v) is int]
+    heads = getattr(config, "num_attention_heads", None)
+    return type(heads) is not int or all(heads % count == 0 for count in keys)
 
 
 def _rounded(value: float) -> float:

@@ -59,6 +59,8 @@ _DENSE_FIRST = re.compile("first_k_dense_replace|num_dense_layers|moe_layer_star
 """Fields that count the layers before those with experts: one of each kind."""
 _GROUPS = ("n_group", "num_expert_group", "num_expert_groups")
 """Fields that count groups of experts."""
+_NOT_BY_LAYER = re.compile(r".*(_limit|_range|multipliers)")
+"""Lists that may have as many entries as there are layers by chance."""
 _OTHER_WIDTHS = ("embedding_size", "word_embed_proj_dim")
 _COMPILED = tuple((re.compile(f"^({pattern})$"), size) for pattern, size in _SIZES)
 
@@ -81,7 +83,8 @@ def with_fields(config: Any, changes: Mapping[str, Any]) -> Any:
     values = {**given, **changes}
     for field, count in changes.items():
         for key, value in given.items() if LAYERS.match(field) else ():
-            if isinstance(value, list) and len(value) == given[field] > 0:
+            by_layer = isinstance(value, list) and not _NOT_BY_LAYER.fullmatch(key)
+            if by_layer and len(value) == given[field] > 0:
                 values[key] = [value[k % len(value)] for k in range(count)]
     return type(config)(**{key: value for key, value in values.items() if value is not ...})
 
