@@ -20,7 +20,7 @@ from bmatch.architecture.measuring import Measured
 from bmatch.architecture.overlap import merged, without_lengths, without_requiring
 from bmatch.architecture.proof import Proof, prove
 from bmatch.architecture.rules import HEADS, RESIDUAL, Family
-from bmatch.architecture.shrink import values_of
+from bmatch.architecture.shrink import values_of, with_twice_the_experts
 from bmatch.architecture.solve import spaces_of, tensors
 from bmatch.architecture.spaces import Axes, Space
 from bmatch.architecture.stored import NAMED, Stored
@@ -47,7 +47,7 @@ class Type:
 
     def __init__(self, model_type: str) -> None:
         self.config, self.build = config_and_class(model_type)
-        small = covering(self.config, self.build)
+        small = with_twice_the_experts(covering(self.config, self.build))
         self.grouped = False
         groups = _grouped(small)
         if groups is not None:

@@ -89,6 +89,15 @@ def with_fields(config: Any, changes: Mapping[str, Any]) -> Any:
     return type(config)(**{key: value for key, value in values.items() if value is not ...})
 
 
+def with_twice_the_experts(config: Any) -> Any:
+    """A small config whose groups of experts have several each where there are twice as many."""
+    values = values_of(config)
+    if not any(type(v := values.get(key)) is int and v > 1 for key in _GROUPS):
+        return config
+    counts = {k: 8 for k, v in values.items() if k.endswith("experts") and v == 4}
+    return with_fields(config, counts)
+
+
 def values_of(config: Any) -> dict[str, Any]:
     """What a config was made of: its fields, but for what any config has."""
     values: dict[str, Any] = config.to_dict()
@@ -128,9 +137,6 @@ def _small(given: Mapping[str, Any]) -> dict[str, Any]:
             found[key] = [min(v, 2) for v in value]
         else:
             found[key] = value
-    if any(type(v := given.get(key)) is int and v > 1 for key in _GROUPS):
-        experts = [key for key, value in found.items() if value == 4 and key.endswith("experts")]
-        found.update(dict.fromkeys(experts, 8))  # several in a group, of twice as many groups, too
     return found
 
 
