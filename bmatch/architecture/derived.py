@@ -109,10 +109,9 @@ def family_of(
         As `table_of`.
     """
     model_type = model.config.model_type
-    unread = _could_carry(axes, model)
-    if unread:
+    if axes.unread:
         raise ValueError(
-            f"the run that derived the table for {model_type} did not read {unread[0]}, so "
+            f"the run that derived the table for {model_type} did not read {axes.unread[0]}, so "
             "where it carries the stream is not known"
         )
     if axes.residual is None:
@@ -166,18 +165,6 @@ def family_of(
             *(f"{kind}: it lies beside others" for kind in dict.fromkeys(map(numberless, beside))),
         ),
     )
-
-
-def _could_carry(axes: Axes, model: Any) -> list[str]:
-    """Tensors that the run did not read, but for those of a tower for pictures that cannot carry.
-
-    Such towers have layers behind the one whose outputs are taken. The run went through the tower,
-    so they are nothing to the text, and none of their axes is as long as its stream is wide.
-    """
-    tower = getattr(model.config, "vision_config", None) is not None and axes.residual is not None
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    width = axes.residual.size if axes.residual is not None else 0
-    return [name for name in axes.unread if not tower or width in shapes.get(name, (width,))]
 
 
 def pooled(tiny: Any, prefix: str) -> list[Rule]:
