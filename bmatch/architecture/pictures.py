@@ -48,7 +48,7 @@ def with_picture(model: Any, tokens: torch.Tensor) -> dict[str, Any]:
 def _pictures(vision: Any) -> Iterator[dict[str, torch.Tensor]]:
     """A random picture in each way in which models take one."""
     generator = torch.Generator().manual_seed(2)
-    channels = int(getattr(vision, "num_channels", None) or getattr(vision, "in_channels", 3))
+    channels = getattr(vision, "num_channels", getattr(vision, "in_channels", 3))
     size, patch = (getattr(vision, f"{kind}_size", None) for kind in ("image", "patch"))
     patch = patch if isinstance(patch, int) else 7
     size = size if isinstance(size, int) else 4 * patch
