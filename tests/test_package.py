@@ -66,7 +66,8 @@ ROOMS = {
         "spellings",
         *("stored", "cached", "known"),
         *("constraints", "labels", "merging", "calls", "elementwise", "contraction", "movement"),
-        *("indexing", "trace", "permutations", "signs", "solve", "shrink", "tiny", "nesting"),
+        *("indexing", "trace", "permutations", "signs", "solve", "shrink", "pictures"),
+        *("tiny", "nesting"),
         *(
             "inner",
             "proof",
