@@ -109,7 +109,7 @@ def solve_batch_on_host(costs: Costs, *, num_threads: int | None = None) -> npt.
 def threads(asked: int | None = None) -> int:
     """Threads for a solve; negative for the default, which small matrices do not use."""
     if asked is None:
-        return _DEFAULT_THREADS
+        return DEFAULT_THREADS
     try:
         number = operator.index(asked)
     except TypeError:
@@ -156,4 +156,4 @@ def _default_threads() -> int:
     return _physical_cores()
 
 
-_DEFAULT_THREADS = -_default_threads()
+DEFAULT_THREADS = -_default_threads()

@@ -27,6 +27,8 @@ from bmatch.assignment.device import (
 from bmatch.assignment.partial import allowing
 from bmatch.assignment.sparse import SparseCosts, is_sparse, solve_sparse
 
+_NO_LIMIT = math.inf
+
 
 def linear_sum_assignment(
     cost_matrix: npt.ArrayLike, maximize: bool = False
@@ -74,7 +76,7 @@ def linear_sum_assignment(
     >>> col_ind
     array([1, 0, 2])
     """
-    pairs = _core.pairs(cost_matrix, maximize, host.threads(), math.inf)
+    pairs = _core.pairs(cost_matrix, maximize, host.DEFAULT_THREADS, _NO_LIMIT)
     if pairs is not None:
         return pairs
     costs: Any
@@ -105,7 +107,7 @@ def limited_pairs(cost: npt.ArrayLike, cost_limit: float) -> tuple[Array, Array]
         As `solve`.
     """
     if isinstance(cost_limit, float) and math.isfinite(cost_limit):
-        pairs = _core.pairs(cost, False, host.threads(), cost_limit)
+        pairs = _core.pairs(cost, False, host.DEFAULT_THREADS, cost_limit)
         if pairs is not None:
             return pairs
     answer = solve(cost, cost_limit=cost_limit)

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -149,87 +148,6 @@ SolutionArrays solve_fetched(const py::array& copy, Sense sense, int threads, bo
       []() -> SolutionArrays { throw py::type_error("rows are fetched as float32 or float64"); });
 }
 
-constexpr std::int64_t kSolvedAtOnce = 1024;  // entries, that take some microseconds
-
-// (row_ind, col_ind) of a matrix that can be read where it lies; None where the general way has
-// to be gone: any other kind of input, and every error.  No pair costs more than the limit, of
-// minimised costs.
-py::object pairs_of(py::handle cost, bool maximize, int threads, double limit) {
-  using Api = py::detail::npy_api;
-  if (!Api::get().PyArray_Check_(cost.ptr())) return py::none();
-  const auto array = py::reinterpret_borrow<py::array>(cost);
-  if (array.ndim() != 2) return py::none();
-  const py::dtype dtype = array.dtype();
-  if (std::strchr("fiub", dtype.kind()) == nullptr) return py::none();
-  const py::ssize_t item = dtype.itemsize();
-  if (array.shape(0) > kMostLines || array.shape(1) > kMostLines) return py::none();
-  const bool plain = (array.flags() & Api::NPY_ARRAY_ALIGNED_) != 0 &&
-                     (dtype.byteorder() == '=' || item == 1) && array.strides(0) % item == 0 &&
-                     array.strides(1) == item;
-  if (!plain) return py::none();
-  const Sense sense = maximize ? Sense::maximize : Sense::minimize;
-  const bool tall = array.shape(0) > array.shape(1);
-  Options options;
-  options.threads = threads;
-  options.certificate = false;
-  const auto answer = [&](auto view) -> py::object {
-    const Solution s = [&] {
-      std::optional<py::gil_scoped_release> release;  // which takes as long as a solve of two rows
-      if (array.size() > kSolvedAtOnce) release.emplace();
-      return with_scanner_of(tall ? view.transposed() : view, [&](const RowScanner& scanner) {
-        return solve_partial(scanner, {limit, false}, options, SignalPoll());
-      });
-    }();
-    if (s.outcome == Outcome::interrupted) throw py::error_already_set();
-    if (s.outcome != Outcome::optimal) return py::none();
-    const std::vector<Index>& found = tall ? s.matching.row_of_col : s.matching.col_of_row;
-    const auto none = std::count(found.begin(), found.end(), kNone);
-    const auto count = static_cast<py::ssize_t>(found.size()) - none;
-    py::array_t<std::int64_t> rows(count), cols(count);
-    std::int64_t *row = rows.mutable_data(), *col = cols.mutable_data();
-    for (std::size_t i = 0; i < found.size(); ++i) {
-      if (found[i] == kNone) continue;
-      *row++ = static_cast<std::int64_t>(i);
-      *col++ = found[i];
-    }
-    return py::make_tuple(std::move(rows), std::move(cols));
-  };
-  return with_stored_type(
-      dtype, [&](auto number) { return answer(view_of<decltype(number)>(array, sense)); },
-      []() -> py::object { return py::none(); });
-}
-
-// As a bare C function: the call itself is a good part of a solve of two rows.
-PyObject* pairs_entry(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
-  if (count != 4) {
-    PyErr_SetString(PyExc_TypeError, "pairs takes cost, maximize, threads and limit");
-    return nullptr;
-  }
-  const int maximize = PyObject_IsTrue(arguments[1]);
-  const long threads = PyLong_AsLong(arguments[2]);
-  const double limit = PyFloat_AsDouble(arguments[3]);
-  if (maximize < 0 || ((threads == -1 || limit == -1.0) && PyErr_Occurred() != nullptr)) {
-    return nullptr;
-  }
-  try {
-    return pairs_of(arguments[0], maximize != 0, static_cast<int>(threads), limit).release().ptr();
-  } catch (py::error_already_set& error) {
-    error.restore();
-  } catch (const std::bad_alloc&) {
-    PyErr_NoMemory();
-  } catch (const std::exception& error) {
-    PyErr_SetString(PyExc_RuntimeError, error.what());
-  }
-  return nullptr;
-}
-
-PyMethodDef pairs_method = {
-    "pairs", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(pairs_entry)),
-    METH_FASTCALL,
-    "pairs(cost, maximize, threads, limit): (row_ind, col_ind) of a plain float matrix, or None "
-    "for "
-    "anything else and for every error."};
-
 struct BatchArrays {
   Outcome outcome;       // of `problem`, or optimal
   std::int64_t problem;  // the first without an answer, or their number
@@ -327,7 +245,6 @@ void define_assignment(py::module_& m) {
       "matrix into copy [n, m].");
   m.attr("list_capacity") = kListCapacity;
   m.attr("most_lines") = kMostLines;
-  m.attr("pairs") = py::reinterpret_steal<py::object>(PyCFunction_New(&pairs_method, nullptr));
   m.def(
       "batch", &solve_batch_array, py::arg("costs"), py::arg("sense"), py::arg("threads"),
       py::arg("sizes") = py::none(), py::arg("limits") = py::none(), py::arg("most") = false,
