@@ -65,56 +65,46 @@ struct Request {
   bool maximize;
   int threads;
   double limit;
+  bool turned = false;  // columns are the solver's rows
 };
 
 // None where the solver finds no answer.
 template <typename T>
 py::object solved(const CostView<T>& view, const Request& request) {
-  const bool tall = view.rows > view.cols;
   Options options;
   options.threads = request.threads;
   options.certificate = false;
+  options.transposed = request.turned && view.rows == view.cols;
   const Solution s = [&] {
     std::optional<py::gil_scoped_release> release;  // which takes as long as a solve of two rows
     if (view.rows * view.cols > kSolvedAtOnce) release.emplace();
-    return with_scanner_of(tall ? view.transposed() : view, [&](const RowScanner& scanner) {
+    return with_scanner_of(view, [&](const RowScanner& scanner) {
       return solve_partial(scanner, {request.limit, false}, options, SignalPoll());
     });
   }();
   if (s.outcome == Outcome::interrupted) throw py::error_already_set();
   if (s.outcome != Outcome::optimal) return py::none();
-  return pairs_of(tall ? s.matching.row_of_col : s.matching.col_of_row);
+  return pairs_of(request.turned ? s.matching.row_of_col : s.matching.col_of_row);
 }
 
-// In float64, or nothing where that does not hold all of them.
+// In float64; None where that does not hold all of them.
 template <typename T>
-std::optional<ReusedVector<double>> as_doubles(const py::array& array) {
+py::object solved_as_doubles(const CostView<T>& view, const Request& request) {
   constexpr T most = T{1} << 53;
-  const auto item = static_cast<py::ssize_t>(sizeof(T));
-  const py::ssize_t rows = array.shape(0), cols = array.shape(1);
-  const py::ssize_t row_stride = array.strides(0) / item, col_stride = array.strides(1) / item;
-  const T* const data = static_cast<const T*>(array.data());
-  ReusedVector<double> doubles(static_cast<std::size_t>(rows * cols));
+  ReusedVector<double> doubles(static_cast<std::size_t>(view.rows * view.cols));
   double* out = doubles.data();
   bool exact = true;
-  for (py::ssize_t i = 0; i < rows; ++i) {
-    for (py::ssize_t j = 0; j < cols; ++j) {
-      const T x = data[i * row_stride + j * col_stride];
+  for (std::int64_t i = 0; i < view.rows; ++i) {
+    for (std::int64_t j = 0; j < view.cols; ++j) {
+      const T x = view.data[i * view.row_stride + j * view.col_stride];
       exact &= x <= most;
       if constexpr (std::is_signed_v<T>) exact &= x >= -most;
       *out++ = static_cast<double>(x);
     }
   }
-  if (!exact) return std::nullopt;
-  return doubles;
-}
-
-template <typename T>
-py::object solved_as_doubles(const py::array& array, Sense sense, const Request& request) {
-  const std::optional<ReusedVector<double>> doubles = as_doubles<T>(array);
-  if (!doubles) return py::none();
-  const std::int64_t rows = array.shape(0), cols = array.shape(1);
-  return solved(CostView<double>{doubles->data(), rows, cols, cols, 1, sense}, request);
+  if (!exact) return py::none();
+  const CostView<double> copy{doubles.data(), view.rows, view.cols, view.cols, 1, view.sense};
+  return solved(copy, request);
 }
 
 // An array, or lists or tuples of numbers as one; or null.
@@ -128,7 +118,7 @@ py::array array_of(py::handle cost) {
 
 // (row_ind, col_ind), or None where the general way has to be gone.  No pair costs more than the
 // limit, of minimised costs.
-py::object pairs_of(py::handle cost, const Request& request) {
+py::object pairs_of(py::handle cost, Request request) {
   const py::array array = array_of(cost);
   if (!array || array.ndim() != 2) return py::none();
   const py::dtype dtype = array.dtype();
@@ -139,16 +129,22 @@ py::object pairs_of(py::handle cost, const Request& request) {
   if (dtype.byteorder() != '=' && item != 1) return py::none();
   if (rows == 0 || cols == 0) return pairs_of(std::vector<Index>());
   if (array.strides(0) % item != 0 || array.strides(1) % item != 0) return py::none();
-  const bool small = rows * cols <= kSmall;  // else it matters which way it is read
+  const bool small = rows * cols <= kSmall;  // else a copy may be better
   if (array.strides(1) != item && !small) return py::none();
-  const Sense sense = request.maximize ? Sense::maximize : Sense::minimize;
+  const bool by_columns = std::abs(array.strides(0)) < std::abs(array.strides(1));
+  request.turned = rows > cols || (rows == cols && by_columns);
+  const auto oriented = [&](auto number) {
+    const Sense sense = request.maximize ? Sense::maximize : Sense::minimize;
+    const auto view = view_of<decltype(number)>(array, sense);
+    return request.turned ? view.transposed() : view;
+  };
   if (item == 8 && dtype.kind() != 'f') {
     if (!small) return py::none();
-    return dtype.kind() == 'i' ? solved_as_doubles<std::int64_t>(array, sense, request)
-                               : solved_as_doubles<std::uint64_t>(array, sense, request);
+    return dtype.kind() == 'i' ? solved_as_doubles(oriented(std::int64_t{}), request)
+                               : solved_as_doubles(oriented(std::uint64_t{}), request);
   }
   return with_stored_type(
-      dtype, [&](auto number) { return solved(view_of<decltype(number)>(array, sense), request); },
+      dtype, [&](auto number) { return solved(oriented(number), request); },
       []() -> py::object { return py::none(); });
 }
 

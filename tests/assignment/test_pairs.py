@@ -49,6 +49,7 @@ def test_every_layout_and_type_goes_the_short_way(n, m, dtype, layout, maximize,
     assert (np.diff(rows) > 0).all()
     best = scipy.optimize.linear_sum_assignment(cost, maximize)
     assert cost[rows, cols].sum(dtype=float) == cost[best].sum(dtype=float)
+    np.testing.assert_array_equal(bmatch.solve(stored, maximize).col_ind, cols)  # in ties, too
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (0, 3), (3, 0)])

@@ -9,6 +9,7 @@
 #include "lists_inl.h"
 #include "sweeps_inl.h"
 #include "small_inl.h"
+#include "small_rows_inl.h"
 
 template <typename T>
 constexpr RowScans<T> row_scans() {
