@@ -161,8 +161,8 @@ def chosen(call: Call) -> None:
     for component in label.atoms:
         found = component
         if call.name in ("max", "min") and extent(component) > {dim}:  # of a set at each place
-            found = next(iter(contract_atoms(c, [component], [dim])), component[:0])
-            found = found if found.size else np.zeros((1,) * tensor.ndim, np.int64)
+            blocks = contract_atoms(c, [component], [dim])
+            found = blocks[0] if blocks else np.zeros((1,) * tensor.ndim, np.int64)
         elif extent(component) & {dim}:
             found = compact(chosen_at(full(component, tensor.shape).gather(dim, index).numpy()))
         atoms.append(found if kept else found.squeeze(dim))
