@@ -20,7 +20,7 @@ needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is no
 BOUNDS = (
     ("forest.h", "k < count; k += team_.warps()", "k < count - OFF; k += team_.warps()", 1),
     ("forest.h", "k < free_cols_; k += size_", "k < free_cols_ - OFF; k += size_", 2),
-    ("row_lists.h", "from < p.cols; from +=", "from < p.cols - OFF; from +=", 1),
+    ("row_lists.h", "from < p.cols; from +=", "from < p.cols - OFF; from +=", 2),
     ("whole_rows.h", "k < those.count)", "k < those.count - OFF)", 1),
     ("warp_paths.h", "Optimal && i < rows_;", "Optimal && i < rows_ - OFF;", 1),
     ("fours.h", "first[a] < p.cols ? first[a]", "first[a] < p.cols + OFF ? first[a]", 1),
