@@ -11,6 +11,7 @@ from bmatch import arrays
 from bmatch.assignment import cuda
 from bmatch.assignment.answer import Answer
 from bmatch.assignment.costs import Costs, sense_of
+from bmatch.assignment.factors import Factors
 from bmatch.assignment.host import solve_on_host
 
 Backend: TypeAlias = Literal["auto", "cpu", "cuda"]
@@ -45,12 +46,17 @@ def costs_for(
     sense = sense_of(maximize, sign_marginalized)
     forbids = forbids_nonfinite(nonfinite)
     if not arrays.is_on_device(cost):
+        if backend == "cuda" and isinstance(cost, Factors):
+            raise ValueError(
+                "backend='cuda' does not take factors yet: they are solved on the host, with "
+                "backend='cpu' or 'auto'"
+            )
         if backend == "cuda":
             raise ValueError(
                 "backend='cuda' solves what lies on a CUDA device, and this matrix lies on the "
                 f"host: pass cost.cuda(); {arrays.NOT_MOVED}"
             )
-        on_host = arrays.as_array(cost) if movable else cost
+        on_host = arrays.as_array(cost) if movable and not isinstance(cost, Factors) else cost
         return Costs.of(on_host, sense, ndim, forbids=forbids, sizes=sizes)
     shape = cost.shape  # type: ignore[union-attr]
     small = len(shape) == 2 and min(shape) < cuda.HOST_ROWS

@@ -9,6 +9,7 @@ PYBIND11_MODULE(_core, m) {
   m.doc() = "The assignment solver of bmatch, and its passes over moments and files, in C++.";
   bmatch::python::define_instruction_sets(m);
   bmatch::python::define_assignment(m);
+  bmatch::python::define_factors(m);
   bmatch::python::define_sparse(m);
   bmatch::python::define_cuda(m);
   bmatch::python::define_correlation(m);
