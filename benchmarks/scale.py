@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -20,21 +21,15 @@ from bmatch.jobs.phases import Phase, phase
 _Sides = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 
-def _planted(r: np.random.Generator, n: int, m: int, terms: int) -> _Sides:
-    """Directions, and the same in another order with noise: partners' cosine is about 0.9."""
+def _planted(
+    r: np.random.Generator, n: int, m: int, terms: int, part: float = 1.0, noise: float = 0.5
+) -> _Sides:
+    """Directions, and a part of them in another order with noise; at 0.5, partners' cosine: 0.9."""
     x = r.standard_normal((n, terms), np.float32)
     y = r.standard_normal((m, terms), np.float32)
-    shared = min(n, m)
-    y[r.permutation(m)[:shared]] = x[:shared] + np.float32(0.5) * y[:shared]
-    return x, y
-
-
-def _half(r: np.random.Generator, n: int, m: int, terms: int) -> _Sides:
-    """The same of half of the rows; others have no partner."""
-    x = r.standard_normal((n, terms), np.float32)
-    y = r.standard_normal((m, terms), np.float32)
-    shared = min(n, m) // 2
-    y[r.permutation(m)[:shared]] = x[:shared] + np.float32(0.5) * y[:shared]
+    shared = int(part * min(n, m))
+    at = r.permutation(m)[:shared]
+    y[at] = x[:shared] + np.float32(noise) * y[at]
     return x, y
 
 
@@ -45,7 +40,8 @@ def _points(r: np.random.Generator, n: int, m: int, terms: int) -> _Sides:
 
 FAMILIES: dict[str, tuple[Callable[..., _Sides], str, bool, float | None]] = {
     "planted": (_planted, "cosine", True, None),
-    "half planted": (_half, "cosine", True, 0.7),
+    "noisy": (partial(_planted, noise=1.5), "cosine", True, None),
+    "half planted": (partial(_planted, part=0.5), "cosine", True, 0.7),
     "points": (_points, "euclidean", False, None),
 }
 """Factors, the cost, whether its sum is maximised, and the limit."""

@@ -133,10 +133,8 @@ class Costs(NamedTuple):
                 "the function of Factors.from_blocks return inf where a pair is forbidden"
             )
         transposed = cost.shape[0] > cost.shape[1]
-        to_kind = kind_of(cost.like, False)
-        return cls(
-            cost, sense, 0, transposed, cost.T if transposed else cost, False, to_kind, False
-        )
+        oriented = cost.T if transposed else cost
+        return cls(cost, sense, 0, transposed, oriented, False, cost.to_kind)
 
     @classmethod
     def of_device(

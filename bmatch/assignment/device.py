@@ -56,7 +56,7 @@ def costs_for(
                 "backend='cuda' solves what lies on a CUDA device, and this matrix lies on the "
                 f"host: pass cost.cuda(); {arrays.NOT_MOVED}"
             )
-        on_host = arrays.as_array(cost) if movable and not isinstance(cost, Factors) else cost
+        on_host = arrays.as_array(cost) if movable else cost
         return Costs.of(on_host, sense, ndim, forbids=forbids, sizes=sizes)
     shape = cost.shape  # type: ignore[union-attr]
     small = len(shape) == 2 and min(shape) < cuda.HOST_ROWS

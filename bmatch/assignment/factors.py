@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bmatch import _core
-from bmatch.arrays import NOT_MOVED, as_array, as_floats, is_on_device, is_tensor
+from bmatch.arrays import NOT_MOVED, as_array, as_floats, is_on_device, is_tensor, kind_of
 
 if TYPE_CHECKING:
     from bmatch._core import Solution
@@ -27,8 +27,6 @@ CACHE_BYTES = 2**28
 _ENTRIES_A_BLOCK = 2**20
 _DENSE = "Factors.dense() makes the whole matrix in memory, if that is wanted"
 
-_Solve: TypeAlias = "Callable[..., Solution]"
-
 
 class Factors:
     """A cost matrix given by factors: entry ``[i, j]`` is computed from ``x[i]`` and ``y[j]``.
@@ -40,8 +38,8 @@ class Factors:
     Parameters
     ----------
     x : array_like or torch.Tensor [n, k]
-        Floats or integers on the host; float16 and bfloat16 are widened to float32 once, integers
-        to the floats that hold them.
+        Floats or integers on the host; float16, bfloat16 and integers of up to 16 bits are widened
+        to float32 once, other integers to float64.
     y : array_like or torch.Tensor [m, k]
         If one side is float64, so is the other.
     cost : {"dot", "abs_dot", "cosine", "abs_cosine", "sqeuclidean", "euclidean"}
@@ -98,7 +96,7 @@ class Factors:
         self._source: _Factored | _Called = _Factored(
             sides[0], sides[1], _core.FactorCost[cost], _bytes(cache_bytes)
         )
-        self._like = x if is_tensor(x) else y
+        self._to_kind = kind_of(x if is_tensor(x) else y, False)
 
     @classmethod
     def from_blocks(
@@ -116,7 +114,8 @@ class Factors:
             ``function(first, count)`` returns rows first, first + 1, ... as ``[count, m]``, an
             array or a tensor on the host; infinities forbid pairs as in a matrix. It is asked for
             the same blocks again and again, always whole, by one thread at a time, and must return
-            the same numbers each time.
+            the same numbers each time. Where forbidden pairs leave no complete matching, `partial`
+            copies the blocks of the matrix that it solves.
         shape : (n, m)
             With ``n <= m``: only rows can be asked for.
         cache_bytes : int
@@ -141,7 +140,7 @@ class Factors:
             )
         made = cls.__new__(cls)
         made._source = _Called(function, (n, m), _bytes(cache_bytes))
-        made._like = None
+        made._to_kind = kind_of(None, False)
         return made
 
     @property
@@ -159,7 +158,7 @@ class Factors:
         """The transpose: the same entries, to the bit."""
         turned = Factors.__new__(Factors)
         turned._source = self._source.turned()
-        turned._like = self._like
+        turned._to_kind = self._to_kind
         return turned
 
     def dense(self) -> npt.NDArray[np.float64]:
@@ -198,19 +197,14 @@ class Factors:
         return f"Factors({self._source}, shape={self.shape})"
 
     @property
-    def solve(self) -> _Solve:
-        """What `_core.solve` is to an array."""
-        return self._source.solve
+    def source(self) -> _Factored | _Called:
+        """What makes the entries, with the solver's ways to read them."""
+        return self._source
 
     @property
-    def margins(self) -> Callable[..., Any]:
-        """What `_core.margins` is to an array."""
-        return self._source.margins
-
-    @property
-    def like(self) -> Any:
-        """A thing of the kind that results are to be of."""
-        return self._like
+    def to_kind(self) -> Callable[[Any], Any]:
+        """Makes results tensors, if a side is one."""
+        return self._to_kind
 
 
 class _Factored:
@@ -244,7 +238,7 @@ class _Factored:
     def entries(self, rows: npt.NDArray[Any], cols: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         return self.reader.entries(rows.astype(np.int64), cols.astype(np.int64))
 
-    def solve(
+    def solve(  # as _core.solve of an array
         self,
         sense: _core.Sense,
         threads: int,
@@ -313,7 +307,7 @@ class _Called:
             out[some] = made[rows[some] - begin, cols[some]]
         return out
 
-    def solve(
+    def solve(  # as _core.solve of an array
         self,
         sense: _core.Sense,
         threads: int,

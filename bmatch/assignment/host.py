@@ -53,7 +53,8 @@ def solve_on_host(
     """
 
     def solved(entries: Any, sense: _core.Sense) -> Solution:
-        solve = entries.solve if isinstance(entries, Factors) else partial(_core.solve, entries)
+        by_factors = isinstance(entries, Factors)
+        solve = entries.source.solve if by_factors else partial(_core.solve, entries)
         answer: Solution = solve(
             sense,
             threads(num_threads),

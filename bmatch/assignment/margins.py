@@ -72,5 +72,5 @@ def margins(
     if costs.shift:  # row duals of the entries as they are stored: matched pairs have no slack
         u = costs.minimised(matrix[np.arange(n), col_of_row]) - v[col_of_row]
     if isinstance(matrix, Factors):
-        return matrix.margins(costs.sense, col_of_row, u, v, search_limit)
+        return matrix.source.margins(costs.sense, col_of_row, u, v, search_limit)
     return _core.margins(matrix, costs.stored_sense, col_of_row, u, v, search_limit)

@@ -206,7 +206,7 @@ def test_any_factors_are_solved_as_their_matrix_is(data):
     # Lists and paths over rows that are made, which small matrices have no need of.
     if n <= m:
         large = _core.solve_factors(
-            factors._source.x, factors._source.y, _core.FactorCost[cost],
+            factors.source.x, factors.source.y, _core.FactorCost[cost],
             matrices.sense_of(maximize, False), 1, True, None, False, np.inf, False, 2**20, 0,
         )  # fmt: skip
         assert sign * large.objective == pytest.approx(found.objective, rel=1e-12, abs=1e-9)
@@ -326,6 +326,7 @@ def test_cosines_of_rows_of_any_size():
             ValueError,
             "does not take factors yet",
         ),
+        (lambda x: bmatch.match(Factors(x, x)), TypeError, "not made unasked"),
         (
             lambda x: bmatch.batch_linear_sum_assignment(Factors(x, x)),
             ValueError,
