@@ -16,6 +16,7 @@ import bmatch
 from benchmarks import report, results
 from benchmarks.cases import Case
 from benchmarks.peers import OURS
+from bmatch.assignment.factors import FactorCost
 from bmatch.jobs.phases import Phase, phase
 
 _Sides = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
@@ -38,7 +39,7 @@ def _points(r: np.random.Generator, n: int, m: int, terms: int) -> _Sides:
     return r.random((n, terms), np.float32), r.random((m, terms), np.float32)
 
 
-FAMILIES: dict[str, tuple[Callable[..., _Sides], str, bool, float | None]] = {
+FAMILIES: dict[str, tuple[Callable[..., _Sides], FactorCost, bool, float | None]] = {
     "planted": (_planted, "cosine", True, None),
     "noisy": (partial(_planted, noise=1.5), "cosine", True, None),
     "half planted": (partial(_planted, part=0.5), "cosine", True, 0.7),

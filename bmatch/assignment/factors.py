@@ -24,6 +24,8 @@ FactorCost: TypeAlias = Literal[
 CACHE_BYTES = 2**28
 """Of rows that are kept, by default."""
 
+_Margins: TypeAlias = tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]
+
 _ENTRIES_A_BLOCK = 2**20
 _DENSE = "Factors.dense() makes the whole matrix in memory, if that is wanted"
 
@@ -253,8 +255,13 @@ class _Factored:
             most, self.cache_bytes,
         )  # fmt: skip
 
-    def margins(self, sense: _core.Sense, *rest: Any) -> Any:
-        return _core.factor_margins(self.x, self.y, self.cost, sense, *rest, self.cache_bytes)
+    def margins(
+        self, sense: _core.Sense, col_of_row: Any, row_dual: Any, col_dual: Any, search_limit: int
+    ) -> _Margins:
+        return _core.factor_margins(
+            self.x, self.y, self.cost, sense, col_of_row, row_dual, col_dual, search_limit,
+            self.cache_bytes,
+        )  # fmt: skip
 
 
 class _Called:
@@ -322,10 +329,13 @@ class _Called:
             self.cache_bytes,
         )  # fmt: skip
 
-    def margins(self, sense: _core.Sense, *rest: Any) -> Any:
+    def margins(
+        self, sense: _core.Sense, col_of_row: Any, row_dual: Any, col_dual: Any, search_limit: int
+    ) -> _Margins:
         return _core.block_margins(
-            self.made, *self.shape, self.block, sense, *rest, self.cache_bytes
-        )
+            self.made, *self.shape, self.block, sense, col_of_row, row_dual, col_dual,
+            search_limit, self.cache_bytes,
+        )  # fmt: skip
 
 
 def _side(values: Any, name: str) -> npt.NDArray[Any]:
@@ -362,7 +372,8 @@ def _of_middling_size(side: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if not extreme.any():
         return side
     _, exponent = np.frexp(greatest)
-    return np.ldexp(side, np.where(extreme, -exponent, 0)[:, None])
+    scaled: npt.NDArray[Any] = np.ldexp(side, np.where(extreme, -exponent, 0)[:, None])
+    return scaled
 
 
 def _bytes(asked: Any) -> int:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,9 @@ from bmatch import Factors, _core
 from bmatch.assignment import costs as matrices
 from bmatch.assignment.costs import Costs
 from bmatch.assignment.margins import margins
+
+FACTORS: Any = Factors
+"""As whoever has no types calls it."""
 
 COSTS = ("dot", "abs_dot", "cosine", "abs_cosine", "sqeuclidean", "euclidean")
 
@@ -301,17 +305,17 @@ def test_cosines_of_rows_of_any_size():
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda x: Factors(x, x, "manhattan"), ValueError, "cost must be one of 'dot', "),
+        (lambda x: FACTORS(x, x, "manhattan"), ValueError, "cost must be one of 'dot', "),
         (lambda x: Factors(x, x[:, :3]), ValueError, "as many columns, the terms of a cost"),
         (lambda x: Factors(x, x[0]), ValueError, r"y must be a matrix \[rows, terms\]"),
         (lambda x: Factors(x * np.nan, x), ValueError, "x contains .*: nan in row 0, column 0"),
         (lambda x: Factors(x, x / 0.0), ValueError, "y contains .*: .* in row 0, column 0"),
         (lambda x: Factors(x + 1j, x), TypeError, "x must be real numbers"),
         (lambda x: Factors(x, x, cache_bytes=-1), ValueError, "cache_bytes must be at least 0"),
-        (lambda x: Factors(x, x, cache_bytes="1 GB"), TypeError, "cache_bytes must be an int"),
+        (lambda x: FACTORS(x, x, cache_bytes="1 GB"), TypeError, "cache_bytes must be an int"),
         (lambda _: Factors.from_blocks(max, (5, 4)), ValueError, "make the columns of a tall"),
-        (lambda _: Factors.from_blocks(max, 5), TypeError, "shape must be two whole numbers"),
-        (lambda _: Factors.from_blocks([], (4, 5)), TypeError, "function must be callable"),
+        (lambda _: FACTORS.from_blocks(max, 5), TypeError, "shape must be two whole numbers"),
+        (lambda _: FACTORS.from_blocks([], (4, 5)), TypeError, "function must be callable"),
         (lambda x: np.asarray(Factors(x, x)), TypeError, r"not made unasked: Factors.dense\(\)"),
         (lambda x: Factors(x, x)[0, 99], IndexError, "columns run from 0 to 5, got 99 to 99"),
         (lambda x: Factors(x, x)[::2], IndexError, "one after another"),
