@@ -172,13 +172,13 @@ class Factors:
         if isinstance(key, slice):
             first, stop, step = key.indices(self.shape[0])
             if step != 1:
-                raise IndexError(f"rows of factors are read one after another, got {key}")
+                raise ValueError(f"rows of factors are read one after another, got {key}")
             return self._source.rows(first, max(stop - first, 0))
         if isinstance(key, tuple) and len(key) == 2:
             sides = [np.asarray(as_array(side)) for side in key]
             if all(side.dtype.kind in "iu" for side in sides):
                 return self._pairs(*np.broadcast_arrays(*sides))
-        raise IndexError(f"factors are read by rows[a:b] or [row_ind, col_ind]; {_DENSE}")
+        raise TypeError(f"factors are read by [a:b] or [row_ind, col_ind]; {_DENSE}")
 
     def _pairs(self, rows: npt.NDArray[Any], cols: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         for side, size, name in ((rows, self.shape[0], "row"), (cols, self.shape[1], "column")):
