@@ -38,7 +38,7 @@ ARM_SOURCES = $(wildcard csrc/*.cpp csrc/assignment/*.cpp csrc/assignment/*/*.cp
     csrc/correlation/*.cpp csrc/correlation/*/*.cpp csrc/files/*.cpp csrc/files/*/*.cpp)
 ARM_OBJECTS = $(ARM_SOURCES:%.cpp=build/arm/%.o)
 ARM_CHECKS = build/arm/files_check build/arm/kernels_check build/arm/solver_check \
-    build/arm/correlation_check
+    build/arm/correlation_check build/arm/factor_check
 SOLVER_TESTS = tests/jobs/test_phases.py $(filter-out %/test_device.py %/test_fetched.py \
     %/test_fibers.py %/test_ragged.py, $(wildcard tests/assignment/test_*.py))
 SLOW = tests/native tests/benchmarks tests/test_demo.py tests/test_minilm.py tests/test_kernels.py \

@@ -19,6 +19,7 @@ PAGES = {
     "threads": ("threads", "Several threads"),
     "load": ("load", "Beside a busy process"),
     "memory": ("memory", "Memory of a solve"),
+    "scale": ("scale", "Assignments from factors"),
     "align": ("align", "Two models' activations to the gauge, whole"),
     "verdict": ("verdict", "Verdicts without the truth"),
     "networks": ("networks", "Whole networks"),

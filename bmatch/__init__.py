@@ -15,6 +15,7 @@ _HOME = {
     "Assignment": "assignment",
     "Certificate": "assignment",
     "CrossMoments": "correlation",
+    "Factors": "assignment",
     "GaugeMatch": "matching",
     "OrthogonalGauge": "orthogonal",
     "OrthogonalMatch": "procrustes",
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from bmatch.assignment import (
         Assignment,
         Certificate,
+        Factors,
         batch_linear_sum_assignment,
         certify,
         linear_sum_assignment,
@@ -55,6 +57,7 @@ __all__ = [
     "Assignment",
     "Certificate",
     "CrossMoments",
+    "Factors",
     "GaugeMatch",
     "OrthogonalGauge",
     "OrthogonalMatch",

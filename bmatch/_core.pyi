@@ -136,6 +136,74 @@ def solve_coordinates(
     limit: float,
     most: bool,
 ) -> SparseSolution: ...
+
+class FactorCost(enum.Enum):
+    dot = 0
+    abs_dot = 1
+    cosine = 2
+    abs_cosine = 3
+    sqeuclidean = 4
+    euclidean = 5
+
+def solve_factors(
+    x: _Floats,  # [n, k], n <= m, C-contiguous
+    y: _Floats,  # [m, k], of the same type
+    cost: FactorCost,
+    sense: Sense,
+    threads: int,
+    certificate: bool,
+    prices: npt.NDArray[np.float64] | None,  # [m]
+    transposed: bool,
+    limit: float,
+    most: bool,
+    bytes: int,
+    small: int = ...,
+) -> Solution: ...
+
+class FactorRows:
+    def __init__(self, x: _Floats, y: _Floats, cost: FactorCost) -> None: ...
+    def rows(self, first: int, count: int) -> npt.NDArray[np.float64]: ...  # [count, m]
+    def entries(
+        self, row: npt.NDArray[np.int64], col: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float64]: ...
+
+def factor_margins(
+    x: _Floats,
+    y: _Floats,
+    cost: FactorCost,
+    sense: Sense,
+    col_of_row: npt.NDArray[np.int64],  # [n]
+    row_dual: npt.NDArray[np.float64],  # [n]
+    col_dual: npt.NDArray[np.float64],  # [m]
+    search_limit: int,
+    bytes: int,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]: ...  # [n], [n]
+def solve_blocks(
+    make: Callable[[int, int], npt.NDArray[np.float64]],  # [count, cols]
+    rows: int,
+    cols: int,
+    block: int,
+    sense: Sense,
+    threads: int,
+    certificate: bool,
+    prices: npt.NDArray[np.float64] | None,  # [cols]
+    limit: float,
+    most: bool,
+    bytes: int,
+    small: int = ...,
+) -> Solution: ...
+def block_margins(
+    make: Callable[[int, int], npt.NDArray[np.float64]],
+    rows: int,
+    cols: int,
+    block: int,
+    sense: Sense,
+    col_of_row: npt.NDArray[np.int64],  # [rows]
+    row_dual: npt.NDArray[np.float64],  # [rows]
+    col_dual: npt.NDArray[np.float64],  # [cols]
+    search_limit: int,
+    bytes: int,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]: ...  # [rows], [rows]
 def batch(
     costs: _Stored,  # [B, n, m]
     sense: Sense,

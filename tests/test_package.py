@@ -53,7 +53,18 @@ ROOMS = {
         *("finalise", "pilot", "row_scan"),
     ),
     "assignment": (
-        *("entries", "ragged", "costs", "partial", "answer", "host", "cuda", "fetched", "device"),
+        *(
+            "entries",
+            "ragged",
+            "factors",
+            "costs",
+            "partial",
+            "answer",
+            "host",
+            "cuda",
+            "fetched",
+            "device",
+        ),
         *("sparse", "solver", "certificate", "margins"),
     ),
     "correlation": (

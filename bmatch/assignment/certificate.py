@@ -14,6 +14,7 @@ from bmatch.arrays import as_array
 from bmatch.assignment.answer import Assignment
 from bmatch.assignment.costs import Costs, counted, sense_of
 from bmatch.assignment.device import Nonfinite, forbids_nonfinite
+from bmatch.assignment.factors import Factors
 from bmatch.assignment.partial import Reach, allowing, blocks, neighbours
 from bmatch.assignment.solver import solved
 from bmatch.assignment.sparse import SparseCosts, entries_of, is_sparse
@@ -53,7 +54,7 @@ class Certificate:
 
 
 def certify(
-    cost: npt.ArrayLike,
+    cost: npt.ArrayLike | Factors,
     assignment: Assignment | tuple[npt.ArrayLike, npt.ArrayLike],
     maximize: bool = False,
     *,

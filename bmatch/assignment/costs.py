@@ -27,6 +27,7 @@ from bmatch.assignment.entries import (
     exact_integers_of_each,
     find_invalid,
 )
+from bmatch.assignment.factors import Factors
 from bmatch.assignment.ragged import checked_sizes, without_padding
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Costs(NamedTuple):
     ----------
     matrix : [n, m] or [B, n, m]
         An array as it is stored, of floats, booleans, integers of up to 32 bits or `BFLOAT16`; a
-        tensor of any floating type, if `on_device`. Not copied where it came so.
+        tensor of any floating type, if `on_device`. Not copied where it came so. Or `Factors`.
     sense : Sense
         What is made least or greatest of the entries that were given.
     shift : int
@@ -103,6 +104,8 @@ class Costs(NamedTuple):
         TypeError
             If its entries are not numbers that float64 can hold.
         """
+        if isinstance(cost, Factors):
+            return cls._of_factors(cost, sense, ndim, forbids)
         if is_tensor(cost) and cost.device.type != "cpu":  # type: ignore[union-attr]
             raise ValueError(_elsewhere(cost))
         numbers: Any = cost
@@ -120,6 +123,18 @@ class Costs(NamedTuple):
         oriented = matrix.swapaxes(-1, -2) if transposed else matrix
         to_kind = to_kind or kind_of(cost, False)
         return cls(matrix, sense, shift, transposed, oriented, False, to_kind, forbids, sizes)
+
+    @classmethod
+    def _of_factors(cls, cost: Factors, sense: _core.Sense, ndim: int, forbids: bool) -> Costs:
+        _require_dimensions(cost.shape, ndim)
+        if forbids:
+            raise ValueError(
+                "nonfinite='forbid' makes a copy of the matrix, and of factors there is none: let "
+                "the function of Factors.from_blocks return inf where a pair is forbidden"
+            )
+        transposed = cost.shape[0] > cost.shape[1]
+        oriented = cost.T if transposed else cost
+        return cls(cost, sense, 0, transposed, oriented, False, cost.to_kind)
 
     @classmethod
     def of_device(
@@ -268,10 +283,10 @@ class Costs(NamedTuple):
         if found is None:
             return message
         first = "" if found.number == 1 else f", the first of {found.number}"
-        return (
-            f"{message}: {found.value} in row {found.row}, column {found.col}{first}; "
-            f"nonfinite='forbid'{asked} takes such entries for forbidden pairs"
-        )
+        message = f"{message}: {found.value} in row {found.row}, column {found.col}{first}"
+        if isinstance(matrix, Factors):
+            return message
+        return f"{message}; nonfinite='forbid'{asked} takes such entries for forbidden pairs"
 
     def infeasible(self, trapped: npt.NDArray[np.int64]) -> str:
         """The error for the solver's rows that compete for too few of its columns."""

@@ -11,6 +11,7 @@ from bmatch import arrays
 from bmatch.assignment import cuda
 from bmatch.assignment.answer import Answer
 from bmatch.assignment.costs import Costs, sense_of
+from bmatch.assignment.factors import Factors
 from bmatch.assignment.host import solve_on_host
 
 Backend: TypeAlias = Literal["auto", "cpu", "cuda"]
@@ -45,6 +46,11 @@ def costs_for(
     sense = sense_of(maximize, sign_marginalized)
     forbids = forbids_nonfinite(nonfinite)
     if not arrays.is_on_device(cost):
+        if backend == "cuda" and isinstance(cost, Factors):
+            raise ValueError(
+                "backend='cuda' does not take factors yet: they are solved on the host, with "
+                "backend='cpu' or 'auto'"
+            )
         if backend == "cuda":
             raise ValueError(
                 "backend='cuda' solves what lies on a CUDA device, and this matrix lies on the "

@@ -6,6 +6,7 @@ import math
 import operator
 import os
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from bmatch import _core
 from bmatch.arrays import as_array, on_host
 from bmatch.assignment.answer import Answer
 from bmatch.assignment.costs import Costs
+from bmatch.assignment.factors import Factors
 
 if TYPE_CHECKING:
     from bmatch._core import BatchSolution, Solution
@@ -50,9 +52,10 @@ def solve_on_host(
         If the matrix holds NaN or -infinity, or has no assignment.
     """
 
-    def solved(entries: npt.NDArray[Any], sense: _core.Sense) -> Solution:
-        return _core.solve(
-            entries,
+    def solved(entries: Any, sense: _core.Sense) -> Solution:
+        by_factors = isinstance(entries, Factors)
+        solve = entries.source.solve if by_factors else partial(_core.solve, entries)
+        answer: Solution = solve(
             sense,
             threads(num_threads),
             certificate,
@@ -61,6 +64,7 @@ def solve_on_host(
             math.inf if costs.limit is None else costs.limit,
             costs.partial,
         )
+        return answer
 
     solution = solved(costs.oriented, costs.stored_sense)
     if solution.outcome == _core.Outcome.invalid and costs.forbids:

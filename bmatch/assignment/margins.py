@@ -8,6 +8,7 @@ import numpy.typing as npt
 from bmatch import _core
 from bmatch.assignment.answer import Assignment
 from bmatch.assignment.costs import Costs
+from bmatch.assignment.factors import Factors
 
 
 def margins(
@@ -70,4 +71,6 @@ def margins(
     v = costs.flip * np.asarray(assignment.col_dual)
     if costs.shift:  # row duals of the entries as they are stored: matched pairs have no slack
         u = costs.minimised(matrix[np.arange(n), col_of_row]) - v[col_of_row]
+    if isinstance(matrix, Factors):
+        return matrix.source.margins(costs.sense, col_of_row, u, v, search_limit)
     return _core.margins(matrix, costs.stored_sense, col_of_row, u, v, search_limit)

@@ -24,6 +24,7 @@ from bmatch.assignment.device import (
     forbids_nonfinite,
     solve_on_device,
 )
+from bmatch.assignment.factors import Factors
 from bmatch.assignment.partial import allowing
 from bmatch.assignment.sparse import SparseCosts, is_sparse, solve_sparse
 
@@ -31,13 +32,13 @@ _NO_LIMIT = math.inf
 
 
 def linear_sum_assignment(
-    cost_matrix: npt.ArrayLike, maximize: bool = False
+    cost_matrix: npt.ArrayLike | Factors, maximize: bool = False
 ) -> tuple[Array, Array]:
     """Solve the linear sum assignment problem; a drop-in for SciPy's function of this name.
 
     Parameters
     ----------
-    cost_matrix : array_like or torch.Tensor [n, m]
+    cost_matrix : array_like, torch.Tensor or Factors [n, m]
         Any boolean, integer or floating type that casts safely to float64; objects such as
         Decimal, Fraction and large Python integers, lists of numeric strings and data frames are
         rounded to float64. So are 64-bit integers further apart than 2**53, as where the type's
@@ -115,7 +116,7 @@ def limited_pairs(cost: npt.ArrayLike, cost_limit: float) -> tuple[Array, Array]
 
 
 def solve(
-    cost: npt.ArrayLike,
+    cost: npt.ArrayLike | Factors,
     maximize: bool = False,
     *,
     sign_marginalized: bool = False,
@@ -130,7 +131,7 @@ def solve(
 
     Parameters
     ----------
-    cost : array_like or torch.Tensor [n, m]
+    cost : array_like, torch.Tensor or Factors [n, m]
         As for `linear_sum_assignment`. Read where it lies; copied once if ``n > m`` or if
         neither its rows nor its columns are nearly contiguous.
     maximize : bool

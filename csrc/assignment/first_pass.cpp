@@ -13,8 +13,8 @@ namespace bmatch {
 namespace {
 
 // So many rows that the user need not wait long for an answer.
-Index rows_a_turn(std::int64_t entries, Index cols) {
-  return static_cast<Index>(std::max(kRowsATurn, entries / cols));
+Index rows_a_turn(std::int64_t entries, const RowScanner& costs) {
+  return static_cast<Index>(std::max(kRowsATurn, entries / costs.effort() / costs.cols()));
 }
 
 }  // namespace
@@ -35,7 +35,7 @@ bool FirstRead::is_separated() const {
 Step FirstRead::read_on() {
   if (context_.interrupted()) return Step::interrupted;
   const Index rows = context_.costs.rows(), begin = end_;
-  const Index longest = rows_a_turn(2 * kEntriesATurn, context_.costs.cols());
+  const Index longest = rows_a_turn(2 * kEntriesATurn, context_.costs);
   end_ = begin + std::min(std::clamp(begin, Index{kFirstRows}, longest), rows - begin);
   parallel_rows(context_.costs, team_, begin, end_, [&](Index i, int count, auto& scratch) {
     context_.costs.minima(i, count, minima.data() + i, scratch);
@@ -68,7 +68,7 @@ Step FirstRead::finish() {
 
 Step list_rows(const Context& context, CandidateLists& lists, ThreadTeam& team, Index first) {
   const Index rows = context.costs.rows();
-  const Index turn = rows_a_turn(kEntriesATurn, context.costs.cols());
+  const Index turn = rows_a_turn(kEntriesATurn, context.costs);
   std::atomic<bool> valid{true};
   for (Index begin = first; begin < rows; begin += turn) {
     if (context.interrupted()) return Step::interrupted;

@@ -61,7 +61,7 @@ class Solver {
   Agreements sampled() const {
     return agreements(rows_, cols_, [&](Index i, Index j) { return costs_.cost(i, j); });
   }
-  bool may_turn() const { return !options_.nested && ColumnScanner::is_worth_copying(costs_); }
+  bool may_turn() const { return !options_.nested && has_columns(costs_); }
   // A try of so many reads of the matrix, and of as many from its columns if it turns.
   WholeRows tried(std::int64_t reads, bool turns) const {
     return {reads * rows_, (turns ? 2 : 1) * reads * rows_, true};
@@ -231,17 +231,18 @@ bool Solver::solve_crowded() {
 
 // With columns as rows.  A proof that there is no answer is wanted in terms of the rows.
 bool Solver::solve_transposed() {
-  const ColumnScanner columns(costs_);
+  bool copied = false;
+  const std::unique_ptr<RowScanner> columns = columns_of(costs_, &copied);
   Options options = options_;
   options.prices = nullptr;
   options.nested = true;
-  options.threads = 1;  // the scanner copies columns as they are read
+  if (copied) options.threads = 1;  // as they are read
   options.certificate = false;
-  Solution other = Solver(columns, options, context_.interrupted).run();
+  Solution other = Solver(*columns, options, context_.interrupted).run();
   solution_.outcome = other.outcome;
   stats_.add(other.stats);
   if (other.outcome != Outcome::optimal) return other.outcome != Outcome::infeasible;
-  matching_ = turned({columns, other.matching, stats_, context_.interrupted});
+  matching_ = turned({*columns, other.matching, stats_, context_.interrupted});
   by_whole_rows_ = true;
   return true;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "assignment/rows/column_scanner.h"
 #include "policy.h"
 
 namespace bmatch {
@@ -25,8 +26,8 @@ bool all_finite(const std::vector<double>& prices) {
 
 Step TwoSidedPaths::augment_all(DensePaths& rows, std::int64_t first, std::int64_t most,
                                 bool hurries) {
-  const bool has_columns = ColumnScanner::is_worth_copying(context_.costs);
-  std::int64_t reads = has_columns ? std::min(first, most) : most;
+  const bool may_turn = has_columns(context_.costs);
+  std::int64_t reads = may_turn ? std::min(first, most) : most;
   Step step = from_rows(rows, reads, hurries);
   std::int64_t left = most - reads;
   for (bool columns = true; step == Step::budget_spent && left > 0; columns = !columns) {
@@ -53,7 +54,7 @@ Step TwoSidedPaths::from_rows(DensePaths& rows, std::int64_t reads, bool hurries
 }
 
 Step TwoSidedPaths::from_columns(std::int64_t reads, bool hurries) {
-  if (columns_ == nullptr) columns_ = std::make_unique<ColumnScanner>(context_.costs);
+  if (columns_ == nullptr) columns_ = columns_of(context_.costs);
   Matching other = turned(context_);
   if (!all_finite(other.v)) return Step::infeasible;  // a row without a finite cost
   const Context context{*columns_, other, context_.stats, context_.interrupted};

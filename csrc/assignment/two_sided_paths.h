@@ -13,7 +13,7 @@
 #include <memory>
 #include <vector>
 
-#include "assignment/rows/column_scanner.h"
+#include "assignment/rows/row_scanner.h"
 #include "context.h"
 #include "dense_paths.h"
 
@@ -43,7 +43,7 @@ class TwoSidedPaths {
   Step from_columns(std::int64_t reads, bool hurries);
 
   const Context& context_;
-  std::unique_ptr<ColumnScanner> columns_;  // once they are wanted
+  std::unique_ptr<RowScanner> columns_;  // once they are wanted
   std::vector<Index> trapped_;
 };
 

@@ -14,52 +14,16 @@
 
 #include "arrays.h"
 #include "assignment/batch.h"
-#include "assignment/margin.h"
 #include "assignment/partial.h"
 #include "assignment/rows/fetched_scanner.h"
 #include "assignment/rows/packed.h"
 #include "assignment/solver.h"
 #include "module.h"
 #include "signal_poll.h"
+#include "solution.h"
 
 namespace bmatch::python {
 namespace {
-
-// A Solution as Python reads it.
-struct SolutionArrays {
-  Outcome outcome;
-  py::array_t<std::int64_t> col_of_row;
-  py::array_t<double> row_dual, col_dual;
-  double objective, gap;
-  py::array_t<std::int64_t> trapped;
-  py::dict stats;
-};
-
-py::dict to_dict(const Stats& stats, std::size_t rows) {
-  py::dict d;
-  d["passes"] = rows == 0 ? 0.0 : static_cast<double>(stats.row_reads) / rows;
-  d["bids"] = stats.bids;
-  d["augmentations"] = stats.augmentations;
-  d["rescans"] = stats.rescans;
-  d["first_pass_seconds"] = stats.first_pass_seconds;
-  d["auction_seconds"] = stats.auction_seconds;
-  d["path_seconds"] = stats.path_seconds;
-  d["certificate_seconds"] = stats.certificate_seconds;
-  return d;
-}
-
-SolutionArrays to_arrays(Solution s) {
-  if (s.outcome == Outcome::interrupted) throw py::error_already_set();
-  s.matching.v.resize(s.matching.row_of_col.size());  // without the padding
-  return {s.outcome,
-          to_indexes(s.matching.col_of_row),
-          to_array(s.u),
-          to_array(s.matching.v),
-          s.objective,
-          s.gap,
-          to_indexes(s.trapped),
-          to_dict(s.stats, s.matching.col_of_row.size())};
-}
 
 // Calls f without the GIL, with a scanner of an array's rows.
 template <typename F>
@@ -69,23 +33,6 @@ auto with_scanner(const py::array& cost, Sense sense, F f) {
     const py::gil_scoped_release release;
     return with_scanner_of(view, f);
   });
-}
-
-using Prices = std::optional<Array<double>>;
-
-std::optional<std::vector<double>> copied(const Prices& prices) {
-  if (!prices) return std::nullopt;
-  return to_vector(*prices);
-}
-
-Options options_of(int threads, bool certificate, const std::optional<std::vector<double>>& prices,
-                   bool transposed) {
-  Options options;
-  options.threads = threads;
-  options.certificate = certificate;
-  options.prices = prices ? &*prices : nullptr;
-  options.transposed = transposed;
-  return options;
 }
 
 SolutionArrays solve_array(const py::array& cost, Sense sense, int threads, bool certificate,
@@ -186,18 +133,13 @@ py::tuple margins_array(const py::array& cost, Sense sense, const Array<std::int
                         const Array<double>& row_dual, const Array<double>& col_dual,
                         std::int64_t search_limit) {
   const std::vector<double> u = to_vector(row_dual);
-  const Margins result = with_scanner(cost, sense, [&](const RowScanner& scanner) {
-    Matching matching(scanner.rows(), scanner.cols());
-    std::copy_n(col_dual.data(), scanner.cols(), matching.v.begin());
-    for (Index i = 0; i < scanner.rows(); ++i) {
-      matching.match(i, static_cast<Index>(col_of_row.at(i)));
-    }
-    return margins(scanner, matching, u, search_limit, SignalPoll());
-  });
-  if (result.loss.empty() && cost.shape(0) > 0) throw py::error_already_set();
-  py::array_t<bool> exact(static_cast<py::ssize_t>(result.exact.size()));
-  std::copy(result.exact.begin(), result.exact.end(), exact.mutable_data());
-  return py::make_tuple(to_array(result.loss), std::move(exact));
+  return to_arrays(with_scanner(cost, sense,
+                                [&](const RowScanner& scanner) {
+                                  return margins(scanner,
+                                                 matching_of(scanner, col_of_row, col_dual), u,
+                                                 search_limit, SignalPoll());
+                                }),
+                   cost.shape(0));
 }
 
 }  // namespace

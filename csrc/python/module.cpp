@@ -10,6 +10,7 @@ PYBIND11_MODULE(_core, m) {
   bmatch::python::define_instruction_sets(m);
   bmatch::python::define_assignment(m);
   bmatch::python::define_pairs(m);
+  bmatch::python::define_factors(m);
   bmatch::python::define_sparse(m);
   bmatch::python::define_cuda(m);
   bmatch::python::define_correlation(m);

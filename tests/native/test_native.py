@@ -13,7 +13,7 @@ from sources import sources
 
 ROOT = Path(__file__).parents[2]
 COMPILER = os.environ.get("CXX", "g++")
-CHECKS = ("files_check", "kernels_check", "solver_check", "correlation_check")
+CHECKS = ("files_check", "kernels_check", "solver_check", "correlation_check", "factor_check")
 THREADED = CHECKS[2:]
 SANITIZERS = {
     "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],

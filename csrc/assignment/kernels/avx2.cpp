@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "assignment/policy.h"
+#include "factor_kernels.h"
 #include "float_order.h"
 #include "instruction_set.h"
 #include "row_kernels.h"
@@ -31,11 +32,14 @@ namespace {
 #include "simd_avx2.h"
 //
 #include "row_kernels_inl.h"
+//
+#include "factors_inl.h"
 
 }  // namespace
 
 const RowKernels kAvx2Kernels = {row_scans<float>(), row_scans<double>(), list_best, nearer,
                                  small_kernels(),    widen_kernels()};
+const FactorKernels kAvx2Factors = {factor_sums<float>(), factor_sums<double>()};
 
 }  // namespace bmatch
 

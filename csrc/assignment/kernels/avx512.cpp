@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "assignment/policy.h"
+#include "factor_kernels.h"
 #include "float_order.h"
 #include "instruction_set.h"
 #include "row_kernels.h"
@@ -35,11 +36,14 @@ namespace {
 #include "simd_avx512.h"
 //
 #include "row_kernels_inl.h"
+//
+#include "factors_inl.h"
 
 }  // namespace
 
 const RowKernels kAvx512Kernels = {row_scans<float>(), row_scans<double>(), list_best, nearer,
                                    small_kernels(),    widen_kernels()};
+const FactorKernels kAvx512Factors = {factor_sums<float>(), factor_sums<double>()};
 
 }  // namespace bmatch
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "assignment/policy.h"
+#include "factor_kernels.h"
 #include "float_order.h"
 #include "instruction_set.h"
 #include "row_kernels.h"
@@ -19,10 +20,13 @@ namespace {
 #include "simd_portable.h"
 //
 #include "row_kernels_inl.h"
+//
+#include "factors_inl.h"
 
 }  // namespace
 
 const RowKernels kPortableKernels = {row_scans<float>(), row_scans<double>(), list_best, nearer,
                                      small_kernels(),    widen_kernels()};
+const FactorKernels kPortableFactors = {factor_sums<float>(), factor_sums<double>()};
 
 }  // namespace bmatch

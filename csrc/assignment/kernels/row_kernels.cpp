@@ -19,4 +19,18 @@ const RowKernels& row_kernels() {
   return kPortableKernels;
 }
 
+const FactorKernels& factor_kernels() {
+#if defined(__x86_64__)
+  switch (instruction_set()) {
+    case InstructionSet::avx512:
+      return kAvx512Factors;
+    case InstructionSet::avx2:
+      return kAvx2Factors;
+    case InstructionSet::portable:
+      break;
+  }
+#endif
+  return kPortableFactors;
+}
+
 }  // namespace bmatch

@@ -86,6 +86,24 @@ inline double least(Doubles v) {
   return _mm_cvtsd_f64(_mm_min_sd(two, _mm_unpackhi_pd(two, two)));
 }
 
+// What products of factors take; see factors_inl.h for the tile.
+constexpr int kTileRows = 4, kTileVectors = 1;
+inline Doubles operator*(Doubles l, Doubles r) {
+  return {_mm256_mul_pd(l.a, r.a), _mm256_mul_pd(l.b, r.b)};
+}
+inline Doubles fused(Doubles l, Doubles r, Doubles sum) {
+  return {_mm256_fmadd_pd(l.a, r.a, sum.a), _mm256_fmadd_pd(l.b, r.b, sum.b)};
+}
+inline Doubles root(Doubles x) { return {_mm256_sqrt_pd(x.a), _mm256_sqrt_pd(x.b)}; }
+inline Doubles magnitude(Doubles x) {
+  const __m256d sign = _mm256_set1_pd(-0.0);
+  return {_mm256_andnot_pd(sign, x.a), _mm256_andnot_pd(sign, x.b)};
+}
+inline Doubles wide(const double* p) { return Doubles::load(p); }
+inline Doubles wide(const float* p) {
+  return {_mm256_cvtps_pd(_mm_loadu_ps(p)), _mm256_cvtps_pd(_mm_loadu_ps(p + 4))};
+}
+
 // The two smallest numbers of both vectors together, a <= b lane by lane.
 inline TwoLeast least_two(Doubles a, Doubles b) {
   const __m256d low = _mm256_min_pd(a.a, a.b);

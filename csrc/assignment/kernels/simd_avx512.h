@@ -59,6 +59,17 @@ inline Doubles select(Mask8 m, Doubles yes, Doubles no) {
 }
 inline double least(Doubles a) { return _mm512_reduce_min_pd(a.x); }
 
+// What products of factors take; see factors_inl.h for the tile.
+constexpr int kTileRows = 8, kTileVectors = 2;
+inline Doubles operator*(Doubles a, Doubles b) { return {_mm512_mul_pd(a.x, b.x)}; }
+inline Doubles fused(Doubles a, Doubles b, Doubles sum) {
+  return {_mm512_fmadd_pd(a.x, b.x, sum.x)};
+}
+inline Doubles root(Doubles a) { return {_mm512_sqrt_pd(a.x)}; }
+inline Doubles magnitude(Doubles a) { return {_mm512_abs_pd(a.x)}; }
+inline Doubles wide(const double* p) { return Doubles::load(p); }
+inline Doubles wide(const float* p) { return {_mm512_cvtps_pd(_mm256_loadu_ps(p))}; }
+
 // The two smallest numbers of both vectors together, a <= b lane by lane.
 inline TwoLeast least_two(Doubles a, Doubles b) {
   const __m256d a0 = _mm512_castpd512_pd256(a.x), a1 = _mm512_extractf64x4_pd(a.x, 1);

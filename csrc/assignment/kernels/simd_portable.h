@@ -126,6 +126,28 @@ inline double least(Doubles a) {
   }
   return r;
 }
+// What products of factors take; see factors_inl.h for the tile.
+constexpr int kTileRows = 2, kTileVectors = 1;
+inline Doubles operator*(Doubles a, Doubles b) {
+  for (int k = 0; k < 4; ++k) a.x[k] *= b.x[k];
+  return a;
+}
+// For products that are exact, of which two steps are one.
+inline Doubles fused(Doubles a, Doubles b, Doubles sum) { return a * b + sum; }
+inline Doubles root(Doubles a) {
+  for (int k = 0; k < 4; ++k) a.x[k] = Double2{std::sqrt(a.x[k][0]), std::sqrt(a.x[k][1])};
+  return a;
+}
+inline Doubles magnitude(Doubles a) {
+  for (int k = 0; k < 4; ++k) a.x[k] = Double2{std::fabs(a.x[k][0]), std::fabs(a.x[k][1])};
+  return a;
+}
+inline Doubles wide(const double* p) { return Doubles::load(p); }
+inline Doubles wide(const float* p) {
+  Doubles r;
+  for (int k = 0; k < 4; ++k) r.x[k] = Double2{p[2 * k], p[2 * k + 1]};
+  return r;
+}
 
 // The two smallest numbers of both vectors together, a <= b lane by lane.
 inline TwoLeast least_two(Doubles a, Doubles b) {

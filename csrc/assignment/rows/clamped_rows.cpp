@@ -36,6 +36,12 @@ double ClampedRows::cost(Index i, Index j) const {
 
 AnyCostView ClampedRows::whole() const { return copied(*this, copy_); }
 
+std::unique_ptr<RowScanner> ClampedRows::columns() const {
+  std::unique_ptr<RowScanner> columns = costs_.columns();
+  if (columns == nullptr) return nullptr;
+  return std::make_unique<ClampedRows>(std::move(columns), limit_);
+}
+
 void ClampedRows::minima(Index first, int count, RowMinima* out, Scratch& scratch) const {
   costs_.minima(first, count, out, scratch);
   for (int k = 0; k < count; ++k) {

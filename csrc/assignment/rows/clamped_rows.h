@@ -6,6 +6,9 @@
 // that stays out costs the limit.
 #pragma once
 
+#include <memory>
+#include <utility>
+
 #include "row_scanner.h"
 
 namespace bmatch {
@@ -16,6 +19,9 @@ class ClampedRows final : public RowScanner {
       : costs_(costs),
         limit_(limit),
         single_(static_cast<double>(static_cast<float>(limit)) == limit) {}
+  ClampedRows(std::unique_ptr<const RowScanner> costs, double limit) : ClampedRows(*costs, limit) {
+    own_ = std::move(costs);
+  }
 
   Index rows() const override { return costs_.rows(); }
   Index cols() const override { return costs_.cols(); }
@@ -23,6 +29,8 @@ class ClampedRows final : public RowScanner {
   StoredRow row(Index i, double* room) const override;
   double cost(Index i, Index j) const override;
   AnyCostView whole() const override;
+  std::unique_ptr<RowScanner> columns() const override;
+  std::int64_t effort() const override { return costs_.effort(); }
 
   // From those of the matrix as it was, with what they do not tell at the limit.
   void minima(Index first, int count, RowMinima* out, Scratch& scratch) const override;
@@ -30,6 +38,7 @@ class ClampedRows final : public RowScanner {
                   Scratch& scratch) const override;
 
  private:
+  std::unique_ptr<const RowScanner> own_;  // null if another owns them
   const RowScanner& costs_;
   const double limit_;
   const bool single_;  // whether float32 holds the limit

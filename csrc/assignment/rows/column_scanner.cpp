@@ -18,10 +18,18 @@ bool is_made(const StoredRow& row, const double* room) {
 
 }  // namespace
 
-bool ColumnScanner::is_worth_copying(const RowScanner& costs) {
+bool has_columns(const RowScanner& costs) {
+  if (costs.columns() != nullptr) return true;
   RowScanner::Scratch scratch = costs.scratch();
   const bool made = is_made(costs.row(0, scratch.row()), scratch.row());
   return std::int64_t{costs.rows()} * costs.cols() <= (made ? kMostMade : kMostCopied);
+}
+
+std::unique_ptr<RowScanner> columns_of(const RowScanner& costs, bool* copied) {
+  std::unique_ptr<RowScanner> columns = costs.columns();
+  if (copied != nullptr) *copied = columns == nullptr;
+  if (columns == nullptr) columns = std::make_unique<ColumnScanner>(costs);
+  return columns;
 }
 
 ColumnScanner::ColumnScanner(const RowScanner& costs)

@@ -24,10 +24,6 @@ class ColumnScanner final : public RowScanner {
   double cost(Index j, Index i) const override { return costs_.cost(i, j); }
   AnyCostView whole() const override;
 
-  // Whether the matrix is small enough to be copied: one whose rows lie in memory may be larger
-  // than one whose rows are made, by whoever has no room for a copy.
-  static bool is_worth_copying(const RowScanner& costs);
-
  private:
   template <typename T>
   T* copy() const {
@@ -43,5 +39,13 @@ class ColumnScanner final : public RowScanner {
   std::unique_ptr<std::byte[]> copy_;       // [cols, rows]
   mutable std::vector<std::uint8_t> here_;  // [blocks]
 };
+
+// Whether there are columns: where the matrix makes them itself, or is small enough to be copied.
+// One whose rows lie in memory may be larger than one whose rows are made, by whoever has no room
+// for a copy.
+bool has_columns(const RowScanner& costs);
+
+// The columns as rows; `copied`, if given, becomes whether they are.
+std::unique_ptr<RowScanner> columns_of(const RowScanner& costs, bool* copied = nullptr);
 
 }  // namespace bmatch

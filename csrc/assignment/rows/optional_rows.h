@@ -21,6 +21,7 @@ class OptionalRows final : public RowScanner {
   StoredRow row(Index i, double* room) const override;
   double cost(Index i, Index j) const override;
   AnyCostView whole() const override;
+  std::int64_t effort() const override { return costs_.effort(); }
 
   void minima(Index first, int count, RowMinima* out, Scratch& scratch) const override;
   void candidates(const Index* rows, int count, PriceView prices, CandidateRow* out,

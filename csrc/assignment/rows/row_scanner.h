@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <variant>
 
 #include "cost_view.h"
@@ -57,6 +58,12 @@ class RowScanner {
 
   // The whole matrix in memory, for the small solver.
   virtual AnyCostView whole() const = 0;
+
+  // Its columns as rows where they can be made without a copy of the matrix, or null.
+  virtual std::unique_ptr<RowScanner> columns() const { return nullptr; }
+
+  // What an entry takes, about, in entries that lie in memory.
+  virtual std::int64_t effort() const { return 1; }
 
   // The scans of row_kernels.h on many rows: on first, first + 1, ..., or on any.
   virtual void minima(Index first, int count, RowMinima* out, Scratch& scratch) const;
