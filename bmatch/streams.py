@@ -15,15 +15,21 @@ in which late layers outweigh the rest: from 128 tokens that recovers 21%, the a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
 from bmatch.correlation.background import BATCHES_HELD, BackgroundUpdates
 from bmatch.correlation.site_moments import SiteMoments, moments_bytes
+from bmatch.correlation.statistics import statistics_bytes
+from bmatch.correlation.stretches import stretches
 from bmatch.jobs.cores import shared_cores
+from bmatch.jobs.progress import Progress, silent
+from bmatch.jobs.ranks import ALONE, Ranks
+from bmatch.jobs.resume import KeptState
 from bmatch.models.activations import (
     Reader,
     SitePair,
@@ -32,8 +38,10 @@ from bmatch.models.activations import (
     pair_sites,
     require_same_width,
     run,
+    split_batch,
 )
 from bmatch.models.text import AlignedBatch
+from bmatch.stream_sums import StreamSums, mean_correlation, mean_covariance, send
 from bmatch.verdict.bootstrap import BLOCKS, TokenBlocks
 from bmatch.verdict.decoys import RotatedSource
 
@@ -75,6 +83,32 @@ class StreamCorrelation:
         return tuple(pair.target for pair in self.pairs)
 
 
+@dataclass(frozen=True)
+class Job:
+    """How a long stream is shared out, kept and shown.
+
+    Attributes
+    ----------
+    ranks : Ranks
+        The others are in `serve_streams`. From `correlation.stretches.LEAST` batches on they have
+        something to read.
+    kept : KeptState, optional
+        Where its sums are kept now and then, and gone on from; as many batches are needed.
+    passed : callable
+        Is told how many tokens have been counted.
+    progress : callable
+        Shows which batches this rank reads (see `bmatch.jobs.progress`).
+    """
+
+    ranks: Ranks = ALONE
+    kept: KeptState | None = None
+    passed: Callable[[int], object] = bool
+    progress: Progress = silent
+
+
+_SHORT = Job()
+
+
 def correlate_streams(
     target_model: Any,
     source_model: Any,
@@ -83,6 +117,7 @@ def correlate_streams(
     skip_positions: int = 1,
     *,
     largest_batch: int = 0,
+    job: Job = _SHORT,
 ) -> StreamCorrelation:
     """Correlate the residual streams of two models that read the same tokens.
 
@@ -103,6 +138,8 @@ def correlate_streams(
         sink in most models.
     largest_batch : int
         For how many tokens memory is asked for at once, if it is known.
+    job : Job, optional
+        How it is shared out, kept and shown. Answers do not depend on it, to the bit.
 
     Returns
     -------
@@ -116,66 +153,200 @@ def correlate_streams(
     """
     if isinstance(batches, (torch.Tensor, Mapping)):
         raise TypeError("batches must be a list of batches: wrap a single one in brackets")
-    target, source = Reader.of(target_model), Reader.of(source_model)
-    require_same_width(target.axes, source.axes)
-    pairs = pair_sites(target.axes.num_layers, source.axes.num_layers, sites)
-    target_sites, source_sites = zip(*pairs, strict=True)
-    width, device = target.axes.dim, target.model.device
-    taken = correlation_bytes(len(pairs), width, largest_batch, device)
-    require_memory(taken, device)
-    moments = SiteMoments([_called(pair) for pair in pairs], width, width, device)
-    blocks, rotated = TokenBlocks(), RotatedSource(width, device)
-    with shared_cores(), BackgroundUpdates(moments) as updates:
-        for batch in batches:
-            both = _for_both(batch, skip_positions)
-            if both.counted.numel() > largest_batch:
-                largest_batch = both.counted.numel()
-                needed = correlation_bytes(len(pairs), width, largest_batch, device)
-                require_memory(needed - taken, device)
-                taken = needed
-            mask = both.counted.to(device, non_blocking=True)
-            updates.wait_for_room()
-            y, x = (torch.empty((len(pairs), *mask.shape, width), device=device) for _ in range(2))
-            _read_streams(source, both.source, both.source_at, source_sites, x)
-            _read_streams(target, both.target, both.target_at, target_sites, y)
-            counted = mask.flatten()
-            y, x = y.flatten(1, -2), x.flatten(1, -2)
-            rotated.update(x, counted)
-            for part in blocks.parts(both.counted):
-                updates.add(y[:, part].contiguous(), x[:, part].contiguous(), counted[part])
-                if blocks.full:
-                    blocks.end(_mean_correlation(updates.settle()))
-            del y, x  # the next batch needs the room
-    tokens = moments.count
-    if tokens < 2:
+    cuts = _cuts(batches)
+    both = _BothModels.of(target_model, source_model, sites, skip_positions, len(cuts) > 1)
+    both.make_room(largest_batch)
+    with shared_cores():
+        if isinstance(batches, Sequence) and len(cuts) > 1:
+            sums = _in_stretches(both, batches, cuts, job)
+        else:
+            sums = _in_one(both, batches, job)
+    moments = sums.moments
+    if moments.count < 2:
         raise ValueError(
-            f"{tokens} tokens were counted, and a correlation needs at least 2: give more batches "
-            f"(the first {skip_positions} of each sequence do not count)"
+            f"{moments.count} tokens were counted, and a correlation needs at least 2: give more "
+            f"batches (the first {skip_positions} of each sequence do not count)"
         )
-    correlation = _mean_correlation(moments)
-    blocks.end(correlation)
-    decoys = rotated.correlation(moments)
-    return StreamCorrelation(correlation, _mean_covariance(moments), pairs, tokens, blocks, decoys)
+    correlation = mean_correlation(moments)
+    sums.blocks.end(correlation)
+    decoys = sums.rotated.correlation(moments)
+    covariance = mean_covariance(moments)
+    return StreamCorrelation(
+        correlation, covariance, both.pairs, moments.count, sums.blocks, decoys
+    )
 
 
-def _mean_correlation(moments: SiteMoments) -> torch.Tensor:
-    """Over the sites, float32 [D, D]."""
-    total = torch.zeros(moments.target_dim, moments.source_dim, device=moments.device)
-    for s in range(len(moments.sites)):
-        total += moments.correlation(s)
-    return total / len(moments.sites)
+def serve_streams(
+    target_model: Any,
+    source_model: Any,
+    batches: Sequence[Batch],
+    sites: Sites = "all",
+    skip_positions: int = 1,
+    *,
+    ranks: Ranks,
+) -> None:
+    """What ranks but the first do while that one is in `correlate_streams` with the same input."""
+    cuts = _cuts(batches)
+    if len(cuts) == 1:
+        return
+    both = _BothModels.of(target_model, source_model, sites, skip_positions, True)
+    start = ranks.told()
+    with shared_cores():
+        for cut in cuts[start + ranks.rank :: ranks.world]:
+            send(_moments_of(both, batches, cut, cut.start), ranks)
 
 
-def _mean_covariance(moments: SiteMoments) -> torch.Tensor:
-    """Over the sites, in the unit of the streams' own spread, float64 [D, D]."""
-    shape = moments.target_dim, moments.source_dim
-    total = torch.zeros(shape, device=moments.device, dtype=torch.float64)
-    for s in range(len(moments.sites)):
-        total += moments.cross_covariance(s)
-    found = moments.statistics
-    spread = (found.target_square.sum() * found.source_square.sum()).sqrt()
-    unit = spread / (moments.count * moments.target_dim)
-    return total / unit.clamp_min(torch.finfo(torch.float64).tiny)
+def _cuts(batches: Iterable[Batch]) -> list[range]:
+    """Stretches of batches; one, where it is not known beforehand how many there are."""
+    if not isinstance(batches, Sequence):
+        return [range(0)]
+    return stretches([_ids(batch) for batch in batches])
+
+
+def _ids(batch: Batch) -> int:
+    if isinstance(batch, AlignedBatch):
+        return max(batch.target.numel(), batch.source.numel())
+    return split_batch(batch)[0].numel()
+
+
+def _in_one(both: _BothModels, batches: Iterable[Batch], job: Job) -> StreamSums:
+    """All batches after each other, with blocks of tokens that end within them."""
+    sums = StreamSums(both.moments(), 1)
+    shown = job.progress(batches, "Correlating") if isinstance(batches, Sequence) else batches
+    with BackgroundUpdates(sums.moments) as updates:
+        for batch in shown:
+            updates.wait_for_room()
+            read = both.read(batch)
+            sums.rotated.update(read.source, read.counted)
+            for part in sums.blocks.parts(read.counted_on_host):
+                y, x = (streams[:, part].contiguous() for streams in (read.target, read.source))
+                updates.add(y, x, read.counted[part])
+                if sums.blocks.full:
+                    sums.blocks.end(mean_correlation(updates.settle()))
+            del read, y, x  # the next batch needs the room
+            job.passed(sums.moments.count)
+    return sums
+
+
+def _in_stretches(
+    both: _BothModels, batches: Sequence[Batch], cuts: Sequence[range], job: Job
+) -> StreamSums:
+    """A round of stretches after the other, one stretch a rank, added in their order."""
+    sums, ranks, kept = StreamSums(both.moments(), len(cuts)), job.ranks, job.kept
+    if kept is not None and (state := kept.load()) is not None:
+        sums.restore(state)
+    start: int = ranks.told(sums.stretches)
+    own = cuts[start :: ranks.world]
+    shown = iter(job.progress([place for cut in own for place in cut], "Correlating"))
+    job.passed(sums.moments.count)
+    for number, cut in zip(range(start, len(cuts), ranks.world), own, strict=True):
+        sums.add(_moments_of(both, batches, islice(shown, len(cut)), cut.start, sums.rotated))
+        for rank, theirs in enumerate(cuts[number + 1 : number + ranks.world], 1):
+            sums.receive(ranks, rank)
+            for place in theirs:
+                if not sums.rotated.full:
+                    sums.rotated.update(*both.read_source(batches[place]))
+        job.passed(sums.moments.count)
+        if kept is not None and kept.due:
+            kept.save(*sums.state())
+    next(shown, None)  # to its end, where what shows it is put away
+    return sums
+
+
+def _moments_of(
+    both: _BothModels,
+    batches: Sequence[Batch],
+    places: Iterable[int],
+    first: int,
+    rotated: RotatedSource | None = None,
+) -> SiteMoments:
+    """Of one stretch alone; its batches' places begin at `first`."""
+    moments = both.moments()
+    moments.batches = first
+    with BackgroundUpdates(moments) as updates:
+        for place in places:
+            updates.wait_for_room()
+            read = both.read(batches[place])
+            if rotated is not None:
+                rotated.update(read.source, read.counted)
+            updates.add(read.target, read.source, read.counted)
+            del read  # the next batch needs the room
+    return moments
+
+
+class _Read(NamedTuple):
+    """Streams of a batch, float32 [S, N, D] each, and which tokens count, bool [N], [B, T]."""
+
+    target: torch.Tensor
+    source: torch.Tensor
+    counted: torch.Tensor
+    counted_on_host: torch.Tensor
+
+
+@dataclass(eq=False)
+class _BothModels:
+    """Two models and where their streams are read."""
+
+    target: Reader
+    source: Reader
+    pairs: tuple[SitePair, ...]
+    skip_positions: int
+    stretched: bool
+    largest: int = -1
+    taken: int = 0
+
+    @classmethod
+    def of(
+        cls, target: Any, source: Any, sites: Sites, skip_positions: int, stretched: bool
+    ) -> _BothModels:
+        one, other = Reader.of(target), Reader.of(source)
+        require_same_width(one.axes, other.axes)
+        pairs = pair_sites(one.axes.num_layers, other.axes.num_layers, sites)
+        return cls(one, other, pairs, skip_positions, stretched)
+
+    @property
+    def width(self) -> int:
+        return self.target.axes.dim
+
+    @property
+    def device(self) -> torch.device:
+        found: torch.device = self.target.model.device
+        return found
+
+    def moments(self) -> SiteMoments:
+        names = [_called(pair) for pair in self.pairs]
+        return SiteMoments(names, self.width, self.width, self.device)
+
+    def make_room(self, tokens: int) -> None:
+        """Ask for the memory that a batch of so many tokens needs beyond what is asked for."""
+        if tokens <= self.largest:
+            return
+        needed = correlation_bytes(len(self.pairs), self.width, tokens, self.device, self.stretched)
+        require_memory(needed - self.taken, self.device)
+        self.largest, self.taken = tokens, needed
+
+    def read(self, batch: Batch) -> _Read:
+        """The streams of both models."""
+        both = _for_both(batch, self.skip_positions)
+        self.make_room(both.counted.numel())
+        mask = both.counted.to(self.device, non_blocking=True)
+        y, x = (self._room_for(mask) for _ in range(2))
+        target_sites, source_sites = zip(*self.pairs, strict=True)
+        _read_streams(self.source, both.source, both.source_at, source_sites, x)
+        _read_streams(self.target, both.target, both.target_at, target_sites, y)
+        return _Read(y.flatten(1, -2), x.flatten(1, -2), mask.flatten(), both.counted)
+
+    def read_source(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of the source alone, float32 [S, N, D], and which tokens count."""
+        both = _for_both(batch, self.skip_positions)
+        mask = both.counted.to(self.device, non_blocking=True)
+        x = self._room_for(mask)
+        sites = [pair.source for pair in self.pairs]
+        _read_streams(self.source, both.source, both.source_at, sites, x)
+        return x.flatten(1, -2), mask.flatten()
+
+    def _room_for(self, mask: torch.Tensor) -> torch.Tensor:
+        return torch.empty((len(self.pairs), *mask.shape, self.width), device=self.device)
 
 
 class _ForBoth(NamedTuple):
@@ -220,7 +391,9 @@ def _called(pair: SitePair) -> int | str:
     return pair.target if same else f"{pair.target} of the target, {pair.source} of the source"
 
 
-def correlation_bytes(sites: int, width: int, tokens: int, device: torch.device) -> int:
+def correlation_bytes(
+    sites: int, width: int, tokens: int, device: torch.device, stretched: bool = False
+) -> int:
     """Bytes that `correlate_streams` takes beside the models and their forward passes.
 
     Parameters
@@ -231,6 +404,8 @@ def correlation_bytes(sites: int, width: int, tokens: int, device: torch.device)
         Token ids of the largest batch, padding included.
     device : torch device
         Where the models are.
+    stretched : bool
+        Whether there are several stretches of batches, with moments of their own.
 
     Returns
     -------
@@ -243,9 +418,11 @@ def correlation_bytes(sites: int, width: int, tokens: int, device: torch.device)
     streams = 2 * held * sites * tokens * width
     normalised = 2 * tokens * width  # one site's stream as float32, and over its root mean square
     matrices = 8 if device.type == "cuda" else 8 + 2 * BLOCKS
+    apart = statistics_bytes(sites, width, width) + 8 * width**2 if stretched else 0
     return (
         4 * (streams + normalised + matrices * width**2)
         + moments_bytes(sites, width, width, tokens, device)
+        + apart
     )  # fmt: skip
 
 
