@@ -6,11 +6,9 @@ averaged, since one gauge holds for the whole stream. Activations are dropped as
 counted: a batch's streams of all sites lie in one buffer, update the moments in one go, and on a
 CUDA device do so while the models read the next.
 
-Each token's stream is divided by its root mean square first, as every block does when it reads
-it. This commutes with the gauge, and keeps a few massive tokens from drowning the others:
-SmolLM2-135M at weight noise 0.3 and 4,096 tokens, one of them massive, recovers 99.3% of its
-coordinates without and all with it. The sites' correlations are averaged, not their covariances,
-in which late layers outweigh the rest: from 128 tokens that recovers 21%, the average all.
+The sites' correlations are averaged, not their covariances, in which late layers outweigh the rest:
+from 128 tokens that recovers 21%, the average all. Streams of many batches are summed in stretches,
+which several processes can share (`correlation.stretches`).
 """
 
 from __future__ import annotations
@@ -18,35 +16,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import torch
 
-from bmatch.correlation.background import BATCHES_HELD, BackgroundUpdates
-from bmatch.correlation.site_moments import SiteMoments, moments_bytes
-from bmatch.correlation.statistics import statistics_bytes
+from bmatch.correlation.background import BackgroundUpdates
+from bmatch.correlation.site_moments import SiteMoments
 from bmatch.correlation.stretches import stretches
 from bmatch.jobs.cores import shared_cores
 from bmatch.jobs.progress import Progress, silent
 from bmatch.jobs.ranks import ALONE, Ranks
 from bmatch.jobs.resume import KeptState
 from bmatch.models.activations import (
-    Reader,
     SitePair,
     Sites,
-    counted_tokens,
-    pair_sites,
-    require_same_width,
-    run,
-    split_batch,
 )
-from bmatch.models.text import AlignedBatch
+from bmatch.stream_reading import Batch, BothModels, ids_of
 from bmatch.stream_sums import StreamSums, mean_correlation, mean_covariance, send
-from bmatch.verdict.bootstrap import BLOCKS, TokenBlocks
+from bmatch.verdict.bootstrap import TokenBlocks
 from bmatch.verdict.decoys import RotatedSource
-
-OneBatch: TypeAlias = "torch.Tensor | Mapping[str, torch.Tensor]"
-Batch: TypeAlias = "OneBatch | AlignedBatch"
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +142,7 @@ def correlate_streams(
     if isinstance(batches, (torch.Tensor, Mapping)):
         raise TypeError("batches must be a list of batches: wrap a single one in brackets")
     cuts = _cuts(batches)
-    both = _BothModels.of(target_model, source_model, sites, skip_positions, len(cuts) > 1)
+    both = BothModels.of(target_model, source_model, sites, skip_positions, len(cuts) > 1)
     both.make_room(largest_batch)
     with shared_cores():
         if isinstance(batches, Sequence) and len(cuts) > 1:
@@ -189,7 +177,7 @@ def serve_streams(
     cuts = _cuts(batches)
     if len(cuts) == 1:
         return
-    both = _BothModels.of(target_model, source_model, sites, skip_positions, True)
+    both = BothModels.of(target_model, source_model, sites, skip_positions, True)
     start = ranks.told()
     with shared_cores():
         for cut in cuts[start + ranks.rank :: ranks.world]:
@@ -200,16 +188,10 @@ def _cuts(batches: Iterable[Batch]) -> list[range]:
     """Stretches of batches; one, where it is not known beforehand how many there are."""
     if not isinstance(batches, Sequence):
         return [range(0)]
-    return stretches([_ids(batch) for batch in batches])
+    return stretches([ids_of(batch) for batch in batches])
 
 
-def _ids(batch: Batch) -> int:
-    if isinstance(batch, AlignedBatch):
-        return max(batch.target.numel(), batch.source.numel())
-    return split_batch(batch)[0].numel()
-
-
-def _in_one(both: _BothModels, batches: Iterable[Batch], job: Job) -> StreamSums:
+def _in_one(both: BothModels, batches: Iterable[Batch], job: Job) -> StreamSums:
     """All batches after each other, with blocks of tokens that end within them."""
     sums = StreamSums(both.moments(), 1)
     shown = job.progress(batches, "Correlating") if isinstance(batches, Sequence) else batches
@@ -229,7 +211,7 @@ def _in_one(both: _BothModels, batches: Iterable[Batch], job: Job) -> StreamSums
 
 
 def _in_stretches(
-    both: _BothModels, batches: Sequence[Batch], cuts: Sequence[range], job: Job
+    both: BothModels, batches: Sequence[Batch], cuts: Sequence[range], job: Job
 ) -> StreamSums:
     """A round of stretches after the other, one stretch a rank, added in their order."""
     sums, ranks, kept = StreamSums(both.moments(), len(cuts)), job.ranks, job.kept
@@ -254,7 +236,7 @@ def _in_stretches(
 
 
 def _moments_of(
-    both: _BothModels,
+    both: BothModels,
     batches: Sequence[Batch],
     places: Iterable[int],
     first: int,
@@ -272,173 +254,3 @@ def _moments_of(
             updates.add(read.target, read.source, read.counted)
             del read  # the next batch needs the room
     return moments
-
-
-class _Read(NamedTuple):
-    """Streams of a batch, float32 [S, N, D] each, and which tokens count, bool [N], [B, T]."""
-
-    target: torch.Tensor
-    source: torch.Tensor
-    counted: torch.Tensor
-    counted_on_host: torch.Tensor
-
-
-@dataclass(eq=False)
-class _BothModels:
-    """Two models and where their streams are read."""
-
-    target: Reader
-    source: Reader
-    pairs: tuple[SitePair, ...]
-    skip_positions: int
-    stretched: bool
-    largest: int = -1
-    taken: int = 0
-
-    @classmethod
-    def of(
-        cls, target: Any, source: Any, sites: Sites, skip_positions: int, stretched: bool
-    ) -> _BothModels:
-        one, other = Reader.of(target), Reader.of(source)
-        require_same_width(one.axes, other.axes)
-        pairs = pair_sites(one.axes.num_layers, other.axes.num_layers, sites)
-        return cls(one, other, pairs, skip_positions, stretched)
-
-    @property
-    def width(self) -> int:
-        return self.target.axes.dim
-
-    @property
-    def device(self) -> torch.device:
-        found: torch.device = self.target.model.device
-        return found
-
-    def moments(self) -> SiteMoments:
-        names = [_called(pair) for pair in self.pairs]
-        return SiteMoments(names, self.width, self.width, self.device)
-
-    def make_room(self, tokens: int) -> None:
-        """Ask for the memory that a batch of so many tokens needs beyond what is asked for."""
-        if tokens <= self.largest:
-            return
-        needed = correlation_bytes(len(self.pairs), self.width, tokens, self.device, self.stretched)
-        require_memory(needed - self.taken, self.device)
-        self.largest, self.taken = tokens, needed
-
-    def read(self, batch: Batch) -> _Read:
-        """The streams of both models."""
-        both = _for_both(batch, self.skip_positions)
-        self.make_room(both.counted.numel())
-        mask = both.counted.to(self.device, non_blocking=True)
-        y, x = (self._room_for(mask) for _ in range(2))
-        target_sites, source_sites = zip(*self.pairs, strict=True)
-        _read_streams(self.source, both.source, both.source_at, source_sites, x)
-        _read_streams(self.target, both.target, both.target_at, target_sites, y)
-        return _Read(y.flatten(1, -2), x.flatten(1, -2), mask.flatten(), both.counted)
-
-    def read_source(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of the source alone, float32 [S, N, D], and which tokens count."""
-        both = _for_both(batch, self.skip_positions)
-        mask = both.counted.to(self.device, non_blocking=True)
-        x = self._room_for(mask)
-        sites = [pair.source for pair in self.pairs]
-        _read_streams(self.source, both.source, both.source_at, sites, x)
-        return x.flatten(1, -2), mask.flatten()
-
-    def _room_for(self, mask: torch.Tensor) -> torch.Tensor:
-        return torch.empty((len(self.pairs), *mask.shape, self.width), device=self.device)
-
-
-class _ForBoth(NamedTuple):
-    """A batch for each model, where in it the streams are taken, and which of them count."""
-
-    target: OneBatch
-    source: OneBatch
-    target_at: torch.Tensor | None
-    source_at: torch.Tensor | None
-    counted: torch.Tensor  # bool [B, T]
-
-
-def _for_both(batch: Batch, skip_positions: int) -> _ForBoth:
-    if isinstance(batch, AlignedBatch):
-        counted = torch.ones((1, len(batch.target_at)), dtype=torch.bool)
-        return _ForBoth(batch.target, batch.source, batch.target_at, batch.source_at, counted)
-    return _ForBoth(batch, batch, None, None, counted_tokens(batch, skip_positions))
-
-
-def _read_streams(
-    reader: Reader,
-    batch: OneBatch,
-    at: torch.Tensor | None,
-    sites: Sequence[int],
-    streams: torch.Tensor,
-) -> None:
-    """Run a batch and fill ``streams [S, B, T, D]``, or ``[S, 1, K, D]`` with K places of it."""
-
-    def keep(site: int, stream: torch.Tensor) -> None:
-        picked = stream if at is None else stream.flatten(0, 1)[at.to(stream.device)][None]
-        normalised = _normalized(picked)
-        for place, wanted in enumerate(sites):
-            if wanted == site:
-                streams[place] = normalised
-
-    run(reader, batch, sites, keep)
-
-
-def _called(pair: SitePair) -> int | str:
-    """A pair of sites as messages call it."""
-    same = pair.target == pair.source
-    return pair.target if same else f"{pair.target} of the target, {pair.source} of the source"
-
-
-def correlation_bytes(
-    sites: int, width: int, tokens: int, device: torch.device, stretched: bool = False
-) -> int:
-    """Bytes that `correlate_streams` takes beside the models and their forward passes.
-
-    Parameters
-    ----------
-    sites, width : int
-        How many sites are read, and D.
-    tokens : int
-        Token ids of the largest batch, padding included.
-    device : torch device
-        Where the models are.
-    stretched : bool
-        Whether there are several stretches of batches, with moments of their own.
-
-    Returns
-    -------
-    int
-        The statistics and what adding a batch needs, as `site_moments.moments_bytes` counts them;
-        both models' streams of one batch in float32, on a CUDA device of two; six matrices
-        ``[D, D]``, two of them in float64, and on the CPU one for each block of tokens.
-    """
-    held = BATCHES_HELD if device.type == "cuda" else 1
-    streams = 2 * held * sites * tokens * width
-    normalised = 2 * tokens * width  # one site's stream as float32, and over its root mean square
-    matrices = 8 if device.type == "cuda" else 8 + 2 * BLOCKS
-    apart = statistics_bytes(sites, width, width) + 8 * width**2 if stretched else 0
-    return (
-        4 * (streams + normalised + matrices * width**2)
-        + moments_bytes(sites, width, width, tokens, device)
-        + apart
-    )  # fmt: skip
-
-
-def require_memory(needed: int, device: torch.device) -> None:
-    """Refuse a CUDA device that has less than `needed` bytes left, its cached memory included."""
-    if device.type != "cuda":
-        return
-    free, _ = torch.cuda.mem_get_info(device)
-    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    if free < needed:
-        raise ValueError(
-            f"the correlation needs {needed / 1e9:.2f} GB on {device} and {free / 1e9:.2f} GB are "
-            "free there: take fewer sites or smaller batches"
-        )
-
-
-def _normalized(stream: torch.Tensor) -> torch.Tensor:
-    """Each token's stream at root mean square 1, float32 [B, T, D]."""
-    return torch.nn.functional.rms_norm(stream.float(), stream.shape[-1:])
