@@ -54,9 +54,11 @@ def serve(
     if plan is None:
         return
     if len(plan.batches) >= LEAST:
-        held = [open_checkpoint(folder) for folder in (target, source)]
-        models = [Reader(load_model(one, dtype, device), one.axes) for one in held]
-        serve_streams(*models, plan.batches, plan.sites, ranks=ranks)
+        models = []
+        for folder in (target, source):
+            held = open_checkpoint(folder)
+            models.append(Reader(load_model(held, dtype, device), held.axes))
+        serve_streams(models[0], models[1], plan.batches, plan.sites, ranks=ranks)
     ranks.gathered(peak_bytes())
 
 

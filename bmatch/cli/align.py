@@ -141,7 +141,7 @@ def align(
         alignment.gauge.save(out)
         if alignment.kept is not None:
             alignment.kept.forget()
-    pace.add({"verdict": None if told is None else match.verdict, "score": match.score})
+    pace.add({"verdict": None if match.group == "orthogonal" else match.verdict})
     if as_json:
         console.print_json({"out": str(out) if written else None, **_alignment_figures(alignment)})
     else:

@@ -1,4 +1,4 @@
-"""``bmatch align`` under torchrun: a rank is killed, and a single process goes on to the same gauge."""
+"""``bmatch align`` under torchrun: a rank is killed, and one process goes on to the same gauge."""
 
 from __future__ import annotations
 
