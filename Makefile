@@ -5,7 +5,8 @@
 # make solver-test  the solver's tests alone, which need neither torch nor nvcc: in half a minute
 #             for another PYTHON in another VENV
 # make races  races in the CUDA solver's kernels, sought on the CPU: all interleavings of
-#             tests/native/test_races.py, and what shows each missing barrier; some ten minutes
+#             tests/native/test_races.py, and what shows each missing barrier; the long forms of the
+#             sanitizers' checks; some twenty minutes
 # make tables the tables of bmatch/architecture/data, derived and proved anew: half an hour on a core
 # make lint   style, formatting, types
 # make docs   the site, into build/site; a broken link or a missing docstring fails
@@ -44,7 +45,9 @@ SLOW = tests/native tests/benchmarks tests/test_demo.py tests/test_minilm.py tes
     tests/test_kernel_variants.py tests/assignment/test_fibers.py \
     tests/correlation/test_background.py
 CXX_FILES = $(shell find csrc tests/native -name '*.h' -o -name '*.cpp' -o -name '*.cu')
-OWNERS = sae-lens eai-sparsify dictionary-learning circuit-tracer scikit-learn pandas gguf
+OWNERS = sae-lens eai-sparsify scikit-learn pandas gguf
+# They ask for transformers below 5 and an nnsight of before that, and what is tested does without.
+OWNERS_ALONE = circuit-tracer dictionary-learning
 SOURCES = setup.py pyproject.toml constraints.txt $(shell find csrc -type f)
 
 .PHONY: demo test check solver-test races lint docs tables dropin owners stress arm gpu gpu-bundle gpu-here triton36 clean
@@ -69,7 +72,7 @@ solver-test:
 
 races: $(VENV)/.test
 	BMATCH_RACES=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto \
-	    tests/native/test_races.py
+	    tests/native/test_races.py tests/native/test_native.py tests/native/test_cuda.py
 	$(BIN)/python tests/support/race_places.py
 
 lint: $(VENV)/.dev
@@ -111,7 +114,8 @@ dropin:
 owners:
 	test -x .venv-owners/bin/python || $(PYTHON) -m venv .venv-owners
 	BMATCH_CUDA=0 .venv-owners/bin/python -m pip install --quiet --editable '.[test]' $(OWNERS)
-	OMP_NUM_THREADS=1 .venv-owners/bin/python -m pytest -m owners
+	.venv-owners/bin/python -m pip install --quiet --no-deps $(OWNERS_ALONE)
+	OMP_NUM_THREADS=1 .venv-owners/bin/python -m pytest -m owners -rs tests/transport
 
 stress: $(VENV)/.test
 	$(BIN)/python tests/assignment/stress.py --seconds $(STRESS_SECONDS)

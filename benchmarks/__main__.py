@@ -27,11 +27,13 @@ BENCHMARKS = {
     "objects": "what a dictionary, a direction and adapters do on a re-gauged copy of SmolLM2",
     "paper": "every claim of the paper, measured in independent runs",
     "audit": "claims about SmolLM2's coordinates in random gauges: which survive",
+    "audit_runs": "claims carried between two fine-tunes: fidelity beside native agreement",
     "ceiling": "the ceiling of matching without signs, and what of a direction it keeps",
     "correlation": "correlation matrices beside torch's, on the CPU or a GPU",
     "dropin": "other libraries' own tests with bmatch in place of SciPy's function (`make dropin`)",
     "smoke": "what a GPU is, and whether anything works on it",
     "profile": "where the time of single solves on a GPU goes",
+    "picture": "no measurement: docs/path.png and docs/formats.png anew",
     "report": "no measurement: all tables of results/ anew",
 }
 

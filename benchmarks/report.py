@@ -27,6 +27,7 @@ PAGES = {
     "objects": ("objects", "Objects made on SmolLM2's stream"),
     "paper": ("paper", "The paper's claims"),
     "audit": ("audit", "Index-level claims in random gauges"),
+    "audit_runs": ("audit_runs", "Claims carried between two fine-tunes"),
     "ceiling": ("ceiling_table", "The ceiling, and the kept share"),
     "correlation": ("correlation", "Correlation matrices"),
     "dropin": ("dropin", "Other libraries' tests"),
@@ -34,7 +35,7 @@ PAGES = {
 }
 """Benchmarks: the module whose `table` turns their rows into Markdown, and the page's title."""
 
-PLOTS = {"assignment": "svg", "audit": "png", "ceiling": "png", "paper": "svg"}
+PLOTS = {"assignment": "svg", "audit": "png", "ceiling": "png", "paper": "svg", "verdict": "png"}
 """Those whose module has a `plot`, too, and its format."""
 
 

@@ -22,6 +22,7 @@ import bmatch
 from benchmarks import relatives, report, results
 from bmatch.matching import GaugeMatch
 from bmatch.models.weight_evidence import weights_if_comparable
+from bmatch.report.drawing import DARK, PALE, bare, new_figure, write_png
 from bmatch.streams import correlate_streams
 from bmatch.verdict.evidence import Evidence, gather
 from bmatch.verdict.verdict import judged
@@ -29,6 +30,7 @@ from bmatch.verdict.verdict import judged
 SEEDS = range(99, 111)
 KIN, STRANGERS = 200, 100
 HIGH = 0.9
+BINS = 10
 READ = ("activations", "activations, weights as a witness", "weights")
 
 
@@ -127,6 +129,7 @@ class Tally(NamedTuple):
     bias: float  # mean of expected - recovered over all pairs
     sure: float  # share of right coordinates among those of probability 0.9 and more
     sure_of_strangers: int  # coordinates of strangers with probability 0.9 and more
+    bins: Sequence[Sequence[float]] = ()  # by probability: coordinates, mean probability, right
 
 
 def tally(rows: Iterable[Measured]) -> Tally:
@@ -150,7 +153,20 @@ def tally(rows: Iterable[Measured]) -> Tally:
         float(np.mean(off)),
         float(np.mean(sure)) if len(sure) else 1.0,
         sum(int(np.sum(_chances(m) >= HIGH)) for m in strangers),
+        _bins(judgements),
     )
+
+
+def _bins(judgements: Sequence[tuple[Measured, GaugeMatch]]) -> list[list[float]]:
+    """Coordinates of all pairs by their probability: how many, its mean, and how many are right."""
+    told = np.concatenate([_chances(m) for _, m in judgements])
+    right = np.concatenate([row.right for row, _ in judgements])
+    place = np.minimum((told * BINS).astype(int), BINS - 1)
+    return [
+        [int(own.sum()), round(float(told[own].mean()), 4), round(float(right[own].mean()), 4)]
+        for own in (place == k for k in range(BINS))
+        if own.any()
+    ]
 
 
 def _expected(match: GaugeMatch) -> float:
@@ -222,7 +238,33 @@ def table(rows: Sequence[results.Row]) -> list[str]:
             f"{row.extra['verdict']} |"
             for row in single
         ]
+    if any(row.extra.get("bins") for row in latest):
+        lines += ["", "![confidence against truth](verdict.png)"]
     return lines
+
+
+def plot(rows: Sequence[results.Row], path: Path) -> None:
+    """Confidence against truth: a point for every tenth of probability, larger for more of them."""
+    told = {row.case: row.extra for row in results.newest(rows) if row.extra.get("bins")}
+    if not told:
+        return print("rows that were measured before probabilities were kept have no picture")
+    one = next(iter(told.values()))
+    figure = new_figure(
+        3.6 * len(told), 3.9, f"{one['kin']} pairs of kin and {one['strangers']} of strangers"
+    )
+    panels = figure.subplots(1, len(told), sharey=True, squeeze=False)[0]
+    for axes, (read, extra) in zip(panels, told.items(), strict=True):
+        count, mean, right = np.array(extra["bins"]).T
+        axes.plot([0, 1], [0, 1], color=PALE, linewidth=4, zorder=0, label="as sure as right")
+        axes.plot(mean, right, color="black", linewidth=0.8)
+        axes.scatter(mean, right, 6 + 150 * np.sqrt(count / count.max()), color=DARK, zorder=2)
+        axes.set_title(f"{read}\n{int(count.sum()):,} coordinates", fontsize=9)
+        axes.set_xlabel("probability told", fontsize=9)
+        axes.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04), aspect="equal")
+        bare(axes)
+    panels[0].set_ylabel("share that is right", fontsize=9)
+    panels[0].legend(fontsize=8, loc="upper left", frameon=False)
+    write_png(figure, path)
 
 
 def load_families(path: Path | None, seeds: range) -> list[relatives.Family]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,8 @@ ROOMS = {
         "spellings",
         *("stored", "cached", "known"),
         *("constraints", "labels", "merging", "calls", "elementwise", "contraction", "movement"),
-        *("indexing", "trace", "permutations", "signs", "solve", "shrink", "tiny", "nesting"),
+        *("indexing", "trace", "permutations", "signs", "solve", "shrink", "pictures"),
+        *("tiny", "nesting"),
         *(
             "inner",
             "proof",
@@ -91,13 +93,13 @@ ROOMS = {
         *("lens", "weights", "network", "objects", "formats", "hooks"),
         *("slots", "resuming", "moved", "ordering", "optimizer", "sharded", "training"),
         *("peft_refused", "peft_keys", "lora_gguf", "adapters", "neurons", "neuron_lists"),
-        *("sae_configs", "sae_formats", "sae", "vectors", "probes", "finding"),
+        *("sae_configs", "sae_formats", "sae_optimizer", "sae", "vectors", "probes", "finding"),
         *("carrying", "merge"),
     ),
-    "trajectory": ("stops", "turn", "hop", "reads", "trajectory", "watch", "callback"),
+    "trajectory": ("stops", "turn", "hop", "gaps", "reads", "trajectory", "watch", "callback"),
     "lineage": ("numbering", "difference", "rotation", "lineage"),
     "audit": ("shares", "claims", "measures", "recipes", "sweep", "runs"),
-    "report": ("tables", "plots", "networks", "audits", "paths"),
+    "report": ("drawing", "tables", "plots", "networks", "audits", "paths", "heat_map"),
     "cli": (
         *("console", "options", "networks", "align", "related", "path", "watch", "transport"),
         *("apply", "merge", "audit", "info", "solve", "demo"),
@@ -170,6 +172,15 @@ def test_no_file_is_too_long_to_be_read_at_once(pattern, most):
     for path in ROOT.parent.glob(pattern):
         if path.suffix in (".py", ".h", ".cpp", ".cu"):
             assert len(path.read_text().splitlines()) <= most, path
+
+
+def test_no_two_test_files_have_one_name():
+    """pytest imports them by it, and stops at the second; tests/kernels is collected by itself."""
+    tests = Path(__file__).parent
+    files = [path for path in tests.rglob("test_*.py") if "kernels" not in path.parent.parts]
+    assert len(files) > 50
+    twice = [name for name, count in Counter(path.name for path in files).items() if count > 1]
+    assert not twice
 
 
 def run(code):

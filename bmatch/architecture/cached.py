@@ -54,8 +54,18 @@ def _cached(content: str, derive: Callable[[Mapping[str, Any]], ResidualAxes]) -
 
 def _path(content: str) -> Path:
     """Where the table of a config is kept: by all that decides about it."""
-    key = hashlib.sha256(f"{_transformers()}\n{__version__}\n{content}".encode()).hexdigest()
+    by = f"{_transformers()}\n{__version__}\n{_rules()}\n{content}"
+    key = hashlib.sha256(by.encode()).hexdigest()
     return user_cache("tables") / f"{key}.json"
+
+
+@cache
+def _rules() -> str:
+    """What stands for the rules by which tables are derived: their own text."""
+    found = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        found.update(path.read_bytes())
+    return found.hexdigest()
 
 
 def _transformers() -> str:

@@ -6,6 +6,7 @@ null given a number. Where the table holds, or only has more tensors, it is one 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ from bmatch.architecture.measuring import Measured
 from bmatch.architecture.overlap import merged, without_lengths, without_requiring
 from bmatch.architecture.proof import Proof, prove
 from bmatch.architecture.rules import HEADS, RESIDUAL, Family
-from bmatch.architecture.shrink import values_of
+from bmatch.architecture.shrink import values_of, with_twice_the_experts
 from bmatch.architecture.solve import spaces_of, tensors
 from bmatch.architecture.spaces import Axes, Space
 from bmatch.architecture.stored import NAMED, Stored
@@ -46,7 +47,7 @@ class Type:
 
     def __init__(self, model_type: str) -> None:
         self.config, self.build = config_and_class(model_type)
-        small = covering(self.config, self.build)
+        small = with_twice_the_experts(covering(self.config, self.build))
         self.grouped = False
         groups = _grouped(small)
         if groups is not None:
@@ -128,24 +129,42 @@ class Type:
         members: Sequence[Carried],
         measured: Measured,
     ) -> str | None:
-        """The field that counts blocks: where it is doubled there are twice as many."""
-        found = []
-        for field, value in measured.fields.items():
-            if value != space.size or field in measured.lists.values():
-                continue
-            more = {**changes, field: 2 * value}
-            try:
-                model, axes, _ = self.derived(more)
-            except Exception:  # of whatever kind a class raises
-                continue
-            shapes = {name: tuple(t.shape) for name, t in model.state_dict().items()}
-            for other in axes.spaces:
-                carried = carried_by(other, shapes, measured.split)
-                if other.group == space.group and carried == tuple(members):
-                    if other.size == 2 * value:
-                        found.append(field)
-                    break
-        return found[0] if len(found) == 1 else None
+        """The field that counts blocks: where it is doubled there are twice as many.
+
+        Alone, or with another of its value that has to be equal: heads with a key for each query.
+        """
+        fields = [
+            field
+            for field, value in measured.fields.items()
+            if value == space.size and field not in measured.lists.values()
+        ]
+        alone = [field for field in fields if self._doubles((field,), changes, space, members)]
+        if alone:
+            return alone[0] if len(alone) == 1 else None
+        for pair in itertools.combinations(fields, 2):
+            if self._doubles(pair, changes, space, members):
+                return pair[0]
+        return None
+
+    def _doubles(
+        self,
+        fields: Sequence[str],
+        changes: Mapping[str, Any],
+        space: Space,
+        members: Sequence[Carried],
+    ) -> bool:
+        """Whether a space has twice as many units where some fields are doubled."""
+        more = {**changes, **dict.fromkeys(fields, 2 * space.size)}
+        try:
+            model, axes, _ = self.derived(more)
+        except Exception:  # of whatever kind a class raises
+            return False
+        shapes = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+        split = self.measured.split
+        for other in axes.spaces:
+            if other.group == space.group and carried_by(other, shapes, split) == tuple(members):
+                return other.size == 2 * space.size
+        return False
 
 
 def _shapes(model: Any) -> dict[str, tuple[int, ...]]:
@@ -322,7 +341,8 @@ def _whole(table: Stored, kind: Type) -> Stored:
     ValueError
         If it does not tell of all tensors.
     """
-    models = [(config.to_dict(), shapes) for config, shapes in kind.measured.samples()]
+    samples = [(config, shapes) for config, shapes in kind.measured.samples() if _is_even(config)]
+    models = [(config.to_dict(), shapes) for config, shapes in samples]
     try:
         full = Measured.of(kind.config, kind.build)
     except Exception:  # a class's own defaults are not always those of a model
@@ -349,6 +369,13 @@ def _whole(table: Stored, kind: Type) -> Stored:
         table.table(content).require_shapes(shapes)
         table.table(content).spaces(shapes)
     return table
+
+
+def _is_even(config: Any) -> bool:
+    """Whether as many query heads belong to each key head."""
+    keys = [v for f, v in values_of(config).items() if _KEYS.fullmatch(f) and type(v) is int]
+    heads = getattr(config, "num_attention_heads", None)
+    return type(heads) is not int or all(heads % count == 0 for count in keys)
 
 
 def _rounded(value: float) -> float:

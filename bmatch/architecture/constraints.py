@@ -27,7 +27,7 @@ CHOSEN = 1 << 30  # added to atoms that lie where the run has put them: experts 
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis of a parameter; of one slab of it where the parameter has three axes or more."""
+    """An axis of a parameter; of one slab of it where the parameter has slabs (`Labels`)."""
 
     parameter: str
     dim: int
@@ -83,6 +83,13 @@ class Constraints:
     def place_of(self, atoms: Ids) -> Ids:
         """Index along their axis."""
         return self._place[atoms]
+
+    def is_beside(self, one: Ids, other: Ids) -> bool:
+        """Whether two atoms have one place along axes of one length."""
+        a, b = int(self._axis[one.ravel()[0]]), int(self._axis[other.ravel()[0]])
+        if min(a, b) < 0 or self._place[one.ravel()[0]] != self._place[other.ravel()[0]]:
+            return False
+        return a == b or int((self._axis == a).sum()) == int((self._axis == b).sum())
 
     def colour_of(self, atoms: Ids) -> npt.NDArray[np.uint64]:
         """What told the atoms apart, as numbers."""

@@ -15,6 +15,7 @@ from bmatch.architecture.merging import (
     contract_atoms,
     contract_signs,
     meet,
+    meet_terms,
     plus,
     shape_of,
 )
@@ -80,7 +81,7 @@ def _add(call: Call, bias: torch.Tensor, atoms: Sequence[Ids], signs: Sequence[I
         call.operand(bias, len(shape)),
     ]
     c = call.constraints
-    call.write(meet(c, operands, points=False), agree(c, operands))
+    call.write(meet_terms(c, operands), agree(c, operands))
 
 
 @rule("convolution", "_convolution", "mkldnn_convolution")

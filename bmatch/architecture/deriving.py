@@ -161,12 +161,16 @@ def _builder(given: Any) -> tuple[Any, Callable[[Any], torch.nn.Module]]:
     import transformers
     from transformers.models.auto import modeling_auto as auto
 
-    for kind, mapping in (
+    kinds = [
         (transformers.AutoModelForCausalLM, auto.MODEL_FOR_CAUSAL_LM_MAPPING),
         (transformers.AutoModelForSeq2SeqLM, auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING),
+        (transformers.AutoModelForImageTextToText, auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING),
         (transformers.AutoModelForMaskedLM, auto.MODEL_FOR_MASKED_LM_MAPPING),
         (transformers.AutoModel, auto.MODEL_MAPPING),
-    ):
+    ]
+    if getattr(given, "is_encoder_decoder", False):  # of which a causal model is one half
+        kinds[:2] = kinds[1::-1]
+    for kind, mapping in kinds:
         if type(given) in mapping:
             return given, kind.from_config
     raise ValueError(

@@ -9,12 +9,13 @@ import torch
 
 from bmatch.architecture.calls import Call, rule
 from bmatch.architecture.constraints import Ids
-from bmatch.architecture.labels import Label, compact
+from bmatch.architecture.labels import Label, compact, extent
 from bmatch.architecture.merging import (
     agree,
     contract_atoms,
     contract_signs,
     meet,
+    meet_terms,
     never_flips,
     pin,
     plus,
@@ -41,8 +42,8 @@ def product(call: Call) -> None:
 @rule("add", "sub", "rsub")
 def addition(call: Call) -> None:
     """Both flip together."""
-    operands = call.operands("self", "other")
-    call.write(meet(call.constraints, operands, points=False), agree(call.constraints, operands))
+    c, operands = call.constraints, call.operands("self", "other")
+    call.write(meet_terms(c, operands), agree(c, operands))
 
 
 @rule(
@@ -166,6 +167,18 @@ def summed(call: Call) -> None:
     atoms = contract_atoms(c, label.atoms, axes)
     signs = contract_signs(c, label.signs, axes)
     call.write(*reduced(label, atoms, signs, axes, bool(call["keepdim"])))
+
+
+@rule("avg_pool1d", "avg_pool2d", "avg_pool3d")
+def pooled(call: Call) -> None:
+    """Means of neighbours along axes whose order counts."""
+    c, label = call.constraints, call.label(call["self"])
+    rank, ndim = int(call.name[-2]), len(label.shape)
+    axes = range(ndim - rank, ndim)
+    for atoms in label.atoms:
+        pin(c, atoms, axes)
+    signs = contract_signs(c, label.signs, axes)
+    call.write([atoms for atoms in label.atoms if not extent(atoms) & {*axes}], signs)
 
 
 @rule("linalg_vector_norm", "norm")

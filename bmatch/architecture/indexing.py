@@ -45,18 +45,15 @@ def _gathered(
         Atoms that the values of indices stand for, in the axes of the result.
     """
     c, label = call.constraints, call.label(tensor)
-    given = {
-        axis
-        for axis, index in axes.items()
-        if not (call.labels.is_derived(index) or index.numel() == 1)
-    }
+    found_by_run = {axis for axis, index in axes.items() if call.labels.is_derived(index)}
+    given = {axis for axis in axes.keys() - found_by_run if axes[axis].numel() != 1}
     atoms = []
     for component in label.atoms:
         pin(c, component, given)
         found = compact(run(full(component, tensor.shape)).numpy())
         if extent(component) & given:
             continue
-        if extent(component) & set(axes) and extent(found):
+        if extent(component) & found_by_run and extent(found):
             found = chosen_at(found)
         atoms.append(found)
     signs = []
@@ -243,10 +240,16 @@ def put(call: Call) -> None:
 
 @rule("masked_scatter")
 def masked_scattered(call: Call) -> None:
-    """Entries of the source in their order, where the mask is set."""
+    """Entries of the source in their order, where the mask is set: whole rows keep theirs."""
     place = call["mask"].expand(call["self"].shape)
     index = place.nonzero()
-    axes = dict.fromkeys(range(place.ndim), index)
+    source, ndim = call["source"], place.ndim
+    rows = ndim  # axes from here on are those of the source's rows
+    while rows > 1 and source.shape[rows - ndim - 1 :] == place.shape[rows - 1 :]:
+        if not (place == place.narrow(rows - 1, 0, 1)).all():
+            break
+        rows -= 1
+    axes = dict.fromkeys(range(rows), index)
     if call.label(call["mask"]):
         call.labels.mark_derived(index)
 

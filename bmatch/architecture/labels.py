@@ -13,6 +13,9 @@ import torch
 
 from bmatch.architecture.constraints import NONE, WILD, Axis, Constraints, Ids
 
+MOST_ROWS = 64
+"""Of a matrix whose rows have axes of their own: there are no more experts in a tiny model."""
+
 
 @dataclass(frozen=True)
 class Label:
@@ -88,12 +91,19 @@ class Labels:
         self._derived: dict[int, torch.UntypedStorage] = {}
         self._vectors: dict[int, str] = {}
         self._waiting: dict[tuple[int, int], tuple[str, torch.Tensor]] = {}
+        self._sliced: set[str] = set()
         self.gains: set[str] = set()
         """Parameters with one axis that were multiplied with something."""
 
     def add_parameter(self, name: str, tensor: torch.Tensor) -> None:
         """A parameter: it is labelled when an operation first reads it."""
         self._waiting[self._key(tensor)] = name, tensor
+
+    def mark_sliced(self, tensor: torch.Tensor) -> None:
+        """Note that the run takes one row of a matrix that it has not read yet: experts' biases."""
+        name, whole = self._waiting.get(self._key(tensor), ("", tensor))
+        if name and tensor.shape == whole.shape and len(tensor) <= MOST_ROWS:
+            self._sliced.add(name)
 
     @property
     def unread(self) -> list[str]:
@@ -103,7 +113,8 @@ class Labels:
     def _start(self, name: str, tensor: torch.Tensor) -> None:
         """Atoms and signs for each axis of a parameter.
 
-        From three axes on the first counts slabs (experts), each with axes of its own.
+        From three axes on, or where the run takes single rows, the first counts slabs (experts),
+        each with axes of its own.
         """
         c = self.constraints
         shape = tuple(tensor.shape)
@@ -114,7 +125,8 @@ class Labels:
             if size == 1:
                 continue
             sizes = [size if axis == dim else 1 for axis in range(len(shape))]
-            if len(shape) < 3 or dim == 0 or shape[0] == 1:
+            whole = len(shape) < 3 and name not in self._sliced
+            if whole or dim == 0 or shape[0] == 1:
                 atoms.append(c.new_axis(Axis(name, dim), size).reshape(sizes))
                 continue
             slabs = [c.new_axis(Axis(name, dim, slab), size) for slab in range(shape[0])]

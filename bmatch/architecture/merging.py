@@ -89,6 +89,34 @@ def meet(c: Constraints, operands: Sequence[Operand], *, points: bool = True) ->
     return tuple(found)
 
 
+def meet_terms(c: Constraints, operands: Sequence[Operand]) -> tuple[Ids, ...]:
+    """The components of a sum of operands, entry by entry."""
+    return (*meet(c, operands, points=False), *_same_share(c, operands))
+
+
+def _same_share(c: Constraints, operands: Sequence[Operand]) -> tuple[Ids, ...]:
+    """Components without extent that all labelled terms of a sum have: one expert's, and its bias.
+
+    They are told by their place. Shares of several experts have none in common, and lose theirs.
+    """
+    points = [
+        [c.plain(a) for a in operand.label.atoms if not extent(a) and (a > 0).any()]
+        for operand in operands
+        if operand.label
+    ]
+    if len(points) < 2 or not all(points):
+        return ()
+    first, *others = points
+    kept = []
+    for atom in first:
+        found = [next((b for b in more if c.is_beside(atom, b)), None) for more in others]
+        if all(b is not None for b in found):
+            for b in found:
+                c.union(atom.ravel(), b.ravel())  # type: ignore[union-attr]
+            kept.append(atom)
+    return tuple(kept)
+
+
 def _relate(c: Constraints, old: Ids, new: Ids) -> str:
     """Tie two components where they meet; whether the new one is the same, finer or coarser."""
     common = extent(old) & extent(new)

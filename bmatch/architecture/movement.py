@@ -78,7 +78,7 @@ def joined(call: Call) -> None:
     dim = (call["dim"] or 0) % call.out.ndim
     rows: list[list[Ids]] = []
     signs: list[Ids] = []
-    slots: list[frozenset[int]] = []
+    slots: list[tuple[frozenset[int], int]] = []
     shapes = []
     for k, piece in enumerate(pieces):
         label, numbers = call.label(piece), call.values(piece)
@@ -91,10 +91,13 @@ def joined(call: Call) -> None:
         row: dict[int, Ids] = {}
         for atoms in sorted(label.atoms, key=lambda a: -len(extent(a))):
             axes = extent(atoms) - {dim}
-            slot = next((s for s in left if slots[s] == axes), None)
+            number = len(np.unique(atoms))
+            alike = [s for s in left if slots[s][0] == axes]
+            # One of as many atoms first: query heads go with query heads, not with their keys'.
+            slot = next((s for s in alike if slots[s][1] == number), next(iter(alike), None))
             if slot is None:
                 slot = len(slots)
-                slots.append(axes)
+                slots.append((axes, number))
                 rows.append([np.full((1,) * len(shapes[j]), WILD) for j in range(k)])
             else:
                 left.remove(slot)
@@ -157,7 +160,10 @@ def chosen(call: Call) -> None:
     atoms = []
     for component in label.atoms:
         found = component
-        if extent(component) & {dim}:
+        if call.name in ("max", "min") and extent(component) > {dim}:  # of a set at each place
+            found = next(iter(contract_atoms(c, [component], [dim])), component[:0])
+            found = found if found.size else np.zeros((1,) * tensor.ndim, np.int64)
+        elif extent(component) & {dim}:
             found = compact(chosen_at(full(component, tensor.shape).gather(dim, index).numpy()))
         atoms.append(found if kept else found.squeeze(dim))
     call.write(atoms, (), outs[0])

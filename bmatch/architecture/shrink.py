@@ -21,14 +21,13 @@ LAYERS = re.compile(
 )
 """Fields that count blocks."""
 _SIZES: tuple[tuple[str, int], ...] = (  # the first that matches a field's name
-    (r"vocab_size|n_vocab|vocabulary|vocab_size_per_layer_input|hash_.*buckets?", 96),
+    (r"(\w+_)?vocab_size|n_vocab|vocabulary|vocab_size_per_layer_input|hash_.*buckets?", 96),
     (r"(qk_rope|qk_nope|qk|v|rope|nope)_head_dim|qk_pos_emb_head_dim", 8),
     (r".*(head_dim|head_size|d_kv|kv_channels|head_width|d_head|dim_head)", 8),
     (r"rotary_dim|rotary_ndims|.*rotary_dim", 4),
     (r".*lora_rank|.*_rank|low_rank.*|rank", 8),
     (r".*(num_experts_per_tok|topk|top_k|num_selected|moe_k|experts_per_token|experts_top_k).*", 2),
     (r"n_group|num_expert_group|topk_groups?|num_expert_groups", 2),
-    (r"first_k_dense_replace|num_dense_layers|moe_layer_start_index", 1),
     (r".*shared_experts?$|num_.*shared.*", 1),
     (r".*(num_experts|n_routed_experts|num_local_experts|num_moe_experts|n_experts|experts)", 4),
     (
@@ -45,14 +44,23 @@ _SIZES: tuple[tuple[str, int], ...] = (  # the first that matches a field's name
     (r".*(position_embeddings|n_positions|n_ctx|max_positions|max_.*length|context_length)", 128),
     (r"max_.*positions?.*|seq_len.*|max_seq.*|.*sequence_length", 128),
     (r"hidden_size_per_layer_input", 8),
+    (r"image_size", 28),
+    (r"patch_size", 7),  # four by four of them
+    (r"mm_tokens_per_image", 4),
     (
         r".*(hidden_size|d_model|n_embd|n_embed|hidden_dim|embed_dim|embedding_size|model_dim)",
         WIDTH,
     ),
-    (r"dim|width|.*lru_width|emb_dim|.*embed_size|word_embed_proj_dim|project_dim", WIDTH),
+    (r"dim|width|.*lru_width|emb_dim|.*embed_size|word_embed_proj_dim|project(ion)?_dim", WIDTH),
     (r".*sliding_window|window_size|attention_window", 64),
     (r".*n_groups|num_groups|.*ngroups", 2),
 )
+_DENSE_FIRST = re.compile("first_k_dense_replace|num_dense_layers|moe_layer_start_index")
+"""Fields that count the layers before those with experts: one of each kind."""
+_GROUPS = ("n_group", "num_expert_group", "num_expert_groups")
+"""Fields that count groups of experts."""
+_NOT_BY_LAYER = re.compile(r".*(_limit|_range|multipliers)")
+"""Lists that may have as many entries as there are layers by chance."""
 _OTHER_WIDTHS = ("embedding_size", "word_embed_proj_dim")
 _COMPILED = tuple((re.compile(f"^({pattern})$"), size) for pattern, size in _SIZES)
 
@@ -75,9 +83,19 @@ def with_fields(config: Any, changes: Mapping[str, Any]) -> Any:
     values = {**given, **changes}
     for field, count in changes.items():
         for key, value in given.items() if LAYERS.match(field) else ():
-            if isinstance(value, list) and len(value) == given[field] > 0:
+            by_layer = isinstance(value, list) and not _NOT_BY_LAYER.fullmatch(key)
+            if by_layer and len(value) == given[field] > 0:
                 values[key] = [value[k % len(value)] for k in range(count)]
     return type(config)(**{key: value for key, value in values.items() if value is not ...})
+
+
+def with_twice_the_experts(config: Any) -> Any:
+    """A small config whose groups of experts have several each where there are twice as many."""
+    values = values_of(config)
+    if not any(type(v := values.get(key)) is int and v > 1 for key in _GROUPS):
+        return config
+    counts = {k: 8 for k, v in values.items() if k.endswith("experts") and v == 4}
+    return with_fields(config, counts)
 
 
 def values_of(config: Any) -> dict[str, Any]:
@@ -111,6 +129,10 @@ def _small(given: Mapping[str, Any]) -> dict[str, Any]:
             found[key] = [_in_list(key, value[k], heads) for k in kinds]
         elif key == "per_layer_config" and isinstance(value, dict):
             found[key] = {j: value[k] for j, k in enumerate(kinds) if k in value}
+        elif isinstance(value, dict) and "mrope_section" in value:
+            found[key] = {**value, "mrope_section": [2, 1, 1]}  # of the pairs of a head
+        elif key.endswith("visual_indexes") and isinstance(value, list):
+            found[key] = list(range(min(len(value), 2)))  # of the layers that are left
         elif key.endswith("token_id") and isinstance(value, list):
             found[key] = [min(v, 2) for v in value]
         else:
@@ -137,10 +159,16 @@ def _kinds(given: Mapping[str, Any], layers: int) -> list[int]:
 
 
 def _size(key: str, value: int, heads: list[Any], layers: int) -> int:
+    if re.fullmatch("image_token_(id|index)", key):
+        return 1  # no other token
+    if key.endswith("token_index"):
+        return min(value, 2)
     if key.endswith("token_id") or key.endswith("_idx"):
         return value if value < 90 else 2
     if LAYERS.match(key):
         return layers
+    if _DENSE_FIRST.fullmatch(key):
+        return 1
     if value <= 1:
         return value
     for pattern, size in _COMPILED:

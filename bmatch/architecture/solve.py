@@ -29,16 +29,32 @@ def spaces_of(model: torch.nn.Module, inputs: Mapping[str, Any]) -> Axes:
             trace.require_unchanged(tensor)
     found = [_space(trace, names, slots) for slots in spaces(trace.constraints)]
     even = [space for space in found if space is not None]
-    return Axes(named(even), tuple(sorted(trace.unknown)), tuple(trace.labels.unread))
+    named_spaces = named(even, text_embeddings(model, names))
+    return Axes(named_spaces, tuple(sorted(trace.unknown)), tuple(trace.labels.unread))
 
 
-def named(found: Sequence[Space]) -> tuple[Space, ...]:
-    """Spaces with names: that of the widest reach is the residual stream, others have a place."""
+def text_embeddings(model: Any, names: Mapping[str, torch.Tensor]) -> str | None:
+    """The embeddings of a model that has a tower for pictures beside its text; else None."""
+    if getattr(getattr(model, "config", None), "vision_config", None) is None:
+        return None
+    weight = model.get_input_embeddings().weight
+    return next((name for name, tensor in names.items() if tensor is weight), None)
+
+
+def named(found: Sequence[Space], embeddings: str | None = None) -> tuple[Space, ...]:
+    """Spaces with names: that of the widest reach is the residual stream, others have a place.
+
+    Where the name of a tensor of embeddings is given, the stream is the space that it carries.
+    """
     spaces = sorted(found, key=lambda s: (-_blocks(s), -_reach(s), -len(s.members)))
+    stream = spaces[0] if spaces else None
+    if embeddings is not None:
+        holds = (s for s in spaces if any((m.tensor, m.axis) == (embeddings, 1) for m in s.members))
+        stream = next(holds, None)
     taken: dict[str, int] = {}
     result = []
-    for k, space in enumerate(spaces):
-        name = "residual" if k == 0 and _reach(space) > 1 else _place(space)
+    for space in spaces:
+        name = "residual" if space is stream and _reach(space) > 1 else _place(space)
         taken[name] = taken.get(name, 0) + 1
         suffix = f" {taken[name]}" if taken[name] > 1 else ""
         result.append(replace(space, name=name + suffix))

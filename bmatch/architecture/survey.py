@@ -21,7 +21,7 @@ from bmatch.architecture.proof import TOLERANCE
 from bmatch.architecture.tiny import tiny_model
 
 SECONDS = 60
-"""No architecture takes longer."""
+"""Of processor time: no architecture takes longer."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,9 @@ class Row:
     larger : float
         The same under the next larger group of the stream.
     seconds : float
+        Of processor time.
     reason : str
-        Why there is no result, or which operations had no rule.
+        Why there is no result or no table, or which operations had no rule.
     """
 
     model_type: str
@@ -71,19 +72,21 @@ def model_types() -> list[str]:
 
 def survey(model_type: str) -> Row:
     """Derive and prove the tiny model of one type."""
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         with limited(SECONDS):
             model = tiny_model(*config_and_class(model_type))
             axes, proof = proved_spaces(model)
     except Exception as error:  # of whatever kind a class of transformers raises
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return Row(model_type, seconds=time.perf_counter() - start, reason=reason[:120])
+        return Row(model_type, seconds=time.process_time() - start, reason=_short(error))
     residual = axes.residual
-    carried = False
-    with contextlib.suppress(ValueError):
-        table_of(axes, model.config, model, model)
-        carried = True
+    reason = f"no rule: {', '.join(axes.unknown)}" if axes.unknown else ""
+    carried = residual is not None
+    try:
+        if carried:
+            table_of(axes, model.config, model, model)
+    except Exception as error:
+        carried, reason = False, reason or _short(error)
     return Row(
         model_type,
         "fixed" if residual is None else residual.group,
@@ -92,9 +95,13 @@ def survey(model_type: str) -> Row:
         len(axes.refuted),
         proof.together,
         proof.larger.get("residual", 0.0),
-        time.perf_counter() - start,
-        f"no rule: {', '.join(axes.unknown)}" if axes.unknown else "",
+        time.process_time() - start,
+        reason,
     )
+
+
+def _short(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:120]
 
 
 def config_and_class(model_type: str) -> tuple[Any, Any]:
@@ -102,28 +109,32 @@ def config_and_class(model_type: str) -> tuple[Any, Any]:
     import transformers
     from transformers.models.auto import modeling_auto as auto
 
-    kind: Any = transformers.AutoModelForSeq2SeqLM
-    if model_type in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        kind = transformers.AutoModelForCausalLM
-    elif model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES:
-        kind = transformers.AutoModelForMaskedLM
-    return transformers.CONFIG_MAPPING[model_type](), kind.from_config
+    config = transformers.CONFIG_MAPPING[model_type]()
+    kinds: tuple[tuple[Any, Any], ...] = (
+        (transformers.AutoModelForCausalLM, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
+        (transformers.AutoModelForMaskedLM, auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES),
+        (transformers.AutoModelForImageTextToText, auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES),
+        (transformers.AutoModelForSeq2SeqLM, auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES),
+    )
+    if getattr(config, "is_encoder_decoder", False):  # of which a causal model is one half
+        kinds = kinds[::-1]
+    return config, next(kind for kind, types in kinds if model_type in types).from_config
 
 
 @contextlib.contextmanager
 def limited(seconds: int) -> Iterator[None]:
-    """End what takes longer with a `TimeoutError`."""
+    """End what takes more processor time with a `TimeoutError`."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise TimeoutError(f"took more than {seconds} s")
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def table(rows: Iterable[Row]) -> str:

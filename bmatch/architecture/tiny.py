@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from bmatch.architecture.pictures import with_picture
 from bmatch.architecture.shrink import LAYERS, shrunken, values_of, with_fields
 from bmatch.architecture.templates import numberless
 
@@ -107,7 +108,10 @@ def randomise(model: torch.nn.Module, seed: int = 0) -> None:
 
 
 def inputs_for(model: Any, seed: int = 1) -> dict[str, Any]:
-    """Random tokens for a language model, for both sides where it has an encoder and a decoder."""
+    """Random tokens for a language model, for both sides where it has an encoder and a decoder.
+
+    With a picture where it reads any.
+    """
     generator = torch.Generator().manual_seed(seed)
     config = model.config
     text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
@@ -116,7 +120,7 @@ def inputs_for(model: Any, seed: int = 1) -> dict[str, Any]:
     def tokens() -> torch.Tensor:
         return torch.randint(3, size, TOKENS, generator=generator)
 
-    inputs: dict[str, Any] = {"input_ids": tokens()}
+    inputs = with_picture(model, tokens())
     if getattr(config, "is_encoder_decoder", False):
         inputs["decoder_input_ids"] = tokens()
     return inputs

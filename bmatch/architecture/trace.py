@@ -53,6 +53,8 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Run an operation, and label what comes out."""
         kwargs = dict(kwargs or {})
         given = [v for v in tree_flatten((args, kwargs))[0] if isinstance(v, torch.Tensor)]
+        if func is torch.ops.aten.select.int and args[1] == 0:
+            self.labels.mark_sliced(args[0])
         labels = [self.labels.read(tensor) for tensor in given]
         name = func._schema.name.partition("::")[2]
         if not any(labels):

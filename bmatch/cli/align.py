@@ -19,12 +19,14 @@ from bmatch.cli.options import (
     EvidenceName,
     Group,
     OutFile,
+    Picture,
     SequenceLength,
     SiteNumbers,
     Text,
     Tokens,
     Witness,
     examples,
+    require_picture,
     sites_of,
 )
 from bmatch.files.atomic import require_new
@@ -88,6 +90,7 @@ def align(
     rank_timeout: Annotated[
         float, typer.Option(help="Minutes without a word after which a rank counts as lost.")
     ] = 30.0,
+    picture: Picture = None,
     as_json: AsJson = False,
 ) -> None:
     """Estimate the gauge from SOURCE to TARGET coordinates and write it to a file.
@@ -95,6 +98,10 @@ def align(
     Where nothing relates the two, or the tokens are too few to tell, none is written. Started by
     torchrun, its processes share the tokens; the gauge is the same.
     """
+    if picture is not None and (group == "orthogonal" or spaces is not None):
+        raise ValueError(
+            "--picture draws partners in the stream: leave it out with a rotation or --spaces"
+        )
     if spaces is not None:
         require_new(out)
         align_spaces(source, target, out, spaces, as_json)
@@ -108,9 +115,12 @@ def align(
             serve(source, target, dtype=dtype, device=device, ranks=ranks)
             return
         require_new(out)
+        require_picture(picture)
         with console.working("loading torch and transformers"):
             console.quiet_transformers()
             from bmatch.align import align_checkpoints
+            from bmatch.matching import GaugeMatch
+            from bmatch.report.plots import plot_alignment
             from bmatch.report.tables import alignment_table
             from bmatch.verdict.verdict import sentence
         pace = Pace(tokens, console.note, metrics)
@@ -142,6 +152,11 @@ def align(
         if alignment.kept is not None:
             alignment.kept.forget()
     pace.add({"verdict": None if match.group == "orthogonal" else match.verdict})
+    if picture is not None:
+        if isinstance(match, GaugeMatch):
+            plot_alignment(alignment.correlation, match, picture, f"{source} -> {target}")
+        else:
+            console.note("no picture was drawn: a rotation has no partners to show")
     if as_json:
         console.print_json({"out": str(out) if written else None, **_alignment_figures(alignment)})
     else:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from bmatch.cli import console
+from bmatch.files.atomic import require_new
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 bad input or failure (one sentence says which), 2 wrong usage, 3 "
@@ -60,6 +61,17 @@ Witness = Annotated[
     bool,
     typer.Option(help="Ask the weights what they say of a match of activations."),
 ]
+Picture = Annotated[
+    Path | None, typer.Option("--picture", help="PNG file to draw it into.", dir_okay=False)
+]
+
+
+def require_picture(path: Path | None) -> None:
+    """Refuse a picture of another format, or one that is there already."""
+    if path is not None:
+        if path.suffix != ".png":
+            raise ValueError(f"the picture must be named .png, got {path}")
+        require_new(path)
 
 
 def sites_of(text: str) -> Literal["all"] | list[int]:

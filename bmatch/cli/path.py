@@ -19,12 +19,14 @@ from bmatch.cli.options import (
     EvidenceName,
     Group,
     OutFile,
+    Picture,
     SequenceLength,
     SiteNumbers,
     Text,
     Tokens,
     Witness,
     examples,
+    require_picture,
     sites_of,
 )
 from bmatch.files.atomic import require_new
@@ -82,6 +84,7 @@ def path(
     force: Annotated[
         bool, typer.Option("--force", help="Write the gauge even where a hop relates nothing.")
     ] = False,
+    picture: Picture = None,
     as_json: AsJson = False,
 ) -> None:
     """Compose the gauge from the last checkpoint of RUN_A to that of RUN_B, by way of their base.
@@ -90,9 +93,11 @@ def path(
     memory at once.
     """
     require_new(out)
+    require_picture(picture)
     with console.working("loading torch and transformers"):
         console.quiet_transformers()
         from bmatch.models.text import title_of
+        from bmatch.report.heat_map import plot_path
         from bmatch.report.paths import hops_table, path_figures, path_table
         from bmatch.trajectory import Trajectory, path_between
     turn = path_between(
@@ -125,6 +130,8 @@ def path(
         progress=console.track,
     )
     found.find()
+    if picture is not None:
+        plot_path(found, picture, f"{run_a} -> {run_b}")
     written = force or found.verdict == "related"
     if written:
         read = {} if evidence == "weights" else {"text": title_of(text or ()), "dtype": dtype}

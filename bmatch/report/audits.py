@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -17,11 +16,12 @@ from bmatch._version import __version__
 from bmatch.audit import Share, Sweep
 from bmatch.audit.claims import Way
 from bmatch.files.atomic import new_file
+from bmatch.report.drawing import ACCENT, DARK, PALE, bare, new_figure, png
 
 _WAYS: dict[Way, tuple[str, str, str]] = {
     "raw": ("as it stands", "white", "..."),
-    "permutation": ("indices permuted", "0.80", ""),
-    "signed": ("indices permuted, signs carried", "0.45", ""),
+    "permutation": ("indices permuted", PALE, ""),
+    "signed": ("indices permuted, signs carried", DARK, ""),
 }
 """Of each way of carrying: label, grey, hatch."""
 
@@ -101,12 +101,8 @@ def write_audit(
 
 
 def _drawn(sweeps: Mapping[str, Sweep], title: str) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     height = 0.27
-    figure = Figure(figsize=(8.2, 1.5 + 0.75 * len(sweeps)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8.2, 1.5 + 0.75 * len(sweeps), title)
     axes = figure.subplots()
     for row, sweep in enumerate(sweeps.values()):
         for k, (way, (label, grey, hatch)) in enumerate(_WAYS.items()):
@@ -130,7 +126,7 @@ def _drawn(sweeps: Mapping[str, Sweep], title: str) -> bytes:
                 spread,
                 y + np.linspace(-0.3, 0.3, len(spread)) * height,
                 s=7,
-                color="tab:purple",
+                color=ACCENT,
                 edgecolor="white",
                 linewidth=0.3,
                 zorder=3,
@@ -145,12 +141,9 @@ def _drawn(sweeps: Mapping[str, Sweep], title: str) -> bytes:
         f"bars: {one.whole['raw'].of} gauges, 95% Wilson interval; dots: single gauges",
         fontsize=9,
     )
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title, fontsize=11)
+    bare(axes)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
+    return png(figure, dpi=150)
 
 
 def _label(name: str, sweep: Sweep) -> str:

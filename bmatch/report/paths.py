@@ -30,7 +30,7 @@ def hops_table(hops: tuple[Hop, ...], weakest: Hop) -> Table:
         told = hop.figures()
         weights = told.get("agrees_with_weights")
         table.add_row(
-            Text(_way(hop)),
+            Text(way(hop)),
             hop.verdict,
             f"{hop.expected_recovered:.1%}",
             f"{hop.score:.3f}",
@@ -51,15 +51,12 @@ def path_table(path: Trajectory, title: str) -> Table:
         ("verdict", f"{path.verdict}, as the weakest hop is"),
         (
             "weakest hop",
-            f"{_way(weakest)}: {weakest.expected_recovered:.1%} expected, "
+            f"{way(weakest)}: {weakest.expected_recovered:.1%} expected, "
             f"least margin {weakest.margin.min(initial=np.inf):.3f}",
         ),
     ]
     for name, share in path.consistency.items():
-        told = (
-            "the way back, on other tokens" if name == "way back" else name.removeprefix("path, ")
-        )
-        rows.append(("path agrees with", f"{told}: {share:.1%}"))
+        rows.append(("path agrees with", f"{route_name(name)}: {share:.1%}"))
     return figures(title, rows)
 
 
@@ -82,13 +79,18 @@ def path_figures(path: Trajectory) -> dict[str, Any]:
 def hop_line(hop: Hop) -> str:
     """A hop in a line, as it is told while a run goes on."""
     return (
-        f"{_way(hop)}: {hop.verdict}, {hop.expected_recovered:.1%} "
+        f"{way(hop)}: {hop.verdict}, {hop.expected_recovered:.1%} "
         f"expected, score {hop.score:.3f}, least margin {hop.margin.min(initial=np.inf):.3f}, "
         f"{hop.changed} changed"
     )
 
 
-def _way(hop: Hop) -> str:
+def route_name(name: str) -> str:
+    """What the path is held against, by its name in `Trajectory.consistency`."""
+    return "the way back, on other tokens" if name == "way back" else name.removeprefix("path, ")
+
+
+def way(hop: Hop) -> str:
     """From where to where; the run is named once if it is one."""
     source, target = hop.source.name, hop.target.name
     run = source.rpartition("/")[0]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bmatch.files.atomic import new_file
 from bmatch.matching import GaugeMatch
+from bmatch.report.drawing import ACCENT, bare, new_figure, write_png
 
 
 def plot_alignment(
@@ -28,18 +28,14 @@ def plot_alignment(
     title : str
         What was aligned.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import PowerNorm
-    from matplotlib.figure import Figure
 
     before = np.abs(np.asarray(correlation))  # [target, source]
     gauge = match.gauge.to(None)
     after = before[:, gauge.perm]  # source coordinates in the target's order
     d = len(before)
 
-    figure = Figure(figsize=(13, 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=13)
+    figure = new_figure(13, 4.6, title)
     left, middle, right = figure.subplots(1, 3, width_ratios=[1, 1, 1.15])
     for axes, values, heading in (
         (left, before, "|C| before: partners anywhere"),
@@ -56,16 +52,16 @@ def plot_alignment(
     left.set_ylabel("target coordinate")
     figure.colorbar(image, ax=[left, middle], label="|correlation|", shrink=0.85)
     _margins(right, match, before, gauge.perm)
-    with new_file(path) as partial:
-        figure.savefig(partial, format="png", dpi=85)
+    write_png(figure, path, dpi=85)
 
 
 def _thickened(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Each pixel the largest of its neighbourhood, so that single entries stay visible."""
     reach = max(1, len(values) // 250)
-    padded = np.pad(values, reach)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * reach + 1, 2 * reach + 1))
-    peaks: npt.NDArray[Any] = windows.max(axis=(2, 3))
+    peaks: npt.NDArray[Any] = np.pad(values, reach)
+    for axis in range(2):
+        windows = np.lib.stride_tricks.sliding_window_view(peaks, 2 * reach + 1, axis)
+        peaks = windows.max(axis=2)
     return peaks
 
 
@@ -75,8 +71,8 @@ def _margins(axes: Any, match: GaugeMatch, magnitude: npt.NDArray[Any], perm: An
     rest = magnitude.copy()
     rest[np.arange(d), perm] = 0
     bins = np.linspace(0, 1, 60)
-    axes.hist(rest.max(axis=1), bins=bins, color="0.6", label="|C| with the best other")
-    axes.hist(own, bins=bins, color="tab:purple", label="|C| with its partner")
+    axes.hist(rest.max(axis=1), bins=bins, color="0.7", label="|C| with the best other")
+    axes.hist(own, bins=bins, color=ACCENT, label="|C| with its partner")
     shown = match.margin[np.isfinite(match.margin)]
     end = 1.05 * max(1.0, float(shown.max(initial=0)))
     axes.hist(
@@ -84,7 +80,7 @@ def _margins(axes: Any, match: GaugeMatch, magnitude: npt.NDArray[Any], perm: An
         bins=np.linspace(0, end, 60),
         histtype="step",
         linewidth=1.6,
-        color="tab:green",
+        color="black",
         label="margin: what a re-match would cost",
     )
     least = float(match.margin.min()) if d else 0.0
@@ -92,12 +88,12 @@ def _margins(axes: Any, match: GaugeMatch, magnitude: npt.NDArray[Any], perm: An
         f"{d} coordinates; least margin {least:.2f} (0 would be a tie){_verdict(match)}",
         fontsize=10,
     )
-    axes.set_xlabel("correlation")
+    axes.set_xlabel("|correlation|, margin")
     axes.set_ylabel("coordinates")
     axes.set_xlim(0, end)
     axes.set_ylim(top=1.35 * axes.get_ylim()[1])  # room for the legend
     axes.legend(fontsize=8, loc="upper left")
-    axes.spines[["top", "right"]].set_visible(False)
+    bare(axes)
 
 
 def _verdict(match: GaugeMatch) -> str:

@@ -20,6 +20,7 @@ from bmatch.jobs.resume import KeptParts, Part, content_key
 from bmatch.matching import gauge_of
 from bmatch.models.activations import Sites
 from bmatch.models.weight_evidence import (
+    IncomparableWeightsError,
     WeightCorrelation,
     correlate_weights,
     weights_if_comparable,
@@ -101,7 +102,7 @@ class Reads:
         weights: WeightCorrelation | None = None
         streams: StreamCorrelation | None = None
         if self.evidence != "activations":
-            weights = correlate_weights(target.held, source.held)
+            weights = _weights(target.held, source.held)
         if self.evidence != "weights":
             # The source is what the last hop has left there.
             ours, theirs = models.readers(source, target)
@@ -112,6 +113,14 @@ class Reads:
         if found.witness is not None and self.evidence != "weights":
             by_weights = gauge_of(as_array(found.witness.correlation), group)
         return part_of(found.match, by_weights)
+
+
+def _weights(target: Any, source: Any) -> WeightCorrelation:
+    """Where no rows are known to be the same, all are taken for such: the verdict tells."""
+    try:
+        return correlate_weights(target, source)
+    except IncomparableWeightsError:
+        return correlate_weights(target, source, rows="all")
 
 
 class Task(NamedTuple):

@@ -28,6 +28,7 @@ from bmatch.jobs.progress import Progress, silent
 from bmatch.jobs.resume import KeptParts, Part
 from bmatch.models.activations import Reader, Sites
 from bmatch.stream_reading import OneBatch
+from bmatch.trajectory.gaps import gaps
 from bmatch.trajectory.hop import Hop
 from bmatch.trajectory.reads import KIND, Reads, Task, estimated
 from bmatch.trajectory.stops import Stop, open_stops
@@ -260,14 +261,16 @@ class Trajectory:
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
-        """The weakest hop, if it is not to be relied on, and where a checkpoint would help."""
+        """The weakest hop, if it is not to be relied on; gaps in the numbers of steps."""
+        told = [str(gap) for gap in gaps(self.hops)]
         hop = self.weakest
-        if hop.expected_recovered >= SURE:
-            return ()
-        where = f"between {hop.source.name} and {hop.target.name}"
-        return (
-            f"the weakest hop is {hop.source.name} -> {hop.target.name} ({hop.verdict}, "
-            f"{hop.expected_recovered:.1%} expected to be right, least margin "
-            f"{hop.margin.min(initial=np.inf):.3f}): a checkpoint {where}, or more tokens, would "
-            "have helped",
-        )
+        if hop.expected_recovered < SURE:
+            where = f"between {hop.source.name} and {hop.target.name}"
+            told.insert(
+                0,
+                f"the weakest hop is {hop.source.name} -> {hop.target.name} ({hop.verdict}, "
+                f"{hop.expected_recovered:.1%} expected to be right, least margin "
+                f"{hop.margin.min(initial=np.inf):.3f}): a checkpoint {where}, or more tokens, "
+                "would have helped",
+            )
+        return tuple(told)

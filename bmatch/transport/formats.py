@@ -2,7 +2,7 @@
 
 One letter an axis: ``d`` is the residual stream with its signs, ``+d`` without, every other letter
 a length that is the same wherever it stands, ``_`` any length. ``o`` is the stream of another
-place, where a transcoder writes. Names may hold ``{}`` for a number.
+place, where a transcoder writes. Names may hold ``{}`` for a number, ``{*}`` for anything.
 """
 
 from __future__ import annotations
@@ -78,7 +78,10 @@ class Format:
 @cache
 def _patterns(templates: tuple[str, ...]) -> tuple[tuple[str, re.Pattern[str]], ...]:
     return tuple(
-        (template, re.compile(re.escape(template).replace(r"\{\}", r"\d+")))
+        (
+            template,
+            re.compile(re.escape(template).replace(r"\{\}", r"\d+").replace(r"\{\*\}", ".+")),
+        )
         for template in templates
     )
 

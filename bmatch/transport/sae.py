@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,14 @@ from bmatch.files.containers import Container, open_container
 from bmatch.groups import Gauge
 from bmatch.transport.formats import Format, matching
 from bmatch.transport.hooks import Place, place_of
-from bmatch.transport.objects import Part, StreamObject
+from bmatch.transport.objects import Along, Part, StreamObject
 from bmatch.transport.sae_configs import SaeConfig, read_config
 from bmatch.transport.sae_formats import COMPANIONS, FORMATS
+from bmatch.transport.sae_optimizer import is_optimizer, part_of
 
 KIND = "sparse dictionary"
-_OF_OPTIMIZER = re.compile(r"(.+/)?param_groups/\d+/")
+_INSIDE = "sae/"
+"""Below which Llamascopium's .pt files have their tensors, beside a version."""
 _WEIGHTS = (".safetensors", ".npz", ".pt", ".pth", ".bin")
 
 
@@ -66,25 +67,12 @@ def find(path: Path, model: Mapping[str, Any] | None = None) -> StreamObject | N
     is_one = False  # and not only what lies beside one
     for file in files:
         container = open_container(file)
-        formats = [found for found, _ in matching((*FORMATS, *COMPANIONS), container.shapes)]
+        formats = [found for found, _ in matching((*FORMATS, *COMPANIONS), _shapes(container))]
         if formats:
             opened[file] = container
             is_one = is_one or any(found in FORMATS for found in formats)
     if not is_one:
         return None
-    strange = [file for file in files if file not in opened]
-    if strange:
-        container = open_container(strange[0])
-        raise ValueError(
-            f"{strange[0]} lies beside a sparse dictionary, and "
-            + (
-                "is the state of the optimizer that trained it, which numbers tensors and names "
-                "none"
-                if any(_OF_OPTIMIZER.match(name) for name in container.rest)
-                else "how its tensors move with the stream is not known"
-            )
-            + ": take it out of the folder to carry the dictionary alone"
-        )
     parts, names, widths = [], set(), set()
     where: dict[str, str] = {}
     told_of_mean = ""
@@ -99,8 +87,26 @@ def find(path: Path, model: Mapping[str, Any] | None = None) -> StreamObject | N
         told_of_mean = told_of_mean or _of_mean(config)
     if len(widths) > 1:
         raise ValueError(f"{path} holds dictionaries of different widths: {sorted(widths)}")
+    parts += [_beside(file, parts) for file in files if file not in opened]
     name = ", ".join(sorted(names - {known.name for known in COMPANIONS}))
     return StreamObject(path, KIND, name, widths.pop(), tuple(parts), where, told_of_mean)
+
+
+def _beside(file: Path, dictionaries: list[Part]) -> Part:
+    """Of a file that is no dictionary, and may be what trained one."""
+    container = open_container(file)
+    if is_optimizer(container):
+        return part_of(container, dictionaries)
+    if set(container.shapes.values()) <= {(), (1,)}:  # counts, as of what SAELens has read
+        return Part(container, dict.fromkeys(container.shapes, Along()))
+    raise ValueError(
+        f"{file} lies beside a sparse dictionary, and how its tensors move with the stream is not "
+        "known: take it out of the folder to carry the dictionary alone"
+    )
+
+
+def _shapes(container: Container) -> dict[str, tuple[int, ...]]:
+    return {name.removeprefix(_INSIDE): shape for name, shape in container.shapes.items()}
 
 
 def _config_of(file: Path, root: Path) -> SaeConfig:
@@ -114,7 +120,7 @@ def _config_of(file: Path, root: Path) -> SaeConfig:
 
 
 def _part(container: Container, config: SaeConfig) -> tuple[Part, Format, int | None]:
-    shapes = container.shapes
+    shapes = _shapes(container)
     found = [
         (known, lengths)
         for known, lengths in matching((*FORMATS, *COMPANIONS), shapes)
@@ -141,7 +147,9 @@ def _part(container: Container, config: SaeConfig) -> tuple[Part, Format, int | 
             "hooks do not tell which side lies in the residual stream"
         )
     width = next(iter(widths), None)
-    return Part(container, known.moves(shapes, spaces)), known, width
+    moves = known.moves(shapes, spaces)
+    named = {name: moves[name.removeprefix(_INSIDE)] for name in container.shapes}
+    return Part(container, named), known, width
 
 
 def _places(path: Path, config: SaeConfig) -> tuple[Place | None, Place | None]:

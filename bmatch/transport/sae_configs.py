@@ -11,7 +11,7 @@ from typing import Any
 _FILES = ("cfg.json", "config.json", "hyperparams.json", "config.yaml", "conf.yaml")
 
 _SYNONYMS: dict[str, tuple[str, ...]] = {
-    "width": ("d_in", "d_model", "activation_dim", "d_mlp_in"),
+    "width": ("d_in", "d_model", "activation_dim", "d_mlp_in", "dimin"),
     "features": ("d_sae", "dict_size", "num_latents", "d_hidden"),
     "hook_in": (
         *("hook_name", "hf_hook_name", "hook_point", "hook_point_in", "hf_hook_point_in"),
@@ -85,7 +85,9 @@ def _content(path: Path) -> Mapping[str, Any]:
 
 
 def _facts(path: Path, content: Mapping[str, Any]) -> SaeConfig:
-    nested = [content.get(key) for key in ("metadata", "trainer", "sae", "sae_kwargs", "buffer")]
+    nested = [
+        content.get(key) for key in ("metadata", "trainer", "sae", "sae_kwargs", "buffer", "llm")
+    ]
     levels = [content, *(level for level in nested if isinstance(level, Mapping))]
     found: dict[str, Any] = {}
     for ours, theirs in _SYNONYMS.items():

@@ -13,6 +13,15 @@ _OF_FEATURES = dict.fromkeys(
     ("b_enc", "threshold", "log_threshold", "r_mag", "b_gate", "b_mag", "scaling_factor"), "f"
 )
 
+# Attention among codes, of temporal ones.
+_AMONG_CODES = {
+    **{f"attn_layers.{{}}.{name}.weight": "n f" for name in ("k_ctx", "q_target")},
+    **{f"attn_layers.{{}}.{name}.weight": "f f" for name in ("v_ctx", "c_proj")},
+    **{f"attn_layers.{{}}.{name}.bias": "n" for name in ("k_ctx", "q_target")},
+    **{f"attn_layers.{{}}.{name}.bias": "f" for name in ("v_ctx", "c_proj")},
+}
+_NORMS = {"dataset_average_activation_norm.{*}": ""}
+
 FORMATS = (
     Format(
         "SAELens",
@@ -25,14 +34,11 @@ FORMATS = (
             "topk_threshold": "",
             "group_sizes": "_",
             "k": "",
-            # Of temporal ones: attention among codes.
-            **{f"attn_layers.{{}}.{name}.weight": "n f" for name in ("k_ctx", "q_target")},
-            **{f"attn_layers.{{}}.{name}.weight": "f f" for name in ("v_ctx", "c_proj")},
-            **{f"attn_layers.{{}}.{name}.bias": "n" for name in ("k_ctx", "q_target")},
-            **{f"attn_layers.{{}}.{name}.bias": "f" for name in ("v_ctx", "c_proj")},
+            **_AMONG_CODES,
         },
         ("W_dec",),
     ),
+    Format("temporal SAE", {"E": "d f", "D": "f o", "b": "o", **_AMONG_CODES}, ("D", "b")),
     Format(
         "Qwen Scope",
         {"W_enc": "f d", "W_dec": "o f", "b_enc": "f", "b_dec": "o"},
@@ -97,6 +103,7 @@ FORMATS = (
     Format(
         "Llamascopium SAE",
         {
+            **_NORMS,
             "W_E": "d f",
             "W_D": "f o",
             "b_E": "f",
@@ -109,17 +116,25 @@ FORMATS = (
     ),
     Format(
         "Llamascopium crosscoder",
-        {"W_E": "h d f", "W_D": "h f o", "b_E": "h f", "b_D": "h o", "log_jumprelu_threshold": "_"},
+        {
+            **_NORMS,
+            "W_E": "h d f",
+            "W_D": "h f o",
+            "b_E": "h f",
+            "b_D": "h o",
+            "log_jumprelu_threshold": "_",
+        },
         ("W_E", "W_D"),
     ),
     Format(
         "Llamascopium cross-layer transcoder",
-        {"W_E": "l d f", "b_E": "l f", "W_D.{}": "_ f o", "b_D.{}": "o"},
+        {**_NORMS, "W_E": "l d f", "b_E": "l f", "W_D.{}": "_ f o", "b_D.{}": "o"},
         ("W_E", "W_D.{}"),
     ),
     Format(
         "Llamascopium Lorsa",
         {
+            **_NORMS,
             "W_Q": "h d k",
             "W_K": "h d k",
             "W_V": "f d",
@@ -134,6 +149,7 @@ FORMATS = (
     Format(
         "Llamascopium MOLT",
         {
+            **_NORMS,
             "W_E": "d f",
             "b_E": "f",
             "U_matrices.{}": "_ d _",

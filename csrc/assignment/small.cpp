@@ -49,7 +49,7 @@ bool prices_dwarf_answer(const SmallProblem& p) {
   double magnitudes = 0.0;
   bool minimal = true;
   for (Index i = 0; i < p.rows; ++i) {
-    const double c = p.cost[std::int64_t{i} * p.stride + p.col_of_row[i]];
+    const double c = p.cost(i, p.col_of_row[i]);
     magnitudes += std::fabs(c);
     minimal &= c <= p.minimum[i];
   }
@@ -61,7 +61,7 @@ void lay_out(SmallProblem& p, Index rows, Index cols) {
   p.cols = cols;
   p.stride = (cols + 7) / 8 * 8;
   const auto n = static_cast<std::size_t>(rows), m = static_cast<std::size_t>(p.stride);
-  p.cost = arena.take<double>(n * m);
+  p.copy = arena.take<double>(n * m);
   p.minimum = arena.take<double>(n);
   p.price = arena.take<double>(m);
   p.distance = arena.take<double>(m);
@@ -74,6 +74,30 @@ void lay_out(SmallProblem& p, Index rows, Index cols) {
 std::size_t bytes(Index rows, Index cols) {
   const auto n = static_cast<std::size_t>(rows), m = static_cast<std::size_t>(cols + 7);
   return 8 * n * m + 64 * (n + m) + 1024;
+}
+
+// Whether costs may be read where they are, and nothing but the last row be copied.
+template <typename T>
+bool can_be_read_in_place(const CostView<T>& view) {
+  return view.col_stride == 1 && view.rows * view.cols >= kReadInPlace &&
+         (view.row_stride == view.cols || view.cols % 8 == 0);
+}
+
+template <typename T>
+bool load(const CostView<T>& view, const SmallKernels& kernels, SmallProblem& p) {
+  Index seen = 0;
+  if (can_be_read_in_place(view)) {
+    T* const last = arena.take<T>(static_cast<std::size_t>(p.stride));
+    if constexpr (sizeof(T) == 4)
+      seen = kernels.read_f32(view, last, p);
+    else
+      seen = kernels.read_f64(view, last, p);
+    if (seen == p.rows) return true;
+  }
+  if constexpr (sizeof(T) == 4)
+    return kernels.copy_f32(view, seen, p);
+  else
+    return kernels.copy_f64(view, seen, p);
 }
 
 // A square problem from both of its sides.
@@ -114,11 +138,12 @@ class TwoSided {
   }
 
   bool fewer_columns_are_plateaus() const {
-    const SmallProblem& rows = *side_[0];
-    const auto cost = [&](Index i, Index j) {
-      return rows.cost[std::int64_t{i} * rows.stride + j];
+    const SmallProblem& p = *side_[0];
+    const auto sampled = [&](const auto& of) {
+      const auto cost = [&](Index i, Index j) { return of.cost(i, j, p.rows); };
+      return agreements(p.rows, p.cols, cost);
     };
-    return agreements(rows.rows, rows.cols, cost).fewer_columns_are_plateaus();
+    return std::visit(sampled, p.costs).fewer_columns_are_plateaus();
   }
 
   void price_from(SmallProblem& from, SmallProblem& to) {
@@ -128,7 +153,7 @@ class TwoSided {
 
   Step resume_from_other(std::int64_t reads) {
     SmallProblem& from = *side_[at_];
-    if (columns_.cost == nullptr)
+    if (columns_.rows == 0)
       turn();
     else
       at_ = 1 - at_;
@@ -159,9 +184,7 @@ SmallAnswer solve_small(const RowScanner& costs, Matching& matching, Stats& stat
 
   const SmallKernels& kernels = row_kernels().small;
   const AnyCostView whole = costs.whole();
-  const auto* const single = std::get_if<CostView<float>>(&whole);
-  const bool valid = single != nullptr ? kernels.load_f32(*single, p)
-                                       : kernels.load_f64(std::get<CostView<double>>(whole), p);
+  const bool valid = std::visit([&](const auto& view) { return load(view, kernels, p); }, whole);
   Step step = Step::invalid;
   if (valid && two_sided) {
     step = TwoSided(p, kernels).solve();

@@ -1,4 +1,5 @@
-// Small matrices: the whole solve over a float64 copy that stays in the caches.
+// Small matrices: the whole solve over rows that stay in the caches, read where they are as long as
+// few of them meet, else copied to float64.
 //
 // Row minima claim free columns; prices of free columns rise to their own minima (square matrices)
 // and rows claim again; rows still free bid, twice each; what is left is matched by

@@ -115,6 +115,13 @@ def test_a_config_that_its_class_refuses():
         architecture.residual_axes({"model_type": "gemma2", "hidden_size": "wide"})
 
 
+def test_an_encoder_comes_with_its_decoder():
+    """Of a model of both, the causal one is half."""
+    axes = derived_axes(config_and_class("bart")[0].to_dict())
+    assert axes.rule("model.encoder.layers.0.fc1.weight").axes == ((1, True),)
+    assert axes.rule("model.decoder.layers.1.encoder_attn.out_proj.weight").axes == ((0, True),)
+
+
 def test_infinite_numbers_of_a_config_file():
     config = transformers.FalconH1Config(time_step_limit=(0.0, float("inf")))
     written = tiny("falcon_h1").config.to_dict() | {"time_step_limit": config.time_step_limit}

@@ -11,6 +11,9 @@ from torch import nn
 from toy_models import NEURONS, WIDTH, Toy, rms, tokens
 
 from bmatch import architecture
+from bmatch.architecture.deriving import proved_spaces
+from bmatch.architecture.survey import config_and_class
+from bmatch.architecture.tiny import tiny_model as small_model
 
 
 def way(space, tensor):
@@ -198,3 +201,34 @@ def test_a_module_without_inputs_is_refused():
 def test_what_is_no_model_is_refused():
     with pytest.raises(ValueError, match="no model of transformers belongs to a dict"):
         architecture.derive({"model_type": "llama"})
+
+
+def test_experts_with_biases_and_heads_with_sinks():
+    """Rows of biases go with their experts, sinks with their heads; nothing is refuted."""
+    model = small_model(*config_and_class("gpt_oss"))
+    axes, proof = proved_spaces(model)
+    assert not axes.refuted
+    assert proof.together < 1e-4
+    carried = [{(m.tensor, m.axis, m.slab) for m in space.members} for space in axes.spaces]
+    block, experts = "model.layers.1.", "model.layers.1.mlp.experts."
+    router = {(f"{block}mlp.router.{kind}", 0, None) for kind in ("weight", "bias")}
+    biases = {(f"{experts}{part}_proj_bias", 0, None) for part in ("gate_up", "down")}
+    assert sum(router | biases <= found for found in carried) == 1
+    neurons = [found for found in carried if (f"{experts}gate_up_proj_bias", 1, 2) in found]
+    assert len(neurons) == 1
+    assert (f"{experts}down_proj", 1, 2) in neurons[0]
+    sinks = [
+        space
+        for space in axes.spaces
+        if any("1.self_attn.sinks" in m.tensor for m in space.members)
+    ]
+    assert sorted(space.size for space in sinks) == [2, 2, 2]  # groups, and heads in each
+
+
+def test_keys_and_values_that_all_heads_share():
+    """A slice at one number is a slice: heads of falcon move, and coordinates of the value."""
+    model = small_model(*config_and_class("falcon"))
+    axes, _ = proved_spaces(model)
+    assert not axes.refuted
+    sizes = sorted(s.size for s in axes.spaces if s.name.startswith("transformer.h.1.self_att"))
+    assert sizes == [4, 8]

@@ -101,3 +101,15 @@ def test_what_tells_halves_apart_leaves_two_spaces(function):
 )
 def test_an_order_fixes_all(function):
     assert all(space.size != WIDTH for space in derived(function).spaces)
+
+
+def test_means_of_neighbours_keep_other_axes():
+    """Along an axis whose order counts, and no other."""
+
+    def pooled(x):
+        return torch.nn.functional.avg_pool1d(x.transpose(1, 2), 3, 1, 1).transpose(1, 2)
+
+    space = derived(pooled).residual
+    assert (space.size, space.group) == (WIDTH, "signed_permutation")
+    along = derived(lambda x: torch.nn.functional.avg_pool1d(x, 3, 1, 1))
+    assert all(space.size != WIDTH for space in along.spaces)

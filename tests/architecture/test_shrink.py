@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import transformers
 
-from bmatch.architecture.shrink import shrunken
+from bmatch.architecture.shrink import shrunken, with_fields, with_twice_the_experts
 from bmatch.architecture.tiny import MOST_PARAMETERS, randomise, tiny_model
 
 BUILD = transformers.AutoModelForCausalLM.from_config
@@ -53,3 +53,22 @@ def test_weights_are_generic_and_the_same_each_time():
     randomise(model)
     assert all((tensor == before[name]).all() for name, tensor in model.state_dict().items())
     assert not model.training
+
+
+def test_a_dense_layer_before_those_with_experts():
+    small = shrunken(transformers.DeepseekV2Config())
+    assert (small.first_k_dense_replace, small.num_hidden_layers) == (1, 2)
+
+
+def test_limits_are_no_lists_of_layers():
+    small = shrunken(transformers.FalconH1Config())
+    deeper = with_fields(small, {"num_hidden_layers": 4})
+    assert deeper.num_hidden_layers == 4
+    assert list(deeper.time_step_limit) == list(small.time_step_limit)
+
+
+def test_groups_of_experts_stay_groups_where_there_are_twice_as_many():
+    small = shrunken(transformers.DeepseekV3Config())
+    assert with_twice_the_experts(small).n_routed_experts == 2 * small.n_routed_experts == 8
+    llama = shrunken(transformers.LlamaConfig())
+    assert with_twice_the_experts(llama) is llama

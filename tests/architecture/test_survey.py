@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
+import pytest
+
 from bmatch.architecture import survey
 
 
@@ -22,3 +26,10 @@ def test_all_kinds_of_language_models_are_surveyed():
     types = survey.model_types()
     assert len(types) == len(set(types)) > 200
     assert {"llama", "bert", "t5"} <= set(types)
+
+
+def test_processor_time_is_what_is_limited():
+    with survey.limited(1):
+        time.sleep(1.2)
+    with pytest.raises(TimeoutError, match="took more than 1 s"), survey.limited(1):
+        max(iter(int, 1))  # goes on for ever

@@ -37,8 +37,13 @@ def test_align_by_weights_alone(bmatch_, pair, secret, tmp_path):
     assert "model.embed_tokens.weight" in figures["weight_tensors"]
     assert "tokens" not in figures
     assert SignedPermutation.load(tmp_path / "g") == secret
-    code, out, _ = bmatch_(*arguments, tmp_path / "h")
+    code, out, _ = bmatch_(*arguments, tmp_path / "h", "--picture", tmp_path / "p.png")
     assert code == 0
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    for more in (("--group", "orthogonal"), ("--spaces", "all")):
+        command = ("align", *pair, "--out", tmp_path / "i", "--picture", tmp_path / "q.png", *more)
+        code, _, err = bmatch_(*command)
+        assert (code, "leave it out with a rotation or --spaces" in err) == (1, True)
     assert f"{figures['weight_rows']} rows of 15 tensors" in out
 
 

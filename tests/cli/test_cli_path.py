@@ -66,6 +66,28 @@ def test_a_path_through_strangers_is_not_written(bmatch_, runs, tmp_path):
     assert (tmp_path / "g").exists()
 
 
+def test_weights_of_strangers_get_a_verdict(bmatch_, runs, tmp_path):
+    """No row of theirs is known to be the same."""
+    picture = tmp_path / "p.png"
+    stranger = tmp_path / "b"
+    for step in (0, 50):
+        model = tiny_model(num_hidden_layers=1, seed=step + 9)
+        model.save_pretrained(stranger / f"checkpoint-{step}")
+    shutil.copytree(runs.base, stranger / "checkpoint-0", dirs_exist_ok=True)
+    options = ("--evidence", "weights", "--cache", tmp_path / "hops", "--out", tmp_path / "g")
+    code, out, err = bmatch_("path", runs.a, stranger, *options, "--picture", picture)
+    assert code == 3
+    print(out)
+    assert out.count("not related") >= 2  # the hop, and the path as the weakest hop is
+    assert "a hop is not related; no gauge was written" in err
+    assert "has no checkpoint between steps 100 and 1000" in err
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    code, _, err = bmatch_("path", runs.a, stranger, *options, "--picture", picture)
+    assert (code, f"{picture} exists already" in err) == (1, True)
+    code, _, err = bmatch_("path", runs.a, stranger, *options, "--picture", "p.svg")
+    assert (code, "the picture must be named .png, got p.svg" in err) == (1, True)
+
+
 def test_sentences(bmatch_, runs, tmp_path):
     shutil.copytree(runs.a, tmp_path / "a")
     out = ("--cache", tmp_path / "hops", "--out", tmp_path / "g")

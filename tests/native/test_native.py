@@ -19,6 +19,12 @@ SANITIZERS = {
     "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
     "thread": ["-fsanitize=thread"],
 }
+# Rounds of the solver's check, and instruction sets. 27 rounds have every kind of costs with every
+# number of threads. Threads meet in the same places whatever the costs, and none begins in what an
+# instruction set has of its own. Reads out of bounds are sought in three sizes of each, on all.
+SOLVER = {"address": ("81",), "thread": ("27", "1")}
+if "BMATCH_RACES" in os.environ:  # `make races`
+    SOLVER = {"address": (), "thread": ()}
 
 
 @pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"{COMPILER} is not installed")
@@ -41,7 +47,8 @@ def test_clean_under_sanitizers(sanitizer, tmp_path):
         program = tmp_path / check.stem
         link = [COMPILER, *flags, *objects, check, "-pthread", "-o", program]
         subprocess.run(link, check=True)
-        run = subprocess.run([program], capture_output=True, text=True, check=False)
+        arguments = SOLVER[sanitizer] if check.stem.endswith("solver_check.cpp") else ()
+        run = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stdout + run.stderr
 
 

@@ -52,9 +52,9 @@ def run_check(program, seed, problems, most_rows, **environment):
     )
 
 
-def caught(program, **environment):
+def caught(program, seeds, **environment):
     """Whether some interleaving goes wrong: wrong answer, deadlock, endless loop or crash."""
-    return any(run_check(program, seed, 48, 100, **environment).returncode != 0 for seed in SEEDS)
+    return any(run_check(program, seed, 48, 100, **environment).returncode != 0 for seed in seeds)
 
 
 class Fibers:

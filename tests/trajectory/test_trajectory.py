@@ -73,7 +73,9 @@ def test_path_ends_base_and_weights_of_folders(turn, runs):
         "path, weights",
         "way back",
     }
-    assert path.warnings == ()
+    (gap, other) = path.warnings  # of steps: nothing is weak
+    assert "a has no checkpoint between steps 100 and 1000, and 50 steps lie" in gap
+    assert other.startswith("b has no checkpoint")
     note = path.gauge().metadata
     assert note["steps"] == "1000 100 50 0 50 100 1000"
     assert (note["source"], note["target"]) == ("a/checkpoint-1000", "b/checkpoint-1000")

@@ -25,7 +25,7 @@ def made(known):
     """A file of a format, every number another one."""
     generator = torch.Generator().manual_seed(0)
     return {
-        name.replace("{}", "0"): torch.randn(
+        name.replace("{}", "0").replace("{*}", "hook_in"): torch.randn(
             [LENGTHS[letter] for letter in shape.split()], generator=generator
         )
         for name, shape in known.tensors.items()
@@ -132,16 +132,88 @@ def test_signs_do_not_commute_with_means(config, tmp_path):
         carry(found, raw, tmp_path / f"new{sign}")
 
 
+def trained(weights, state, x, steps):
+    """An autoencoder and its optimizer, so many steps on, as SAELens numbers its tensors."""
+    own = {name: torch.nn.Parameter(weights[name].clone()) for name in sorted(weights)}
+    optimizer = torch.optim.Adam(own.values(), lr=0.01, amsgrad=True)
+    if state is not None:
+        optimizer.load_state_dict(state)
+    for _ in range(steps):
+        codes = torch.relu((x - own["b_dec"]) @ own["W_enc"] + own["b_enc"])
+        optimizer.zero_grad()
+        (codes @ own["W_dec"] + own["b_dec"] - x).square().sum().backward()
+        optimizer.step()
+    return {name: tensor.detach() for name, tensor in own.items()}, optimizer.state_dict()
+
+
 @pytest.mark.parametrize("name", ["trainer_state.pt", "optimizer_0.pt"])  # SAELens, sparsify
-def test_the_optimizer_beside_a_dictionary_is_refused_by_name(tmp_path, name):
+def test_training_goes_on_where_the_optimizer_is_carried_along(tmp_path, name):
+    folder, x = saelens(tmp_path / "sae"), torch.randn(20, D)
+    weights, state = trained(load_file(folder / "sae_weights.safetensors"), None, x, 5)
+    save_file(weights, folder / "sae_weights.safetensors")
+    counts = {"act_freq_scores": torch.arange(F), "n_training_steps": 5}
+    nested = name.startswith("trainer")
+    save_file({"n": torch.tensor(7)}, folder / "activations_store_state.safetensors")
+    torch.save({"optimizer": state, **counts} if nested else state, folder / name)
+    carry(find_object(folder), GAUGE, tmp_path / "new")
+    kept = torch.load(tmp_path / "new" / name)
+    if nested:
+        assert torch.equal(kept["act_freq_scores"], torch.arange(F))
+    there, _ = trained(
+        load_file(tmp_path / "new/sae_weights.safetensors"),
+        kept["optimizer"] if nested else kept,
+        GAUGE.apply(x),
+        5,
+    )
+    here, _ = trained(weights, state, x, 5)
+    expected = sae(here, GAUGE)
+    for key, tensor in there.items():
+        torch.testing.assert_close(tensor, expected[key], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"exp_avg": torch.ones(2, D)}, "has the shape of none of them"),
+        ({"state1": torch.ones(F, D)}, "no moment of Adam or SGD"),
+    ],
+)
+def test_an_optimizer_is_refused_where_nothing_tells_how_it_moves(tmp_path, state, message):
     folder = saelens(tmp_path / "sae")
-    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.ones(2, D))])
-    state = optimizer.state_dict()
-    torch.save({"optimizer": state} if "trainer" in name else state, folder / name)
-    with pytest.raises(ValueError, match=rf"{name} .*optimizer that trained it.* take it out"):
+    tree = {"optimizer": {"state": {0: state}, "param_groups": [{"params": [0]}]}}
+    torch.save(tree, folder / "trainer_state.pt")
+    with pytest.raises(ValueError, match=rf"trainer_state\.pt.*{message}.* take it out"):
         find_object(folder)
-    (folder / name).unlink()
+    torch.save(
+        {"other": torch.ones(D), "param_groups": [{"params": [0]}]}, folder / "trainer_state.pt"
+    )
+    with pytest.raises(ValueError, match=r"how other \[6\] moves with the stream is not known"):
+        find_object(folder)
+    (folder / "trainer_state.pt").unlink()
     assert find_object(folder).width == D
+
+
+def test_an_optimizer_of_a_square_dictionary_is_refused(tmp_path):
+    """Encoder and decoder have one shape, and move along different axes."""
+    shapes = {"w_enc": (D, D), "w_dec": (D, D), "b_dec": (D,)}
+    save_file({k: torch.ones(s) for k, s in shapes.items()}, tmp_path / "params.safetensors")
+    state = {0: {"exp_avg": torch.ones(D, D)}}
+    torch.save({"state": state, "param_groups": [{"params": [0]}]}, tmp_path / "optimizer.pt")
+    with pytest.raises(ValueError, match="the shape of tensors that move differently"):
+        find_object(tmp_path)
+
+
+def test_files_of_llamascopium_that_hold_a_version(tmp_path):
+    tensors = {"W_E": torch.randn(D, F), "W_D": torch.randn(F, D), "b_D": torch.randn(D)}
+    tensors["dataset_average_activation_norm.blocks.3.hook_resid_post"] = torch.tensor(3.0)
+    torch.save({"sae": tensors, "version": "2.0"}, tmp_path / "sae_weights.pt")
+    found = find_object(tmp_path / "sae_weights.pt")
+    assert found.format == "Llamascopium SAE"
+    carry(found, GAUGE, tmp_path / "new.pt")
+    new = torch.load(tmp_path / "new.pt")
+    assert new["version"] == "2.0"
+    expected = sae({"W_E": tensors["W_E"], "W_D": tensors["W_D"], "b_D": tensors["b_D"]}, GAUGE)
+    assert all(torch.equal(new["sae"][name], tensor) for name, tensor in expected.items())
 
 
 def test_strange_files_and_widths(tmp_path):

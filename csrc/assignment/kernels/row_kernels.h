@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <limits>
 #include <tuple>
+#include <variant>
 
 #include "assignment/rows/cost_view.h"
 #include "assignment/rows/stored_types.h"
@@ -103,14 +104,31 @@ struct RowScans {
   bool (*on_grid)(const T* row, Index cols, CostBits<T> bits, double grid);
 };
 
+// The rows of a small matrix, as they are stored, or copied: then an entry is a cost.  Each is read
+// in whole blocks of 8: behind a row there is memory that may be read, and holds no NaN.
+template <typename T, bool stored>
+struct SmallRows {
+  const T* first;
+  std::int64_t pitch;  // from one to the next
+  const T* last;       // copied, where nothing may be read behind it
+  CostBits<T> bits;
+
+  const T* row(Index i, Index rows) const {
+    return stored && i + 1 == rows ? last : first + i * pitch;
+  }
+  double cost(Index i, Index j, Index rows) const { return bits(row(i, rows)[j]); }
+};
+using CopiedRows = SmallRows<double, false>;
+
 // A small matrix and all that is needed to solve it; see small.h.
 struct SmallProblem {
   struct Settled {
     Index col;
     double distance, price;
   };
-  Index rows, cols, stride;         // stride: columns filled up to a multiple of 8
-  double* cost;                     // [rows, stride]
+  Index rows, cols, stride;  // stride: columns filled up to a multiple of 8
+  std::variant<CopiedRows, SmallRows<double, true>, SmallRows<float, true>> costs;
+  double* copy;                     // [rows, stride], of the costs, where there is one
   double* minimum;                  // [rows]
   double *price, *distance;         // [stride]
   Settled* settled;                 // [rows]
@@ -124,19 +142,28 @@ struct SmallProblem {
   Index flat;                       // of those waiting, the ones that want all columns alike
   std::int64_t bids = 0, augmentations = 0, reads = 0;
   Index trapped_from = kNone, settled_count = 0;  // after Step::infeasible
+
+  double cost(Index i, Index j) const {
+    return std::visit([&](const auto& of) { return of.cost(i, j, rows); }, costs);
+  }
 };
 
 // The stages of small.h.  The answer is in col_of_row, row_of_col and price.
 struct SmallKernels {
-  // Copy costs and find the minima of rows, each of which claims its column at once; false if a
-  // cost is NaN or -infinity.
-  bool (*load_f32)(const CostView<float>& view, SmallProblem& problem);
-  bool (*load_f64)(const CostView<double>& view, SmallProblem& problem);
+  // Find the minima of rows, each of which claims its column at once, and read costs where they
+  // are, except for the last row, [stride].  Return how many rows were seen: all, or less where it
+  // is not worth while, or where a cost is NaN or -infinity.
+  Index (*read_f32)(const CostView<float>& view, float* last, SmallProblem& problem);
+  Index (*read_f64)(const CostView<double>& view, double* last, SmallProblem& problem);
+  // The same for the rows that were not seen, with a copy of all; false if a cost is NaN or
+  // -infinity.
+  bool (*copy_f32)(const CostView<float>& view, Index seen, SmallProblem& problem);
+  bool (*copy_f64)(const CostView<double>& view, Index seen, SmallProblem& problem);
   void (*claim)(SmallProblem& problem);
   Step (*start)(SmallProblem& problem);                     // after claims
   Step (*resume)(SmallProblem& problem);                    // from a matching and prices
   void (*row_duals)(SmallProblem& problem, double* duals);  // [rows]
-  // Costs and minima with columns as rows.
+  // A copy of the costs, and minima, with columns as rows.
   void (*turn)(const SmallProblem& problem, SmallProblem& turned);
 };
 

@@ -1,13 +1,14 @@
-// The stages of small.h over a float64 copy of the matrix.  Included after row_kernels_inl.h, into
-// the same unnamed namespace.
+// The stages of small.h.  Included after row_kernels_inl.h, into the same unnamed namespace.
 //
-// At a few dozen columns a sweep costs less than a call, so nothing here is called: rows are
-// whole blocks, padded with infinite costs, and every sweep is inlined.
+// At a few dozen columns a sweep costs less than a call, so nothing here is called: rows are read
+// in whole blocks, and every sweep is inlined.  Whatever stands behind the last column, its price
+// of -infinity makes the reduced cost infinite.
 #pragma once
 
+template <typename T, bool stored>
 class SmallSolver {
  public:
-  explicit SmallSolver(SmallProblem& p) : p_(p) {}
+  SmallSolver(SmallProblem& p, const SmallRows<T, stored>& rows) : p_(p), rows_(rows) {}
 
   // Rows claim a free column among their minima, but those that have no one minimum to lose wait.
   void claim() {
@@ -30,9 +31,9 @@ class SmallSolver {
   void claim(Index i) {
     const double u = p_.minimum[i];
     if (p_.may_pause && u < kInf) {
-      const double* const c = row(i);
+      const T* const c = row(i);
       const auto [equal, seen] =
-          equal_in_sample(p_.cols, u, [c](Index j) { return Doubles::load(c + j); });
+          equal_in_sample(p_.cols, u, [this, c](Index j) { return load(c + j); });
       if (!is_below(equal, seen, kPlateau)) {
         p_.col_of_row[i] = kNone;
         p_.free_rows[p_.rows - ++p_.waiting] = i;
@@ -72,12 +73,24 @@ class SmallSolver {
   void row_duals(double* out) const {
     for (Index i = 0; i < p_.rows; ++i) {
       const Index j = p_.col_of_row[i];
-      out[i] = j == kNone ? minimum(row(i)) : row(i)[j] - p_.price[j];
+      out[i] = j == kNone ? minimum(row(i)) : cost(row(i) + j) - p_.price[j];
     }
   }
 
  private:
-  const double* row(Index i) const { return p_.cost + std::int64_t{i} * p_.stride; }
+  const T* row(Index i) const { return rows_.row(i, p_.rows); }
+  Doubles load(const T* costs) const {
+    if constexpr (stored)
+      return Doubles::load(costs, rows_.bits);
+    else
+      return Doubles::load(costs);
+  }
+  double cost(const T* costs) const {
+    if constexpr (stored)
+      return rows_.bits(*costs);
+    else
+      return *costs;
+  }
   void match(Index i, Index j) {
     p_.col_of_row[i] = j;
     p_.row_of_col[j] = i;
@@ -97,21 +110,21 @@ class SmallSolver {
   }
 
   // The lowest free column with c_j - v_j == value, or kNone.
-  Index free_column(const double* c, double value) const {
+  Index free_column(const T* c, double value) const {
     const Doubles wanted = Doubles::all(value);
     for (Index j = 0; j < p_.stride; j += 8) {
       if (p_.free[j / 8] == 0) continue;
-      const Doubles x = Doubles::load(c + j) - Doubles::load(p_.price + j);
-      const unsigned hits = (x == wanted).bits() & p_.free[j / 8];
+      const Doubles x = load(c + j) - Doubles::load(p_.price + j);
+      const unsigned hits = ((x == wanted) & Mask8::of(p_.free[j / 8])).bits();
       if (hits != 0) return j + static_cast<Index>(__builtin_ctz(hits));
     }
     return kNone;
   }
 
-  double minimum(const double* c) const {
+  double minimum(const T* c) const {
     Doubles best = Doubles::all(kInf);
     for (Index j = 0; j < p_.stride; j += 8) {
-      best = min(best, Doubles::load(c + j) - Doubles::load(p_.price + j));
+      best = min(best, load(c + j) - Doubles::load(p_.price + j));
     }
     return least(best);
   }
@@ -144,7 +157,7 @@ class SmallSolver {
       Doubles lowest = Doubles::all(kInf);
       for (Index i = 0; i < p_.rows; ++i) {
         // A row without a finite cost gives NaN, which a minimum passes over as its first operand.
-        lowest = min(Doubles::load(row(i) + j) - Doubles::all(p_.minimum[i]), lowest);
+        lowest = min(load(row(i) + j) - Doubles::all(p_.minimum[i]), lowest);
       }
       const Mask8 changed = Mask8::of(p_.free[j / 8]) & (lowest < Doubles::all(kInf));
       select(changed, lowest, Doubles::load(p_.price + j)).store(p_.price + j);
@@ -176,10 +189,10 @@ class SmallSolver {
           continue;
         }
         ++p_.bids;
-        const double* c = row(i);
+        const T* const c = row(i);
         Doubles best = Doubles::all(kInf), second = best;
         for (Index j = 0; j < stride; j += 8) {
-          const Doubles x = Doubles::load(c + j) - Doubles::load(price_of + j);
+          const Doubles x = load(c + j) - Doubles::load(price_of + j);
           second = min(second, max(best, x));
           best = min(x, best);
         }
@@ -191,7 +204,7 @@ class SmallSolver {
         }
         const Doubles wanted = Doubles::all(first);
         Index j = lowest_column([&](Index at) {
-          return (Doubles::load(c + at) - Doubles::load(price_of + at) == wanted).bits();
+          return (load(c + at) - Doubles::load(price_of + at) == wanted).bits();
         });
         if (next == first) {
           const Index tied = free_column(c, first);
@@ -240,10 +253,10 @@ class SmallSolver {
     double* const price_of = p_.price;
     double* const distance_of = p_.distance;
     Index* const predecessor = p_.predecessor;
-    const double* c = row(free_row);
+    const T* c = row(free_row);
     Doubles open = Doubles::all(kInf);
     for (Index j = 0; j < stride; j += 8) {
-      const Doubles d = Doubles::load(c + j) - Doubles::load(price_of + j);
+      const Doubles d = load(c + j) - Doubles::load(price_of + j);
       d.store(distance_of + j);
       open = min(d, open);
     }
@@ -258,13 +271,13 @@ class SmallSolver {
       }
       const Index row_at = p_.row_of_col[at];
       c = row(row_at);
-      const Doubles from = Doubles::all(distance - (c[at] - price_of[at]));
+      const Doubles from = Doubles::all(distance - (cost(c + at) - price_of[at]));
       p_.settled[settled++] = {at, distance, price_of[at]};
       price_of[at] = -kInf;  // so that no way is shorter that leads there again
       distance_of[at] = kInf;
       open = Doubles::all(kInf);
       for (Index j = 0; j < stride; j += 8) {
-        const Doubles through = from + (Doubles::load(c + j) - Doubles::load(price_of + j));
+        const Doubles through = from + (load(c + j) - Doubles::load(price_of + j));
         const Doubles d = Doubles::load(distance_of + j);
         store_where(predecessor + j, through < d, row_at);
         const Doubles shorter = min(through, d);
@@ -315,21 +328,29 @@ class SmallSolver {
   bool is_free(Index j) const { return (p_.free[j / 8] >> j % 8 & 1) != 0; }
 
   SmallProblem& p_;
+  const SmallRows<T, stored> rows_;
 };
+
+// f of a solver.
+template <typename F>
+auto with_small_solver(SmallProblem& p, F f) {
+  return std::visit([&](const auto& rows) { return f(SmallSolver(p, rows)); }, p.costs);
+}
 
 // Copies a row in float64 and takes its minimum; false if a cost is NaN or -infinity.
 template <typename T>
-bool load_small(const T* costs, Index cols, std::int64_t col_stride, CostBits<T> bits, double* out,
+bool copy_small(const T* costs, Index cols, std::int64_t col_stride, CostBits<T> bits, double* out,
                 Index stride, double& minimum) {
   NanFlag nan;
   Doubles best = Doubles::all(kInf);
   if (col_stride == 1) {
     Index j = 0;
-    for (; j + 8 <= cols; j += 8) {
-      const Doubles c = Doubles::load(costs + j, bits);
-      c.store(out + j);
-      best = min(c, best);
-      nan.see(c, c);
+    for (; j + 16 <= cols; j += 16) {
+      const Doubles a = Doubles::load(costs + j, bits), b = Doubles::load(costs + j + 8, bits);
+      a.store(out + j);
+      b.store(out + j + 8);
+      best = min(b, min(a, best));
+      nan.see(a, b);
     }
     for (; j < stride; ++j) out[j] = j < cols ? static_cast<double>(bits(costs[j])) : kInf;
   } else {
@@ -337,7 +358,7 @@ bool load_small(const T* costs, Index cols, std::int64_t col_stride, CostBits<T>
       out[j] = j < cols ? static_cast<double>(bits(costs[j * col_stride])) : kInf;
     }
   }
-  for (Index j = col_stride == 1 ? cols / 8 * 8 : 0; j < stride; j += 8) {
+  for (Index j = col_stride == 1 ? cols / 16 * 16 : 0; j < stride; j += 8) {
     const Doubles c = Doubles::load(out + j);
     best = min(c, best);
     nan.see(c, c);
@@ -348,7 +369,7 @@ bool load_small(const T* costs, Index cols, std::int64_t col_stride, CostBits<T>
 
 // The same of eight rows whose entries of one column are side by side, in blocks of 8 x 8.
 template <typename T>
-bool load_small_columns(const T* costs, Index cols, std::int64_t col_stride, CostBits<T> bits,
+bool copy_small_columns(const T* costs, Index cols, std::int64_t col_stride, CostBits<T> bits,
                         double* out, Index stride, double* minimum) {
   NanFlag nan;
   Doubles best[8];
@@ -374,29 +395,79 @@ bool load_small_columns(const T* costs, Index cols, std::int64_t col_stride, Cos
   return !nan.any() && finite;
 }
 
+// The minimum of a row; false if a cost is NaN or -infinity.
+template <typename T>
+bool read_small(const T* costs, Index cols, CostBits<T> bits, double& minimum) {
+  NanFlag nan;
+  Doubles best = Doubles::all(kInf);
+  Index j = 0;
+  for (; j + 16 <= cols; j += 16) {
+    const Doubles a = Doubles::load(costs + j, bits), b = Doubles::load(costs + j + 8, bits);
+    best = min(b, min(a, best));
+    nan.see(a, b);
+  }
+  for (; j < cols; j += 8) {
+    const Mask8 inside =
+        Mask8::of(static_cast<std::uint8_t>((1u << std::min<Index>(cols - j, 8)) - 1));
+    const Doubles c = select(inside, Doubles::load(costs + j, bits), Doubles::all(kInf));
+    best = min(c, best);
+    nan.see(c, c);
+  }
+  minimum = least(best);
+  return !nan.any() && minimum > -kInf;
+}
+
+template <typename T>
+Index read_small(const CostView<T>& view, T* last, SmallProblem& p) {
+  const std::int64_t pitch = view.row_stride;
+  std::fill(std::copy_n(view.data + (p.rows - 1) * pitch, p.cols, last), last + p.stride, T{0});
+  const SmallRows<T, true> rows{view.data, pitch, last, CostBits<T>(view.sense)};
+  p.costs = rows;
+  SmallSolver solver(p, rows);
+  solver.open_columns();
+  const Share most_left = p.rows == p.cols ? kFewLeftOfSquare : kFewLeftOfWide;
+  const Index judged = p.rows / kJudgedOf;
+  for (Index i = 0; i < p.rows; ++i) {
+    if (i == judged && is_above(p.free_count + p.waiting, i, most_left)) return i;
+    if (!read_small(rows.row(i, p.rows), p.cols, rows.bits, p.minimum[i])) return i;
+    solver.claim(i);
+  }
+  return p.rows;
+}
+
+CopiedRows copied_rows(const SmallProblem& p) {
+  return {p.copy, p.stride, nullptr, CostBits<double>()};
+}
+
 // Each row claims its column while it is at hand.
 template <typename T>
-bool load_small(const CostView<T>& view, SmallProblem& p) {
+bool copy_small(const CostView<T>& view, Index seen, SmallProblem& p) {
   const CostBits<T> bits(view.sense);
-  SmallSolver solver(p);
-  solver.open_columns();
+  const CopiedRows rows = copied_rows(p);
+  p.costs = rows;
+  SmallSolver solver(p, rows);
+  if (seen == 0) solver.open_columns();
   bool valid = true;
   const bool by_columns = view.row_stride == 1 && view.col_stride != 1;
   for (Index i = 0; i < p.rows;) {
     const T* const from = view.data + i * view.row_stride;
-    double* const to = p.cost + std::int64_t{i} * p.stride;
+    double* const to = p.copy + std::int64_t{i} * p.stride;
     const Index end = by_columns && i + 8 <= p.rows ? i + 8 : i + 1;
     valid &=
         end > i + 1
-            ? load_small_columns(from, p.cols, view.col_stride, bits, to, p.stride, p.minimum + i)
-            : load_small(from, p.cols, view.col_stride, bits, to, p.stride, p.minimum[i]);
-    for (; i < end; ++i) solver.claim(i);
+            ? copy_small_columns(from, p.cols, view.col_stride, bits, to, p.stride, p.minimum + i)
+            : copy_small(from, p.cols, view.col_stride, bits, to, p.stride, p.minimum[i]);
+    for (; i < end; ++i) {
+      if (i >= seen) solver.claim(i);
+    }
   }
   return valid;
 }
 
 // Blocks of 8 x 8.
-void turn_small(const SmallProblem& p, SmallProblem& turned) {
+template <typename Rows>
+void turn_small(const Rows& rows, const SmallProblem& p, SmallProblem& turned) {
+  turned.costs = copied_rows(turned);
   for (Index j0 = 0; j0 < turned.rows; j0 += 8) {
     const Index count = std::min<Index>(8, turned.rows - j0);
     Doubles least_of[8];
@@ -404,12 +475,13 @@ void turn_small(const SmallProblem& p, SmallProblem& turned) {
     for (Index i0 = 0; i0 < turned.stride; i0 += 8) {
       Doubles block[8];
       for (Index k = 0; k < 8; ++k) {
-        const double* const from = p.cost + std::int64_t{i0 + k} * p.stride + j0;
-        block[k] = i0 + k < p.rows ? Doubles::load(from) : Doubles::all(kInf);
+        const Index i = i0 + k;
+        block[k] =
+            i < p.rows ? Doubles::load(rows.row(i, p.rows) + j0, rows.bits) : Doubles::all(kInf);
       }
       transpose(block);
       for (Index k = 0; k < count; ++k) {
-        block[k].store(turned.cost + std::int64_t{j0 + k} * turned.stride + i0);
+        block[k].store(turned.copy + std::int64_t{j0 + k} * turned.stride + i0);
         least_of[k] = min(least_of[k], block[k]);
       }
     }
@@ -418,11 +490,21 @@ void turn_small(const SmallProblem& p, SmallProblem& turned) {
 }
 
 SmallKernels small_kernels() {
-  return {load_small<float>,
-          load_small<double>,
-          [](SmallProblem& p) { SmallSolver(p).claim(); },
-          [](SmallProblem& p) { return SmallSolver(p).start(); },
-          [](SmallProblem& p) { return SmallSolver(p).resume(); },
-          [](SmallProblem& p, double* duals) { SmallSolver(p).row_duals(duals); },
-          turn_small};
+  return {read_small<float>,
+          read_small<double>,
+          copy_small<float>,
+          copy_small<double>,
+          [](SmallProblem& p) { with_small_solver(p, [](auto solver) { solver.claim(); }); },
+          [](SmallProblem& p) {
+            return with_small_solver(p, [](auto solver) { return solver.start(); });
+          },
+          [](SmallProblem& p) {
+            return with_small_solver(p, [](auto solver) { return solver.resume(); });
+          },
+          [](SmallProblem& p, double* duals) {
+            with_small_solver(p, [duals](auto solver) { solver.row_duals(duals); });
+          },
+          [](const SmallProblem& p, SmallProblem& turned) {
+            std::visit([&](const auto& rows) { turn_small(rows, p, turned); }, p.costs);
+          }};
 }

@@ -77,15 +77,21 @@ Claim claim(const T* costs, Index cols, CostBits<T> bits, const double* v,
   return out;
 }
 
-// How many of a sample of a row are `least`, and of how many; block(j) gives the 8 costs from j on.
+// How many of a sample of a row are `least`, and of how many; block(j) gives the 8 costs from j on,
+// of which those behind the row do not count.
 template <typename F>
 std::pair<Index, Index> equal_in_sample(Index cols, double least, F block) {
   const Index blocks = (cols + 7) / 8, step = (blocks + kPlateauBlocks - 1) / kPlateauBlocks;
   const Doubles wanted = Doubles::all(least);
-  Index equal = 0, seen = 0;
-  for (Index j = 0; j < cols; j += 8 * step) {
+  Index equal = 0, seen = 0, j = 0;
+  for (; j + 8 <= cols; j += 8 * step) {
     equal += __builtin_popcount((block(j) == wanted).bits());
-    seen += std::min(cols - j, Index{8});
+    seen += 8;
+  }
+  if (j < cols) {
+    const unsigned inside = (1u << (cols - j)) - 1;
+    equal += __builtin_popcount((block(j) == wanted).bits() & inside);
+    seen += cols - j;
   }
   return {equal, seen};
 }

@@ -1,0 +1,81 @@
+"""Models that read pictures beside text: their towers write to the text's stream."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import transformers
+
+import bmatch
+from bmatch import architecture, transport
+from bmatch.architecture.pictures import with_picture
+from bmatch.architecture.tiny import generic_model, inputs_for
+
+WIDTH, VISION_WIDTH = 32, 24
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    text = transformers.LlamaConfig(
+        vocab_size=96,
+        hidden_size=WIDTH,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    vision = transformers.CLIPVisionConfig(
+        hidden_size=VISION_WIDTH,
+        intermediate_size=40,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        image_size=28,
+        patch_size=7,
+    )
+    config = transformers.LlavaConfig(
+        text_config=text, vision_config=vision, image_token_index=1, image_seq_length=16
+    )
+    return generic_model(config, transformers.LlavaForConditionalGeneration)
+
+
+def test_a_picture_goes_where_its_tokens_are(model):
+    given = with_picture(model, torch.arange(3, 51).reshape(2, 24))
+    ids = given["input_ids"]
+    assert given["pixel_values"].shape == (1, 3, 28, 28)
+    assert ids.tolist() == [[*range(3, 8), *[1] * 16, *range(20, 27)]]
+    plain = torch.zeros_like(given["pixel_values"])
+    with torch.no_grad():
+        assert not torch.equal(
+            model(**given).logits, model(**{**given, "pixel_values": plain}).logits
+        )
+
+
+def test_models_of_text_get_text():
+    config = transformers.LlamaConfig(
+        vocab_size=96, hidden_size=WIDTH, intermediate_size=48, num_hidden_layers=1
+    )
+    tokens = torch.zeros((1, 4), dtype=torch.long)
+    model = generic_model(config, transformers.LlamaForCausalLM)
+    assert with_picture(model, tokens).keys() == {"input_ids"}
+
+
+def test_a_checkpoint_is_carried_with_its_projector(model, tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    model.save_pretrained(source)
+    axes = architecture.residual_axes(model)
+    assert (axes.dim, axes.group, axes.num_layers) == (WIDTH, "signed_permutation", 2)
+    assert axes.rule("model.multi_modal_projector.linear_2.weight").axes == ((0, True),)
+    assert axes.rule("model.language_model.norm.weight").axes == ((0, False),)
+    tower = [rule for rule in axes.rules if "vision_tower" in rule.name]  # of another width
+    assert len(tower) > 40
+    assert all(rule.role == "inner" for rule in tower)
+    gauge = bmatch.SignedPermutation.random(WIDTH, "signed_permutation", seed=3)
+    transport.checkpoint(source, gauge, target)
+    moved = transformers.LlavaForConditionalGeneration.from_pretrained(
+        target, attn_implementation="eager"
+    )
+    given = inputs_for(model)
+    with torch.no_grad():
+        before, after = model(**given).logits, moved.eval()(**given).logits
+    assert float((before - after).abs().max()) < 1e-4 * float(before.abs().max())
