@@ -7,6 +7,7 @@ from each to the first. Who reads what is the caller's business.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,7 +88,10 @@ class Ranks:
         try:
             yield
         except RuntimeError as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = re.sub(r"^\[[^]]*\] ", "", said).partition(". ")[
+                0
+            ]  # without the source's line
             raise ConnectionError(
                 f"rank {self.rank} of {self.world} hears nothing more of another, which was lost "
                 f"or is too slow ({reason}): start again with any number of ranks, and it goes on "
