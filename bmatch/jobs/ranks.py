@@ -88,10 +88,9 @@ class Ranks:
         try:
             yield
         except RuntimeError as error:
+            # Without the line of its source and the advice to read logs.
             said = (str(error).strip() or type(error).__name__).splitlines()[0]
-            reason = re.sub(r"^\[[^]]*\] ", "", said).partition(". ")[
-                0
-            ]  # without the source's line
+            reason = re.sub(r"^\[[^]]*\] ", "", said).partition(". ")[0]
             raise ConnectionError(
                 f"rank {self.rank} of {self.world} hears nothing more of another, which was lost "
                 f"or is too slow ({reason}): start again with any number of ranks, and it goes on "
