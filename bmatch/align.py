@@ -10,14 +10,14 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import tee
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 
 from bmatch.architecture.axes import ResidualAxes
 from bmatch.architecture.premise import Premise
 from bmatch.architecture.rotating import require_rotations
+from bmatch.correlation.stretches import LEAST
 from bmatch.estimate import (
     Evidence,
     fixes_ones,
@@ -28,7 +28,10 @@ from bmatch.estimate import (
 )
 from bmatch.gauge import SignedPermutation
 from bmatch.groups import AnyGroup
+from bmatch.jobs.phases import peak_bytes
 from bmatch.jobs.progress import Progress, silent
+from bmatch.jobs.ranks import ALONE, Ranks
+from bmatch.jobs.resume import KeptState
 from bmatch.matching import GaugeMatch
 from bmatch.models.activations import Reader, SitePair, Sites, pair_sites, require_same_width
 from bmatch.models.checkpoint import (
@@ -37,14 +40,13 @@ from bmatch.models.checkpoint import (
     open_checkpoint,
     tested_gains,
 )
-from bmatch.models.loading import TOKENIZER_FILES, has_tokenizer, load_model, load_tokenizer
+from bmatch.models.loading import load_model
+from bmatch.models.shared_text import batches_for_both, require_in_vocabulary
 from bmatch.models.text import (
     AlignedBatch,
-    aligned_batches,
     default_text,
     file_text,
     title_of,
-    token_batches,
 )
 from bmatch.models.weight_evidence import (
     WeightCorrelation,
@@ -53,12 +55,9 @@ from bmatch.models.weight_evidence import (
 )
 from bmatch.orthogonal import OrthogonalGauge
 from bmatch.procrustes import OrthogonalMatch
-from bmatch.streams import (
-    StreamCorrelation,
-    correlate_streams,
-    correlation_bytes,
-    require_memory,
-)
+from bmatch.stream_jobs import Plan, kept_state
+from bmatch.stream_reading import correlation_bytes, require_memory
+from bmatch.streams import Job, StreamCorrelation, correlate_streams
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +76,10 @@ class Alignment:
         None where weights were no evidence.
     correlation_bytes : int
         What the correlation of streams took beside the models, as `correlation_bytes` counts it.
+    kept : KeptState or None
+        How far it had come, to be forgotten once the gauge is written.
+    peaks : tuple of int
+        The largest resident memory of each rank, in bytes.
     """
 
     match: GaugeMatch | OrthogonalMatch
@@ -84,6 +87,8 @@ class Alignment:
     streams: StreamCorrelation | None
     weights: WeightCorrelation | None
     correlation_bytes: int
+    kept: KeptState | None = None
+    peaks: tuple[int, ...] = ()
 
     @property
     def gauge(self) -> SignedPermutation | OrthogonalGauge:
@@ -107,6 +112,10 @@ def align_checkpoints(
     witness: bool = True,
     progress: Progress = silent,
     tell: Callable[[str], None] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    save_every: float = 5.0,
+    passed: Callable[[int], object] = bool,
+    ranks: Ranks = ALONE,
 ) -> Alignment:
     """Estimate the gauge between two checkpoint folders: what ``bmatch align`` does.
 
@@ -142,6 +151,16 @@ def align_checkpoints(
     tell : callable, optional
         Is given a line about the memory that the correlation will take, before models are loaded;
         and lines about what is held against what, where the models differ in depth or vocabulary.
+    cache_dir : path, optional
+        Where the sums of 16 batches and more are kept, under a key of content, so that a job that
+        was ended goes on. Default: they are not.
+    save_every : float
+        Minutes from one time to the next.
+    passed : callable, optional
+        Is told how many tokens have been counted, as they are.
+    ranks : Ranks
+        This is the first; the others are in `bmatch.stream_jobs.serve`. The gauge does not depend
+        on how many there are, to the bit.
 
     Returns
     -------
@@ -173,14 +192,20 @@ def align_checkpoints(
         role: checked_digest(checkpoint, progress, f"Checking {role}")
         for role, checkpoint in checkpoints.items()
     }
-    streams = weights = None
+    streams = weights = kept = None
+    peaks = []
     if evidence != "activations":
         weights = correlate_weights(checkpoints["target"], checkpoints["source"], progress=progress)
         if weights.left_out:
             say(_what_is_left_out(weights))
+    ranks.told(None if reading is None else Plan(reading.batches, sites))
     if reading is not None:
         for line in reading.told(axes):
             say(line)
+        if cache_dir is not None:
+            deciding = {"folders": digests, "pairs": reading.pairs, "dtype": dtype}
+            deciding["device"] = device.partition(":")[0]
+            kept = kept_state(cache_dir, save_every, deciding, reading.batches, say)
         readers = {
             role: Reader(load_model(checkpoints[role], dtype, device), axes[role])
             for role in progress(list(checkpoints), "Loading models")
@@ -188,10 +213,12 @@ def align_checkpoints(
         streams = correlate_streams(
             readers["target"],
             readers["source"],
-            progress(reading.batches, "Correlating"),
+            reading.batches,
             sites,
             largest_batch=reading.largest,
+            job=Job(ranks, kept, passed, progress),
         )
+        peaks = ranks.gathered(peak_bytes())
     result: GaugeMatch | OrthogonalMatch
     if chosen_group == "orthogonal":
         assert streams is not None  # as `require_evidence` has seen to
@@ -224,6 +251,8 @@ def align_checkpoints(
         streams,
         weights,
         reading.correlation_bytes if reading else 0,
+        kept,
+        tuple(peaks),
     )
 
 
@@ -251,10 +280,12 @@ class _Reading(NamedTuple):
         target = checkpoints["target"].axes
         pairs = pair_sites(target.num_layers, checkpoints["source"].axes.num_layers, sites)
         words = file_text(text) if text else default_text()
-        batches = _batches(checkpoints, words, tokens, sequence_length, batch_size)
-        _require_in_vocabulary(batches, checkpoints)
+        batches = batches_for_both(checkpoints, words, tokens, sequence_length, batch_size)
+        require_in_vocabulary(batches, checkpoints)
         largest = max(batch.numel() for batch in batches)
-        needed = correlation_bytes(len(pairs), target.dim, largest, torch.device(device))
+        needed = correlation_bytes(
+            len(pairs), target.dim, largest, torch.device(device), len(batches) >= LEAST
+        )
         require_memory(needed, torch.device(device))
         return cls(batches, pairs, device, largest, needed)
 
@@ -304,51 +335,6 @@ def _what_is_paired(
         )
 
 
-def _batches(
-    checkpoints: Mapping[str, Checkpoint],
-    text: Iterable[str],
-    tokens: int,
-    sequence_length: int,
-    batch_size: int,
-) -> Sequence[torch.Tensor] | Sequence[AlignedBatch]:
-    """The text in ids that mean the same to both models, or else in tokens of each."""
-    tokenizers = {
-        role: load_tokenizer(checkpoint)
-        for role, checkpoint in checkpoints.items()
-        if has_tokenizer(checkpoint)
-    }
-    if not tokenizers:
-        raise FileNotFoundError(
-            f"neither {checkpoints['source'].folder} nor {checkpoints['target'].folder} has a "
-            f"tokenizer: copy one of its files ({', '.join(TOKENIZER_FILES)}) into the source"
-        )
-    first, *others = tokenizers.values()
-    text, again = tee(text)  # what comes from a pipe can be read once
-    batches = token_batches(first, text, tokens, sequence_length, batch_size)
-    if all(_mean_the_same(batches, first, other) for other in others):
-        return batches
-    for role, tokenizer in tokenizers.items():
-        if not tokenizer.is_fast:
-            raise ValueError(
-                "the tokenizers differ, and that of "
-                f"{checkpoints[role].folder} cannot tell where in the text its tokens end: save it "
-                "as tokenizer.json"
-            )
-    return aligned_batches(
-        tokenizers["target"], tokenizers["source"], again, tokens, sequence_length, batch_size
-    )
-
-
-def _mean_the_same(batches: Sequence[torch.Tensor], one: Any, other: Any) -> bool:
-    """Whether the ids in the batches are the same tokens in both vocabularies."""
-    ids = sorted({number for batch in batches for number in batch.flatten().tolist()})
-    vocabulary = other.get_vocab()
-    return all(
-        vocabulary.get(token) == number
-        for token, number in zip(one.convert_ids_to_tokens(ids), ids, strict=True)
-    )
-
-
 def _require_precision_and_device(dtype: str, device: str) -> None:
     """Before anything is read."""
     if dtype not in ("float32", "bfloat16", "float16"):
@@ -363,19 +349,3 @@ def _require_precision_and_device(dtype: str, device: str) -> None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {device!r} cannot be used here: {reason}") from None
-
-
-def _require_in_vocabulary(
-    batches: Sequence[torch.Tensor] | Sequence[AlignedBatch], checkpoints: Mapping[str, Checkpoint]
-) -> None:
-    for role, checkpoint in checkpoints.items():
-        size = checkpoint.axes.vocab_size
-        largest = max(
-            int((getattr(batch, role) if isinstance(batch, AlignedBatch) else batch).max())
-            for batch in batches
-        )
-        if largest >= size:
-            raise ValueError(
-                f"the tokenizer gives token {largest}, and the vocabulary of the model in "
-                f"{checkpoint.folder} has {size}: it belongs to another model"
-            )

@@ -26,7 +26,8 @@ from bmatch.models.weight_evidence import (
     weights_if_comparable,
 )
 from bmatch.procrustes import OrthogonalMatch, match_orthogonal
-from bmatch.streams import Batch, StreamCorrelation, correlate_streams
+from bmatch.stream_reading import Batch
+from bmatch.streams import StreamCorrelation, correlate_streams
 from bmatch.verdict.evidence import gather
 from bmatch.verdict.verdict import judged
 

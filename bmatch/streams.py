@@ -6,39 +6,35 @@ averaged, since one gauge holds for the whole stream. Activations are dropped as
 counted: a batch's streams of all sites lie in one buffer, update the moments in one go, and on a
 CUDA device do so while the models read the next.
 
-Each token's stream is divided by its root mean square first, as every block does when it reads
-it. This commutes with the gauge, and keeps a few massive tokens from drowning the others:
-SmolLM2-135M at weight noise 0.3 and 4,096 tokens, one of them massive, recovers 99.3% of its
-coordinates without and all with it. The sites' correlations are averaged, not their covariances,
-in which late layers outweigh the rest: from 128 tokens that recovers 21%, the average all.
+The sites' correlations are averaged, not their covariances, in which late layers outweigh the rest:
+from 128 tokens that recovers 21%, the average all. Streams of many batches are summed in stretches,
+which several processes can share (`correlation.stretches`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from itertools import islice
+from typing import Any
 
 import torch
 
-from bmatch.correlation.background import BATCHES_HELD, BackgroundUpdates
-from bmatch.correlation.site_moments import SiteMoments, moments_bytes
+from bmatch.correlation.background import BackgroundUpdates
+from bmatch.correlation.site_moments import SiteMoments
+from bmatch.correlation.stretches import stretches
 from bmatch.jobs.cores import shared_cores
+from bmatch.jobs.progress import Progress, silent
+from bmatch.jobs.ranks import ALONE, Ranks
+from bmatch.jobs.resume import KeptState
 from bmatch.models.activations import (
-    Reader,
     SitePair,
     Sites,
-    counted_tokens,
-    pair_sites,
-    require_same_width,
-    run,
 )
-from bmatch.models.text import AlignedBatch
-from bmatch.verdict.bootstrap import BLOCKS, TokenBlocks
+from bmatch.stream_reading import Batch, BothModels, ids_of
+from bmatch.stream_sums import StreamSums, mean_correlation, mean_covariance, send
+from bmatch.verdict.bootstrap import TokenBlocks
 from bmatch.verdict.decoys import RotatedSource
-
-OneBatch: TypeAlias = "torch.Tensor | Mapping[str, torch.Tensor]"
-Batch: TypeAlias = "OneBatch | AlignedBatch"
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +71,32 @@ class StreamCorrelation:
         return tuple(pair.target for pair in self.pairs)
 
 
+@dataclass(frozen=True)
+class Job:
+    """How a long stream is shared out, kept and shown.
+
+    Attributes
+    ----------
+    ranks : Ranks
+        The others are in `serve_streams`. From `correlation.stretches.LEAST` batches on they have
+        something to read.
+    kept : KeptState, optional
+        Where its sums are kept now and then, and gone on from; as many batches are needed.
+    passed : callable
+        Is told how many tokens have been counted.
+    progress : callable
+        Shows which batches this rank reads (see `bmatch.jobs.progress`).
+    """
+
+    ranks: Ranks = ALONE
+    kept: KeptState | None = None
+    passed: Callable[[int], object] = bool
+    progress: Progress = silent
+
+
+_SHORT = Job()
+
+
 def correlate_streams(
     target_model: Any,
     source_model: Any,
@@ -83,6 +105,7 @@ def correlate_streams(
     skip_positions: int = 1,
     *,
     largest_batch: int = 0,
+    job: Job = _SHORT,
 ) -> StreamCorrelation:
     """Correlate the residual streams of two models that read the same tokens.
 
@@ -103,6 +126,8 @@ def correlate_streams(
         sink in most models.
     largest_batch : int
         For how many tokens memory is asked for at once, if it is known.
+    job : Job, optional
+        How it is shared out, kept and shown. Answers do not depend on it, to the bit.
 
     Returns
     -------
@@ -116,152 +141,116 @@ def correlate_streams(
     """
     if isinstance(batches, (torch.Tensor, Mapping)):
         raise TypeError("batches must be a list of batches: wrap a single one in brackets")
-    target, source = Reader.of(target_model), Reader.of(source_model)
-    require_same_width(target.axes, source.axes)
-    pairs = pair_sites(target.axes.num_layers, source.axes.num_layers, sites)
-    target_sites, source_sites = zip(*pairs, strict=True)
-    width, device = target.axes.dim, target.model.device
-    taken = correlation_bytes(len(pairs), width, largest_batch, device)
-    require_memory(taken, device)
-    moments = SiteMoments([_called(pair) for pair in pairs], width, width, device)
-    blocks, rotated = TokenBlocks(), RotatedSource(width, device)
-    with shared_cores(), BackgroundUpdates(moments) as updates:
-        for batch in batches:
-            both = _for_both(batch, skip_positions)
-            if both.counted.numel() > largest_batch:
-                largest_batch = both.counted.numel()
-                needed = correlation_bytes(len(pairs), width, largest_batch, device)
-                require_memory(needed - taken, device)
-                taken = needed
-            mask = both.counted.to(device, non_blocking=True)
-            updates.wait_for_room()
-            y, x = (torch.empty((len(pairs), *mask.shape, width), device=device) for _ in range(2))
-            _read_streams(source, both.source, both.source_at, source_sites, x)
-            _read_streams(target, both.target, both.target_at, target_sites, y)
-            counted = mask.flatten()
-            y, x = y.flatten(1, -2), x.flatten(1, -2)
-            rotated.update(x, counted)
-            for part in blocks.parts(both.counted):
-                updates.add(y[:, part].contiguous(), x[:, part].contiguous(), counted[part])
-                if blocks.full:
-                    blocks.end(_mean_correlation(updates.settle()))
-            del y, x  # the next batch needs the room
-    tokens = moments.count
-    if tokens < 2:
+    cuts = _cuts(batches)
+    both = BothModels.of(target_model, source_model, sites, skip_positions, len(cuts) > 1)
+    both.make_room(largest_batch)
+    with shared_cores():
+        if isinstance(batches, Sequence) and len(cuts) > 1:
+            sums = _in_stretches(both, batches, cuts, job)
+        else:
+            sums = _in_one(both, batches, job)
+    moments = sums.moments
+    if moments.count < 2:
         raise ValueError(
-            f"{tokens} tokens were counted, and a correlation needs at least 2: give more batches "
-            f"(the first {skip_positions} of each sequence do not count)"
+            f"{moments.count} tokens were counted, and a correlation needs at least 2: give more "
+            f"batches (the first {skip_positions} of each sequence do not count)"
         )
-    correlation = _mean_correlation(moments)
-    blocks.end(correlation)
-    decoys = rotated.correlation(moments)
-    return StreamCorrelation(correlation, _mean_covariance(moments), pairs, tokens, blocks, decoys)
+    correlation = mean_correlation(moments)
+    sums.blocks.end(correlation)
+    decoys = sums.rotated.correlation(moments)
+    covariance = mean_covariance(moments)
+    return StreamCorrelation(
+        correlation, covariance, both.pairs, moments.count, sums.blocks, decoys
+    )
 
 
-def _mean_correlation(moments: SiteMoments) -> torch.Tensor:
-    """Over the sites, float32 [D, D]."""
-    total = torch.zeros(moments.target_dim, moments.source_dim, device=moments.device)
-    for s in range(len(moments.sites)):
-        total += moments.correlation(s)
-    return total / len(moments.sites)
-
-
-def _mean_covariance(moments: SiteMoments) -> torch.Tensor:
-    """Over the sites, in the unit of the streams' own spread, float64 [D, D]."""
-    shape = moments.target_dim, moments.source_dim
-    total = torch.zeros(shape, device=moments.device, dtype=torch.float64)
-    for s in range(len(moments.sites)):
-        total += moments.cross_covariance(s)
-    found = moments.statistics
-    spread = (found.target_square.sum() * found.source_square.sum()).sqrt()
-    unit = spread / (moments.count * moments.target_dim)
-    return total / unit.clamp_min(torch.finfo(torch.float64).tiny)
-
-
-class _ForBoth(NamedTuple):
-    """A batch for each model, where in it the streams are taken, and which of them count."""
-
-    target: OneBatch
-    source: OneBatch
-    target_at: torch.Tensor | None
-    source_at: torch.Tensor | None
-    counted: torch.Tensor  # bool [B, T]
-
-
-def _for_both(batch: Batch, skip_positions: int) -> _ForBoth:
-    if isinstance(batch, AlignedBatch):
-        counted = torch.ones((1, len(batch.target_at)), dtype=torch.bool)
-        return _ForBoth(batch.target, batch.source, batch.target_at, batch.source_at, counted)
-    return _ForBoth(batch, batch, None, None, counted_tokens(batch, skip_positions))
-
-
-def _read_streams(
-    reader: Reader,
-    batch: OneBatch,
-    at: torch.Tensor | None,
-    sites: Sequence[int],
-    streams: torch.Tensor,
+def serve_streams(
+    target_model: Any,
+    source_model: Any,
+    batches: Sequence[Batch],
+    sites: Sites = "all",
+    skip_positions: int = 1,
+    *,
+    ranks: Ranks,
 ) -> None:
-    """Run a batch and fill ``streams [S, B, T, D]``, or ``[S, 1, K, D]`` with K places of it."""
-
-    def keep(site: int, stream: torch.Tensor) -> None:
-        picked = stream if at is None else stream.flatten(0, 1)[at.to(stream.device)][None]
-        normalised = _normalized(picked)
-        for place, wanted in enumerate(sites):
-            if wanted == site:
-                streams[place] = normalised
-
-    run(reader, batch, sites, keep)
-
-
-def _called(pair: SitePair) -> int | str:
-    """A pair of sites as messages call it."""
-    same = pair.target == pair.source
-    return pair.target if same else f"{pair.target} of the target, {pair.source} of the source"
-
-
-def correlation_bytes(sites: int, width: int, tokens: int, device: torch.device) -> int:
-    """Bytes that `correlate_streams` takes beside the models and their forward passes.
-
-    Parameters
-    ----------
-    sites, width : int
-        How many sites are read, and D.
-    tokens : int
-        Token ids of the largest batch, padding included.
-    device : torch device
-        Where the models are.
-
-    Returns
-    -------
-    int
-        The statistics and what adding a batch needs, as `site_moments.moments_bytes` counts them;
-        both models' streams of one batch in float32, on a CUDA device of two; six matrices
-        ``[D, D]``, two of them in float64, and on the CPU one for each block of tokens.
-    """
-    held = BATCHES_HELD if device.type == "cuda" else 1
-    streams = 2 * held * sites * tokens * width
-    normalised = 2 * tokens * width  # one site's stream as float32, and over its root mean square
-    matrices = 8 if device.type == "cuda" else 8 + 2 * BLOCKS
-    return (
-        4 * (streams + normalised + matrices * width**2)
-        + moments_bytes(sites, width, width, tokens, device)
-    )  # fmt: skip
-
-
-def require_memory(needed: int, device: torch.device) -> None:
-    """Refuse a CUDA device that has less than `needed` bytes left, its cached memory included."""
-    if device.type != "cuda":
+    """What ranks but the first do while that one is in `correlate_streams` with the same input."""
+    cuts = _cuts(batches)
+    if len(cuts) == 1:
         return
-    free, _ = torch.cuda.mem_get_info(device)
-    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    if free < needed:
-        raise ValueError(
-            f"the correlation needs {needed / 1e9:.2f} GB on {device} and {free / 1e9:.2f} GB are "
-            "free there: take fewer sites or smaller batches"
-        )
+    both = BothModels.of(target_model, source_model, sites, skip_positions, True)
+    start = ranks.told()
+    with shared_cores():
+        for cut in cuts[start + ranks.rank :: ranks.world]:
+            send(_moments_of(both, batches, cut, cut.start), ranks)
 
 
-def _normalized(stream: torch.Tensor) -> torch.Tensor:
-    """Each token's stream at root mean square 1, float32 [B, T, D]."""
-    return torch.nn.functional.rms_norm(stream.float(), stream.shape[-1:])
+def _cuts(batches: Iterable[Batch]) -> list[range]:
+    """Stretches of batches; one, where it is not known beforehand how many there are."""
+    if not isinstance(batches, Sequence):
+        return [range(0)]
+    return stretches([ids_of(batch) for batch in batches])
+
+
+def _in_one(both: BothModels, batches: Iterable[Batch], job: Job) -> StreamSums:
+    """All batches after each other, with blocks of tokens that end within them."""
+    sums = StreamSums(both.moments(), 1)
+    shown = job.progress(batches, "Correlating") if isinstance(batches, Sequence) else batches
+    with BackgroundUpdates(sums.moments) as updates:
+        for batch in shown:
+            updates.wait_for_room()
+            read = both.read(batch)
+            sums.rotated.update(read.source, read.counted)
+            for part in sums.blocks.parts(read.counted_on_host):
+                y, x = (streams[:, part].contiguous() for streams in (read.target, read.source))
+                updates.add(y, x, read.counted[part])
+                if sums.blocks.full:
+                    sums.blocks.end(mean_correlation(updates.settle()))
+            del read, y, x  # the next batch needs the room
+            job.passed(sums.moments.count)
+    return sums
+
+
+def _in_stretches(
+    both: BothModels, batches: Sequence[Batch], cuts: Sequence[range], job: Job
+) -> StreamSums:
+    """A round of stretches after the other, one stretch a rank, added in their order."""
+    sums, ranks, kept = StreamSums(both.moments(), len(cuts)), job.ranks, job.kept
+    if kept is not None and (state := kept.load()) is not None:
+        sums.restore(state)
+    start: int = ranks.told(sums.stretches)
+    own = cuts[start :: ranks.world]
+    shown = iter(job.progress([place for cut in own for place in cut], "Correlating"))
+    job.passed(sums.moments.count)
+    for number, cut in zip(range(start, len(cuts), ranks.world), own, strict=True):
+        sums.add(_moments_of(both, batches, islice(shown, len(cut)), cut.start, sums.rotated))
+        for rank, theirs in enumerate(cuts[number + 1 : number + ranks.world], 1):
+            sums.receive(ranks, rank)
+            for place in theirs:
+                if not sums.rotated.full:
+                    sums.rotated.update(*both.read_source(batches[place]))
+        job.passed(sums.moments.count)
+        if kept is not None and kept.due:
+            kept.save(*sums.state())
+    next(shown, None)  # to its end, where what shows it is put away
+    return sums
+
+
+def _moments_of(
+    both: BothModels,
+    batches: Sequence[Batch],
+    places: Iterable[int],
+    first: int,
+    rotated: RotatedSource | None = None,
+) -> SiteMoments:
+    """Of one stretch alone; its batches' places begin at `first`."""
+    moments = both.moments()
+    moments.batches = first
+    with BackgroundUpdates(moments) as updates:
+        for place in places:
+            updates.wait_for_room()
+            read = both.read(batches[place])
+            if rotated is not None:
+                rotated.update(read.source, read.counted)
+            updates.add(read.target, read.source, read.counted)
+            del read  # the next batch needs the room
+    return moments

@@ -16,7 +16,8 @@ from bmatch.align import align_checkpoints
 from bmatch.architecture import ResidualAxes
 from bmatch.estimate import combined
 from bmatch.models.text import default_text, token_batches
-from bmatch.streams import correlate_streams, correlation_bytes
+from bmatch.stream_reading import correlation_bytes
+from bmatch.streams import correlate_streams
 
 
 def test_the_memory_stated_before_the_job(pair):
@@ -64,7 +65,7 @@ def test_one_table_a_model(pair, monkeypatch):
         return lambda *arguments: made.append(make) or make(*arguments)
 
     monkeypatch.setattr("bmatch.architecture.stored.ResidualAxes", counted(ResidualAxes))
-    for module in ("align", "streams"):
+    for module in ("align", "stream_reading"):
         monkeypatch.setattr(f"bmatch.{module}.correlation_bytes", counted(correlation_bytes))
     align_checkpoints(*pair, tokens=3000)
     assert made.count(ResidualAxes) == 2

@@ -10,9 +10,9 @@ from tiny_models import WIDTH, in_gauge, noisy_copy, tiny_model
 
 import bmatch
 from bmatch import SignedPermutation, estimate
-from bmatch import streams as of_streams
+from bmatch import stream_reading as of_streams
 from bmatch.models.weight_evidence import WeightCorrelation
-from bmatch.streams import correlate_streams
+from bmatch.streams import StreamCorrelation, correlate_streams
 
 
 def random_batches(count=4, seed=0):
@@ -92,7 +92,7 @@ def test_a_massive_token_does_not_matter(monkeypatch):
     r = bmatch.estimate_gauge(target, model, batches)
     assert r.gauge == truth
     assert r.margin.min() > 0.5
-    monkeypatch.setattr("bmatch.streams._normalized", lambda stream: stream)
+    monkeypatch.setattr("bmatch.stream_reading._normalized", lambda stream: stream)
     assert bmatch.estimate_gauge(target, model, batches).margin.min() < 0.05
 
 
@@ -177,7 +177,7 @@ def test_the_evidence_with_less_chance_in_it_counts_for_more():
     loud, faint = torch.randn(8, 8, generator=g), 0.1 * torch.randn(8, 8, generator=g)
 
     def streams_of(correlation):
-        return of_streams.StreamCorrelation(correlation, None, (), 9, blocks=None, decoys=None)
+        return StreamCorrelation(correlation, None, (), 9, blocks=None, decoys=None)
 
     streams = streams_of(loud)
     weights = WeightCorrelation(faint, 9, {}, {}, ())

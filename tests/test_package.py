@@ -24,8 +24,9 @@ FLOORS = (
     ("architecture", "assignment", "correlation"),
     ("compat", "matching", "models", "network_gauge", "procrustes"),
     ("gauge_file", "verdict"),
+    ("stream_reading", "stream_sums"),
     ("streams",),
-    ("estimate", "network", "transport"),
+    ("estimate", "network", "stream_jobs", "transport"),
     ("align", "audit", "lineage", "trajectory"),
     ("report",),
     ("demo",),
@@ -47,7 +48,7 @@ ROOMS = {
         ),
         "distributed",
     ),
-    "jobs": ("cores", "phases", "progress", "processes", "resume"),
+    "jobs": ("cores", "phases", "progress", "processes", "ranks", "resume", "pace"),
     "kernels": (
         *("dispatch", "reference", "partial_sums", "batch_sums", "centred", "cross_moments"),
         *("finalise", "pilot", "row_scan"),
@@ -69,7 +70,7 @@ ROOMS = {
     ),
     "correlation": (
         *("products", "statistics", "chunks", "batch", "pilot", "by_chunks", "by_kernels"),
-        *("site_moments", "background", "cross_moments"),
+        *("stretches", "site_moments", "background", "cross_moments"),
     ),
     "compat": ("lap", "torch_ops", "torch_linear_assignment"),
     "architecture": (
@@ -95,7 +96,7 @@ ROOMS = {
     ),
     "models": (
         *("checkpoint", "rewrite", "network_files", "loading", "activations", "weight_evidence"),
-        *("text", "smollm2", "trainer", "runs"),
+        *("text", "shared_text", "smollm2", "trainer", "runs"),
     ),
     "verdict": ("bootstrap", "decoys", "witness", "calibration", "evidence", "verdict"),
     "network": ("selection", "parts", "gains", "pair", "prints", "settle", "search", "folders"),

@@ -30,6 +30,9 @@ from bmatch.cli.options import (
     sites_of,
 )
 from bmatch.files.atomic import require_new
+from bmatch.jobs.pace import Pace
+from bmatch.jobs.ranks import joined, own_device
+from bmatch.jobs.resume import user_cache
 
 if TYPE_CHECKING:
     from bmatch.align import Alignment
@@ -39,6 +42,7 @@ EXAMPLES = examples(
     "bmatch align base/ finetuned/ --text notes.txt --tokens 16384 --out gauge.safetensors",
     "bmatch align base/ finetuned/ --evidence weights --out gauge.safetensors",
     "bmatch align base/ finetuned/ --spaces all --out gauge.safetensors",
+    "torchrun --nproc-per-node 2 -m bmatch align base/ finetuned/ --tokens 262144 --out g",
 )
 
 
@@ -71,50 +75,83 @@ def align(
             "residual,neurons,heads,experts.",
         ),
     ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            "--cache", help="Folder that keeps how far it has come. Default: in the user's cache."
+        ),
+    ] = None,
+    save_every: Annotated[
+        float, typer.Option(help="Minutes after which that is kept, from 16 batches on.")
+    ] = 5.0,
+    metrics: Annotated[
+        Path | None, typer.Option(help="File to add a JSON line to as tokens pass.")
+    ] = None,
+    rank_timeout: Annotated[
+        float, typer.Option(help="Minutes without a word after which a rank counts as lost.")
+    ] = 30.0,
     picture: Picture = None,
     as_json: AsJson = False,
 ) -> None:
     """Estimate the gauge from SOURCE to TARGET coordinates and write it to a file.
 
-    Where nothing relates the two, or the tokens are too few to tell, none is written.
+    Where nothing relates the two, or the tokens are too few to tell, none is written. Started by
+    torchrun, its processes share the tokens; the gauge is the same.
     """
-    require_new(out)
-    require_picture(picture)
     if picture is not None and (group == "orthogonal" or spaces is not None):
         raise ValueError(
             "--picture draws partners in the stream: leave it out with a rotation or --spaces"
         )
     if spaces is not None:
+        require_new(out)
         align_spaces(source, target, out, spaces, as_json)
         return
-    with console.working("loading torch and transformers"):
-        console.quiet_transformers()
-        from bmatch.align import align_checkpoints
-        from bmatch.matching import GaugeMatch
-        from bmatch.report.plots import plot_alignment
-        from bmatch.report.tables import alignment_table
-        from bmatch.verdict.verdict import sentence
-    alignment = align_checkpoints(
-        source,
-        target,
-        text=text or (),
-        tokens=tokens,
-        sequence_length=sequence_length,
-        batch_size=batch_size,
-        sites=sites_of(sites),
-        group=group,
-        dtype=dtype,
-        device=device,
-        evidence=evidence,
-        witness=witness,
-        progress=console.track,
-        tell=None if as_json else console.say,
-    )
+    with joined(device, rank_timeout) as ranks:
+        device = own_device(device, ranks)
+        if not ranks.first:
+            console.quiet_transformers()
+            from bmatch.stream_jobs import serve
+
+            serve(source, target, dtype=dtype, device=device, ranks=ranks)
+            return
+        require_new(out)
+        require_picture(picture)
+        with console.working("loading torch and transformers"):
+            console.quiet_transformers()
+            from bmatch.align import align_checkpoints
+            from bmatch.matching import GaugeMatch
+            from bmatch.report.plots import plot_alignment
+            from bmatch.report.tables import alignment_table
+            from bmatch.verdict.verdict import sentence
+        pace = Pace(tokens, console.note, metrics)
+        alignment = align_checkpoints(
+            source,
+            target,
+            text=text or (),
+            tokens=tokens,
+            sequence_length=sequence_length,
+            batch_size=batch_size,
+            sites=sites_of(sites),
+            group=group,
+            dtype=dtype,
+            device=device,
+            evidence=evidence,
+            witness=witness,
+            progress=console.track,
+            tell=None if as_json else console.say,
+            cache_dir=cache or user_cache("streams"),
+            save_every=save_every,
+            passed=pace,
+            ranks=ranks,
+        )
     match = alignment.match
     told = None if match.group == "orthogonal" else sentence(match)  # of rotations none is judged
     written = force or match.group == "orthogonal" or match.verdict == "related"
     if written:
         alignment.gauge.save(out)
+        if alignment.kept is not None:
+            alignment.kept.forget()
+    pace.add({"verdict": None if match.group == "orthogonal" else match.verdict})
     if picture is not None:
         if isinstance(match, GaugeMatch):
             plot_alignment(alignment.correlation, match, picture, f"{source} -> {target}")
@@ -131,6 +168,9 @@ def align(
         if told is not None:
             console.say(told)
         console.say(f"gauge written to {out}")
+        if len(alignment.peaks) > 1:
+            peaks = ", ".join(f"{peak / 1e6:,.0f}" for peak in alignment.peaks)
+            console.say(f"largest memory of the ranks: {peaks} MB")
         _warn(alignment)
 
 

@@ -15,9 +15,8 @@ import torch
 
 from bmatch.arrays import as_tensor
 from bmatch.correlation.site_moments import SiteMoments
+from bmatch.correlation.statistics import TENSORS
 from bmatch.files import tensor_file
-
-_STATE = ("comoment", "target_mean", "source_mean", "target_square", "source_square")
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,7 +206,7 @@ class CrossMoments:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the statistics as a safetensors file, all or nothing, so that a job can resume."""
         statistics = self._moments.statistics
-        tensors = {name: getattr(statistics, name)[0].cpu().numpy() for name in _STATE}
+        tensors = {name: getattr(statistics, name)[0].cpu().numpy() for name in TENSORS}
         header = {
             "count": str(self.count),
             "batches": str(self._moments.batches),
@@ -228,16 +227,16 @@ class CrossMoments:
         ValueError
             If the file holds no moments, or is damaged.
         """
-        tensors, header = tensor_file.read(path, "moments", _STATE)
+        tensors, header = tensor_file.read(path, "moments", TENSORS)
         d1, d2 = len(tensors["target_mean"]), len(tensors["source_mean"])
         shapes = ((d1, d2), (d1,), (d2,), (d1,), (d2,))
-        if tuple(tensors[name].shape for name in _STATE) != shapes or not (
+        if tuple(tensors[name].shape for name in TENSORS) != shapes or not (
             {"count", "batches", "precision"} <= header.keys()
         ):
             raise ValueError(f"{os.fspath(path)} is damaged: its moments do not fit together")
         moments = cls(d1, d2, device, precision=header["precision"])
         statistics = moments._moments.statistics
-        for name in _STATE:
+        for name in TENSORS:
             getattr(statistics, name)[0].copy_(torch.from_numpy(tensors[name]))
         statistics.count = int(header["count"])
         moments._moments.batches = int(header["batches"])

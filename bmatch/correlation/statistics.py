@@ -19,6 +19,9 @@ import torch
 from bmatch.correlation.products import add_outer
 from bmatch.kernels import reference
 
+TENSORS = ("comoment", "target_mean", "source_mean", "target_square", "source_square")
+"""Of `Statistics`, as files have them."""
+
 
 @dataclass(frozen=True, eq=False)
 class CentredSums:
@@ -86,6 +89,14 @@ class Statistics:
         weight = seen * count / (seen + count)
         left = torch.stack([target.total / -count, dy * weight], -2)
         return left, torch.stack([source.total, dx], -2)
+
+    def of_site(self, s: int) -> Statistics:
+        """The s-th site by itself: what is added to it there, is added here, but for the count."""
+        one = object.__new__(Statistics)
+        one.count = self.count
+        for name in TENSORS:
+            setattr(one, name, getattr(self, name)[s : s + 1])
+        return one
 
     @torch.no_grad()
     def merge(self, other: Statistics) -> None:

@@ -38,7 +38,7 @@ def phase(name: str, finished: list[Phase]) -> Iterator[None]:
     _forget_peak()
     start = time.perf_counter()
     yield
-    finished.append(Phase(name, time.perf_counter() - start, _peak_bytes()))
+    finished.append(Phase(name, time.perf_counter() - start, peak_bytes()))
 
 
 def _forget_peak() -> None:
@@ -48,7 +48,8 @@ def _forget_peak() -> None:
         return
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
+    """Largest resident memory of this process since it started, or since a phase began."""
     try:
         status = _STATUS.read_text()
     except OSError:

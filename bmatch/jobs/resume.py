@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -42,10 +44,14 @@ class KeptParts:
         Made when the first part is kept.
     kind : str
         What a part is, as its file's header has it.
+
+    Attributes
+    ----------
+    folder : Path
     """
 
     def __init__(self, folder: str | os.PathLike[str], kind: str) -> None:
-        self._folder, self._kind = Path(folder), kind
+        self.folder, self._kind = Path(folder), kind
 
     def get(self, key: str) -> Part | None:
         """The part of a key; None where there is none that is whole."""
@@ -64,8 +70,65 @@ class KeptParts:
         OSError
             If it cannot be written.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         tensor_file.write(self._path(key), self._kind, tensors, header)
 
+    def forget(self, key: str) -> None:
+        """Remove a part, if it is there and lets itself be removed."""
+        with suppress(OSError):
+            self._path(key).unlink()
+
     def _path(self, key: str) -> Path:
-        return self._folder / f"{key}.safetensors"
+        return self.folder / f"{key}.safetensors"
+
+
+class KeptState:
+    """How far a job has come, kept now and then: one part, which the next one replaces.
+
+    A folder that is full, read-only or gone costs the state and not the job: it is told once, and
+    tried again.
+
+    Parameters
+    ----------
+    parts : KeptParts
+    key : str
+        Of all that decides about the job.
+    every : float
+        Minutes from one time to the next.
+    tell : callable
+        Is given a sentence where it cannot be kept.
+    """
+
+    def __init__(
+        self, parts: KeptParts, key: str, every: float, tell: Callable[[str], None]
+    ) -> None:
+        self._parts, self._key, self._every, self._tell = parts, key, every, tell
+        self._last = time.monotonic()
+        self._told = ""
+
+    def load(self) -> Part | None:
+        """What an earlier job has kept; None where that is nothing whole."""
+        return self._parts.get(self._key)
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time."""
+        return time.monotonic() - self._last >= 60 * self._every
+
+    def save(self, tensors: Mapping[str, npt.NDArray[Any]], header: Mapping[str, str]) -> None:
+        """Keep a state in place of the one before it, all or nothing."""
+        try:
+            self._parts.put(self._key, tensors, header)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            if reason != self._told:
+                self._tell(
+                    f"how far it has come cannot be kept in {self._parts.folder} ({reason}): the "
+                    "job goes on, and begins anew if it is ended"
+                )
+            self._told = reason
+        self._last = time.monotonic()
+
+    def forget(self) -> None:
+        """To be called once the job's result is written."""
+        self._parts.forget(self._key)

@@ -11,7 +11,7 @@ import torch
 from transformers import TrainerCallback
 
 from bmatch.models.runs import Place
-from bmatch.streams import OneBatch
+from bmatch.stream_reading import OneBatch
 from bmatch.trajectory.hop import Hop
 from bmatch.trajectory.watch import Watch, alarms
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,19 +12,22 @@ import torch
 
 from bmatch._version import __version__
 from bmatch.arrays import as_array
+from bmatch.correlation.stretches import LEAST
 from bmatch.estimate import Evidence, match_evidence, require_evidence, resolve_group
 from bmatch.gauge import SignedPermutation
 from bmatch.groups import AnyGroup
 from bmatch.jobs.resume import KeptParts, Part, content_key
 from bmatch.matching import gauge_of
-from bmatch.models.activations import Sites, split_batch
+from bmatch.models.activations import Sites
 from bmatch.models.weight_evidence import (
     IncomparableWeightsError,
     WeightCorrelation,
     correlate_weights,
     weights_if_comparable,
 )
-from bmatch.streams import OneBatch, StreamCorrelation, correlate_streams
+from bmatch.stream_jobs import batches_sha256
+from bmatch.stream_reading import OneBatch
+from bmatch.streams import StreamCorrelation, correlate_streams
 from bmatch.trajectory.hop import part_of
 from bmatch.trajectory.stops import Stop, TwoModels
 
@@ -63,7 +65,7 @@ class Reads:
             raise TypeError("batches must be a list of batches: wrap a single one in brackets")
         if self.evidence != "weights" and not self.batches:
             raise ValueError("no batches to read: give some, or take evidence='weights'")
-        object.__setattr__(self, "tokens_sha256", _tokens_sha256(self.batches))
+        object.__setattr__(self, "tokens_sha256", batches_sha256(self.batches))
 
     def key(self, target: Stop, source: Stop) -> str:
         """Of all that decides about the gauge between two checkpoints."""
@@ -80,6 +82,7 @@ class Reads:
                 "read": (
                     *(self.tokens_sha256, numbers, self.skip_positions),
                     *(self.dtype, self.device.partition(":")[0]),
+                    *(["stretches"] if len(self.batches) >= LEAST else []),
                 )
                 if activations
                 else None,
@@ -118,16 +121,6 @@ def _weights(target: Any, source: Any) -> WeightCorrelation:
         return correlate_weights(target, source)
     except IncomparableWeightsError:
         return correlate_weights(target, source, rows="all")
-
-
-def _tokens_sha256(batches: Sequence[OneBatch]) -> str:
-    taken = hashlib.sha256()
-    for batch in batches:
-        tokens, mask = split_batch(batch)
-        for tensor in (tokens, torch.ones_like(tokens) if mask is None else mask):
-            taken.update(repr(tuple(tensor.shape)).encode())
-            taken.update(tensor.cpu().long().contiguous().numpy().data)
-    return taken.hexdigest()
 
 
 class Task(NamedTuple):

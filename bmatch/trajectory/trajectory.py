@@ -27,7 +27,7 @@ from bmatch.jobs.processes import in_processes, shares
 from bmatch.jobs.progress import Progress, silent
 from bmatch.jobs.resume import KeptParts, Part
 from bmatch.models.activations import Reader, Sites
-from bmatch.streams import OneBatch
+from bmatch.stream_reading import OneBatch
 from bmatch.trajectory.gaps import gaps
 from bmatch.trajectory.hop import Hop
 from bmatch.trajectory.reads import KIND, Reads, Task, estimated

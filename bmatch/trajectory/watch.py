@@ -18,7 +18,7 @@ from bmatch.gauge import SignedPermutation, compose
 from bmatch.jobs.resume import KeptParts
 from bmatch.models.checkpoint import Checkpoint, open_checkpoint
 from bmatch.models.runs import Place, find_run
-from bmatch.streams import OneBatch
+from bmatch.stream_reading import OneBatch
 from bmatch.trajectory.hop import Hop
 from bmatch.trajectory.reads import KIND, Reads
 from bmatch.trajectory.stops import Stop, TwoModels, open_stops

@@ -39,13 +39,15 @@ class TokenBlocks:
         Tokens counted up to the end of each block.
     correlations : list of float32 tensor [D, D]
         Of all tokens up to there, on the CPU.
+    passed : int
+        Tokens counted so far.
     """
 
     def __init__(self) -> None:
         self.tokens: list[int] = []
         self.correlations: list[torch.Tensor] = []
         self._size = 0
-        self._passed = 0
+        self.passed = 0
 
     def parts(self, counted: torch.Tensor) -> Iterator[slice]:
         """Divide a batch so that blocks can end in it.
@@ -66,12 +68,12 @@ class TokenBlocks:
         self._size = self._size or max(LEAST_TOKENS, total // BLOCKS)
         start = before = 0
         while start < len(passed):
-            wanted = before + self._ends_at - self._passed
+            wanted = before + self._ends_at - self.passed
             end = len(passed)
             if wanted < total:
                 end = int(torch.searchsorted(passed, wanted)) + 1
             count = int(passed[end - 1]) - before
-            self._passed += count
+            self.passed += count
             yield slice(start, end)
             start, before = end, before + count
 
@@ -83,13 +85,17 @@ class TokenBlocks:
     @property
     def full(self) -> bool:
         """Whether a block ends here."""
-        return self._passed >= self._ends_at
+        return self.passed >= self._ends_at
+
+    def pass_over(self, tokens: int) -> None:
+        """Count tokens of a stretch that is added as a whole; `parts` is not asked."""
+        self.passed += tokens
 
     def end(self, correlation: torch.Tensor) -> None:
         """End a block, with the correlation of all tokens so far."""
-        if self.tokens and self._passed == self.tokens[-1]:
+        if self.tokens and self.passed == self.tokens[-1]:
             return
-        self.tokens.append(self._passed)
+        self.tokens.append(self.passed)
         self.correlations.append(correlation.float().cpu())
         if len(self.tokens) == 2 * BLOCKS:  # every other end goes
             self.tokens, self.correlations = self.tokens[1::2], self.correlations[1::2]

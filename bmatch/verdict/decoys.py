@@ -11,6 +11,8 @@ protein identifications by mass spectrometry", Nature Methods 4 (2007).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -22,6 +24,7 @@ from bmatch.groups import Group
 TOKENS = 4096
 """By so many tokens, and what their last batch has beyond, the spread of decoys is known."""
 AT_ONCE = 512
+_STATE = ("centre", "factor", "total", "square")
 
 
 class RotatedSource:
@@ -42,9 +45,25 @@ class RotatedSource:
         gaussian = torch.randn(width, width, generator=generator, dtype=torch.float64)
         orthogonal, upper = torch.linalg.qr(gaussian)
         self._mixture = (orthogonal * upper.diagonal().sign()).float().to(device)  # columns mix
+        self._device = device
         self._centre = self._factor = torch.empty(0)  # [S, D] each, once there are tokens
         self._total = self._square = torch.empty(0)
         self._count = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether more tokens would be left unread."""
+        return self._count >= TOKENS
+
+    def state(self) -> tuple[dict[str, npt.NDArray[np.generic]], int]:
+        """What `restore` goes on from: arrays by name, and tokens counted."""
+        return {name: getattr(self, f"_{name}").cpu().numpy() for name in _STATE}, self._count
+
+    def restore(self, state: Mapping[str, npt.NDArray[np.generic]], count: int) -> None:
+        """Go on from the `state` of another with the same width and seed."""
+        for name in _STATE:
+            setattr(self, f"_{name}", torch.from_numpy(state[name]).to(self._device))
+        self._count = count
 
     @torch.no_grad()
     def update(self, source: torch.Tensor, counted: torch.Tensor) -> None:
@@ -55,7 +74,7 @@ class RotatedSource:
         for start in range(0, source.shape[1], AT_ONCE):
             kept = counted[start : start + AT_ONCE]
             count = int(kept.sum())
-            if count == 0 or self._count >= TOKENS:
+            if count == 0 or self.full:
                 continue
             parts = [site[start : start + AT_ONCE][kept] for site in source]
             if self._count == 0:

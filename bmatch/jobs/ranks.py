@@ -1,0 +1,149 @@
+"""The processes that torchrun starts, as seen by one of them; alone where there are no others.
+
+Only what crosses from one to another is here: objects from the first to all, arrays and objects
+from each to the first. Who reads what is the caller's business.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+_TORCHRUN = ("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """One process among those of a job.
+
+    Attributes
+    ----------
+    rank : int
+        Its number, from 0 on.
+    world : int
+        How many there are.
+    """
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the one that solves, writes and prints."""
+        return self.rank == 0
+
+    def told(self, value: Any = None) -> Any:
+        """The first rank's `value`, at all ranks: any object that can be pickled.
+
+        Raises
+        ------
+        ConnectionError
+            If a rank was lost; so do the other methods.
+        """
+        if self.world == 1:
+            return value
+        import torch.distributed as dist
+
+        held = [value]
+        with self._listening():
+            dist.broadcast_object_list(held, src=0)
+        return held[0]
+
+    def gathered(self, value: Any) -> list[Any]:
+        """Each rank's `value` in their order, at the first rank; elsewhere nothing."""
+        if self.world == 1:
+            return [value]
+        import torch.distributed as dist
+
+        held: list[Any] = [None] * self.world if self.first else []
+        with self._listening():
+            dist.gather_object(value, held if self.first else None, dst=0)
+        return held
+
+    def send(self, values: torch.Tensor) -> None:
+        """Hand a contiguous tensor to the first rank, which waits for it in `receive`."""
+        import torch.distributed as dist
+
+        with self._listening():
+            dist.send(values, dst=0)
+
+    def receive(self, values: torch.Tensor, rank: int) -> None:
+        """Fill a contiguous tensor with what that rank sends."""
+        import torch.distributed as dist
+
+        with self._listening():
+            dist.recv(values, src=rank)
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Where the backends speak of sockets, say what it means."""
+        try:
+            yield
+        except RuntimeError as error:
+            # Without the line of its source and the advice to read logs.
+            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = re.sub(r"^\[[^]]*\] ", "", said).partition(". ")[0]
+            raise ConnectionError(
+                f"rank {self.rank} of {self.world} hears nothing more of another, which was lost "
+                f"or is too slow ({reason}): start again with any number of ranks, and it goes on "
+                "from what was kept last"
+            ) from None
+
+
+ALONE = Ranks()
+"""A process that has no others beside it."""
+
+
+@contextmanager
+def joined(device: str = "cpu", minutes: float = 30.0) -> Iterator[Ranks]:
+    """While the block lasts, the ranks that torchrun started can speak to each other.
+
+    Parameters
+    ----------
+    device : str
+        Where tensors that cross may live: by gloo on the CPU, by NCCL on CUDA devices.
+    minutes : float
+        Without a word for so long, a rank counts as lost.
+
+    Yields
+    ------
+    Ranks
+        `ALONE` where torchrun started no process, or one.
+
+    Raises
+    ------
+    ConnectionError
+        If not all of them come.
+    """
+    if not all(name in os.environ for name in _TORCHRUN) or os.environ["WORLD_SIZE"] == "1":
+        yield ALONE
+        return
+    import torch.distributed as dist
+
+    ranks = Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
+    if backend != "gloo":
+        import torch
+
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    with ranks._listening():
+        dist.init_process_group(backend, timeout=timedelta(minutes=minutes))
+    try:
+        yield ranks
+    finally:
+        dist.destroy_process_group()
+
+
+def own_device(device: str, ranks: Ranks) -> str:
+    """The device of this rank: of ``cuda`` each process of a machine takes its own."""
+    if device == "cuda" and ranks.world > 1:
+        return f"cuda:{os.environ['LOCAL_RANK']}"
+    return device

@@ -1,0 +1,94 @@
+"""Correlating the streams of two checkpoints as a long job: its state, and what other ranks do."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from bmatch._version import __version__
+from bmatch.correlation.stretches import LEAST
+from bmatch.jobs.phases import peak_bytes
+from bmatch.jobs.ranks import Ranks
+from bmatch.jobs.resume import KeptParts, KeptState, content_key
+from bmatch.models.activations import Reader, Sites, split_batch
+from bmatch.models.checkpoint import open_checkpoint
+from bmatch.models.loading import load_model
+from bmatch.models.text import AlignedBatch
+from bmatch.stream_reading import Batch
+from bmatch.streams import serve_streams
+
+KIND = "streams"
+"""What files that keep the sums of streams say they are."""
+
+
+class Plan(NamedTuple):
+    """What all ranks read."""
+
+    batches: Sequence[Batch]
+    sites: Sites
+
+
+def serve(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    dtype: str,
+    device: str,
+    ranks: Ranks,
+) -> None:
+    """What ranks but the first do while that one aligns two checkpoint folders.
+
+    Raises
+    ------
+    ConnectionError
+        If a rank was lost.
+    FileNotFoundError, ValueError, MemoryError
+        If a checkpoint cannot be read here.
+    """
+    plan: Plan | None = ranks.told()
+    if plan is None:
+        return
+    if len(plan.batches) >= LEAST:
+        models = []
+        for folder in (target, source):
+            held = open_checkpoint(folder)
+            models.append(Reader(load_model(held, dtype, device), held.axes))
+        serve_streams(models[0], models[1], plan.batches, plan.sites, ranks=ranks)
+    ranks.gathered(peak_bytes())
+
+
+def kept_state(
+    folder: str | os.PathLike[str],
+    minutes: float,
+    deciding: Mapping[str, object],
+    batches: Sequence[Batch],
+    tell: Callable[[str], None],
+) -> KeptState | None:
+    """Where the sums of streams are kept; None where there are too few batches for any.
+
+    `deciding` is what beside the tokens and this version decides about them.
+    """
+    if len(batches) < LEAST:
+        return None
+    key = content_key({**deciding, "tokens": batches_sha256(batches), "version": __version__})
+    return KeptState(KeptParts(Path(folder), KIND), key, minutes, tell)
+
+
+def batches_sha256(batches: Sequence[Batch]) -> str:
+    """Of token ids, of which of them are attended, and of where two models' tokens end together."""
+    taken = hashlib.sha256()
+    for batch in batches:
+        if isinstance(batch, AlignedBatch):
+            tensors = [batch.target, batch.source, batch.target_at, batch.source_at]
+        else:
+            tokens, mask = split_batch(batch)
+            tensors = [tokens, torch.ones_like(tokens) if mask is None else mask]
+        for tensor in tensors:
+            taken.update(repr(tuple(tensor.shape)).encode())
+            taken.update(tensor.cpu().long().contiguous().numpy().data)
+    return taken.hexdigest()

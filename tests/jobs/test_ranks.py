@@ -1,0 +1,150 @@
+"""Streams shared by several ranks: the same sums to the bit, however many there are."""
+
+from __future__ import annotations
+
+import queue
+import threading
+
+import pytest
+import torch
+from tiny_models import VOCABULARY, noisy_copy, tiny_model
+
+from bmatch.correlation.stretches import LONGEST, block_ends, stretches
+from bmatch.jobs.pace import Pace
+from bmatch.jobs.ranks import ALONE, Ranks, joined
+from bmatch.jobs.resume import KeptParts, KeptState
+from bmatch.models.activations import Reader
+from bmatch.streams import Job, correlate_streams, serve_streams
+
+
+class Threads(Ranks):
+    """Ranks that are threads, and hand tensors over by queues."""
+
+    def __init__(self, rank, world, lines):
+        super().__init__(rank, world)
+        object.__setattr__(self, "lines", lines)
+
+    def told(self, value=None):
+        if self.first:
+            for k in range(1, self.world):
+                self.lines["told", k].put(value)
+            return value
+        return self.lines["told", self.rank].get(timeout=60)
+
+    def send(self, values):
+        assert values.is_contiguous()
+        self.lines["sent", self.rank].put(values.clone())
+
+    def receive(self, values, rank):
+        assert values.is_contiguous()
+        values.copy_(self.lines["sent", rank].get(timeout=60))
+
+
+@pytest.fixture(scope="module")
+def read():
+    model = tiny_model()
+    models = Reader.of(noisy_copy(model, 0.1, 1)), Reader.of(model)
+    generator = torch.Generator().manual_seed(0)
+    return *models, [torch.randint(VOCABULARY, (2, 24), generator=generator) for _ in range(37)]
+
+
+def shared(read, world, kept=None, passed=bool):
+    lines = {(what, k): queue.Queue() for what in ("told", "sent") for k in range(world)}
+    others = []
+    for k in range(1, world):
+        models = [Reader(noisy_copy(reader.model, 0.0, 0), reader.axes) for reader in read[:2]]
+        ranks = {"ranks": Threads(k, world, lines)}  # with models of their own, as processes have
+        args = *models, read[2]
+        others.append(threading.Thread(target=serve_streams, args=args, kwargs=ranks, daemon=True))
+        others[-1].start()
+    found = correlate_streams(*read, job=Job(Threads(0, world, lines), kept, passed))
+    for thread in others:
+        thread.join(60)
+    return found
+
+
+def same(one, other):
+    return all(
+        torch.equal(a, b)
+        for a, b in [
+            (one.correlation, other.correlation),
+            (one.cross_covariance, other.cross_covariance),
+            (one.decoys, other.decoys),
+            (torch.stack(one.blocks.correlations), torch.stack(other.blocks.correlations)),
+        ]
+    ) and (one.tokens, one.blocks.tokens) == (other.tokens, other.blocks.tokens)
+
+
+def test_any_number_of_ranks_gives_the_same_bits(read):
+    single = correlate_streams(*read)
+    for world in (2, 4):
+        assert same(shared(read, world), single)
+    in_one = correlate_streams(*read[:2], iter(read[2]))  # it is the sum of the same tokens, too
+    assert torch.allclose(in_one.correlation, single.correlation, atol=1e-6)
+    assert torch.allclose(in_one.decoys, single.decoys, atol=1e-6)
+    assert in_one.tokens == single.tokens
+
+
+def test_a_job_that_was_ended_goes_on_with_another_number_of_ranks(read, tmp_path):
+    single = correlate_streams(*read)
+    kept = KeptState(KeptParts(tmp_path, "streams"), "key", 0, pytest.fail)
+    seen = []
+
+    def ended(tokens):
+        seen.append(tokens)
+        if len(seen) == 8:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        correlate_streams(*read, job=Job(kept=kept, passed=ended))
+    rest = []
+    assert same(shared(read, 3, kept, rest.append), single)
+    assert rest[0] == seen[-2]  # of what the first job had counted, one round is read again
+    kept.forget()
+    assert kept.load() is None
+
+
+def test_where_nothing_can_be_kept_the_job_goes_on(read, tmp_path):
+    (tmp_path / "file").touch()
+    told = []
+    kept = KeptState(KeptParts(tmp_path / "file", "streams"), "key", 0, told.append)
+    found = correlate_streams(*read, job=Job(kept=kept))
+    assert same(found, correlate_streams(*read))
+    (sentence,) = told
+    assert "cannot be kept in" in sentence
+    assert "the job goes on" in sentence
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 31, 32, 47, 48, 63, 64, 1000, 4097])
+def test_stretches_hold_every_batch_once(count):
+    cuts = stretches([512] * count)
+    assert [k for cut in cuts for k in cut] == list(range(count))
+    assert (len(cuts) == 1) == (count < 16)
+    assert all(512 * len(cut) <= LONGEST for cut in cuts) or count < 16
+    if count >= 16:
+        assert 16 <= len(block_ends(len(cuts))) <= 31
+        assert max(block_ends(len(cuts))) == len(cuts)
+
+
+def test_without_torchrun_a_process_is_alone(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    with joined() as ranks:
+        assert ranks is ALONE
+        assert ranks.first
+        assert ranks.told(3) == 3
+        assert ranks.gathered(4) == [4]
+
+
+def test_metrics_that_can_no_longer_be_written_end_and_the_job_does_not(tmp_path):
+    told = []
+    pace = Pace(100, told.append, tmp_path / "m")
+    pace(0)
+    pace(50)
+    lines = (tmp_path / "m").read_text().splitlines()
+    assert len(lines) == 2
+    assert '"tokens": 50, "tokens_total": 100' in lines[1]
+    (tmp_path / "m").unlink()
+    (tmp_path / "m").mkdir()
+    pace(60)
+    pace(70)
+    assert len(told) == 1
