@@ -320,7 +320,7 @@ def test_cosines_of_rows_of_any_size():
         (lambda x: Factors(x, x)[0, 99], IndexError, "columns run from 0 to 5, got 99 to 99"),
         (lambda x: Factors(x, x)[::2], ValueError, "one after another"),
         (lambda x: Factors(x, x)["a"], TypeError, r"are read by \[a:b\]"),
-        (lambda x: list(Factors(x, x)), TypeError, r"are read by \[a:b\]"),
+        (lambda x: list(FACTORS(x, x)), TypeError, r"are read by \[a:b\]"),
         (
             lambda x: bmatch.solve(Factors(x, x), nonfinite="forbid"),
             ValueError,
