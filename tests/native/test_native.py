@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -72,3 +73,14 @@ def test_portable_kernels_on_64_bit_arm():
             ["aarch64-linux-gnu-nm", unit], capture_output=True, text=True, check=True
         )
         assert names.stdout == ""  # nothing of another machine's instruction set
+
+
+@pytest.mark.skipif(shutil.which("nm") is None, reason="nm is not installed")
+def test_loading_the_extension_runs_no_code_of_an_instruction_set():
+    """Tables of kernels that are filled in as it is loaded end the process on a machine without."""
+    from bmatch import _core
+
+    symbols = subprocess.run(["nm", _core.__file__], capture_output=True, text=True, check=True)
+    names = [line.split()[-1] for line in symbols.stdout.splitlines()]
+    assert any("kAvx512Kernels" in name for name in names) == (platform.machine() == "x86_64")
+    assert not [name for name in names if name.startswith("_GLOBAL__sub_I") and "avx" in name]

@@ -130,8 +130,8 @@ constexpr ProductKernel kernel() {
 
 }  // namespace
 
-const ProductKernel kFloatProduct = kernel<FloatWords>();
-const ProductKernel kBfloat16Product = kernel<Bfloat16Words>();
+constexpr ProductKernel kFloatProduct = kernel<FloatWords>();
+constexpr ProductKernel kBfloat16Product = kernel<Bfloat16Words>();
 
 }  // namespace bmatch
 

@@ -20,7 +20,7 @@ namespace {
 
 }  // namespace
 
-const Sha256Kernel kAvx2Sha256 = {8, &Sha256<8>::blocks};
+constexpr Sha256Kernel kAvx2Sha256 = {8, &Sha256<8>::blocks};
 
 }  // namespace bmatch
 

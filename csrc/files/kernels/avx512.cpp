@@ -21,7 +21,7 @@ namespace {
 
 }  // namespace
 
-const Sha256Kernel kAvx512Sha256 = {16, &Sha256<16>::blocks};
+constexpr Sha256Kernel kAvx512Sha256 = {16, &Sha256<16>::blocks};
 
 }  // namespace bmatch
 
