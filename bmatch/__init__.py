@@ -16,6 +16,7 @@ _HOME = {
     "Certificate": "assignment",
     "CrossMoments": "correlation",
     "Factors": "assignment",
+    "FeatureMatch": "features",
     "GaugeMatch": "matching",
     "OrthogonalGauge": "orthogonal",
     "OrthogonalMatch": "procrustes",
@@ -28,6 +29,7 @@ _HOME = {
     "linear_sum_assignment": "assignment",
     "load_gauge": "gauge_file",
     "match": "matching",
+    "match_features": "features",
     "match_orthogonal": "procrustes",
     "solve": "assignment",
 }
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     )
     from bmatch.correlation import CrossMoments
     from bmatch.estimate import estimate_gauge
+    from bmatch.features import FeatureMatch, match_features
     from bmatch.gauge import SignedPermutation, compose
     from bmatch.gauge_file import load_gauge
     from bmatch.matching import GaugeMatch, match
@@ -58,6 +61,7 @@ __all__ = [
     "Certificate",
     "CrossMoments",
     "Factors",
+    "FeatureMatch",
     "GaugeMatch",
     "OrthogonalGauge",
     "OrthogonalMatch",
@@ -72,6 +76,7 @@ __all__ = [
     "linear_sum_assignment",
     "load_gauge",
     "match",
+    "match_features",
     "match_orthogonal",
     "solve",
     "transport",

@@ -17,6 +17,7 @@ from bmatch.cli import (
     audit,
     console,
     demo,
+    features,
     info,
     merge,
     path,
@@ -45,6 +46,7 @@ app.command(epilog=apply.APPLY_EXAMPLES)(apply.apply)
 app.command(epilog=apply.COMPOSE_EXAMPLES)(apply.compose)
 app.command(epilog=transport.EXAMPLES)(transport.transport)
 app.command(epilog=merge.EXAMPLES)(merge.merge)
+app.command("match-features", epilog=features.EXAMPLES)(features.match_features)
 app.command(epilog=audit.EXAMPLES)(audit.audit)
 app.command(epilog=info.EXAMPLES)(info.info)
 app.command(epilog=solve.EXAMPLES)(solve.solve)

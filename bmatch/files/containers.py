@@ -39,6 +39,8 @@ class Container:
         Of its tensors, by name; names inside nested dicts and lists are joined by ``/``.
     rest : dict of str to object
         Numbers, strings and the like beside them, by names of the same kind.
+    read : callable
+        Takes a name, gives that tensor, as a torch tensor or a NumPy array.
     copy : callable
         Takes where to write, a `Transform` and metadata, to be added where the format has room.
     has_room : bool
@@ -47,6 +49,7 @@ class Container:
 
     path: Path
     shapes: Mapping[str, tuple[int, ...]]
+    read: Callable[[str], Any]
     copy: Callable[[Path, Transform, Mapping[str, str]], None]
     rest: Mapping[str, Any] = field(default_factory=dict)
     has_room: bool = False
@@ -100,7 +103,13 @@ def _safetensors(path: Path) -> Container:
 
         copy_safetensors(path, out, transform, header)
 
-    return Container(path, shapes, copy, metadata, has_room=True)
+    def read(name: str) -> Any:
+        from safetensors import safe_open
+
+        with safe_open(path, framework="pt") as file:
+            return file.get_tensor(name)
+
+    return Container(path, shapes, read, copy, metadata, has_room=True)
 
 
 def _torch(path: Path) -> Container:
@@ -122,7 +131,8 @@ def _torch(path: Path) -> Container:
         copy_torch(tree, out, fill)
 
     rest = {key: leaf for key, leaf in leaves(tree) if key not in tensors}
-    return Container(path, {key: tuple(t.shape) for key, t in tensors.items()}, copy, rest)
+    shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    return Container(path, shapes, tensors.__getitem__, copy, rest)
 
 
 def unpickled(path: Path) -> Any:
@@ -181,7 +191,11 @@ def _npz(path: Path) -> Container:
                 with made.open(entry.filename, "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, moved, allow_pickle=False)
 
-    return Container(path, shapes, copy)
+    def read(name: str) -> Any:
+        with np.load(path, allow_pickle=False) as file:
+            return file[name]
+
+    return Container(path, shapes, read, copy)
 
 
 def _npy(path: Path) -> Container:
@@ -198,7 +212,10 @@ def _npy(path: Path) -> Container:
         array[...] = transform("", np.array(array))
         array.flush()
 
-    return Container(path, {"": shape}, copy)
+    def read(_name: str) -> Any:
+        return np.load(path, mmap_mode="c", allow_pickle=False)
+
+    return Container(path, {"": shape}, read, copy)
 
 
 def _gguf(path: Path) -> Container:
@@ -228,7 +245,12 @@ def _gguf(path: Path) -> Container:
                     "cannot be taken out: write it as F32 or F16"
                 )
 
-    return Container(path, shapes, copy, rest)
+    def read(name: str) -> Any:
+        if types[name] not in plain:
+            raise ValueError(f"{path}: {name} is {types[name]}, and no plain numbers")
+        return next(np.array(t.data) for t in reader.tensors if t.name == name)
+
+    return Container(path, shapes, read, copy, rest)
 
 
 def _json(path: Path) -> Container:
@@ -251,7 +273,8 @@ def _json(path: Path) -> Container:
         out.write_text(json.dumps(moved("", tree)), encoding="utf-8")
 
     rest = dict(leaves(tree, skip=arrays))
-    return Container(path, {key: array.shape for key, array in arrays.items()}, copy, rest)
+    shapes = {key: array.shape for key, array in arrays.items()}
+    return Container(path, shapes, arrays.__getitem__, copy, rest)
 
 
 def _arrays(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:

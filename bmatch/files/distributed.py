@@ -115,7 +115,7 @@ class DistributedFiles:
     def container(self) -> Container:
         """The folder as a file of tensors."""
         rest = dict(pair for name, value in self.values.items() for pair in leaves(value, name))
-        return Container(self.path, self.shapes, self.copy, rest)
+        return Container(self.path, self.shapes, self.tensor, self.copy, rest)
 
     def copy(self, out: Path, transform: Transform, notes: Mapping[str, str]) -> None:
         """Write the folder again, as one process would have, with its tensors transformed."""

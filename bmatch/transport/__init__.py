@@ -11,6 +11,7 @@ from bmatch.transport.objects import StreamObject
 from bmatch.transport.optimizer import optimizer_state
 from bmatch.transport.probes import probe
 from bmatch.transport.sae import sae
+from bmatch.transport.sae_directions import sae_directions
 from bmatch.transport.training import TrainingRun, trainer_checkpoint
 from bmatch.transport.vectors import vector
 from bmatch.transport.weights import checkpoint, state_dict
@@ -33,6 +34,7 @@ __all__ = [
     "optimizer_state",
     "probe",
     "sae",
+    "sae_directions",
     "state_dict",
     "trainer_checkpoint",
     "vector",

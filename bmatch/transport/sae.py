@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from bmatch.transport.sae_formats import COMPANIONS, FORMATS
 from bmatch.transport.sae_optimizer import is_optimizer, part_of
 
 KIND = "sparse dictionary"
-_INSIDE = "sae/"
+INSIDE = "sae/"
 """Below which Llamascopium's .pt files have their tensors, beside a version."""
 _WEIGHTS = (".safetensors", ".npz", ".pt", ".pth", ".bin")
 
@@ -61,13 +61,12 @@ def find(path: Path, model: Mapping[str, Any] | None = None) -> StreamObject | N
     ValueError
         If it is one that cannot be carried.
     """
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    files = [file for file in files if file.suffix in _WEIGHTS]
+    files = _files(path)
     opened = {}
     is_one = False  # and not only what lies beside one
     for file in files:
         container = open_container(file)
-        formats = [found for found, _ in matching((*FORMATS, *COMPANIONS), _shapes(container))]
+        formats = [found for found, _ in matching((*FORMATS, *COMPANIONS), shapes_of(container))]
         if formats:
             opened[file] = container
             is_one = is_one or any(found in FORMATS for found in formats)
@@ -92,6 +91,25 @@ def find(path: Path, model: Mapping[str, Any] | None = None) -> StreamObject | N
     return StreamObject(path, KIND, name, widths.pop(), tuple(parts), where, told_of_mean)
 
 
+def dictionaries(path: Path) -> Iterator[tuple[Container, Format]]:
+    """Each file that holds a dictionary, with its format; what lies beside it is left out.
+
+    Raises
+    ------
+    ValueError
+        If one is damaged, or which axes are features' cannot be told.
+    """
+    for file in _files(path):
+        container = open_container(file)
+        if any(True for _ in matching(FORMATS, shapes_of(container))):
+            yield container, _known(container, _config_of(file, path))[0]
+
+
+def _files(path: Path) -> list[Path]:
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    return [file for file in files if file.suffix in _WEIGHTS]
+
+
 def _beside(file: Path, dictionaries: list[Part]) -> Part:
     """Of a file that is no dictionary, and may be what trained one."""
     container = open_container(file)
@@ -105,8 +123,9 @@ def _beside(file: Path, dictionaries: list[Part]) -> Part:
     )
 
 
-def _shapes(container: Container) -> dict[str, tuple[int, ...]]:
-    return {name.removeprefix(_INSIDE): shape for name, shape in container.shapes.items()}
+def shapes_of(container: Container) -> dict[str, tuple[int, ...]]:
+    """Of a dictionary's tensors, by the names that formats know."""
+    return {name.removeprefix(INSIDE): shape for name, shape in container.shapes.items()}
 
 
 def _config_of(file: Path, root: Path) -> SaeConfig:
@@ -119,15 +138,20 @@ def _config_of(file: Path, root: Path) -> SaeConfig:
         folder = folder.parent
 
 
-def _part(container: Container, config: SaeConfig) -> tuple[Part, Format, int | None]:
-    shapes = _shapes(container)
+def _known(container: Container, config: SaeConfig) -> tuple[Format, dict[str, int]]:
+    """The format of a file, and what its letters stand for."""
+    shapes = shapes_of(container)
     found = [
         (known, lengths)
         for known, lengths in matching((*FORMATS, *COMPANIONS), shapes)
         if _fits(lengths, config)
     ]
     known = _only([known for known, _ in found], shapes, f"in {container.path}")
-    lengths = next(lengths for one, lengths in found if one is known)
+    return known, next(lengths for one, lengths in found if one is known)
+
+
+def _part(container: Container, config: SaeConfig) -> tuple[Part, Format, int | None]:
+    known, lengths = _known(container, config)
     reads, writes = _places(container.path, config)
     spaces = [
         letter
@@ -147,8 +171,8 @@ def _part(container: Container, config: SaeConfig) -> tuple[Part, Format, int | 
             "hooks do not tell which side lies in the residual stream"
         )
     width = next(iter(widths), None)
-    moves = known.moves(shapes, spaces)
-    named = {name: moves[name.removeprefix(_INSIDE)] for name in container.shapes}
+    moves = known.moves(shapes_of(container), spaces)
+    named = {name: moves[name.removeprefix(INSIDE)] for name in container.shapes}
     return Part(container, named), known, width
 
 

@@ -1,0 +1,145 @@
+"""Pairs of directions that lie close: one matrix product by blocks, of which only those are kept.
+
+With ``cost_limit`` a pair below the limit is worth less than two features left alone, so the pairs
+above are the whole problem: 10^5 x 10^5 cosines become a sparse matrix of some 10^5 entries.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bmatch.jobs.progress import Progress, silent
+from bmatch.jobs.ranks import ALONE, Ranks
+
+BLOCK_BYTES = 2**27
+"""Of cosines that are there at once."""
+
+_AT_ONCE = 2**16  # pairs whose cosine is computed again
+_ROUNDING = {"highest": 1e-5}
+_ROUNDING_TF32 = 4e-3  # where torch is allowed shorter products
+
+
+class Pairs(NamedTuple):
+    """Pairs of rows, the target's ascending.
+
+    Attributes
+    ----------
+    target, source : int64 [e]
+    cosine : float64 [e]
+        With its sign.
+    """
+
+    target: npt.NDArray[np.int64]
+    source: npt.NDArray[np.int64]
+    cosine: npt.NDArray[np.float64]
+
+
+def as_directions(values: Any, name: str) -> torch.Tensor:
+    """Rows as a floating tensor [features, terms], checked.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is no matrix of finite real numbers; the message says where it is not.
+    """
+    try:
+        rows = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError):
+        kind = getattr(values, "dtype", type(values).__name__)
+        raise TypeError(f"{name} must be a matrix of real numbers, got {kind}") from None
+    if rows.ndim != 2:
+        raise ValueError(
+            f"{name} must be a matrix [features, terms], got shape {tuple(rows.shape)}"
+        )
+    if rows.is_complex():
+        raise TypeError(f"{name} must be real, got {rows.dtype}")
+    if not rows.is_floating_point():
+        rows = rows.double()
+    finite = torch.isfinite(rows)
+    if not finite.all():
+        row, term = np.unravel_index(int(finite.flatten().byte().argmin()), tuple(rows.shape))
+        raise ValueError(
+            f"{name} must be finite, got {rows[row, term].item()} in feature {row}, term {term}"
+        )
+    return rows.detach()
+
+
+def unit(directions: torch.Tensor) -> torch.Tensor:
+    """Rows divided by their length, float32 [n, k]; rows of zeros stay."""
+    greatest = directions.abs().amax(1, keepdim=True)
+    scaled = (directions / torch.where(greatest > 0, greatest, 1)).float()
+    return torch.nn.functional.normalize(scaled, dim=1)
+
+
+def close_pairs(
+    target: torch.Tensor,
+    source: torch.Tensor,
+    limit: float,
+    magnitudes: bool,
+    progress: Progress = silent,
+    ranks: Ranks = ALONE,
+) -> Pairs | None:
+    """All pairs whose cosine is above a limit.
+
+    Parameters
+    ----------
+    target, source : float [n, k], [m, k]
+        Directions of any length, on one device.
+    limit : float
+    magnitudes : bool
+        Whether that of ``|cosine|`` is asked for.
+    progress : callable, optional
+    ranks : Ranks
+        Each takes every so-manieth block of rows.
+
+    Returns
+    -------
+    Pairs or None
+        At the first rank; the same pairs in the same bits for any number of them.
+    """
+    unit_target, unit_source = unit(target), unit(source).T  # [n, k], [k, m]
+    below = limit - _ROUNDING.get(torch.get_float32_matmul_precision(), _ROUNDING_TF32)
+    rows = max(1, BLOCK_BYTES // (4 * max(len(source), 1)))
+    starts = range(0, len(target), rows)[ranks.rank :: ranks.world]
+    found = []
+    for start in progress(starts, "Comparing"):
+        cosine = unit_target[start : start + rows] @ unit_source
+        near = torch.nonzero((cosine.abs() if magnitudes else cosine) > below)
+        near[:, 0] += start
+        found.append(near.cpu().numpy())
+    own = np.concatenate(found) if found else np.empty((0, 2), np.int64)  # [e, 2]
+    parts = ranks.gathered(own)
+    if not ranks.first:
+        return None
+    both = np.concatenate(parts)
+    both = both[np.argsort(both[:, 0], kind="stable")]
+    cosine64 = _cosines(target, source, both)
+    kept = (np.abs(cosine64) if magnitudes else cosine64) > limit
+    return Pairs(both[kept, 0], both[kept, 1], cosine64[kept])
+
+
+def _cosines(
+    target: torch.Tensor, source: torch.Tensor, both: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """Of pairs [e, 2], in float64 from the directions as they are given."""
+    found = np.empty(len(both))
+    for start in range(0, len(both), _AT_ONCE):
+        one, other = (
+            _of_middling_size(side[torch.from_numpy(index).to(side.device)].double().cpu().numpy())
+            for side, index in zip((target, source), both[start : start + _AT_ONCE].T, strict=True)
+        )
+        lengths = np.sqrt(np.einsum("ek,ek->e", one, one) * np.einsum("ek,ek->e", other, other))
+        products = np.einsum("ek,ek->e", one, other)
+        found[start : start + _AT_ONCE] = products / np.where(lengths > 0, lengths, 1)
+    return np.clip(found, -1.0, 1.0)
+
+
+def _of_middling_size(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Rows at a size where squares neither overflow nor vanish."""
+    greatest = np.abs(rows).max(axis=1, keepdims=True)
+    scaled: npt.NDArray[np.float64] = rows / np.where(greatest > 0, greatest, 1)
+    return scaled
