@@ -274,9 +274,8 @@ def _kept(
 ) -> FeatureMatch:
     """The optimum among candidates, and of it what is not likely to be strangers'."""
     value = np.abs(near.cosine)  # above the limit, so they are cosines where signs count
-    found = solve(
-        _Candidates(near.target, near.source, value, shape), maximize=True, cost_limit=limit
-    )
+    candidates: Any = _Candidates(near.target, near.source, value, shape)
+    found = solve(candidates, maximize=True, cost_limit=limit)
     partner = np.asarray(found.col_of_row)  # [n]
     own = partner[near.target] == near.source  # of the optimum
     margin = _margins(near, value, found, limit)[own]

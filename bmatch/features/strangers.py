@@ -53,12 +53,10 @@ class Sample(NamedTuple):
         """The closest that rows were not matched with, where `partner` [n] says with whom."""
         second = min(1, self.closest.shape[1] - 1)
         taken = partner[self.rows] == self.first
-        if second == 0:
-            return self.closest[~taken, 0].copy()
         found: npt.NDArray[np.float64] = np.where(
             taken, self.closest[:, second], self.closest[:, 0]
         )
-        return found
+        return found if second else found[~taken]
 
     def level(self, a_row: int) -> float:
         """The cosine above which rows have so many neighbours on average."""
