@@ -339,6 +339,11 @@ def _require_precision_and_device(dtype: str, device: str) -> None:
     """Before anything is read."""
     if dtype not in ("float32", "bfloat16", "float16"):
         raise ValueError(f"dtype must be float32, bfloat16 or float16, got {dtype!r}")
+    require_device(device)
+
+
+def require_device(device: str) -> None:
+    """Refuse a device that cannot be used here."""
     if device.partition(":")[0] not in ("cpu", "cuda"):
         raise ValueError(
             f"device {device!r} cannot be used here: models run on cpu or on a CUDA device (cuda, "

@@ -28,6 +28,7 @@ FLOORS = (
     ("streams",),
     ("estimate", "network", "stream_jobs", "transport"),
     ("align", "audit", "lineage", "trajectory"),
+    ("align_stored",),
     ("report",),
     ("demo",),
     ("cli",),
@@ -95,7 +96,8 @@ ROOMS = {
         "verify",
     ),
     "models": (
-        *("checkpoint", "rewrite", "network_files", "loading", "activations", "weight_evidence"),
+        *("checkpoint", "rewrite", "network_files", "loading", "activations"),
+        *("stored_activations", "weight_evidence"),
         *("text", "shared_text", "smollm2", "trainer", "runs"),
     ),
     "verdict": ("bootstrap", "decoys", "witness", "calibration", "evidence", "verdict"),
@@ -107,7 +109,9 @@ ROOMS = {
         *("sae_configs", "sae_formats", "sae_optimizer", "sae", "vectors", "probes", "finding"),
         *("carrying", "merge"),
     ),
-    "trajectory": ("stops", "turn", "hop", "gaps", "reads", "trajectory", "watch", "callback"),
+    "trajectory": (
+        *("stops", "turn", "hop", "gaps", "reads", "shared", "trajectory", "watch", "callback"),
+    ),
     "lineage": ("numbering", "difference", "rotation", "lineage"),
     "audit": ("shares", "claims", "measures", "recipes", "sweep", "runs"),
     "report": ("drawing", "tables", "plots", "networks", "audits", "paths", "heat_map"),

@@ -126,6 +126,13 @@ def say(message: str) -> None:
     show(message, highlight=False, markup=False, soft_wrap=True)
 
 
+def say_peaks(peaks: Sequence[int]) -> None:
+    """The largest memory of each rank in bytes, where there are several."""
+    if len(peaks) > 1:
+        told = ", ".join(f"{peak / 1e6:,.0f}" for peak in peaks)
+        say(f"largest memory of the ranks: {told} MB")
+
+
 def print_json(values: Mapping[str, Any]) -> None:
     """One JSON object on standard output when all is over, with null for what is not finite."""
     _json.append(json.dumps(_finite(values), indent=2, allow_nan=False) + "\n")
