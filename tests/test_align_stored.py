@@ -96,7 +96,7 @@ def test_ranks_and_a_job_that_was_ended(stored, tmp_path):
 
 
 def test_they_never_lie_in_memory(tmp_path):
-    width, tokens, step = 64, 400_000, 50_000
+    width, tokens, step = 64, 200_000, 50_000
     gauge = bmatch.SignedPermutation.random(width, seed=1)
     generator = np.random.default_rng(0)
     for name in ("x", "y"):
@@ -129,7 +129,7 @@ def test_what_cannot_be(stored, tmp_path):
     np.save(tmp_path / "x.npy", x)
     x[30, 1] = np.nan
     np.save(tmp_path / "y.npy", x)
-    with pytest.raises(ValueError, match="target holds nan at counted token 30, coordinate"):
+    with pytest.raises(ValueError, match="target holds nan at counted token"):
         bmatch.align_activations(tmp_path / "x.npy", tmp_path / "y.npy")
 
 

@@ -33,7 +33,8 @@ def begun(*arguments):
 
 def test_killed_at_twenty_random_moments(pair, tmp_path):
     """Each job goes on from what the one before it left, until one is done; then a new one does."""
-    arguments = ("align", *pair, "--tokens", 3000, "--save-every", 0, *SMALL)
+    arguments = ("align", *pair, "--tokens", 1200, "--save-every", 0, *SMALL)
+    arguments += ("--sites", "0,-1")
     start = time.monotonic()
     whole = begun(*arguments, "--cache", tmp_path / "one", "--out", tmp_path / "whole")
     whole.join()
@@ -65,7 +66,8 @@ def test_no_room_for_the_gauge(bmatch_, pair, tmp_path):
         filler.write_bytes(bytes(8192))
         code, _, err = bmatch_(*arguments, "--out", out)
         assert code == 1
-        assert err.count("error: ") == 1
+        assert err.startswith("error: ")
+        assert "could not be written" in err
         assert "No space left on device" in err
         assert "nothing was left" in err
         assert [path.name for path in out.parent.iterdir()] == ["filler"]

@@ -111,8 +111,8 @@ def test_sentences(tmp_path):
 def test_pairs_that_do_not_fit(tmp_path):
     for name, x in (("a", X), ("b", X[:50]), ("c", X[:, :4].copy())):
         np.save(tmp_path / f"{name}.npy", x)
-    save_file({"1": torch.from_numpy(X), "2": torch.from_numpy(X)}, tmp_path / "d.safetensors")
-    save_file({"1": torch.from_numpy(X), "3": torch.from_numpy(X)}, tmp_path / "e.safetensors")
+    save_file({"1": torch.from_numpy(X), "2": torch.from_numpy(-X)}, tmp_path / "d.safetensors")
+    save_file({"1": torch.from_numpy(X), "3": torch.from_numpy(-X)}, tmp_path / "e.safetensors")
     held = {path.stem: open_activations(path) for path in tmp_path.iterdir()}
     for other, sentence in (
         ("b", "b.npy has 50 tokens and .*a.npy 60: row t of both has to be the same token"),
