@@ -16,7 +16,7 @@ from bmatch.align import Alignment, require_device
 from bmatch.correlation.stretches import LEAST
 from bmatch.estimate import match_evidence
 from bmatch.groups import Group, require_group
-from bmatch.jobs.phases import peak_bytes
+from bmatch.jobs.phases import peak_bytes, resident_bytes
 from bmatch.jobs.progress import Progress, silent
 from bmatch.jobs.ranks import ALONE, Ranks
 from bmatch.models.activations import Sites
@@ -99,6 +99,7 @@ def align_activations(
         f"moments of {len(pairs)} sites and streams of {largest} tokens a batch will take "
         f"{needed / 1e6:,.1f} MB on {device}"
     )
+    foreseen = resident_bytes() + needed if device == "cpu" else 0
     digests = {
         role: activations.sha256(progress, f"Checking {role}") for role, activations in held.items()
     }
@@ -131,4 +132,5 @@ def align_activations(
         needed,
         kept,
         tuple(peaks),
+        foreseen,
     )

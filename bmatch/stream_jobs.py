@@ -61,7 +61,7 @@ def serve(
                 continue
             held = open_checkpoint(path)
             models.append(Reader(load_model(held, dtype, device), held.axes))
-        serve_streams(*models, plan.batches, plan.sites, ranks=ranks, device=device)
+        serve_streams(models[0], models[1], plan.batches, plan.sites, ranks=ranks, device=device)
     ranks.gathered(peak_bytes())
 
 

@@ -1,10 +1,10 @@
 """Two models read a batch, and their streams of all sites lie in one buffer.
 
 Both read the same tokens, or the same text in tokens of their own, of which those count that end
-together; or both streams were stored, and lie on disk. Each token's stream is divided by its root mean square, as every block does when it reads
-it. This commutes with the gauge, and keeps a few massive tokens from drowning the others:
-SmolLM2-135M at weight noise 0.3 and 4,096 tokens, one of them massive, recovers 99.3% of its
-coordinates without and all with it.
+together; or both streams were stored, and lie on disk. Each token's stream is divided by its root
+mean square, as every block does when it reads it. This commutes with the gauge, and keeps a few
+massive tokens from drowning the others: SmolLM2-135M at weight noise 0.3 and 4,096 tokens, one of
+them massive, recovers 99.3% of its coordinates without and all with it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from bmatch.models.text import AlignedBatch
 from bmatch.verdict.bootstrap import BLOCKS
 
 OneBatch: TypeAlias = "torch.Tensor | Mapping[str, torch.Tensor]"
-Batch: TypeAlias = "OneBatch | AlignedBatch | range"
+ModelBatch: TypeAlias = "OneBatch | AlignedBatch"
+Batch: TypeAlias = "ModelBatch | range"
 """Token ids; or of activations that were stored, which rows."""
 
 
@@ -129,10 +130,12 @@ class BothModels(Both):
         return cls(*given, target=one, source=other)
 
     def called(self, pair: SitePair) -> int | str:
+        """After how many blocks."""
         same = pair.target == pair.source
         return pair.target if same else f"{pair.target} of the target, {pair.source} of the source"
 
-    def read(self, batch: Batch) -> Read:
+    def read(self, batch: ModelBatch) -> Read:
+        """Run both models."""
         both = _for_both(batch, self.skip_positions)
         self.make_room(both.counted.numel())
         mask = both.counted.to(self.device, non_blocking=True)
@@ -142,7 +145,8 @@ class BothModels(Both):
         _read_streams(self.target, both.target, both.target_at, target_sites, y)
         return Read(y.flatten(1, -2), x.flatten(1, -2), mask.flatten(), both.counted)
 
-    def read_source(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def read_source(self, batch: ModelBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run the source."""
         both = _for_both(batch, self.skip_positions)
         mask = both.counted.to(self.device, non_blocking=True)
         x = self.room_for(mask)
@@ -174,15 +178,18 @@ class BothStored(Both):
         return cls(*given, target=target, source=source)
 
     def called(self, pair: SitePair) -> int | str:
+        """By the name of the stream."""
         return self.target.sites[pair.target] or "0"
 
     def read(self, batch: range) -> Read:
+        """Read these rows of both."""
         self.make_room(len(batch))
         x, mask = self.read_source(batch)
         y = self._streams(self.target, [pair.target for pair in self.pairs], batch)
         return Read(y, x, mask, mask.cpu())
 
     def read_source(self, batch: range) -> tuple[torch.Tensor, torch.Tensor]:
+        """Read these rows of the source."""
         counted = [held.counted(batch, self.skip_positions) for held in (self.target, self.source)]
         x = self._streams(self.source, [pair.source for pair in self.pairs], batch)
         return x, (counted[0] & counted[1]).to(self.device)
@@ -220,7 +227,7 @@ class _ForBoth(NamedTuple):
     counted: torch.Tensor  # bool [B, T]
 
 
-def _for_both(batch: Batch, skip_positions: int) -> _ForBoth:
+def _for_both(batch: ModelBatch, skip_positions: int) -> _ForBoth:
     if isinstance(batch, AlignedBatch):
         counted = torch.ones((1, len(batch.target_at)), dtype=torch.bool)
         return _ForBoth(batch.target, batch.source, batch.target_at, batch.source_at, counted)

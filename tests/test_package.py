@@ -26,7 +26,7 @@ FLOORS = (
     ("gauge_file", "verdict"),
     ("stream_reading", "stream_sums"),
     ("streams",),
-    ("estimate", "network", "stream_jobs", "transport"),
+    ("estimate", "footprint", "network", "stream_jobs", "transport"),
     ("align", "audit", "lineage", "trajectory"),
     ("align_stored",),
     ("report",),

@@ -31,6 +31,7 @@ from bmatch.cli.options import (
 )
 from bmatch.files.atomic import require_new
 from bmatch.jobs.pace import Pace
+from bmatch.jobs.phases import peak_bytes
 from bmatch.jobs.ranks import joined, own_device
 from bmatch.jobs.resume import user_cache
 
@@ -58,9 +59,7 @@ def align(
     ],
     target: Annotated[
         Path,
-        typer.Argument(
-            metavar="TARGET", help="The same, with a stream of the same width."
-        ),
+        typer.Argument(metavar="TARGET", help="The same, with a stream of the same width."),
     ],
     out: OutFile,
     text: Text = None,
@@ -135,7 +134,8 @@ def align(
             from bmatch.report.tables import alignment_table
             from bmatch.verdict.verdict import sentence
         stored = are_activations(source) and are_activations(target)
-        if stored and (text or evidence != "activations" or group == "orthogonal"):
+        own = "signed_permutation" if group == "auto" else group
+        if stored and (text or evidence != "activations" or own == "orthogonal"):
             raise ValueError(
                 "activations on disk are read without a model, text or weights: leave out --text, "
                 "--evidence and --group orthogonal"
@@ -161,7 +161,7 @@ def align(
                 target,
                 tokens=tokens,
                 batch_tokens=sequence_length * batch_size,
-                group="signed_permutation" if group == "auto" else group,
+                group=own,
                 **options,
             )
         else:
@@ -202,7 +202,7 @@ def align(
         if told is not None:
             console.say(told)
         console.say(f"gauge written to {out}")
-        console.say_peaks(alignment.peaks)
+        console.say_peaks((peak_bytes(), *alignment.peaks[1:]), alignment.foreseen_bytes)
         _warn(alignment)
 
 
@@ -241,6 +241,8 @@ def _what_was_read(alignment: Alignment) -> dict[str, Any]:
     if (streams := alignment.streams) is not None:
         read |= {"tokens": streams.tokens, "sites": list(streams.sites)}
         read["correlation_bytes"] = alignment.correlation_bytes
+        read["foreseen_bytes"] = alignment.foreseen_bytes
+        read["peak_bytes"] = peak_bytes()
     if (weights := alignment.weights) is not None:
         read |= {"weight_rows": weights.rows, "weight_tensors": weights.tensors}
         read["weight_tensors_left_out"] = list(weights.left_out)

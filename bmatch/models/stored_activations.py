@@ -21,7 +21,7 @@ import torch
 from bmatch.files.pointers import require_content
 from bmatch.files.safetensors_copy import entries_of
 from bmatch.jobs.progress import Progress, silent
-from bmatch.models.activations import Sites, SitePair
+from bmatch.models.activations import SitePair, Sites
 from bmatch.models.checkpoint import INDEX, SINGLE
 
 _TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<i2"}
@@ -211,7 +211,7 @@ def pair_stored(
                 "be the same token, in streams of one width"
             )
     count = len(target.sites)
-    if count > 1 and target.sites != source.sites or count != len(source.sites):
+    if (count > 1 and target.sites != source.sites) or count != len(source.sites):
         apart = sorted({*target.sites} ^ {*source.sites}, key=_natural)[:3]
         raise ValueError(
             f"{source.path} and {target.path} hold streams of different sites ({', '.join(apart)})"

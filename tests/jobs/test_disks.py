@@ -56,7 +56,7 @@ def test_a_file_that_may_not_grow(parts, told):
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
         parts.keep("k", TWO, {})
-        with pytest.raises(OSError, match="could not be written .* nothing was left behind"):
+        with pytest.raises(OSError, match=r"could not be written .* nothing was left behind"):
             tensor_file.write(parts.folder / "gauge", "gauge", ONE, {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

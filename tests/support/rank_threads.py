@@ -41,7 +41,9 @@ class _Thread(Ranks):
 @contextmanager
 def ranks_of_threads(world, serve):
     """The first of so many ranks, while the others are in ``serve(ranks)``."""
-    lines = {(what, k): queue.Queue() for what in ("told", "gathered", "sent") for k in range(world)}
+    lines = {
+        (what, k): queue.Queue() for what in ("told", "gathered", "sent") for k in range(world)
+    }
     others = [
         threading.Thread(target=serve, args=(_Thread(k, world, lines),), daemon=True)
         for k in range(1, world)

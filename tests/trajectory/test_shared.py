@@ -12,6 +12,7 @@ from rank_threads import ranks_of_threads
 from tiny_models import tiny_model
 
 import bmatch
+from bmatch.jobs.ranks import Ranks
 from bmatch.trajectory import path_between, stops
 from bmatch.trajectory.shared import serve_hops
 
@@ -71,12 +72,12 @@ def test_any_number_of_ranks_finds_the_same(turn, tmp_path):
 
 def test_ranks_cannot_read_models_in_memory(turn):
     models = [tiny_model(num_hidden_layers=1, seed=seed) for seed in (0, 1)]
-    with (
-        pytest.raises(ValueError, match="models in memory are read by one rank: give folders"),
-        ranks_of_threads(1, None) as alone,
-    ):
-        object.__setattr__(alone, "world", 2)
-        bmatch.Trajectory(models, [TOKENS]).find(alone)
+    held = bmatch.Trajectory(models, [TOKENS])
+    with pytest.raises(ValueError, match="models in memory are read by one rank: give folders"):
+        held.find(Ranks(0, 2))
+    jobs = path(turn, jobs=2)
+    with pytest.raises(ValueError, match="ranks share the hops: leave jobs at 1, got 2"):
+        jobs.find(Ranks(0, 2))
 
 
 def test_where_nothing_can_be_kept_the_path_goes_on(turn, tmp_path):
