@@ -17,7 +17,8 @@ def job_bytes(checkpoints: Sequence[Checkpoint], dtype: str, tokens: int, beside
     What the process has now; all weights; and what is more, the sums with the largest layer's
     output for a batch, or a file that is read in another precision than its own. Weights that no
     token asks for (rows of the embedding) stay on disk where precisions are the same: then it takes
-    less.
+    less. The library's code of the architecture, which is loaded meanwhile, is not counted: some
+    60 MB.
 
     Parameters
     ----------

@@ -134,8 +134,7 @@ def align(
             from bmatch.report.tables import alignment_table
             from bmatch.verdict.verdict import sentence
         stored = are_activations(source) and are_activations(target)
-        own = "signed_permutation" if group == "auto" else group
-        if stored and (text or evidence != "activations" or own == "orthogonal"):
+        if stored and (text or evidence != "activations" or group == "orthogonal"):
             raise ValueError(
                 "activations on disk are read without a model, text or weights: leave out --text, "
                 "--evidence and --group orthogonal"
@@ -155,13 +154,13 @@ def align(
             "passed": pace,
             "ranks": ranks,
         }
-        if stored:
+        if stored and group != "orthogonal":
             alignment = align_activations(
                 source,
                 target,
                 tokens=tokens,
                 batch_tokens=sequence_length * batch_size,
-                group=own,
+                group="signed_permutation" if group == "auto" else group,
                 **options,
             )
         else:
