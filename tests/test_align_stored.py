@@ -153,6 +153,8 @@ def test_the_command(stored, tmp_path, monkeypatch, capsys, secret):
     assert bmatch.SignedPermutation.load(tmp_path / "g") == secret
     last = json.loads(metrics.read_text().splitlines()[-2])
     assert last["tokens"] == last["tokens_total"] == told["tokens"]
+    code, _, err = bmatch_("align", stored[0], tmp_path, "--out", tmp_path / "h")
+    assert (code, "holds activations and the other does not" in " ".join(err.split())) == (1, True)
     for wrong in (("--text", "x"), ("--evidence", "both"), ("--group", "orthogonal")):
         code, _, err = bmatch_("align", *stored, *wrong, "--out", tmp_path / "h")
         assert (code, "read without a model, text or weights" in " ".join(err.split())) == (1, True)

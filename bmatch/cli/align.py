@@ -133,7 +133,12 @@ def align(
             from bmatch.report.plots import plot_alignment
             from bmatch.report.tables import alignment_table
             from bmatch.verdict.verdict import sentence
-        stored = are_activations(source) and are_activations(target)
+        stored = are_activations(source)
+        if stored != are_activations(target):
+            raise ValueError(
+                f"one of {source} and {target} holds activations and the other does not: take "
+                "two checkpoints (with their config.json) or the activations of both"
+            )
         if stored and (text or evidence != "activations" or group == "orthogonal"):
             raise ValueError(
                 "activations on disk are read without a model, text or weights: leave out --text, "
