@@ -113,7 +113,6 @@ def path(
             from bmatch.report.heat_map import plot_path
             from bmatch.report.paths import hops_table, path_figures, path_table
             from bmatch.trajectory import Trajectory, path_between
-            from bmatch.trajectory.reads import foreseen_bytes
         turn = path_between(
             *(run_a, run_b, base),
             skip_broken=skip_broken,
@@ -128,12 +127,6 @@ def path(
             forward, backward = read_batches(checkpoints, text or (), *sizes, back=back)
         elif text or back:
             raise ValueError("evidence from weights reads no text: leave --text and --back out")
-        foreseen = 0
-        if forward and device == "cpu":
-            foreseen = foreseen_bytes(turn.stops, forward, sites_of(sites), dtype)
-            if not as_json:
-                told = f"about {foreseen / 1e6:,.0f} MB a process"
-                console.say(f"memory in all, two models included: {told}")
         found = Trajectory(
             turn.stops,
             forward,
@@ -172,7 +165,7 @@ def path(
         raise typer.Exit(NOT_RELATED)
     if not as_json:
         console.say(f"gauge written to {out}")
-        console.say_peaks((peak_bytes(), *peaks[1:]), foreseen)
+        console.say_peaks((peak_bytes(), *peaks[1:]))
 
 
 def read_batches(

@@ -13,13 +13,11 @@ from bmatch._version import __version__
 from bmatch.arrays import as_array
 from bmatch.correlation.stretches import LEAST
 from bmatch.estimate import Evidence, match_evidence, require_evidence, resolve_group
-from bmatch.footprint import job_bytes
 from bmatch.gauge import SignedPermutation
 from bmatch.groups import AnyGroup
 from bmatch.jobs.resume import Part, content_key
 from bmatch.matching import gauge_of
-from bmatch.models.activations import Sites, pair_sites
-from bmatch.models.checkpoint import Checkpoint
+from bmatch.models.activations import Sites
 from bmatch.models.weight_evidence import (
     IncomparableWeightsError,
     WeightCorrelation,
@@ -27,7 +25,7 @@ from bmatch.models.weight_evidence import (
     weights_if_comparable,
 )
 from bmatch.stream_jobs import batches_sha256
-from bmatch.stream_reading import OneBatch, correlation_bytes, ids_of
+from bmatch.stream_reading import OneBatch
 from bmatch.streams import StreamCorrelation, correlate_streams
 from bmatch.trajectory.hop import part_of
 from bmatch.trajectory.stops import Stop, TwoModels
@@ -114,19 +112,6 @@ class Reads:
         if found.witness is not None and self.evidence != "weights":
             by_weights = gauge_of(as_array(found.witness.correlation), group)
         return part_of(found.match, by_weights)
-
-
-def foreseen_bytes(
-    stops: Sequence[Stop], batches: Sequence[OneBatch], sites: Sites, dtype: str
-) -> int:
-    """What `bmatch.footprint.job_bytes` says of the first hop of a path through folders."""
-    first, second = (stop.axes for stop in stops[:2])
-    pairs = pair_sites(second.num_layers, first.num_layers, sites)
-    largest = max(map(ids_of, batches))
-    stretched = len(batches) >= LEAST
-    sums = correlation_bytes(len(pairs), first.dim, largest, torch.device("cpu"), stretched)
-    held = [stop.held for stop in stops[:2] if isinstance(stop.held, Checkpoint)]
-    return job_bytes(held, dtype, largest, sums)
 
 
 def _weights(target: Any, source: Any) -> WeightCorrelation:
