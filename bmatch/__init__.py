@@ -22,6 +22,7 @@ _HOME = {
     "OrthogonalMatch": "procrustes",
     "SignedPermutation": "gauge",
     "Trajectory": "trajectory",
+    "align_activations": "align_stored",
     "batch_linear_sum_assignment": "assignment",
     "certify": "assignment",
     "compose": "gauge",
@@ -37,6 +38,7 @@ _MODULES = {"architecture", "audit", "transport"}
 
 if TYPE_CHECKING:
     from bmatch import architecture, audit, transport
+    from bmatch.align_stored import align_activations
     from bmatch.assignment import (
         Assignment,
         Certificate,
@@ -67,6 +69,7 @@ __all__ = [
     "OrthogonalMatch",
     "SignedPermutation",
     "Trajectory",
+    "align_activations",
     "architecture",
     "audit",
     "batch_linear_sum_assignment",

@@ -26,6 +26,7 @@ from bmatch.estimate import (
     require_evidence,
     resolve_group,
 )
+from bmatch.footprint import job_bytes
 from bmatch.gauge import SignedPermutation
 from bmatch.groups import AnyGroup
 from bmatch.jobs.phases import peak_bytes
@@ -79,7 +80,9 @@ class Alignment:
     kept : KeptState or None
         How far it had come, to be forgotten once the gauge is written.
     peaks : tuple of int
-        The largest resident memory of each rank, in bytes.
+        The largest resident memory of each rank, in bytes, when all had been read.
+    foreseen_bytes : int
+        What was foreseen of each, see `bmatch.footprint.job_bytes`; 0 on a CUDA device.
     """
 
     match: GaugeMatch | OrthogonalMatch
@@ -89,6 +92,7 @@ class Alignment:
     correlation_bytes: int
     kept: KeptState | None = None
     peaks: tuple[int, ...] = ()
+    foreseen_bytes: int = 0
 
     @property
     def gauge(self) -> SignedPermutation | OrthogonalGauge:
@@ -194,6 +198,7 @@ def align_checkpoints(
     }
     streams = weights = kept = None
     peaks = []
+    foreseen = 0
     if evidence != "activations":
         weights = correlate_weights(checkpoints["target"], checkpoints["source"], progress=progress)
         if weights.left_out:
@@ -202,6 +207,10 @@ def align_checkpoints(
     if reading is not None:
         for line in reading.told(axes):
             say(line)
+        if device == "cpu":
+            sizes = reading.largest, reading.correlation_bytes
+            foreseen = job_bytes([*checkpoints.values()], dtype, *sizes)
+            say(f"memory in all, models included: about {foreseen / 1e6:,.0f} MB")
         if cache_dir is not None:
             deciding = {"folders": digests, "pairs": reading.pairs, "dtype": dtype}
             deciding["device"] = device.partition(":")[0]
@@ -253,6 +262,7 @@ def align_checkpoints(
         reading.correlation_bytes if reading else 0,
         kept,
         tuple(peaks),
+        foreseen,
     )
 
 
@@ -339,6 +349,11 @@ def _require_precision_and_device(dtype: str, device: str) -> None:
     """Before anything is read."""
     if dtype not in ("float32", "bfloat16", "float16"):
         raise ValueError(f"dtype must be float32, bfloat16 or float16, got {dtype!r}")
+    require_device(device)
+
+
+def require_device(device: str) -> None:
+    """Refuse a device that cannot be used here."""
     if device.partition(":")[0] not in ("cpu", "cuda"):
         raise ValueError(
             f"device {device!r} cannot be used here: models run on cpu or on a CUDA device (cuda, "

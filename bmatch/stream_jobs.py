@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -18,6 +17,7 @@ from bmatch.jobs.resume import KeptParts, KeptState, content_key
 from bmatch.models.activations import Reader, Sites, split_batch
 from bmatch.models.checkpoint import open_checkpoint
 from bmatch.models.loading import load_model
+from bmatch.models.stored_activations import are_activations, open_activations
 from bmatch.models.text import AlignedBatch
 from bmatch.stream_reading import Batch
 from bmatch.streams import serve_streams
@@ -41,24 +41,27 @@ def serve(
     device: str,
     ranks: Ranks,
 ) -> None:
-    """What ranks but the first do while that one aligns two checkpoint folders.
+    """What ranks but the first do while that one aligns two checkpoints, or stored activations.
 
     Raises
     ------
     ConnectionError
         If a rank was lost.
     FileNotFoundError, ValueError, MemoryError
-        If a checkpoint cannot be read here.
+        If a checkpoint or activations cannot be read here.
     """
     plan: Plan | None = ranks.told()
     if plan is None:
         return
     if len(plan.batches) >= LEAST:
-        models = []
-        for folder in (target, source):
-            held = open_checkpoint(folder)
+        models: list[Any] = []
+        for path in (target, source):
+            if are_activations(path):
+                models.append(open_activations(path))
+                continue
+            held = open_checkpoint(path)
             models.append(Reader(load_model(held, dtype, device), held.axes))
-        serve_streams(models[0], models[1], plan.batches, plan.sites, ranks=ranks)
+        serve_streams(models[0], models[1], plan.batches, plan.sites, ranks=ranks, device=device)
     ranks.gathered(peak_bytes())
 
 
@@ -76,13 +79,16 @@ def kept_state(
     if len(batches) < LEAST:
         return None
     key = content_key({**deciding, "tokens": batches_sha256(batches), "version": __version__})
-    return KeptState(KeptParts(Path(folder), KIND), key, minutes, tell)
+    return KeptState(KeptParts(folder, KIND, tell), key, minutes)
 
 
 def batches_sha256(batches: Sequence[Batch]) -> str:
     """Of token ids, of which of them are attended, and of where two models' tokens end together."""
     taken = hashlib.sha256()
     for batch in batches:
+        if isinstance(batch, range):  # of activations, which have a hash of their own
+            taken.update(repr(batch).encode())
+            continue
         if isinstance(batch, AlignedBatch):
             tensors = [batch.target, batch.source, batch.target_at, batch.source_at]
         else:

@@ -1,16 +1,17 @@
 """Two models read a batch, and their streams of all sites lie in one buffer.
 
 Both read the same tokens, or the same text in tokens of their own, of which those count that end
-together. Each token's stream is divided by its root mean square, as every block does when it reads
-it. This commutes with the gauge, and keeps a few massive tokens from drowning the others:
-SmolLM2-135M at weight noise 0.3 and 4,096 tokens, one of them massive, recovers 99.3% of its
-coordinates without and all with it.
+together; or both streams were stored, and lie on disk. Each token's stream is divided by its root
+mean square, as every block does when it reads it. This commutes with the gauge, and keeps a few
+massive tokens from drowning the others: SmolLM2-135M at weight noise 0.3 and 4,096 tokens, one of
+them massive, recovers 99.3% of its coordinates without and all with it.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -28,15 +29,20 @@ from bmatch.models.activations import (
     run,
     split_batch,
 )
+from bmatch.models.stored_activations import StoredActivations, pair_stored
 from bmatch.models.text import AlignedBatch
 from bmatch.verdict.bootstrap import BLOCKS
 
 OneBatch: TypeAlias = "torch.Tensor | Mapping[str, torch.Tensor]"
-Batch: TypeAlias = "OneBatch | AlignedBatch"
+ModelBatch: TypeAlias = "OneBatch | AlignedBatch"
+Batch: TypeAlias = "ModelBatch | range"
+"""Token ids; or of activations that were stored, which rows."""
 
 
 def ids_of(batch: Batch) -> int:
     """How many token ids a batch has, padding included."""
+    if isinstance(batch, range):
+        return len(batch)
     if isinstance(batch, AlignedBatch):
         return max(batch.target.numel(), batch.source.numel())
     return split_batch(batch)[0].numel()
@@ -52,41 +58,44 @@ class Read(NamedTuple):
 
 
 @dataclass(eq=False)
-class BothModels:
-    """Two models and where their streams are read."""
+class Both(ABC):
+    """The streams of two models, wherever they come from.
 
-    target: Reader
-    source: Reader
+    Attributes
+    ----------
+    pairs : tuple of SitePair
+    width : int
+        D.
+    device : torch device
+    skip_positions : int
+        How many leading tokens of a sequence do not count.
+    stretched : bool
+        Whether there are several stretches of batches.
+    """
+
     pairs: tuple[SitePair, ...]
+    width: int
+    device: torch.device
     skip_positions: int
     stretched: bool
     largest: int = -1
     taken: int = 0
 
-    @classmethod
-    def of(
-        cls, target: Any, source: Any, sites: Sites, skip_positions: int, stretched: bool
-    ) -> BothModels:
-        """Two models, or readers of them; refused where their widths differ."""
-        one, other = Reader.of(target), Reader.of(source)
-        require_same_width(one.axes, other.axes)
-        pairs = pair_sites(one.axes.num_layers, other.axes.num_layers, sites)
-        return cls(one, other, pairs, skip_positions, stretched)
+    @abstractmethod
+    def read(self, batch: Any) -> Read:
+        """The streams of both in a batch."""
 
-    @property
-    def width(self) -> int:
-        """D."""
-        return self.target.axes.dim
+    @abstractmethod
+    def read_source(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of the source alone, float32 [S, N, D], and which tokens count."""
 
-    @property
-    def device(self) -> torch.device:
-        """Where they are."""
-        found: torch.device = self.target.model.device
-        return found
+    @abstractmethod
+    def called(self, pair: SitePair) -> int | str:
+        """A pair of sites as messages call it."""
 
     def moments(self) -> SiteMoments:
         """Of their sites, without a token."""
-        names = [_called(pair) for pair in self.pairs]
+        names = [self.called(pair) for pair in self.pairs]
         return SiteMoments(names, self.width, self.width, self.device)
 
     def make_room(self, tokens: int) -> None:
@@ -97,28 +106,115 @@ class BothModels:
         require_memory(needed - self.taken, self.device)
         self.largest, self.taken = tokens, needed
 
-    def read(self, batch: Batch) -> Read:
-        """The streams of both models."""
+    def room_for(self, mask: torch.Tensor) -> torch.Tensor:
+        """Where streams of tokens of a mask's shape go."""
+        return torch.empty((len(self.pairs), *mask.shape, self.width), device=self.device)
+
+
+@dataclass(eq=False)
+class BothModels(Both):
+    """Two models and where their streams are read."""
+
+    target: Reader = field(kw_only=True)
+    source: Reader = field(kw_only=True)
+
+    @classmethod
+    def of(
+        cls, target: Any, source: Any, sites: Sites, skip_positions: int, stretched: bool
+    ) -> BothModels:
+        """Two models, or readers of them; refused where their widths differ."""
+        one, other = Reader.of(target), Reader.of(source)
+        require_same_width(one.axes, other.axes)
+        pairs = pair_sites(one.axes.num_layers, other.axes.num_layers, sites)
+        given = pairs, one.axes.dim, one.model.device, skip_positions, stretched
+        return cls(*given, target=one, source=other)
+
+    def called(self, pair: SitePair) -> int | str:
+        """After how many blocks."""
+        same = pair.target == pair.source
+        return pair.target if same else f"{pair.target} of the target, {pair.source} of the source"
+
+    def read(self, batch: ModelBatch) -> Read:
+        """Run both models."""
         both = _for_both(batch, self.skip_positions)
         self.make_room(both.counted.numel())
         mask = both.counted.to(self.device, non_blocking=True)
-        y, x = (self._room_for(mask) for _ in range(2))
+        y, x = (self.room_for(mask) for _ in range(2))
         target_sites, source_sites = zip(*self.pairs, strict=True)
         _read_streams(self.source, both.source, both.source_at, source_sites, x)
         _read_streams(self.target, both.target, both.target_at, target_sites, y)
         return Read(y.flatten(1, -2), x.flatten(1, -2), mask.flatten(), both.counted)
 
-    def read_source(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of the source alone, float32 [S, N, D], and which tokens count."""
+    def read_source(self, batch: ModelBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run the source."""
         both = _for_both(batch, self.skip_positions)
         mask = both.counted.to(self.device, non_blocking=True)
-        x = self._room_for(mask)
+        x = self.room_for(mask)
         sites = [pair.source for pair in self.pairs]
         _read_streams(self.source, both.source, both.source_at, sites, x)
         return x.flatten(1, -2), mask.flatten()
 
-    def _room_for(self, mask: torch.Tensor) -> torch.Tensor:
-        return torch.empty((len(self.pairs), *mask.shape, self.width), device=self.device)
+
+@dataclass(eq=False)
+class BothStored(Both):
+    """Two streams on disk, of which a batch is a range of rows."""
+
+    target: StoredActivations = field(kw_only=True)
+    source: StoredActivations = field(kw_only=True)
+
+    @classmethod
+    def of(
+        cls,
+        target: StoredActivations,
+        source: StoredActivations,
+        sites: Sites,
+        skip_positions: int,
+        stretched: bool,
+        device: torch.device,
+    ) -> BothStored:
+        """Refused where they do not fit together."""
+        pairs = pair_stored(target, source, sites)
+        given = pairs, target.dim, device, skip_positions, stretched
+        return cls(*given, target=target, source=source)
+
+    def called(self, pair: SitePair) -> int | str:
+        """By the name of the stream."""
+        return self.target.sites[pair.target] or "0"
+
+    def read(self, batch: range) -> Read:
+        """Read these rows of both."""
+        self.make_room(len(batch))
+        x, mask = self.read_source(batch)
+        y = self._streams(self.target, [pair.target for pair in self.pairs], batch)
+        return Read(y, x, mask, mask.cpu())
+
+    def read_source(self, batch: range) -> tuple[torch.Tensor, torch.Tensor]:
+        """Read these rows of the source."""
+        counted = [held.counted(batch, self.skip_positions) for held in (self.target, self.source)]
+        x = self._streams(self.source, [pair.source for pair in self.pairs], batch)
+        return x, (counted[0] & counted[1]).to(self.device)
+
+    def _streams(self, held: StoredActivations, sites: Sequence[int], rows: range) -> torch.Tensor:
+        found = torch.empty((len(sites), len(rows), self.width), device=self.device)
+        for place, site in enumerate(sites):
+            found[place] = _normalized(held.read(site, rows).to(self.device))
+        return found
+
+
+def both_of(
+    target: Any,
+    source: Any,
+    sites: Sites,
+    skip_positions: int,
+    stretched: bool,
+    device: torch.device,
+) -> Both:
+    """Two models, or two `StoredActivations`, whose sums then are on this device."""
+    given = target, source, sites, skip_positions, stretched
+    stored = [isinstance(one, StoredActivations) for one in (target, source)]
+    if any(stored) and not all(stored):
+        raise ValueError("stored activations are matched with stored ones, and models with models")
+    return BothStored.of(*given, device) if all(stored) else BothModels.of(*given)
 
 
 class _ForBoth(NamedTuple):
@@ -131,7 +227,7 @@ class _ForBoth(NamedTuple):
     counted: torch.Tensor  # bool [B, T]
 
 
-def _for_both(batch: Batch, skip_positions: int) -> _ForBoth:
+def _for_both(batch: ModelBatch, skip_positions: int) -> _ForBoth:
     if isinstance(batch, AlignedBatch):
         counted = torch.ones((1, len(batch.target_at)), dtype=torch.bool)
         return _ForBoth(batch.target, batch.source, batch.target_at, batch.source_at, counted)
@@ -155,12 +251,6 @@ def _read_streams(
                 streams[place] = normalised
 
     run(reader, batch, sites, keep)
-
-
-def _called(pair: SitePair) -> int | str:
-    """A pair of sites as messages call it."""
-    same = pair.target == pair.source
-    return pair.target if same else f"{pair.target} of the target, {pair.source} of the source"
 
 
 def correlation_bytes(

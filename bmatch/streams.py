@@ -31,7 +31,7 @@ from bmatch.models.activations import (
     SitePair,
     Sites,
 )
-from bmatch.stream_reading import Batch, BothModels, ids_of
+from bmatch.stream_reading import Batch, Both, both_of, ids_of
 from bmatch.stream_sums import StreamSums, mean_correlation, mean_covariance, send
 from bmatch.verdict.bootstrap import TokenBlocks
 from bmatch.verdict.decoys import RotatedSource
@@ -86,12 +86,15 @@ class Job:
         Is told how many tokens have been counted.
     progress : callable
         Shows which batches this rank reads (see `bmatch.jobs.progress`).
+    device : str
+        Where stored activations are summed; models are where they are.
     """
 
     ranks: Ranks = ALONE
     kept: KeptState | None = None
     passed: Callable[[int], object] = bool
     progress: Progress = silent
+    device: str = "cpu"
 
 
 _SHORT = Job()
@@ -114,9 +117,10 @@ def correlate_streams(
     target_model, source_model
         Transformers models whose streams have one width, on one device, in eval mode; compiled, in
         DataParallel or DistributedDataParallel, or with a PEFT adapter if need be. Or `Reader` of
-        them.
+        them; or two `StoredActivations`.
     batches : iterable of int64 [B, T], of mappings with input_ids and attention_mask
-        Token ids that mean the same to both. Where they do not, `text.AlignedBatch`.
+        Token ids that mean the same to both. Where they do not, `text.AlignedBatch`; of stored
+        activations ranges of rows.
     sites : "all" or sequence of int
         After how many blocks the stream is read: 0 is the embedding, -1 the end. Models of
         different depths are paired at equal fractions of their depths by ``"all"``, and number by
@@ -142,7 +146,8 @@ def correlate_streams(
     if isinstance(batches, (torch.Tensor, Mapping)):
         raise TypeError("batches must be a list of batches: wrap a single one in brackets")
     cuts = _cuts(batches)
-    both = BothModels.of(target_model, source_model, sites, skip_positions, len(cuts) > 1)
+    models = target_model, source_model
+    both = both_of(*models, sites, skip_positions, len(cuts) > 1, torch.device(job.device))
     both.make_room(largest_batch)
     with shared_cores():
         if isinstance(batches, Sequence) and len(cuts) > 1:
@@ -172,12 +177,13 @@ def serve_streams(
     skip_positions: int = 1,
     *,
     ranks: Ranks,
+    device: str = "cpu",
 ) -> None:
     """What ranks but the first do while that one is in `correlate_streams` with the same input."""
     cuts = _cuts(batches)
     if len(cuts) == 1:
         return
-    both = BothModels.of(target_model, source_model, sites, skip_positions, True)
+    both = both_of(target_model, source_model, sites, skip_positions, True, torch.device(device))
     start = ranks.told()
     with shared_cores():
         for cut in cuts[start + ranks.rank :: ranks.world]:
@@ -191,7 +197,7 @@ def _cuts(batches: Iterable[Batch]) -> list[range]:
     return stretches([ids_of(batch) for batch in batches])
 
 
-def _in_one(both: BothModels, batches: Iterable[Batch], job: Job) -> StreamSums:
+def _in_one(both: Both, batches: Iterable[Batch], job: Job) -> StreamSums:
     """All batches after each other, with blocks of tokens that end within them."""
     sums = StreamSums(both.moments(), 1)
     shown = job.progress(batches, "Correlating") if isinstance(batches, Sequence) else batches
@@ -211,7 +217,7 @@ def _in_one(both: BothModels, batches: Iterable[Batch], job: Job) -> StreamSums:
 
 
 def _in_stretches(
-    both: BothModels, batches: Sequence[Batch], cuts: Sequence[range], job: Job
+    both: Both, batches: Sequence[Batch], cuts: Sequence[range], job: Job
 ) -> StreamSums:
     """A round of stretches after the other, one stretch a rank, added in their order."""
     sums, ranks, kept = StreamSums(both.moments(), len(cuts)), job.ranks, job.kept
@@ -236,7 +242,7 @@ def _in_stretches(
 
 
 def _moments_of(
-    both: BothModels,
+    both: Both,
     batches: Sequence[Batch],
     places: Iterable[int],
     first: int,

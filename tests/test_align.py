@@ -32,7 +32,8 @@ def test_the_memory_stated_before_the_job(pair):
     assert a.correlation_bytes == stated
     assert said == [
         f"moments of 3 sites and streams of 512 tokens a batch will take {stated / 1e6:,.1f} MB "
-        "on cpu beside the models"
+        "on cpu beside the models",
+        f"memory in all, models included: about {a.foreseen_bytes / 1e6:,.0f} MB",
     ]
 
 
@@ -88,7 +89,7 @@ def test_another_type_with_the_same_tensors(tmp_path, tokenizer, secret):
     assert a.gauge == secret
     meta = a.gauge.metadata
     assert (meta["model_type"], meta["target_model_type"]) == ("mistral", "llama")
-    assert len(said) == 1
+    assert len(said) == 2  # of memory, and nothing else
 
 
 def test_base_and_instruct(pair, tmp_path, tokenizer, secret):
@@ -102,7 +103,7 @@ def test_base_and_instruct(pair, tmp_path, tokenizer, secret):
     there = align_checkpoints(pair[0], folder, tokens=1000, tell=said.append)
     assert there.gauge == secret
     assert "tokens_paired_by" not in there.gauge.metadata
-    assert len(said) == 1
+    assert len(said) == 2  # of memory, and nothing else
     before = align_checkpoints(*pair, tokens=1000)
     assert torch.equal(there.streams.correlation, before.streams.correlation)
     back = align_checkpoints(folder, pair[0], tokens=1000)

@@ -1,4 +1,4 @@
-"""``bmatch align``: two checkpoints in, the gauge between them out."""
+"""``bmatch align``: two checkpoints or their activations in, the gauge between them out."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from bmatch.cli.options import (
     Group,
     OutFile,
     Picture,
+    RankTimeout,
     SequenceLength,
     SiteNumbers,
     Text,
-    Tokens,
     Witness,
     examples,
     require_picture,
@@ -31,6 +31,7 @@ from bmatch.cli.options import (
 )
 from bmatch.files.atomic import require_new
 from bmatch.jobs.pace import Pace
+from bmatch.jobs.phases import peak_bytes
 from bmatch.jobs.ranks import joined, own_device
 from bmatch.jobs.resume import user_cache
 
@@ -42,21 +43,29 @@ EXAMPLES = examples(
     "bmatch align base/ finetuned/ --text notes.txt --tokens 16384 --out gauge.safetensors",
     "bmatch align base/ finetuned/ --evidence weights --out gauge.safetensors",
     "bmatch align base/ finetuned/ --spaces all --out gauge.safetensors",
+    "bmatch align base-activations/ finetuned-activations/ --out gauge.safetensors",
     "torchrun --nproc-per-node 2 -m bmatch align base/ finetuned/ --tokens 262144 --out g",
 )
 
 
 def align(
     source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="Checkpoint folder (config, safetensors).")
+        Path,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Checkpoint folder (config, safetensors); or activations on disk, an npy or "
+            "safetensors file or a folder of them.",
+        ),
     ],
     target: Annotated[
         Path,
-        typer.Argument(metavar="TARGET", help="Checkpoint folder with a stream of the same width."),
+        typer.Argument(metavar="TARGET", help="The same, with a stream of the same width."),
     ],
     out: OutFile,
     text: Text = None,
-    tokens: Tokens = 4096,
+    tokens: Annotated[
+        int | None, typer.Option(help="Tokens to count. Default: 4096; of activations, all.")
+    ] = None,
     sequence_length: SequenceLength = 256,
     batch_size: BatchSize = 2,
     sites: SiteNumbers = "all",
@@ -87,16 +96,15 @@ def align(
     metrics: Annotated[
         Path | None, typer.Option(help="File to add a JSON line to as tokens pass.")
     ] = None,
-    rank_timeout: Annotated[
-        float, typer.Option(help="Minutes without a word after which a rank counts as lost.")
-    ] = 30.0,
+    rank_timeout: RankTimeout = 30.0,
     picture: Picture = None,
     as_json: AsJson = False,
 ) -> None:
     """Estimate the gauge from SOURCE to TARGET coordinates and write it to a file.
 
     Where nothing relates the two, or the tokens are too few to tell, none is written. Started by
-    torchrun, its processes share the tokens; the gauge is the same.
+    torchrun, its processes share the tokens; the gauge is the same. Of activations, row t of both
+    is the same token.
     """
     if picture is not None and (group == "orthogonal" or spaces is not None):
         raise ValueError(
@@ -119,31 +127,61 @@ def align(
         with console.working("loading torch and transformers"):
             console.quiet_transformers()
             from bmatch.align import align_checkpoints
+            from bmatch.align_stored import align_activations
             from bmatch.matching import GaugeMatch
+            from bmatch.models.stored_activations import are_activations, open_activations
             from bmatch.report.plots import plot_alignment
             from bmatch.report.tables import alignment_table
             from bmatch.verdict.verdict import sentence
-        pace = Pace(tokens, console.note, metrics)
-        alignment = align_checkpoints(
-            source,
-            target,
-            text=text or (),
-            tokens=tokens,
-            sequence_length=sequence_length,
-            batch_size=batch_size,
-            sites=sites_of(sites),
-            group=group,
-            dtype=dtype,
-            device=device,
-            evidence=evidence,
-            witness=witness,
-            progress=console.track,
-            tell=None if as_json else console.say,
-            cache_dir=cache or user_cache("streams"),
-            save_every=save_every,
-            passed=pace,
-            ranks=ranks,
-        )
+        stored = are_activations(source)
+        if stored != are_activations(target):
+            raise ValueError(
+                f"one of {source} and {target} holds activations and the other does not: take "
+                "two checkpoints (with their config.json) or the activations of both"
+            )
+        if stored and (text or evidence != "activations" or group == "orthogonal"):
+            raise ValueError(
+                "activations on disk are read without a model, text or weights: leave out --text, "
+                "--evidence and --group orthogonal"
+            )
+        total = 4096 if tokens is None else tokens
+        if stored:
+            held = open_activations(source)
+            total = int(held.counted(held.first_rows(tokens), skip_positions=1).sum())
+        pace = Pace(total, console.note, metrics)
+        options: dict[str, Any] = {
+            "sites": sites_of(sites),
+            "device": device,
+            "progress": console.track,
+            "tell": None if as_json else console.say,
+            "cache_dir": cache or user_cache("streams"),
+            "save_every": save_every,
+            "passed": pace,
+            "ranks": ranks,
+        }
+        if stored and group != "orthogonal":
+            alignment = align_activations(
+                source,
+                target,
+                tokens=tokens,
+                batch_tokens=sequence_length * batch_size,
+                group="signed_permutation" if group == "auto" else group,
+                **options,
+            )
+        else:
+            alignment = align_checkpoints(
+                source,
+                target,
+                text=text or (),
+                tokens=total,
+                sequence_length=sequence_length,
+                batch_size=batch_size,
+                group=group,
+                dtype=dtype,
+                evidence=evidence,
+                witness=witness,
+                **options,
+            )
     match = alignment.match
     told = None if match.group == "orthogonal" else sentence(match)  # of rotations none is judged
     written = force or match.group == "orthogonal" or match.verdict == "related"
@@ -168,9 +206,7 @@ def align(
         if told is not None:
             console.say(told)
         console.say(f"gauge written to {out}")
-        if len(alignment.peaks) > 1:
-            peaks = ", ".join(f"{peak / 1e6:,.0f}" for peak in alignment.peaks)
-            console.say(f"largest memory of the ranks: {peaks} MB")
+        console.say_peaks((peak_bytes(), *alignment.peaks[1:]), alignment.foreseen_bytes)
         _warn(alignment)
 
 
@@ -209,6 +245,8 @@ def _what_was_read(alignment: Alignment) -> dict[str, Any]:
     if (streams := alignment.streams) is not None:
         read |= {"tokens": streams.tokens, "sites": list(streams.sites)}
         read["correlation_bytes"] = alignment.correlation_bytes
+        read["foreseen_bytes"] = alignment.foreseen_bytes
+        read["peak_bytes"] = peak_bytes()
     if (weights := alignment.weights) is not None:
         read |= {"weight_rows": weights.rows, "weight_tensors": weights.tensors}
         read["weight_tensors_left_out"] = list(weights.left_out)

@@ -126,6 +126,13 @@ def say(message: str) -> None:
     show(message, highlight=False, markup=False, soft_wrap=True)
 
 
+def say_peaks(peaks: Sequence[int], foreseen: int = 0) -> None:
+    """The largest memory of each rank in bytes, and what was foreseen, if it was."""
+    told = ", ".join(f"{peak / 1e6:,.0f}" for peak in peaks)
+    whose = " of the ranks" if len(peaks) > 1 else ""
+    say(f"largest memory{whose}: {told} MB{f' ({foreseen / 1e6:,.0f} foreseen)' * bool(foreseen)}")
+
+
 def print_json(values: Mapping[str, Any]) -> None:
     """One JSON object on standard output when all is over, with null for what is not finite."""
     _json.append(json.dumps(_finite(values), indent=2, allow_nan=False) + "\n")

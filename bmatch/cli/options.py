@@ -64,6 +64,9 @@ Witness = Annotated[
 Picture = Annotated[
     Path | None, typer.Option("--picture", help="PNG file to draw it into.", dir_okay=False)
 ]
+RankTimeout = Annotated[
+    float, typer.Option(help="Minutes without a word after which a rank counts as lost.")
+]
 
 
 def require_picture(path: Path | None) -> None:

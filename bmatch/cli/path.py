@@ -20,6 +20,7 @@ from bmatch.cli.options import (
     Group,
     OutFile,
     Picture,
+    RankTimeout,
     SequenceLength,
     SiteNumbers,
     Text,
@@ -30,12 +31,15 @@ from bmatch.cli.options import (
     sites_of,
 )
 from bmatch.files.atomic import require_new
+from bmatch.jobs.phases import peak_bytes
+from bmatch.jobs.ranks import joined, own_device
 from bmatch.jobs.resume import user_cache
 
 EXAMPLES = examples(
     "bmatch path run-a/ run-b/ --out path.safetensors",
     "bmatch path run-a/ run-b/ --base base/ --text notes.txt --tokens 8192 --out path.safetensors",
     "bmatch path run-a/ run-b/ --back --jobs 2 --json --out path.safetensors",
+    "torchrun --nproc-per-node 2 -m bmatch path run-a/ run-b/ --out path.safetensors",
 )
 
 Cache = Annotated[
@@ -81,6 +85,7 @@ def path(
         bool, typer.Option("--skip-broken", help="Leave out what is missing or damaged.")
     ] = False,
     cache: Cache = None,
+    rank_timeout: RankTimeout = 30.0,
     force: Annotated[
         bool, typer.Option("--force", help="Write the gauge even where a hop relates nothing.")
     ] = False,
@@ -90,46 +95,56 @@ def path(
     """Compose the gauge from the last checkpoint of RUN_A to that of RUN_B, by way of their base.
 
     Hops are kept as they are found: a job that was ended goes on where it was. Two models are in
-    memory at once.
+    memory at once. Started by torchrun, its processes share the hops; the gauge is the same.
     """
-    require_new(out)
-    require_picture(picture)
-    with console.working("loading torch and transformers"):
-        console.quiet_transformers()
-        from bmatch.models.text import title_of
-        from bmatch.report.heat_map import plot_path
-        from bmatch.report.paths import hops_table, path_figures, path_table
-        from bmatch.trajectory import Trajectory, path_between
-    turn = path_between(
-        *(run_a, run_b, base),
-        skip_broken=skip_broken,
-        progress=console.track,
-        tell=console.note,
-    )
-    sizes = tokens, sequence_length, batch_size
-    forward: list[Any] = []
-    backward: list[Any] | None = None
-    if evidence != "weights":
-        checkpoints = [stop.held for stop in turn.stops]
-        forward, backward = read_batches(checkpoints, text or (), *sizes, back=back)
-    elif text or back:
-        raise ValueError("evidence from weights reads no text: leave --text and --back out")
-    found = Trajectory(
-        turn.stops,
-        forward,
-        base=turn.base,
-        back=backward,
-        sites=sites_of(sites),
-        group=group,
-        evidence=evidence,
-        witness=witness,
-        dtype=dtype,
-        device=device,
-        cache_dir=cache or user_cache("hops"),
-        jobs=jobs,
-        progress=console.track,
-    )
-    found.find()
+    with joined(device, rank_timeout) as ranks:
+        device = own_device(device, ranks)
+        if not ranks.first:
+            console.quiet_transformers()
+            from bmatch.trajectory.shared import serve_hops
+
+            serve_hops(ranks, device)
+            return
+        require_new(out)
+        require_picture(picture)
+        with console.working("loading torch and transformers"):
+            console.quiet_transformers()
+            from bmatch.models.text import title_of
+            from bmatch.report.heat_map import plot_path
+            from bmatch.report.paths import hops_table, path_figures, path_table
+            from bmatch.trajectory import Trajectory, path_between
+        turn = path_between(
+            *(run_a, run_b, base),
+            skip_broken=skip_broken,
+            progress=console.track,
+            tell=console.note,
+        )
+        sizes = tokens, sequence_length, batch_size
+        forward: list[Any] = []
+        backward: list[Any] | None = None
+        if evidence != "weights":
+            checkpoints = [stop.held for stop in turn.stops]
+            forward, backward = read_batches(checkpoints, text or (), *sizes, back=back)
+        elif text or back:
+            raise ValueError("evidence from weights reads no text: leave --text and --back out")
+        found = Trajectory(
+            turn.stops,
+            forward,
+            base=turn.base,
+            back=backward,
+            sites=sites_of(sites),
+            group=group,
+            evidence=evidence,
+            witness=witness,
+            dtype=dtype,
+            device=device,
+            cache_dir=cache or user_cache("hops"),
+            jobs=jobs,
+            progress=console.track,
+            tell=console.note,
+        )
+        found.find(ranks)
+        peaks = ranks.gathered(peak_bytes())
     if picture is not None:
         plot_path(found, picture, f"{run_a} -> {run_b}")
     written = force or found.verdict == "related"
@@ -150,6 +165,7 @@ def path(
         raise typer.Exit(NOT_RELATED)
     if not as_json:
         console.say(f"gauge written to {out}")
+        console.say_peaks((peak_bytes(), *peaks[1:]))
 
 
 def read_batches(

@@ -75,6 +75,7 @@ def watch(
     watched = Watch(
         forward,
         cache_dir=cache or user_cache("hops"),
+        tell=console.note,
         sites=sites_of(sites),
         device=device,
         **options,

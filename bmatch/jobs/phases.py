@@ -50,10 +50,19 @@ def _forget_peak() -> None:
 
 def peak_bytes() -> int:
     """Largest resident memory of this process since it started, or since a phase began."""
+    return _told("VmHWM:")
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process now; where the system does not tell, its largest so far."""
+    return _told("VmRSS:")
+
+
+def _told(name: str) -> int:
     try:
         status = _STATUS.read_text()
     except OSError:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else 1024 * peak
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    line = next(line for line in status.splitlines() if line.startswith(name))
     return 1024 * int(line.split()[1])

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -44,14 +45,22 @@ class KeptParts:
         Made when the first part is kept.
     kind : str
         What a part is, as its file's header has it.
+    tell : callable, optional
+        Is given a sentence where a part cannot be kept. Default: it is a warning.
 
     Attributes
     ----------
     folder : Path
     """
 
-    def __init__(self, folder: str | os.PathLike[str], kind: str) -> None:
-        self.folder, self._kind = Path(folder), kind
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        kind: str,
+        tell: Callable[[str], object] = warnings.warn,
+    ) -> None:
+        self.folder, self._kind, self._tell = Path(folder), kind, tell
+        self._told = ""
 
     def get(self, key: str) -> Part | None:
         """The part of a key; None where there is none that is whole."""
@@ -60,18 +69,25 @@ class KeptParts:
         except (OSError, ValueError):
             return None
 
-    def put(
+    def keep(
         self, key: str, tensors: Mapping[str, npt.NDArray[Any]], header: Mapping[str, str]
     ) -> None:
-        """Keep a part.
+        """Keep a part in place of an earlier one of its key, all or nothing.
 
-        Raises
-        ------
-        OSError
-            If it cannot be written.
+        A folder that is full, read-only or gone costs the part and not the job: it is told once,
+        and tried again with the next part.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        tensor_file.write(self._path(key), self._kind, tensors, header)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            tensor_file.write(self._path(key), self._kind, tensors, header)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            if reason != self._told:
+                self._tell(
+                    f"how far it has come cannot be kept in {self.folder} ({reason}): the job goes "
+                    "on, and does again what was not kept if it is ended"
+                )
+            self._told = reason
 
     def forget(self, key: str) -> None:
         """Remove a part, if it is there and lets itself be removed."""
@@ -85,9 +101,6 @@ class KeptParts:
 class KeptState:
     """How far a job has come, kept now and then: one part, which the next one replaces.
 
-    A folder that is full, read-only or gone costs the state and not the job: it is told once, and
-    tried again.
-
     Parameters
     ----------
     parts : KeptParts
@@ -95,16 +108,11 @@ class KeptState:
         Of all that decides about the job.
     every : float
         Minutes from one time to the next.
-    tell : callable
-        Is given a sentence where it cannot be kept.
     """
 
-    def __init__(
-        self, parts: KeptParts, key: str, every: float, tell: Callable[[str], None]
-    ) -> None:
-        self._parts, self._key, self._every, self._tell = parts, key, every, tell
+    def __init__(self, parts: KeptParts, key: str, every: float) -> None:
+        self._parts, self._key, self._every = parts, key, every
         self._last = time.monotonic()
-        self._told = ""
 
     def load(self) -> Part | None:
         """What an earlier job has kept; None where that is nothing whole."""
@@ -116,17 +124,8 @@ class KeptState:
         return time.monotonic() - self._last >= 60 * self._every
 
     def save(self, tensors: Mapping[str, npt.NDArray[Any]], header: Mapping[str, str]) -> None:
-        """Keep a state in place of the one before it, all or nothing."""
-        try:
-            self._parts.put(self._key, tensors, header)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            if reason != self._told:
-                self._tell(
-                    f"how far it has come cannot be kept in {self._parts.folder} ({reason}): the "
-                    "job goes on, and begins anew if it is ended"
-                )
-            self._told = reason
+        """Keep a state in place of the one before it: see `KeptParts.keep`."""
+        self._parts.keep(self._key, tensors, header)
         self._last = time.monotonic()
 
     def forget(self) -> None:

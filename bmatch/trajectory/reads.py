@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -16,7 +15,7 @@ from bmatch.correlation.stretches import LEAST
 from bmatch.estimate import Evidence, match_evidence, require_evidence, resolve_group
 from bmatch.gauge import SignedPermutation
 from bmatch.groups import AnyGroup
-from bmatch.jobs.resume import KeptParts, Part, content_key
+from bmatch.jobs.resume import Part, content_key
 from bmatch.matching import gauge_of
 from bmatch.models.activations import Sites
 from bmatch.models.weight_evidence import (
@@ -137,31 +136,28 @@ class Task(NamedTuple):
 
 
 def estimated(
-    tasks: Sequence[Task], folder: Path | None, threads: int | None = None
+    tasks: Sequence[Task], threads: int | None = None, device: str | None = None
 ) -> Iterator[tuple[str, Part]]:
-    """Hops with their keys, one after the other; each is kept in the folder as it is found.
+    """Hops with their keys, one after the other.
 
     Parameters
     ----------
     tasks : sequence of Task
         Of one precision and device.
-    folder : path, optional
-        Default: they are not kept.
     threads : int, optional
         torch's threads in this process, where several share the cores.
+    device : str, optional
+        Where this process has its models. Default: where the tasks say.
     """
     if not tasks:
         return
     if threads is not None:
         torch.set_num_threads(threads)
-    models = TwoModels(tasks[0].reads.dtype, tasks[0].reads.device)
-    kept: Any = None if folder is None else KeptParts(folder, KIND)
+    models = TwoModels(tasks[0].reads.dtype, device or tasks[0].reads.device)
     for task in tasks:
         try:
             part = task.reads.estimate(task.target, task.source, models)
         except ValueError as error:
             where = f"{task.source.name} -> {task.target.name}"
             raise ValueError(f"{where}: {error}") from None
-        if kept is not None:
-            kept.put(task.key, *part)
         yield task.key, part

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -25,12 +25,14 @@ from bmatch.gauge import SignedPermutation, compose
 from bmatch.groups import AnyGroup
 from bmatch.jobs.processes import in_processes, shares
 from bmatch.jobs.progress import Progress, silent
+from bmatch.jobs.ranks import ALONE, Ranks
 from bmatch.jobs.resume import KeptParts, Part
 from bmatch.models.activations import Reader, Sites
 from bmatch.stream_reading import OneBatch
 from bmatch.trajectory.gaps import gaps
 from bmatch.trajectory.hop import Hop
 from bmatch.trajectory.reads import KIND, Reads, Task, estimated
+from bmatch.trajectory.shared import shared
 from bmatch.trajectory.stops import Stop, open_stops
 
 SURE = 0.95
@@ -59,13 +61,16 @@ class Trajectory:
         Of the models that are loaded: float32, bfloat16 or float16; ``cpu`` or a CUDA device.
     cache_dir : path, optional
         Where hops are kept under a key of content (weights, tokens, options), so that a job that
-        was ended goes on. Default: they are not.
+        was ended goes on. Default: they are not. Where it is full or cannot be written, that is
+        told, and the job goes on.
     jobs : int
         Processes that share the hops, with two models each.
     skip_broken : bool
         Whether a checkpoint that is missing or damaged is left out, not refused.
     progress : callable, optional
         How to show how far it has come (see `bmatch.jobs.progress`).
+    tell : callable, optional
+        Is given a sentence where hops cannot be kept. Default: it is a warning.
 
     Raises
     ------
@@ -96,6 +101,7 @@ class Trajectory:
         jobs: int = 1,
         skip_broken: bool = False,
         progress: Progress = silent,
+        tell: Callable[[str], object] = warnings.warn,
     ) -> None:
         made = partial(
             Reads,
@@ -115,10 +121,10 @@ class Trajectory:
         self.stops = tuple(open_stops(checkpoints, skip_broken=skip_broken, progress=progress))
         if len(self.stops) < 2:
             raise ValueError("a path needs two different checkpoints at least")
-        if jobs > 1 and any(isinstance(stop.held, Reader) for stop in self.stops):
-            raise ValueError("models in memory are read in one process: take jobs=1, or folders")
+        if jobs > 1:
+            self._require_folders("in one process: take jobs=1, or folders")
         self._base = None if turning is None else self._place_of(turning)
-        self._folder = None if cache_dir is None else Path(cache_dir)
+        self._kept = None if cache_dir is None else KeptParts(cache_dir, KIND, tell)
         self._jobs, self._progress = jobs, progress
         self._parts: dict[str, Part] = {}
 
@@ -147,9 +153,32 @@ class Trajectory:
         there, back = self._found(self._tasks(ends=True)[1:])
         return there, back
 
-    def find(self) -> None:
-        """Find everything in one go, which shares processes and models best."""
-        self._found([*self._tasks(), *self._tasks(back=True), *self._tasks(ends=True)])
+    def find(self, ranks: Ranks = ALONE) -> None:
+        """Find everything in one go, which shares processes and models best.
+
+        Parameters
+        ----------
+        ranks : Ranks
+            This is the first; the others are in `bmatch.trajectory.shared.serve_hops`. What is
+            found does not depend on how many there are, to the bit.
+
+        Raises
+        ------
+        ConnectionError
+            If a rank was lost: what was kept until then is not.
+        ValueError
+            If models are in memory, which other ranks cannot read, or `jobs` is more than 1.
+        """
+        if ranks.world > 1:
+            self._require_folders("by one rank: give folders")
+            if self._jobs > 1:
+                raise ValueError(f"ranks share the hops: leave jobs at 1, got {self._jobs}")
+        self._found([*self._tasks(), *self._tasks(back=True), *self._tasks(ends=True)], ranks)
+
+    def _require_folders(self, who: str) -> None:
+        """Refuse models in memory, which other processes cannot read."""
+        if any(isinstance(stop.held, Reader) for stop in self.stops):
+            raise ValueError(f"models in memory are read {who}")
 
     def _tasks(self, *, ends: bool = False, back: bool = False) -> list[Task]:
         stops = self.stops
@@ -165,31 +194,34 @@ class Trajectory:
         pairs_of += [(s, stops[-1]) for s in turning]
         return [Task(self._reads, *pair) for pair in pairs_of]
 
-    def _found(self, tasks: Sequence[Task]) -> tuple[Hop, ...]:
+    def _found(self, tasks: Sequence[Task], ranks: Ranks = ALONE) -> tuple[Hop, ...]:
         keys = [task.key for task in tasks]
         missing = {k: t for k, t in zip(keys, tasks, strict=True) if k not in self._parts}
-        if self._folder is not None:
-            kept = KeptParts(self._folder, KIND)
+        if self._kept is not None:
             for key in [*missing]:
-                if (part := kept.get(key)) is not None:
+                if (part := self._kept.get(key)) is not None:
                     self._parts[key] = part
                     del missing[key]
-        if missing:
-            found = self._estimated([*missing.values()])
-            for _ in self._progress([*missing], "Hops"):
-                key, part = next(found)
-                self._parts[key] = part
+        found = self._estimated([*missing.values()], ranks)
+        for _ in self._progress([*missing], "Hops") if missing else ():
+            key, part = next(found)
+            self._parts[key] = part
+            if self._kept is not None:
+                self._kept.keep(key, *part)
+        next(found, None)  # to its end, where ranks meet
         return tuple(
             Hop.of(self._parts[key], task.source, task.target)
             for key, task in zip(keys, tasks, strict=True)
         )
 
-    def _estimated(self, tasks: Sequence[Task]) -> Iterator[tuple[str, Part]]:
-        if self._jobs == 1:
-            return estimated(tasks, self._folder)
+    def _estimated(self, tasks: Sequence[Task], ranks: Ranks) -> Iterator[tuple[str, Part]]:
+        if ranks.world > 1:
+            return shared(tasks, ranks)
+        if self._jobs == 1 or not tasks:
+            return estimated(tasks)
         parts = shares(tasks, self._jobs)
         threads = max(1, torch.get_num_threads() // len(parts))
-        return in_processes(partial(estimated, folder=self._folder, threads=threads), parts)
+        return in_processes(partial(estimated, threads=threads), parts)
 
     # -- what they come to ----------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,6 +54,8 @@ class Watch:
         As for `Trajectory`.
     cache_dir : path, optional
         As for `Trajectory`, with which it is shared.
+    tell : callable, optional
+        As for `Trajectory`.
     **reads
         sites, group, skip_positions, evidence, witness, dtype and device, as for `Trajectory`.
 
@@ -67,10 +70,11 @@ class Watch:
         batches: Sequence[OneBatch] = (),
         *,
         cache_dir: str | os.PathLike[str] | None = None,
+        tell: Callable[[str], object] = warnings.warn,
         **reads: Any,
     ) -> None:
         self._reads = Reads(batches, **reads)
-        self._kept = None if cache_dir is None else KeptParts(cache_dir, KIND)
+        self._kept = None if cache_dir is None else KeptParts(cache_dir, KIND, tell)
         self._models = TwoModels(self._reads.dtype, self._reads.device)
         self._last: Stop | None = None
         self.hops: list[Hop] = []
@@ -105,7 +109,7 @@ class Watch:
         if part is None:
             part = self._reads.estimate(stop, before, self._models)
             if self._kept is not None:
-                self._kept.put(key, *part)
+                self._kept.keep(key, *part)
         self.hops.append(Hop.of(part, before, stop))
         return self.hops[-1]
 

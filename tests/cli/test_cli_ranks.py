@@ -1,58 +1,42 @@
-"""``bmatch align`` under torchrun: a rank is killed, and one process goes on to the same gauge."""
+"""``bmatch align`` and ``path`` under torchrun: a rank is killed, others go on to the same file."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from contextlib import suppress
-from pathlib import Path
+
+import pytest
+from agents import Job
+from planted_runs import planted_runs
 
 from bmatch import SignedPermutation
-
-
-def torchrun(count, *arguments, **options):
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", count)
-    command = [sys.executable, *launcher, "-m", "bmatch", *arguments]
-    return subprocess.Popen(
-        list(map(str, command)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        **options,
-    )
-
-
-def process_of(job, rank):
-    """The process among the children of a job that has this rank."""
-    for status in Path("/proc").glob("[0-9]*/status"):
-        with suppress(OSError):
-            if f"\nPPid:\t{job.pid}\n" not in status.read_text():
-                continue
-            if f"RANK={rank}".encode() in (status.parent / "environ").read_bytes().split(b"\0"):
-                return int(status.parent.name)
-    raise LookupError(rank)
 
 
 def lines_of(file):
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
+def killed(job, rank, ready):
+    """Kill a rank once it is time; what was said of it."""
+    victim = job.pid(rank)
+    while not ready():
+        assert job.process.is_alive(), job.said.read_text()
+        time.sleep(0.002)
+    os.kill(victim, signal.SIGKILL)
+    code, said = job.end()
+    assert code != 0
+    return said
+
+
 def test_a_rank_is_killed_and_a_single_process_goes_on(bmatch_, pair, secret, tmp_path):
     arguments = ("align", *pair, "--tokens", 12000, "--cache", tmp_path / "cache")
     arguments += ("--save-every", 0, "--sites", "0,-1")
     first = tmp_path / "first.jsonl"
-    job = torchrun(2, *arguments, "--metrics", first, "--out", tmp_path / "none")
-    while not lines_of(first) or lines_of(first)[-1]["tokens"] == 0:
-        assert job.poll() is None, job.communicate()
-        time.sleep(0.005)
-    os.kill(process_of(job, 1), signal.SIGKILL)
-    _, said = job.communicate(timeout=300)
-    assert job.returncode != 0
+    two = ("--nproc-per-node", 2)
+    job = Job(tmp_path, two, (*arguments, "--metrics", first, "--out", tmp_path / "none"))
+    said = killed(job, 1, lambda: lines_of(first) and lines_of(first)[-1]["tokens"] > 0)
     assert "lost" in said
     assert not (tmp_path / "none").exists()
     kept = [path.name for path in (tmp_path / "cache").iterdir()]
@@ -70,3 +54,36 @@ def test_a_rank_is_killed_and_a_single_process_goes_on(bmatch_, pair, secret, tm
     assert bmatch_(*arguments, "--out", tmp_path / "anew")[0] == 0
     assert (tmp_path / "g").read_bytes() == (tmp_path / "anew").read_bytes()
     assert SignedPermutation.load(tmp_path / "g") == secret
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, tokenizer):
+    return planted_runs(tmp_path_factory.mktemp("runs"), tokenizer, (50, 100))
+
+
+def test_a_rank_of_a_path_is_killed_and_three_go_on(bmatch_, runs, tmp_path):
+    arguments = ("path", runs.a, runs.b, "--tokens", 4000, "--no-witness")
+    alone = ("--cache", tmp_path / "one", "--out", tmp_path / "whole")
+    code, _, _ = bmatch_(*arguments, *alone)
+    assert code == 0
+    cache = tmp_path / "many"
+    shared = (*arguments, "--cache", cache, "--out", tmp_path / "g")
+
+    def kept(folder):
+        return len(list(folder.glob("[0-9a-f]*.safetensors")))
+
+    job = Job(tmp_path, ("--nproc-per-node", 2), shared)
+    assert "lost" in killed(job, 1, lambda: kept(cache))
+    assert not (tmp_path / "g").exists()
+    before = kept(cache)
+    assert 1 <= before < kept(tmp_path / "one")
+
+    code, said = Job(tmp_path, ("--nproc-per-node", 3), shared).end()
+    assert code == 0, said
+    assert "largest memory of the ranks" in said
+    assert kept(cache) == kept(tmp_path / "one")
+    assert (tmp_path / "g").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert SignedPermutation.load(tmp_path / "g") == runs.truth
+
+    code, _, err = bmatch_(*arguments, "--cache", cache, "--out", tmp_path / "g")
+    assert (code, "exists already" in err) == (1, True)

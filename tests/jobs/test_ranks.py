@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-
 import pytest
 import torch
+from rank_threads import ranks_of_threads
 from tiny_models import VOCABULARY, noisy_copy, tiny_model
 
 from bmatch.correlation.stretches import LONGEST, block_ends, stretches
 from bmatch.jobs.pace import Pace
-from bmatch.jobs.ranks import ALONE, Ranks, joined
+from bmatch.jobs.ranks import ALONE, joined
 from bmatch.jobs.resume import KeptParts, KeptState
 from bmatch.models.activations import Reader
 from bmatch.streams import Job, correlate_streams, serve_streams
-
-
-class Threads(Ranks):
-    """Ranks that are threads, and hand tensors over by queues."""
-
-    def __init__(self, rank, world, lines):
-        super().__init__(rank, world)
-        object.__setattr__(self, "lines", lines)
-
-    def told(self, value=None):
-        if self.first:
-            for k in range(1, self.world):
-                self.lines["told", k].put(value)
-            return value
-        return self.lines["told", self.rank].get(timeout=60)
-
-    def send(self, values):
-        assert values.is_contiguous()
-        self.lines["sent", self.rank].put(values.clone())
-
-    def receive(self, values, rank):
-        assert values.is_contiguous()
-        values.copy_(self.lines["sent", rank].get(timeout=60))
 
 
 @pytest.fixture(scope="module")
@@ -49,18 +24,12 @@ def read():
 
 
 def shared(read, world, kept=None, passed=bool):
-    lines = {(what, k): queue.Queue() for what in ("told", "sent") for k in range(world)}
-    others = []
-    for k in range(1, world):
+    def serve(ranks):  # with models of their own, as processes have
         models = [Reader(noisy_copy(reader.model, 0.0, 0), reader.axes) for reader in read[:2]]
-        ranks = {"ranks": Threads(k, world, lines)}  # with models of their own, as processes have
-        args = *models, read[2]
-        others.append(threading.Thread(target=serve_streams, args=args, kwargs=ranks, daemon=True))
-        others[-1].start()
-    found = correlate_streams(*read, job=Job(Threads(0, world, lines), kept, passed))
-    for thread in others:
-        thread.join(60)
-    return found
+        serve_streams(*models, read[2], ranks=ranks)
+
+    with ranks_of_threads(world, serve) as first:
+        return correlate_streams(*read, job=Job(first, kept, passed))
 
 
 def same(one, other):
@@ -87,7 +56,7 @@ def test_any_number_of_ranks_gives_the_same_bits(read):
 
 def test_a_job_that_was_ended_goes_on_with_another_number_of_ranks(read, tmp_path):
     single = correlate_streams(*read)
-    kept = KeptState(KeptParts(tmp_path, "streams"), "key", 0, pytest.fail)
+    kept = KeptState(KeptParts(tmp_path, "streams", pytest.fail), "key", 0)
     seen = []
 
     def ended(tokens):
@@ -107,7 +76,7 @@ def test_a_job_that_was_ended_goes_on_with_another_number_of_ranks(read, tmp_pat
 def test_where_nothing_can_be_kept_the_job_goes_on(read, tmp_path):
     (tmp_path / "file").touch()
     told = []
-    kept = KeptState(KeptParts(tmp_path / "file", "streams"), "key", 0, told.append)
+    kept = KeptState(KeptParts(tmp_path / "file", "streams", told.append), "key", 0)
     found = correlate_streams(*read, job=Job(kept=kept))
     assert same(found, correlate_streams(*read))
     (sentence,) = told

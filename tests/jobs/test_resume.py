@@ -11,7 +11,7 @@ from bmatch.jobs.resume import KeptParts, content_key, user_cache
 def test_what_is_kept_comes_back(tmp_path):
     parts = KeptParts(tmp_path / "new" / "folder", "hop")
     assert parts.get("k") is None
-    parts.put("k", {"x": np.arange(3), "yes": np.array([True, False])}, {"verdict": "related"})
+    parts.keep("k", {"x": np.arange(3), "yes": np.array([True, False])}, {"verdict": "related"})
     tensors, header = KeptParts(tmp_path / "new" / "folder", "hop").get("k")
     assert tensors["x"].tolist() == [0, 1, 2]
     assert tensors["yes"].tolist() == [True, False]
@@ -22,11 +22,11 @@ def test_what_is_kept_comes_back(tmp_path):
 @pytest.mark.parametrize("cut", [0, 10, -1])
 def test_what_is_damaged_is_not_there(tmp_path, cut):
     parts = KeptParts(tmp_path, "hop")
-    parts.put("k", {"x": np.arange(3)}, {})
+    parts.keep("k", {"x": np.arange(3)}, {})
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:cut])
     assert parts.get("k") is None
-    parts.put("k", {"x": np.arange(4)}, {})
+    parts.keep("k", {"x": np.arange(4)}, {})
     assert len(parts.get("k")[0]["x"]) == 4
 
 

@@ -1,0 +1,74 @@
+"""Disks that are full, read-only or gone under a job: a sentence, and nothing is lost."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+
+import numpy as np
+import pytest
+from disks import disk
+
+from bmatch.files import tensor_file
+from bmatch.jobs.resume import KeptParts
+
+ONE = {"x": np.arange(50_000)}
+TWO = {"x": np.arange(50_000) + 1}
+
+
+@pytest.fixture
+def told():
+    return []
+
+
+@pytest.fixture
+def parts(tmp_path, told):
+    return KeptParts(tmp_path / "disk", "hop", told.append)
+
+
+def holds(parts, tensors):
+    return np.array_equal(parts.get("k")[0]["x"], tensors["x"])
+
+
+def test_a_full_disk_keeps_what_it_has(parts, told, tmp_path):
+    with disk(tmp_path / "disk", 700_000) as again:
+        parts.keep("k", ONE, {})
+        parts.keep("k", TWO, {})  # in place of the first, beside which it cannot stand
+        assert holds(parts, ONE)
+        assert [path.name for path in parts.folder.iterdir()] == ["k.safetensors"]
+        (sentence,) = told
+        assert "cannot be kept in" in sentence
+        assert "No space left on device" in sentence
+        again("size=2000000")
+        parts.keep("k", TWO, {})
+        assert holds(parts, TWO)
+        again("ro")
+        parts.keep("k", ONE, {})
+        assert holds(parts, TWO)
+        assert "no permission to write" in told[1]
+        assert len(told) == 2
+
+
+def test_a_file_that_may_not_grow(parts, told):
+    """The limit of a process, as of a quota: it needs no disk of its own."""
+    parts.keep("k", ONE, {})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        parts.keep("k", TWO, {})
+        with pytest.raises(OSError, match=r"could not be written .* nothing was left behind"):
+            tensor_file.write(parts.folder / "gauge", "gauge", ONE, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert holds(parts, ONE)
+    assert [path.name for path in parts.folder.iterdir()] == ["k.safetensors"]
+    assert "File too large" in told[0]
+
+
+def test_a_folder_that_vanished_is_made_anew(parts, told):
+    parts.keep("k", ONE, {})
+    shutil.rmtree(parts.folder)
+    assert parts.get("k") is None
+    parts.keep("k", TWO, {})
+    assert holds(parts, TWO)
+    assert told == []
