@@ -37,9 +37,9 @@ namespace {
 
 }  // namespace
 
-const RowKernels kAvx2Kernels = {row_scans<float>(), row_scans<double>(), list_best, nearer,
+constexpr RowKernels kAvx2Kernels = {row_scans<float>(), row_scans<double>(), list_best, nearer,
                                  small_kernels(),    widen_kernels()};
-const FactorKernels kAvx2Factors = {factor_sums<float>(), factor_sums<double>()};
+constexpr FactorKernels kAvx2Factors = {factor_sums<float>(), factor_sums<double>()};
 
 }  // namespace bmatch
 

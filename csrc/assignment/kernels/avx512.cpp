@@ -41,9 +41,9 @@ namespace {
 
 }  // namespace
 
-const RowKernels kAvx512Kernels = {row_scans<float>(), row_scans<double>(), list_best, nearer,
+constexpr RowKernels kAvx512Kernels = {row_scans<float>(), row_scans<double>(), list_best, nearer,
                                    small_kernels(),    widen_kernels()};
-const FactorKernels kAvx512Factors = {factor_sums<float>(), factor_sums<double>()};
+constexpr FactorKernels kAvx512Factors = {factor_sums<float>(), factor_sums<double>()};
 
 }  // namespace bmatch
 

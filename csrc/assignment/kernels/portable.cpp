@@ -25,8 +25,8 @@ namespace {
 
 }  // namespace
 
-const RowKernels kPortableKernels = {row_scans<float>(), row_scans<double>(), list_best, nearer,
+constexpr RowKernels kPortableKernels = {row_scans<float>(), row_scans<double>(), list_best, nearer,
                                      small_kernels(),    widen_kernels()};
-const FactorKernels kPortableFactors = {factor_sums<float>(), factor_sums<double>()};
+constexpr FactorKernels kPortableFactors = {factor_sums<float>(), factor_sums<double>()};
 
 }  // namespace bmatch

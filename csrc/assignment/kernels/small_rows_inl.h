@@ -154,7 +154,7 @@ void turn_small(const Rows& rows, const SmallProblem& p, SmallProblem& turned) {
   }
 }
 
-SmallKernels small_kernels() {
+constexpr SmallKernels small_kernels() {
   return {read_small<float>,
           read_small<double>,
           copy_small<float>,
