@@ -18,8 +18,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from bmatch.files.mapped import entries_of
 from bmatch.files.pointers import require_content
-from bmatch.files.safetensors_copy import copy_safetensors, entries_of
+from bmatch.files.safetensors_copy import copy_safetensors
 from bmatch.files.torch_copy import copy_torch
 from bmatch.taking import Taken
 
