@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import mmap
 import os
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -56,15 +55,25 @@ class MappedTensors:
             )
         for name, entry in self.entries.items():
             if entry["dtype"] not in DTYPES:
-                raise ValueError(f"{os.fspath(path)}: {name} is of an unknown type, {entry['dtype']}")
+                raise ValueError(
+                    f"{os.fspath(path)}: {name} is of a type not known, {entry['dtype']}"
+                )
 
     def __enter__(self) -> MappedTensors:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self.let_go(0, len(self._map) - self.begin)  # tensors that are still held keep the mapping
+    def __exit__(self, *ended: object) -> None:
+        self.let_go(0, self.size)  # tensors that are still held keep the mapping
+
+    @property
+    def size(self) -> int:
+        """Bytes of all tensors."""
+        return len(self._map) - self.begin
+
+    def num_bytes(self, name: str) -> int:
+        """Bytes of a tensor."""
+        begin, end = self.entries[name]["data_offsets"]
+        return int(end - begin)
 
     def in_order(self) -> list[str]:
         """Names as the tensors lie in the file."""

@@ -88,10 +88,10 @@ def framed_header(
     """The header with which a file is written again, its length first."""
     metadata = header(dict(file.metadata))
     named = {"__metadata__": metadata} if metadata else {}
-    return _framed({**named, **file.entries})
+    return framed({**named, **file.entries})
 
 
-def _framed(entries: dict[str, Any]) -> bytes:
+def framed(entries: dict[str, Any]) -> bytes:
     """A header as it stands in a file: its length first, spaces last, to align the tensors."""
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)

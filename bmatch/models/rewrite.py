@@ -1,8 +1,8 @@
 """A checkpoint written anew: its tensors transformed, everything that is not weights copied along.
 
-Written shard by shard, several at once. Tied weights stay tied, since a tied tensor is stored once
-and nothing else is added. What is copied is decided before anything is written, so that every file of the new
-folder can be read and fits the new weights.
+Several shards are written at once. Tied weights stay tied, since a tied tensor is stored once and
+nothing else is added. What is copied is decided before anything is written, so that every file of
+the new folder can be read and fits the new weights.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ from bmatch.models.checkpoint import (
 
 Write: TypeAlias = Callable[[Path], None]
 """Takes the path where something is to be written."""
+
+Writer: TypeAlias = Callable[..., str]
+"""`rewrite_checked`, or what stands in for it."""
 
 Header: TypeAlias = Callable[[dict[str, str]], dict[str, str]]
 """From the metadata in a shard's header to those of the new one."""
@@ -137,7 +140,7 @@ def _write_shards(
     header: Header,
     digest: Digest | None,
 ) -> None:
-    """Write all shards, and hash them, several at once: what one has read the other finds cached."""
+    """Write shards and hash them, several at once: what one task has read another finds cached."""
     steps = iter(tensors)
     threads = torch.get_num_threads()
     each = max(1, threads // len(checkpoint.shards))
