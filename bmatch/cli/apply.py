@@ -85,14 +85,17 @@ def _plan(
     from bmatch.transport.weights import copies_under
 
     with whole_or_hollow(model) as folder:
-        if isinstance(acting, NetworkGauge):
-            _require_no_optimizer(gauge, optimizer)
-            planning = Planning(copies=3)  # as read, moved along one axis, and along the next
-            network_checkpoint(folder, acting, out, console.track, console.note, planning)
-        else:
-            planning = Planning(copies_under(acting))
-            carry = trainer_checkpoint if optimizer else checkpoint
-            carry(folder, acting, out, console.track, console.note, planning)
+        try:
+            if isinstance(acting, NetworkGauge):
+                _require_no_optimizer(gauge, optimizer)
+                planning = Planning(copies=3)  # as read, moved along one axis, and along the next
+                network_checkpoint(folder, acting, out, console.track, console.note, planning)
+            else:
+                planning = Planning(copies_under(acting))
+                carry = trainer_checkpoint if optimizer else checkpoint
+                carry(folder, acting, out, console.track, console.note, planning)
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(folder), str(model))) from None
     show(planning.plan, out, json)
 
 

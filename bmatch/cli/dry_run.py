@@ -38,7 +38,7 @@ def show(plan: Plan, out: Path, as_json: bool, more: Mapping[str, Any] | None = 
         "writes": f"{_bytes(plan.written_bytes)}, {plan.files} files with {plan.tensors} tensors",
         "free there": f"{_bytes(plan.free_bytes)}{free}",
         "memory": f"at most {_bytes(plan.memory_bytes)} beside Python and its libraries",
-        "time": f"{_seconds(plan.seconds)} of {_rate(plan)}, if disks keep up and cores are free",
+        "time": f"about {_seconds(plan.seconds)}, {_rate(plan)}; disks may be slower",
     }
     console.show(figures(f"{out} would be written", rows.items()))
 

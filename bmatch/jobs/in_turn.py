@@ -32,14 +32,15 @@ def in_turn(
         running = [pool.submit(task) for task in tasks]
         try:
             wait(running, return_when=FIRST_EXCEPTION)
-            failures = [error for task in running if (error := _failure(task)) is not None]
-            if failures:
-                raise next((e for e in failures if not isinstance(e, OverError)), failures[0])
-        except BaseException:
-            stop()
+        finally:  # an interrupt of the caller ends it, too
+            if any(task.cancelled() or not task.done() or task.exception() for task in running):
+                stop()
             pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    # Who has given up may have ended before the one whose failure it saw.
+    failures = [error for task in running if (error := _failure(task)) is not None]
+    for error in sorted(failures, key=lambda error: isinstance(error, OverError)):
+        raise error
 
 
 def _failure(task: Future[None]) -> BaseException | None:
-    return task.exception() if task.done() and not task.cancelled() else None
+    return None if task.cancelled() else task.exception()

@@ -104,10 +104,11 @@ def _tensors(config: Mapping[str, Any]) -> tuple[dict[str, tuple[int, ...]], tor
         raise ValueError(
             f"transformers makes no language model of the type {kind!r} from a config alone"
         )
+    build: Any = transformers.AutoModelForCausalLM.from_config
     full = transformers.AutoConfig.for_model(**config)
     dtype = full.dtype if isinstance(full.dtype, torch.dtype) else torch.float32
     with torch.device("meta"):
-        model = transformers.AutoModelForCausalLM.from_config(full)
+        model = build(full)
     kept = model.state_dict().keys()
     named = (*model.named_parameters(), *model.named_buffers())
     return {name: tuple(t.shape) for name, t in named if name in kept}, dtype

@@ -25,7 +25,7 @@ from bmatch.models.checkpoint import Checkpoint, stream_of
 from bmatch.models.rewrite import LEAST_ROOM, Header, Write, companions, size_of, told_of
 from bmatch.taking import Taken
 
-A_THREAD = 24 << 20
+A_THREAD = 8 << 20
 """Bytes that a thread takes beside tensors: pieces, and pages that were read and are not let go."""
 _SAMPLED = 32 << 20
 """Bytes of tensors that are transformed for the time it takes."""
@@ -96,30 +96,49 @@ class Planning:
             tell(told_of(left_out))
         states = [size_of(checkpoint.folder / name) for name in beside]
         others = sum(map(size_of, copied)) + sum(states)
-        written = others
+        written, largest, held = others, 0, 0
         for shard in checkpoint.shards:
             with MappedTensors(checkpoint.folder / shard) as file:
                 written += len(framed_header(file, header)) + file.size
+                for name in file.entries:
+                    largest = max(largest, file.num_bytes(name))
+                    held = max(held, self._held(name, file.tensor(name), transform))
         self.plan = Plan(
             read_bytes=checkpoint.num_bytes + others,
             written_bytes=written,
             files=len(checkpoint.shards) + len(copied) + len(beside),
             tensors=len(checkpoint.names),
             # A state's file and the new one are mapped whole.
-            memory_bytes=memory_of(checkpoint.largest, len(checkpoint.shards), self._copies)
+            memory_bytes=memory_of(largest, held, len(checkpoint.shards), self._copies)
             + 2 * max(states, default=0),
             free_bytes=shutil.disk_usage(Path(out).absolute().parent).free,
             seconds=written * seconds_a_byte(_sample(checkpoint), transform, hashed=True),
         )
         return ""
 
+    def _held(self, name: str, tensor: torch.Tensor, transform: Callable[..., Any]) -> int:
+        """Bytes of a tensor that are held while it is written: few where its rows stay in order."""
+        if self._copies > 1:  # it is made whole
+            return tensor.nbytes
+        moved = transform(name, tensor)
+        return 0 if isinstance(moved, Taken) and moved.in_order else tensor.nbytes
 
-def memory_of(largest: int, files: int, copies: int = 1) -> int:
-    """The most memory that writing takes, whose largest tensor has so many bytes."""
+
+def memory_of(largest: int, held: int, files: int, copies: int = 1) -> int:
+    """The most memory that writing takes.
+
+    Parameters
+    ----------
+    largest, held : int
+        Bytes of the largest tensor, and of the largest that is held while it is written.
+    files : int
+    copies : int
+        How often a tensor is in memory while it is transformed.
+    """
     threads = torch.get_num_threads()
-    at_once = min(max(largest, LEAST_ROOM), largest * min(threads, files))
+    at_once = min(max(largest, LEAST_ROOM), held * min(threads, files))
     # One is transformed at a time, in so many copies; others wait to be written, read and made.
-    return at_once * min(copies, 2) + largest * max(0, copies - 2) + (threads + 1) * A_THREAD
+    return at_once * min(copies, 2) + held * max(0, copies - 2) + (threads + 1) * A_THREAD
 
 
 def seconds_a_byte(

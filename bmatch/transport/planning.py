@@ -53,7 +53,7 @@ def plan_of(
     path = Path(found.path)
     files = sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
     read = size_of(path)
-    written, sidecars, tensors, largest = read, 0, 0, 0
+    written, sidecars, tensors, largest = read, 0, 0, 0  # largest: bytes of a tensor
     if isinstance(found, StreamObject):
         require_fit(found, gauge, other_model)
         notes = notes_of(gauge)
@@ -78,7 +78,7 @@ def plan_of(
         written_bytes=written,
         files=len(files) + sidecars,
         tensors=tensors,
-        memory_bytes=memory_of(largest, 1, copies),
+        memory_bytes=memory_of(largest, largest, 1, copies),
         free_bytes=shutil.disk_usage(Path(out).absolute().parent).free,
         seconds=written
         * seconds_a_byte(
