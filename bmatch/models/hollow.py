@@ -21,12 +21,15 @@ from bmatch.files.safetensors_copy import framed
 from bmatch.models.checkpoint import INDEX, SINGLE, read_json
 
 SHARD = 5 * 10**9
-"""Bytes of a shard, where no index tells."""
+"""Bytes of a shard, where no index tells: transformers' own, before version 5."""
 _NAMES = {torch_name: name for name, torch_name in DTYPES.items()}
 
 
 def write_hollow(
-    folder: Path, config: Mapping[str, Any], homes: Mapping[str, str] | None = None
+    folder: Path,
+    config: Mapping[str, Any],
+    homes: Mapping[str, str] | None = None,
+    shard: int = SHARD,
 ) -> None:
     """Write the shards of a model, and their index, into a folder.
 
@@ -36,7 +39,9 @@ def write_hollow(
     config : mapping
         Content of ``config.json``.
     homes : mapping of str to str, optional
-        The file of each tensor, as an index has it. Default: in turn, 5 GB a file.
+        The file of each tensor, as an index has it. Default: in turn, as many as a file takes.
+    shard : int
+        Bytes of a file; of a larger tensor a file of its own.
 
     Raises
     ------
@@ -46,21 +51,21 @@ def write_hollow(
     tensors, dtype = _tensors(config)
     size = torch.empty((), dtype=dtype).itemsize
     if homes is None:
-        homes = _in_turn({name: prod(shape) * size for name, shape in tensors.items()})
+        homes = _in_turn({name: prod(shape) * size for name, shape in tensors.items()}, shard)
     elif homes.keys() != tensors.keys():
         odd = sorted(homes.keys() ^ tensors.keys())
         raise ValueError(
             f"{folder}: transformers makes other tensors of its config than its index lists, "
             f"{', '.join(odd[:3])} among them: without its weights there is nothing to go by"
         )
-    for shard in sorted(set(homes.values())):
+    for file_name in sorted(set(homes.values())):
         entries, at = {}, 0
-        for name in (name for name, home in homes.items() if home == shard):
+        for name in (name for name, home in homes.items() if home == file_name):
             end = at + prod(tensors[name]) * size
             kind = _NAMES[str(dtype).removeprefix("torch.")]
             entries[name] = {"dtype": kind, "shape": tensors[name], "data_offsets": [at, end]}
             at = end
-        with open(folder / shard, "wb") as file:
+        with open(folder / file_name, "wb") as file:
             file.write(framed({"__metadata__": {"format": "pt"}, **entries}))
             file.truncate(file.tell() + at)
     if set(homes.values()) != {SINGLE}:
@@ -114,12 +119,12 @@ def _tensors(config: Mapping[str, Any]) -> tuple[dict[str, tuple[int, ...]], tor
     return {name: tuple(t.shape) for name, t in named if name in kept}, dtype
 
 
-def _in_turn(sizes: Mapping[str, int]) -> dict[str, str]:
+def _in_turn(sizes: Mapping[str, int], shard: int) -> dict[str, str]:
     numbers: dict[str, int] = {}
     number, room = 0, 0
     for name, size in sizes.items():
         if size > room:
-            number, room = number + 1, SHARD
+            number, room = number + 1, shard
         numbers[name] = number
         room -= size
     if number == 1:

@@ -9,8 +9,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_models import tensors_of, tiny_model
 
-from bmatch.models import hollow
-from bmatch.models.checkpoint import INDEX, open_checkpoint
+from bmatch.models.checkpoint import open_checkpoint
 from bmatch.models.hollow import whole_or_hollow, write_hollow
 
 
@@ -31,7 +30,7 @@ def test_names_shapes_and_types_are_those_of_save_pretrained(tmp_path, kind, tie
     open_checkpoint(tmp_path / "b")
 
 
-def test_shards_are_those_of_the_index_or_filled_in_turn(tmp_path, monkeypatch):
+def test_shards_are_those_of_the_index_or_filled_in_turn(tmp_path):
     model = tiny_model(tied=False)
     model.save_pretrained(tmp_path / "a", max_shard_size="20KB")
     expected = open_checkpoint(tmp_path / "a")
@@ -45,12 +44,11 @@ def test_shards_are_those_of_the_index_or_filled_in_turn(tmp_path, monkeypatch):
         }
         assert (folder / "generation_config.json").is_file()
     assert not folder.exists()
-    (tmp_path / "a" / INDEX).unlink()
-    monkeypatch.setattr(hollow, "SHARD", 30_000)
-    with whole_or_hollow(tmp_path / "a") as folder:
-        shards = open_checkpoint(folder).shards
-        assert 1 < len(shards) < len(expected.names)
-        assert sum(len(load_file(folder / shard)) for shard in shards) == len(expected.names)
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    write_hollow(tmp_path / "a", config, shard=30_000)
+    shards = open_checkpoint(tmp_path / "a").shards
+    assert 1 < len(shards) < len(expected.names)
+    assert sum(len(load_file(tmp_path / "a" / name)) for name in shards) == len(expected.names)
 
 
 def test_a_folder_with_weights_is_itself(pair):

@@ -19,7 +19,7 @@ import json, sys, torch
 from dataclasses import asdict
 from bmatch import SignedPermutation
 from bmatch.jobs.phases import phase
-from bmatch.models import hollow
+from bmatch.models.hollow import write_hollow
 from bmatch.models.plan import Planning
 from bmatch.transport import checkpoint
 from pathlib import Path
@@ -32,8 +32,7 @@ config = dict(
 )
 folder.mkdir()
 (folder / "config.json").write_text(json.dumps(config))
-hollow.SHARD = 60_000_000
-hollow.write_hollow(folder, config)
+write_hollow(folder, config, shard=60_000_000)
 gauge = SignedPermutation.random(512, seed=0)
 planning, phases = Planning(), []
 checkpoint(folder, gauge, folder.parent / "out", writer=planning)
