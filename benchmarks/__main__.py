@@ -26,6 +26,7 @@ BENCHMARKS = {
     "networks": "every gauge space of a whole network, and one layer of 14,336 neurons",
     "weights": "gauges by weights alone, beside those by activations at few tokens",
     "transport": "4 GB of weights carried, beside a plain copy of their files",
+    "checkpoints": "folders of 30 shards: a gauge applied, beside a copy and a load and save",
     "objects": "what a dictionary, a direction and adapters do on a re-gauged copy of SmolLM2",
     "paper": "every claim of the paper, measured in independent runs",
     "audit": "claims about SmolLM2's coordinates in random gauges: which survive",

@@ -26,6 +26,7 @@ PAGES = {
     "networks": ("networks", "Whole networks"),
     "weights": ("weights", "Evidence from weights beside activations"),
     "transport": ("transport", "Checkpoints and dictionaries, carried"),
+    "checkpoints": ("checkpoints", "Folders of many shards"),
     "objects": ("objects", "Objects made on SmolLM2's stream"),
     "paper": ("paper", "The paper's claims"),
     "audit": ("audit", "Index-level claims in random gauges"),

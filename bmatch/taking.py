@@ -64,7 +64,7 @@ class Taken:
     def __init__(self, source: torch.Tensor, moves: Mapping[int, _Move] | None = None) -> None:
         self.source = source.contiguous()
         self._moves = dict(moves or {})
-        last = max(self._moves, default=-1)
+        last = max(self._moves, default=self.source.ndim - 1)  # of what stays, entries are rows
         begin = last + 1
         self._columns: _Move | None = None
         if self._moves and prod(self.shape[begin:]) == 1:
@@ -92,6 +92,11 @@ class Taken:
     def ndim(self) -> int:
         """Number of axes."""
         return self.source.ndim
+
+    @property
+    def in_order(self) -> bool:
+        """Whether row k is made of entries of the source's row k alone."""
+        return not self._moves or (self._columns is not None and len(self._moves) == 1)
 
     def along(
         self,

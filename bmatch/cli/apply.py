@@ -10,6 +10,7 @@ import typer
 
 import bmatch
 from bmatch.cli import console
+from bmatch.cli.dry_run import DryRun, show
 from bmatch.cli.options import AsJson, OutFile, examples
 from bmatch.cli.transport import is_model
 from bmatch.files.atomic import require_new
@@ -20,6 +21,7 @@ from bmatch.network_gauge import NetworkGauge
 APPLY_EXAMPLES = examples(
     "bmatch apply gauge.safetensors base/ --out base_in_target_coordinates/",
     "bmatch apply gauge.safetensors finetuned/ --inverse --out realigned/",
+    "bmatch apply gauge.safetensors big/ --out moved/ --dry-run",
     "bmatch apply gauge.safetensors run/checkpoint-500/ --with-optimizer --out checkpoint-500/",
 )
 COMPOSE_EXAMPLES = examples(
@@ -40,6 +42,7 @@ def apply(
             "--with-optimizer", help="Carry the optimizer's state, too, and keep the trainer's."
         ),
     ] = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Write MODEL in the coordinates that GAUGE leads to; it computes the same function."""
@@ -48,12 +51,10 @@ def apply(
         from bmatch.transport import checkpoint, network_checkpoint, trainer_checkpoint
     g = load_gauge(gauge)
     _require_no_object(model)
+    if dry_run:
+        return _plan(gauge, g.inverse() if inverse else g, model, out, with_optimizer, as_json)
     if isinstance(g, NetworkGauge):
-        if with_optimizer:
-            raise ValueError(
-                f"{gauge} is a gauge of a whole network, and an optimizer's state is carried along "
-                "the residual stream alone: align with --spaces residual"
-            )
+        _require_no_optimizer(gauge, with_optimizer)
         network = g.inverse() if inverse else g
         digest = network_checkpoint(model, network, out, console.track, console.note)
     else:
@@ -71,6 +72,38 @@ def apply(
         console.note(
             f"{model} is not the {role} that the gauge was estimated from: the result means "
             f"something only if it lives in the same coordinates as that {role}"
+        )
+
+
+def _plan(
+    gauge: Path, acting: Gauge | NetworkGauge, model: Path, out: Path, optimizer: bool, json: bool
+) -> None:
+    """Tell what would be done to a checkpoint, or to one of its config where no weights are."""
+    from bmatch.models.hollow import whole_or_hollow
+    from bmatch.models.plan import Planning
+    from bmatch.transport import checkpoint, network_checkpoint, trainer_checkpoint
+    from bmatch.transport.weights import copies_under
+
+    with whole_or_hollow(model) as folder:
+        try:
+            if isinstance(acting, NetworkGauge):
+                _require_no_optimizer(gauge, optimizer)
+                planning = Planning(copies=3)  # as read, moved along one axis, and along the next
+                network_checkpoint(folder, acting, out, console.track, console.note, planning)
+            else:
+                planning = Planning(copies_under(acting))
+                carry = trainer_checkpoint if optimizer else checkpoint
+                carry(folder, acting, out, console.track, console.note, planning)
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(folder), str(model))) from None
+    show(planning.plan, out, json)
+
+
+def _require_no_optimizer(gauge: Path, wanted: bool) -> None:
+    if wanted:
+        raise ValueError(
+            f"{gauge} is a gauge of a whole network, and an optimizer's state is carried along "
+            "the residual stream alone: align with --spaces residual"
         )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from bmatch.cli import console
+from bmatch.cli.dry_run import DryRun, show
 from bmatch.cli.options import NOT_RELATED, AsJson, examples
 from bmatch.cli.transport import of_stream
 from bmatch.files.atomic import require_new
@@ -40,6 +42,7 @@ def merge(
             "by their weights."
         ),
     ] = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the average of checkpoints, or a base with others' changes, as one checkpoint."""
@@ -49,11 +52,25 @@ def merge(
             raise ValueError(f"{name} is given {len(given)} times, for {len(models)} models")
     with console.working("loading torch and transformers"):
         console.quiet_transformers()
+        from bmatch.models.checkpoint import open_checkpoint
         from bmatch.transport.merge import Merged
         from bmatch.transport.merge import merge as merged
-    gauges = [of_stream(path) for path in gauge] if gauge else [_estimated(m, base) for m in models]
+    gauges: list[Gauge | None] = [None] * len(models)
+    if gauge:
+        gauges = [of_stream(path) for path in gauge]
+    elif not dry_run:
+        gauges = [_estimated(m, base) for m in models]
     shares = weight or [1.0] * len(models)
     together = [Merged(m, g, w) for m, g, w in zip(models, gauges, shares, strict=True)]
+    if dry_run:
+        from bmatch.models.plan import Planning
+        from bmatch.transport.merge import COPIES
+
+        planning = Planning(COPIES)
+        merged(base, together, out, method, tell=console.note, writer=planning)
+        plan = planning.plan
+        read = plan.read_bytes + sum(open_checkpoint(model).num_bytes for model in models)
+        return show(replace(plan, read_bytes=read), out, as_json, {"method": method})
     merged(base, together, out, method, progress=console.track, tell=console.note)
     if as_json:
         console.print_json({"out": str(out), "method": method, "weights": shares})

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from bmatch.cli import console
+from bmatch.cli.dry_run import DryRun, show
 from bmatch.cli.options import AsJson, examples
 from bmatch.files.atomic import require_new
 from bmatch.gauge_file import load_gauge
@@ -57,6 +58,7 @@ def transport(
             help="Go on, although OBJECT was carried to other weights than GAUGE starts at.",
         ),
     ] = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Write OBJECT in the coordinates that GAUGE leads to: steering vectors, dictionaries, ..."""
@@ -66,8 +68,12 @@ def transport(
     element = of_stream(gauge)
     found = find_object(path, kind, None if model is None else _config(model))
     acting: Gauge = element.inverse() if inverse else element
-    carry(found, acting, out, console.track, signed=signed, other_model=other_model)
     told = told_of(found)
+    if dry_run:
+        from bmatch.transport.planning import plan_of
+
+        return show(plan_of(found, acting, out, other_model), out, as_json, told)
+    carry(found, acting, out, console.track, signed=signed, other_model=other_model)
     if as_json:
         console.print_json({"out": str(out), **told, "group": acting.group})
         return

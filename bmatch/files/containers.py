@@ -13,13 +13,15 @@ import shutil
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from bmatch.files.mapped import entries_of
 from bmatch.files.pointers import require_content
-from bmatch.files.safetensors_copy import copy_safetensors, entries_of
+from bmatch.files.safetensors_copy import copy_safetensors
 from bmatch.files.torch_copy import copy_torch
 from bmatch.taking import Taken
 
@@ -97,11 +99,7 @@ def _safetensors(path: Path) -> Container:
     shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
 
     def copy(out: Path, transform: Transform, notes: Mapping[str, str]) -> None:
-        def header(found: dict[str, str]) -> dict[str, str]:
-            kept = {key: value for key, value in found.items() if not key.startswith(_NOTE)}
-            return {**kept, **notes}
-
-        copy_safetensors(path, out, transform, header)
+        copy_safetensors(path, out, transform, partial(with_notes, notes=notes))
 
     def read(name: str) -> Any:
         from safetensors import safe_open
@@ -110,6 +108,11 @@ def _safetensors(path: Path) -> Container:
             return file.get_tensor(name)
 
     return Container(path, shapes, read, copy, metadata, has_room=True)
+
+
+def with_notes(found: Mapping[str, str], notes: Mapping[str, str]) -> dict[str, str]:
+    """Metadata of a file that is written again: those of an earlier copy give way to new ones."""
+    return {**{key: value for key, value in found.items() if not key.startswith(_NOTE)}, **notes}
 
 
 def _torch(path: Path) -> Container:

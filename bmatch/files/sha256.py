@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,9 @@ from bmatch import _core
 _BLOCK = 64
 _SMALL = 1 << 16
 """Bytes below which a stream is not worth a lane."""
-_ALONE = 0.3
-"""Time that the library takes for a block of one stream, where lanes take one of each."""
+_ALONE = {2: 0.8}
+_ALONE_OF_MANY = 0.3
+"""Time that the library takes for a block of one stream, where so many lanes take one of each."""
 _TURN = 1 << 12
 """Blocks of each stream that are taken in by one call."""
 _START = np.array(
@@ -37,11 +38,14 @@ class Stream:
     name : str
     head : bytes
     content : uint8 [n]
+    passed : callable
+        Is told how many bytes of the content were hashed, now and then, while a cache has them.
     """
 
     name: str
     head: bytes
     content: npt.NDArray[np.uint8]
+    passed: Callable[[int], None] = lambda _: None
 
 
 def sha256_of(streams: Iterable[Stream], sizes: Sequence[int]) -> Iterator[tuple[str, str]]:
@@ -86,9 +90,10 @@ def _longest_in_a_lane(sizes: Sequence[int], lanes: int) -> int:
     if lanes == 1:
         return 0
     before, rest = 0, sum(sizes)
-    times = [(_ALONE * rest, 0)]
+    alone = _ALONE.get(lanes, _ALONE_OF_MANY)
+    times = [(alone * rest, 0)]
     for size in sizes:  # those before it alone, it and all after it in lanes
-        times.append((_ALONE * before + max(size, rest / lanes), size))
+        times.append((alone * before + max(size, rest / lanes), size))
         before += size
         rest -= size
     return min(times)[1]
@@ -96,7 +101,11 @@ def _longest_in_a_lane(sizes: Sequence[int], lanes: int) -> int:
 
 def _alone(stream: Stream) -> str:
     part = hashlib.sha256(stream.head)
-    part.update(stream.content.data)
+    step = _BLOCK * _TURN
+    for begin in range(0, stream.content.nbytes, step):
+        piece = stream.content[begin : begin + step]
+        part.update(piece.data)
+        stream.passed(begin + piece.nbytes)
     return part.hexdigest()
 
 
@@ -108,6 +117,7 @@ class _Lane:
         self.place = 0  # an address
         self.blocks = 0  # of this run
         self._runs: list[Any] = []
+        self._hashed = 0  # bytes
 
     def take(self, stream: Stream) -> None:
         content, total = stream.content, len(stream.head) + stream.content.nbytes
@@ -119,6 +129,7 @@ class _Lane:
         runs = (np.frombuffer(head, np.uint8), content[begin:end], np.frombuffer(rest, np.uint8))
         self._runs = [run for run in runs if run.nbytes]
         self.stream = stream
+        self._hashed = 0
         self._next()
 
     def _next(self) -> None:
@@ -126,8 +137,12 @@ class _Lane:
 
     def moved(self, count: int) -> bool:
         """Takes note of blocks that were taken in; whether they were the last."""
+        assert self.stream is not None
         self.place += count * _BLOCK
         self.blocks -= count
+        self._hashed += count * _BLOCK
+        inside = self._hashed - len(self.stream.head)
+        self.stream.passed(min(max(inside, 0), self.stream.content.nbytes))
         if not self.blocks:
             del self._runs[0]
             if self._runs:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -19,14 +21,18 @@ from bmatch import _core
 from bmatch.architecture.axes import ResidualAxes
 from bmatch.architecture.premise import Premise, premise
 from bmatch.architecture.table import residual_axes
+from bmatch.files.mapped import MappedTensors, entries_of
 from bmatch.files.pointers import require_content
 from bmatch.files.sha256 import Stream, sha256_of
+from bmatch.jobs.in_turn import in_turn
 from bmatch.jobs.progress import Progress
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _AT_ONCE = 8 << 30
 """Bytes of shards that are hashed side by side: the page cache keeps them for who reads next."""
+_LET_GO = 1 << 22
+"""Bytes that were hashed before they are let go."""
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -68,6 +74,13 @@ class Checkpoint:
     def num_bytes(self) -> int:
         """Size of the weights on disk."""
         return sum((self.folder / shard).stat().st_size for shard in self.shards)
+
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest tensor."""
+        files = (entries_of(self.folder / shard) for shard in self.shards)
+        places = (e["data_offsets"] for file in files for e in file.values() if "shape" in e)
+        return max((end - begin for begin, end in places), default=0)
 
     def shapes(self, shards: Iterable[str] | None = None) -> dict[str, tuple[int, ...]]:
         """Of all tensors, or those in some shards, by name; read from the files' headers."""
@@ -237,10 +250,12 @@ class Digest:
         return hashlib.sha256(listed.encode()).hexdigest()
 
 
-def stream_of(name: str, tensor: torch.Tensor) -> Stream:
+def stream_of(
+    name: str, tensor: torch.Tensor, passed: Callable[[int], None] = lambda _: None
+) -> Stream:
     """What of a tensor is hashed: its dtype and shape, and its bytes."""
     content = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
-    return Stream(name, f"{tensor.dtype} {tuple(tensor.shape)}".encode(), content)
+    return Stream(name, f"{tensor.dtype} {tuple(tensor.shape)}".encode(), content, passed)
 
 
 def require_finite(name: str, tensor: torch.Tensor, where: Path | str) -> None:
@@ -255,9 +270,7 @@ def require_finite(name: str, tensor: torch.Tensor, where: Path | str) -> None:
         return
     if tensor.itemsize > 1 and tensor.device.type == "cpu":
         whole = tensor.contiguous()
-        infinity = torch.tensor(torch.inf, dtype=tensor.dtype).view(_BITS[tensor.itemsize]).item()
-        largest = _core.largest_magnitude(whole.data_ptr(), whole.numel(), whole.itemsize)
-        finite = largest < infinity
+        finite = _is_finite(whole.data_ptr(), whole.numel(), tensor.dtype)
     else:
         wide = tensor.float() if tensor.itemsize == 1 else tensor  # types of 8 bits have no order
         finite = bool(torch.stack(wide.aminmax()).isfinite().all())
@@ -269,40 +282,103 @@ def require_finite(name: str, tensor: torch.Tensor, where: Path | str) -> None:
             )
 
 
+def _is_finite(place: int, count: int, dtype: torch.dtype) -> bool:
+    """Of so many numbers at an address; of floating types of more than 8 bits."""
+    infinity = torch.tensor(torch.inf, dtype=dtype).view(_BITS[dtype.itemsize]).item()
+    return _core.largest_magnitude(place, count, dtype.itemsize) < infinity
+
+
 def checked_digest(checkpoint: Checkpoint, progress: Progress, description: str) -> str:
     """SHA-256 of the weights, which are found finite on the way."""
     digest = Digest()
     steps = iter(progress(checkpoint.names, description))
+    turn = Lock()
 
-    def streams(names: Iterable[str], homes: Mapping[str, Any]) -> Iterator[Stream]:
-        for name in names:
+    def begun(_: str) -> None:
+        with turn:
             next(steps)
-            tensor = homes[name].get_tensor(name)
-            require_finite(name, tensor, checkpoint.folder)
-            yield stream_of(name, tensor)
 
-    for files in _together(checkpoint):
-        sizes = {name: prod(shape) for name, shape in checkpoint.shapes(files).items()}
-        names = sorted(sizes, key=sizes.__getitem__, reverse=True)
-        with ExitStack() as opened:
-            homes: dict[str, Any] = {}
-            for file in files:
-                home = opened.enter_context(safe_open(checkpoint.folder / file, framework="pt"))
-                homes |= dict.fromkeys(checkpoint.shards[file], home)
-            digest.add_all(streams(names, homes), [sizes[name] for name in names])
+    groups = hashed_together(checkpoint)
+    in_turn(
+        [partial(add_checked, digest, checkpoint, files, begun) for files in groups],
+        torch.get_num_threads(),
+    )
     next(steps, None)  # the bar closes when it is asked for more than there is
     return digest.hexdigest()
 
 
-def _together(checkpoint: Checkpoint) -> Iterator[list[str]]:
-    """Shards whose tensors are hashed side by side: all memory must not be passed between them."""
-    files: list[str] = []
-    size = 0
+def add_checked(
+    digest: Digest, checkpoint: Checkpoint, files: Sequence[str], begun: Callable[[str], None]
+) -> None:
+    """Take the tensors of some shards into a digest, which are found finite on the way.
+
+    Parameters
+    ----------
+    digest : Digest
+        Several threads may add to it.
+    checkpoint : Checkpoint
+    files : sequence of str
+        Names of shards, as `hashed_together` groups them.
+    begun : callable
+        Is given the name of each tensor before it is read.
+    """
+    with ExitStack() as opened:
+        homes = {
+            name: file
+            for file in (
+                opened.enter_context(MappedTensors(checkpoint.folder / shard)) for shard in files
+            )
+            for name in file.entries
+        }
+        sizes = {name: prod(file.entries[name]["shape"]) for name, file in homes.items()}
+        names = sorted(sizes, key=sizes.__getitem__, reverse=True)
+
+        def streams() -> Iterator[Stream]:
+            for name in names:
+                begun(name)
+                tensor = homes[name].tensor(name)
+                look = _Look(name, tensor, homes[name], checkpoint.folder)
+                yield stream_of(name, tensor, look)
+
+        digest.add_all(streams(), [sizes[name] for name in names])
+
+
+class _Look:
+    """Looks for what is not finite as a tensor is hashed, and lets go of what was."""
+
+    def __init__(self, name: str, tensor: torch.Tensor, file: MappedTensors, where: Path) -> None:
+        self._name, self._tensor, self._file, self._where = name, tensor, file, where
+        self._done, self._gone = 0, 0  # bytes
+        self._by_pieces = tensor.is_floating_point() and tensor.itemsize > 1
+        if not self._by_pieces:
+            require_finite(name, tensor, where)
+
+    def __call__(self, passed: int) -> None:
+        size = self._tensor.itemsize
+        count = passed // size - self._done // size
+        if self._by_pieces and count:
+            place = self._tensor.data_ptr() + self._done
+            if not _is_finite(place, count, self._tensor.dtype):
+                require_finite(self._name, self._tensor, self._where)
+            self._done += count * size
+        if passed - self._gone >= _LET_GO or passed == self._tensor.nbytes:
+            begin = self._file.entries[self._name]["data_offsets"][0]
+            self._file.let_go(begin + self._gone, begin + passed)
+            self._gone = passed
+
+
+def hashed_together(checkpoint: Checkpoint) -> list[list[str]]:
+    """Shards whose tensors are hashed side by side, as many as fill the lanes of a vector.
+
+    All memory must not be passed between them: who reads them beside finds them in the page cache.
+    """
+    groups: list[list[str]] = []
+    room = 0
     for shard in checkpoint.shards:
-        there = (checkpoint.folder / shard).stat().st_size
-        if files and size + there > _AT_ONCE:
-            yield files
-            files, size = [], 0
-        files.append(shard)
-        size += there
-    yield files
+        size = (checkpoint.folder / shard).stat().st_size
+        if size > room or _core.sha256_lanes() <= 2:
+            groups.append([])
+            room = _AT_ONCE
+        groups[-1].append(shard)
+        room -= size
+    return groups

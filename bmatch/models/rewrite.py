@@ -1,19 +1,19 @@
 """A checkpoint written anew: its tensors transformed, everything that is not weights copied along.
 
-Written one tensor at a time. Tied weights stay tied, since a tied tensor is stored once and nothing
-else is added. What is copied is decided before anything is written, so that every file of the new
-folder can be read and fits the new weights.
+Several shards are written at once. Tied weights stay tied, since a tied tensor is stored once and
+nothing else is added. What is copied is decided before anything is written, so that every file of
+the new folder can be read and fits the new weights.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from threading import Event, Lock
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -21,12 +21,30 @@ import torch
 
 from bmatch.files.atomic import new_folder
 from bmatch.files.pointers import require_content
+from bmatch.files.room import Room
 from bmatch.files.safetensors_copy import copy_safetensors
+from bmatch.jobs.in_turn import OverError, in_turn
 from bmatch.jobs.progress import Progress, silent
-from bmatch.models.checkpoint import INDEX, SINGLE, Checkpoint, checked_digest
+from bmatch.models.checkpoint import (
+    INDEX,
+    SINGLE,
+    Checkpoint,
+    Digest,
+    add_checked,
+    hashed_together,
+)
 
 Write: TypeAlias = Callable[[Path], None]
 """Takes the path where something is to be written."""
+
+Writer: TypeAlias = Callable[..., str]
+"""`rewrite_checked`, or what stands in for it."""
+
+Header: TypeAlias = Callable[[dict[str, str]], dict[str, str]]
+"""From the metadata in a shard's header to those of the new one."""
+
+LEAST_ROOM = 256 << 20
+"""Bytes of tensors that are in memory at once, where the largest of them is smaller."""
 
 OTHER_WEIGHTS = frozenset(
     (
@@ -44,15 +62,15 @@ def rewrite(
     progress: Progress = silent,
     description: str = "Writing",
     tell: Callable[[str], None] | None = None,
-    header: Callable[[dict[str, str]], dict[str, str]] = dict,
+    header: Header = dict,
     beside: Mapping[str, Write] = MappingProxyType({}),
-    last: Callable[[], object] = lambda: None,
+    digest: Digest | None = None,
 ) -> None:
     """Write the checkpoint to a new folder with every tensor transformed.
 
     Files, shards, index, header metadata and dtypes stay as they are; so do config, tokenizer
     and every other small file, links as what they lead to. The folder appears when it is complete.
-    One tensor is held in memory at a time.
+    As many shards are written at once as torch has threads, in memory for the largest tensor.
 
     Parameters
     ----------
@@ -60,7 +78,8 @@ def rewrite(
     out : path
         A folder that does not exist yet.
     transform : callable
-        Takes a name and a tensor, returns a tensor of the same shape and dtype.
+        Takes a name and a tensor, returns a tensor of the same shape and dtype. One call at a time,
+        in the order of each file; calls for several files take turns.
     progress, description
         How to show how far the tensors have come.
     tell : callable, optional
@@ -70,57 +89,94 @@ def rewrite(
     beside : mapping of str to callable, optional
         Files and folders of the checkpoint, by name, that are written by these in place of being
         copied or left out, in turn, when all else is there. Each is given the new path.
-    last : callable, optional
-        Called when everything is there; what it raises leaves nothing behind.
+    digest : Digest, optional
+        Takes in what is read, which is then found finite on the way.
 
     Raises
     ------
     FileExistsError
         If `out` exists.
     ValueError
-        If a file to be copied is a Git-LFS pointer.
+        If a file to be copied is a Git-LFS pointer, or, with a digest, a tensor holds NaN or
+        infinity.
     OSError
         If a file cannot be read, or `out` cannot be written, for want of room for example; nothing
         is left behind.
     """
-    copied, left_out = _companions(checkpoint, beside)
+    copied, left_out = companions(checkpoint, beside)
     if left_out and tell is not None:
-        tell(
-            "not copied along: "
-            + "; ".join(f"{', '.join(names)} ({reason})" for reason, names in left_out.items())
-        )
-    with new_folder(out) as partial:
-        free = shutil.disk_usage(partial).free
+        tell(told_of(left_out))
+    with new_folder(out) as folder:
+        free = shutil.disk_usage(folder).free
         needed = checkpoint.num_bytes + sum(size_of(checkpoint.folder / name) for name in beside)
         if free < needed:
             raise OSError(
                 f"{out} needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free "
                 "there: nothing was written"
             )
-        steps = iter(progress(checkpoint.names, description))  # tensors, shard by shard
-
-        def counted(name: str, tensor: torch.Tensor) -> torch.Tensor:
-            next(steps)
-            return transform(name, tensor)
-
-        for shard in checkpoint.shards:
-            try:
-                copy_safetensors(checkpoint.folder / shard, partial / shard, counted, header)
-            except OSError as error:
-                if error.filename is not None:  # it could not be opened
-                    raise
-                raise OSError(
-                    f"{shard} could not be written to {out} ({error.strerror}): nothing was left "
-                    "behind"
-                ) from None
-        next(steps, None)  # the bar closes when it is asked for more than there is
+        tensors = progress(checkpoint.names, description)
+        try:
+            _write_shards(checkpoint, folder, transform, tensors, header, digest)
+        except OSError as error:
+            if error.filename is not None:  # it could not be opened
+                raise
+            raise OSError(
+                f"the weights could not be written to {out} ({error.strerror}): nothing was left "
+                "behind"
+            ) from None
         for path in copied:
-            place = partial / path.relative_to(checkpoint.folder)
+            place = folder / path.relative_to(checkpoint.folder)
             place.parent.mkdir(exist_ok=True)
             shutil.copyfile(path, place)
         for name, write in beside.items():
-            write(partial / name)
-        last()
+            write(folder / name)
+
+
+def _write_shards(
+    checkpoint: Checkpoint,
+    out: Path,
+    transform: Callable[[str, torch.Tensor], torch.Tensor],
+    tensors: Iterable[str],
+    header: Header,
+    digest: Digest | None,
+) -> None:
+    """Write shards and hash them, several at once: what one task has read another finds cached."""
+    steps = iter(tensors)
+    threads = torch.get_num_threads()
+    each = max(1, threads // len(checkpoint.shards))
+    room = room_for(checkpoint.largest)
+    turn, over = Lock(), Event()
+
+    def begun(_: str) -> None:
+        if over.is_set():
+            raise OverError
+
+    def counted(name: str, tensor: torch.Tensor) -> torch.Tensor:
+        with turn:
+            begun(name)
+            try:
+                next(steps)
+                return transform(name, tensor)
+            except BaseException:
+                over.set()  # nobody else begins with another
+                raise
+
+    def write(shard: str) -> None:
+        path = checkpoint.folder / shard
+        copy_safetensors(path, out / shard, counted, header, each, room)
+
+    tasks: list[Callable[[], None]] = []
+    for files in hashed_together(checkpoint):
+        if digest is not None:
+            tasks.append(partial(add_checked, digest, checkpoint, files, begun))
+        tasks += [partial(write, shard) for shard in files]
+    in_turn(tasks, threads + (digest is not None and len(tasks) == 2), over.set)
+    next(steps, None)  # the bar closes when it is asked for more than there is
+
+
+def room_for(largest: int) -> Room:
+    """Memory for the tensors that are written at once: for the largest of them, or for a few."""
+    return Room(max(largest, LEAST_ROOM))
 
 
 def rewrite_checked(
@@ -130,7 +186,7 @@ def rewrite_checked(
     progress: Progress = silent,
     description: str = "Writing",
     tell: Callable[[str], None] | None = None,
-    header: Callable[[dict[str, str]], dict[str, str]] = dict,
+    header: Header = dict,
     beside: Mapping[str, Write] = MappingProxyType({}),
 ) -> str:
     """As `rewrite`, of weights that are found finite on the way; SHA-256 of what was read.
@@ -140,33 +196,19 @@ def rewrite_checked(
     ValueError
         As `rewrite`, and if a tensor holds NaN or infinity.
     """
-    over = threading.Event()
-
-    def until_over(names: Iterable[str], _: str) -> Iterator[str]:
-        for name in names:
-            if over.is_set():
-                raise InterruptedError
-            yield name
-
-    with ThreadPoolExecutor(1) as beside_us:
-        digest = beside_us.submit(checked_digest, checkpoint, until_over, "")
-
-        def watched(name: str, tensor: torch.Tensor) -> torch.Tensor:
-            if digest.done():
-                digest.result()  # what is broken is told at once
-            return transform(name, tensor)
-
-        try:
-            rewrite(
-                *(checkpoint, out, watched, progress, description, tell, header, beside),
-                last=digest.result,
-            )
-        finally:
-            over.set()
-    return digest.result()
+    digest = Digest()
+    rewrite(checkpoint, out, transform, progress, description, tell, header, beside, digest)
+    return digest.hexdigest()
 
 
-def _companions(
+def told_of(left_out: Mapping[str, Sequence[str]]) -> str:
+    """A line about files that are not copied along, by the reason why they are not."""
+    return "not copied along: " + "; ".join(
+        f"{', '.join(names)} ({reason})" for reason, names in left_out.items()
+    )
+
+
+def companions(
     checkpoint: Checkpoint, beside: Collection[str]
 ) -> tuple[list[Path], dict[str, list[str]]]:
     """The files to be copied along, and the names of all others by the reason why they are not."""

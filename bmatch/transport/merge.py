@@ -15,7 +15,10 @@ import torch
 from bmatch.groups import Gauge
 from bmatch.jobs.progress import Progress, silent
 from bmatch.models.checkpoint import Checkpoint, open_checkpoint, require_finite
-from bmatch.models.rewrite import rewrite_checked
+from bmatch.models.rewrite import Writer, rewrite_checked
+
+COPIES = 12
+"""How often a tensor of 16 bits is in memory while its kin are added to it, in 32 bits, to it."""
 
 Method: TypeAlias = Literal["average", "task_arithmetic"]
 
@@ -48,6 +51,7 @@ def merge(
     base_weight: float = 1.0,
     progress: Progress = silent,
     tell: Callable[[str], None] | None = None,
+    writer: Writer = rewrite_checked,
 ) -> None:
     """Merge checkpoints in the coordinates of one of them.
 
@@ -62,7 +66,7 @@ def merge(
         ``sum_i w_i W_i / sum_i w_i`` with the base among them, or ``W_0 + sum_i w_i (W_i - W_0)``.
     base_weight : float
         The base's share of the average.
-    progress, tell
+    progress, tell, writer
         As for `checkpoint`.
 
     Raises
@@ -115,7 +119,7 @@ def merge(
             result += share * (theirs.to(wide) - mine)
         return result.to(tensor.dtype)
 
-    rewrite_checked(own, out, merged, progress, "Merging", tell)
+    writer(own, out, merged, progress, "Merging", tell)
 
 
 def _require_alike(own: Checkpoint, other: Checkpoint) -> None:

@@ -11,7 +11,7 @@ from bmatch.architecture.spaces import Axes
 from bmatch.jobs.progress import Progress, silent
 from bmatch.models.checkpoint import open_checkpoint
 from bmatch.models.network_files import NetworkFiles
-from bmatch.models.rewrite import rewrite_checked
+from bmatch.models.rewrite import Writer, rewrite_checked
 from bmatch.network_gauge import NetworkGauge
 from bmatch.transport.weights import noted
 
@@ -63,6 +63,7 @@ def network_checkpoint(
     out: str | os.PathLike[str],
     progress: Progress = silent,
     tell: Callable[[str], None] | None = None,
+    writer: Writer = rewrite_checked,
 ) -> str:
     """Carry a checkpoint folder to the coordinates of all spaces: what ``bmatch apply`` does.
 
@@ -74,7 +75,7 @@ def network_checkpoint(
         From the coordinates of the checkpoint to those wanted.
     out : path
         A folder that does not exist yet; it appears when it is complete.
-    progress, tell
+    progress, tell, writer
         As for `checkpoint`.
 
     Returns
@@ -100,4 +101,4 @@ def network_checkpoint(
         raise ValueError(f"{folder}: {error}") from None
     header = noted("permutation", *(element.group for element in gauge.values()))
     with files.transforming(carry) as transform:
-        return rewrite_checked(model, out, transform, progress, "Applying gauge", tell, header)
+        return writer(model, out, transform, progress, "Applying gauge", tell, header)

@@ -124,18 +124,9 @@ def carry(
     """
     out = Path(out)
     require_new(out)
-    if gauge.dim != found.width:
-        raise ValueError(
-            f"the gauge acts on {gauge.dim} coordinates, and {found.path} has {found.width}"
-        )
-    if not other_model:
-        require_same_model(found.path, gauge, (part.container.rest for part in found.parts))
-    if found.keeps_mean and not _keeps_mean(gauge):
-        raise ValueError(
-            f"{found.path} cannot be carried by a {gauge.group} gauge: {found.keeps_mean}"
-        )
+    require_fit(found, gauge, other_model)
     notes = notes_of(gauge)
-    roomy = all(part.container.has_room for part in found.parts)
+    roomy = has_room(found)
     if found.path.is_file():
         sidecar = out.with_name(f"{out.name}.{SIDECAR}")
         if not roomy:
@@ -144,7 +135,7 @@ def carry(
             _write(found.parts[0], gauge, partial, notes)
         if not roomy:
             with new_file(sidecar) as partial:
-                partial.write_text(json.dumps(notes, indent=2) + "\n")
+                partial.write_text(sidecar_text(notes))
         return
     parts = {part.path: part for part in found.parts}
     files = sorted(path for path in found.path.rglob("*") if path.is_file())
@@ -157,7 +148,38 @@ def carry(
             else:
                 shutil.copyfile(path, place)
         if not roomy:
-            (folder / SIDECAR).write_text(json.dumps(notes, indent=2) + "\n")
+            (folder / SIDECAR).write_text(sidecar_text(notes))
+
+
+def has_room(found: StreamObject) -> bool:
+    """Whether all of its files have room for metadata; otherwise they stand in a sidecar."""
+    return all(part.container.has_room for part in found.parts)
+
+
+def sidecar_text(notes: Mapping[str, str]) -> str:
+    """What is written into the sidecar."""
+    return json.dumps(notes, indent=2) + "\n"
+
+
+def require_fit(found: StreamObject, gauge: Gauge, other_model: bool = False) -> None:
+    """Refuse a gauge that cannot carry an object.
+
+    Raises
+    ------
+    ValueError
+        If the gauge acts on another width, starts at other weights, or moves the mean of what keeps
+        it.
+    """
+    if gauge.dim != found.width:
+        raise ValueError(
+            f"the gauge acts on {gauge.dim} coordinates, and {found.path} has {found.width}"
+        )
+    if not other_model:
+        require_same_model(found.path, gauge, (part.container.rest for part in found.parts))
+    if found.keeps_mean and not _keeps_mean(gauge):
+        raise ValueError(
+            f"{found.path} cannot be carried by a {gauge.group} gauge: {found.keeps_mean}"
+        )
 
 
 def _write(part: Part, gauge: Gauge, out: Path, notes: Mapping[str, str]) -> None:

@@ -17,7 +17,7 @@ from bmatch.files.containers import leaves, open_container, unpickled
 from bmatch.groups import Gauge
 from bmatch.jobs.progress import Progress, silent
 from bmatch.models.checkpoint import Checkpoint, open_checkpoint
-from bmatch.models.rewrite import Write, rewrite_checked
+from bmatch.models.rewrite import Write, Writer, rewrite_checked
 from bmatch.transport.moved import require_moved
 from bmatch.transport.optimizer import config_beside, require_exact, state_of
 from bmatch.transport.resuming import UNIVERSAL, is_kept, is_sharded, require_whole
@@ -32,6 +32,7 @@ def trainer_checkpoint(
     out: str | os.PathLike[str],
     progress: Progress = silent,
     tell: Callable[[str], None] | None = None,
+    writer: Writer = rewrite_checked,
 ) -> str:
     """Carry a folder to resume training from: what ``bmatch apply --with-optimizer`` does.
 
@@ -47,7 +48,7 @@ def trainer_checkpoint(
         ``config.json``.
     gauge : SignedPermutation
         From the coordinates of the weights to those wanted.
-    out, progress, tell
+    out, progress, tell, writer
         As for `checkpoint`.
 
     Returns
@@ -68,6 +69,10 @@ def trainer_checkpoint(
     if folder.is_dir():
         require_whole(folder)
         if is_sharded(folder):
+            if writer is not rewrite_checked:
+                raise ValueError(
+                    f"{folder} holds an optimizer's state in shards, of which no dry run tells"
+                )
             from bmatch.transport.sharded import sharded_checkpoint  # imports torch.distributed
 
             return sharded_checkpoint(folder, gauge, Path(out), progress, tell)
@@ -90,7 +95,7 @@ def trainer_checkpoint(
 
     header = noted(gauge.group)
     beside = {**kept, **states}  # states come last: they are compared with the weights
-    return rewrite_checked(model, out, carry, progress, "Applying gauge", tell, header, beside)
+    return writer(model, out, carry, progress, "Applying gauge", tell, header, beside)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from bmatch.gauge import SignedPermutation
 from bmatch.groups import ORDER, AnyGroup, Gauge
 from bmatch.jobs.progress import Progress, silent
 from bmatch.models.checkpoint import open_checkpoint
-from bmatch.models.rewrite import rewrite_checked
+from bmatch.models.rewrite import Writer, rewrite_checked
 from bmatch.taking import Taken, can_be_taken
 from bmatch.transport.lens import require_none_of_lens
 
@@ -83,6 +83,7 @@ def checkpoint(
     out: str | os.PathLike[str],
     progress: Progress = silent,
     tell: Callable[[str], None] | None = None,
+    writer: Writer = rewrite_checked,
 ) -> str:
     """Carry a checkpoint folder to other coordinates: what ``bmatch apply`` does.
 
@@ -98,6 +99,8 @@ def checkpoint(
         How to show how far it has come (see `bmatch.jobs.progress`).
     tell : callable, optional
         Is given a line about files that are not copied along, if there are any.
+    writer : callable, optional
+        Takes the place of the one that writes: `bmatch.models.plan.Planning` for a dry run.
 
     Returns
     -------
@@ -126,7 +129,12 @@ def checkpoint(
     def carry(name: str, tensor: torch.Tensor) -> Any:
         return axes.transform(name, lazily(tensor, gauge), gauge)
 
-    return rewrite_checked(model, out, carry, progress, "Applying gauge", tell, noted(gauge.group))
+    return writer(model, out, carry, progress, "Applying gauge", tell, noted(gauge.group))
+
+
+def copies_under(gauge: Gauge) -> int:
+    """How often a tensor is in memory while a gauge is applied to it, itself included."""
+    return 6 if gauge.group == "orthogonal" else 1  # its wide form, the product's, and the result
 
 
 def noted(*groups: AnyGroup) -> Callable[[dict[str, str]], dict[str, str]]:

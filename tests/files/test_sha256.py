@@ -39,6 +39,32 @@ def test_as_hashlib(instruction_set, count):
     assert found == expected
 
 
+@pytest.mark.parametrize("lanes", [1, 2, 8, 16])
+def test_as_hashlib_with_any_number_of_lanes(lanes, monkeypatch):
+    """Vectors, too, on a processor with instructions of its own."""
+    try:
+        _core.sha256_blocks(np.zeros((8, lanes), np.uint32), np.zeros(lanes, np.uint64), 0)
+    except ValueError:
+        if lanes != 1:
+            pytest.skip("this machine has no instruction set for so many")
+    monkeypatch.setattr(_core, "sha256_lanes", lambda: lanes)
+    sizes = [1 << 17] * 5 + [(1 << 16) + 77] * 12 + [100, 3, 0]
+    found = dict(sha256_of(streams_of(sizes, lanes), sizes))
+    for stream in streams_of(sizes, lanes):
+        whole = stream.head + stream.content.tobytes()
+        assert found[stream.name] == hashlib.sha256(whole).hexdigest()
+
+
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 1 << 16, (1 << 20) + 5])
+def test_streams_are_told_how_far_they_were_hashed(size):
+    told = []
+    content = np.zeros(size, np.uint8)
+    streams = [Stream("a", b"head", content, told.append), Stream("b", b"head", content)]
+    assert len(dict(sha256_of(streams, [size, size]))) == 2
+    assert told == sorted(told)
+    assert told[-1:] == ([size] if size else told[-1:])
+
+
 @given(st.lists(st.integers((1 << 16) - 2, (1 << 16) + 200), min_size=1, max_size=24))
 @settings(max_examples=20, deadline=None)
 def test_every_length_of_what_is_left_over(sizes):

@@ -54,7 +54,10 @@ template <typename T>
 void check_type() {
   for (const std::int64_t cols : {1, 31, 64, 200}) {
     for (const bool by_columns : {false, true}) {
-      for (const bool signs : {false, true}) check_take<T>(5, cols, by_columns, signs);
+      for (const bool signs : {false, true}) {
+        check_take<T>(5, cols, by_columns, signs);
+        check_take<T>(37, cols, by_columns, signs);  // blocks of rows, and some left over
+      }
     }
   }
   check_take<T>(1, 70000, true, true);  // more columns than 16 bits number

@@ -26,7 +26,7 @@ constexpr std::uint32_t kSha256[64] = {
 };
 
 #if defined(__x86_64__)
-extern const Sha256Kernel kAvx512Sha256, kAvx2Sha256;
+extern const Sha256Kernel kShaSha256, kAvx512Sha256, kAvx2Sha256;
 #endif
 
 }  // namespace bmatch
