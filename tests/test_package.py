@@ -46,7 +46,7 @@ ROOMS = {
             "torch_copy",
             "containers",
         ),
-        "distributed",
+        *("distributed", "opening"),
     ),
     "jobs": ("cores", "phases", "progress", "processes", "ranks", "resume", "pace"),
     "kernels": (
@@ -101,10 +101,10 @@ ROOMS = {
     "verdict": ("bootstrap", "decoys", "witness", "calibration", "evidence", "verdict"),
     "network": ("selection", "parts", "gains", "pair", "prints", "settle", "search", "folders"),
     "transport": (
-        *("lens", "weights", "network", "objects", "formats", "hooks"),
+        *("lens", "weights", "network", "objects", "formats", "sae_formats", "hooks"),
         *("slots", "resuming", "moved", "ordering", "optimizer", "sharded", "training"),
         *("peft_refused", "peft_keys", "lora_gguf", "adapters", "neurons", "neuron_lists"),
-        *("sae_configs", "sae_formats", "sae_optimizer", "sae", "vectors", "probes", "finding"),
+        *("sae_configs", "sae_optimizer", "sae", "vectors", "probes", "finding"),
         *("carrying", "merge"),
     ),
     "trajectory": ("stops", "turn", "hop", "gaps", "reads", "trajectory", "watch", "callback"),
