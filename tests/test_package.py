@@ -105,7 +105,7 @@ ROOMS = {
         *("slots", "resuming", "moved", "ordering", "optimizer", "sharded", "training"),
         *("peft_refused", "peft_keys", "lora_gguf", "adapters", "neurons", "neuron_lists"),
         *("sae_configs", "sae_optimizer", "sae", "vectors", "probes", "finding"),
-        *("carrying", "merge"),
+        *("carrying", "merge", "by_mergekit"),
     ),
     "trajectory": ("stops", "turn", "hop", "gaps", "reads", "trajectory", "watch", "callback"),
     "lineage": ("numbering", "difference", "rotation", "lineage"),

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import shutil
+import sys
 
 import pytest
 import torch
+from tiny_models import WIDTH, in_gauge, noisy_copy, tensors_of, tiny_model
 
 from bmatch import SignedPermutation
-from bmatch.transport import carry, find_object
+from bmatch.transport import Merged, carry, find_object, merge_by_mergekit
+from bmatch.transport.by_mergekit import COMMAND
 
 pytestmark = [pytest.mark.owners, pytest.mark.filterwarnings("ignore")]  # of the packages'
 
@@ -160,6 +165,26 @@ def test_control_vectors_of_llama_cpp(tmp_path):
         assert (tensor.data == GAUGE.apply(X[layer]).numpy()).all()
     carry(find_object(tmp_path / "new.gguf"), GAUGE.inverse(), tmp_path / "back.gguf")
     assert (tmp_path / "back.gguf").read_bytes() == (tmp_path / "v.gguf").read_bytes()
+
+
+@pytest.mark.parametrize("method", ["slerp", "ties", "dare_ties", "dare_linear"])
+def test_mergekit(method, tmp_path):
+    """A model in another gauge is merged as the same model in the base's."""
+    beside = os.pathsep.join((os.path.dirname(sys.executable), os.environ["PATH"]))
+    if shutil.which(COMMAND, path=beside) is None:
+        pytest.skip("no mergekit")
+    base = tiny_model()
+    one, two = noisy_copy(base, 0.1, 1), noisy_copy(base, 0.1, 2)
+    gauge = SignedPermutation.random(WIDTH, seed=3)
+    models = {"base": base, "one": one, "two": two, "moved": in_gauge(two, gauge)}
+    for name, model in models.items():
+        model.save_pretrained(tmp_path / name)
+    aligned = [Merged(tmp_path / "one", None, 0.7)] * (method != "slerp")
+    for last, found in (("two", None), ("moved", gauge.inverse())):
+        others = [*aligned, Merged(tmp_path / last, found, 0.5)]
+        merge_by_mergekit(tmp_path / "base", others, tmp_path / f"by_{last}", method)
+    by_itself, by_gauge = (tensors_of(tmp_path / f"by_{name}") for name in ("two", "moved"))
+    assert all(torch.equal(by_gauge[name], tensor) for name, tensor in by_itself.items())
 
 
 @pytest.mark.parametrize("name", ["LogisticRegression", "Pipeline", "LinearDiscriminantAnalysis"])
