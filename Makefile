@@ -45,7 +45,7 @@ SLOW = tests/native tests/benchmarks tests/test_demo.py tests/test_minilm.py tes
     tests/test_kernel_variants.py tests/assignment/test_fibers.py \
     tests/correlation/test_background.py tests/audit/test_audit_smollm2.py
 CXX_FILES = $(shell find csrc tests/native -name '*.h' -o -name '*.cpp' -o -name '*.cu')
-OWNERS = sae-lens eai-sparsify scikit-learn pandas gguf mergekit
+OWNERS = sae-lens eai-sparsify scikit-learn pandas gguf mergekit schedulefree lion-pytorch
 # They ask for transformers below 5 and an nnsight of before that, and what is tested does without.
 OWNERS_ALONE = circuit-tracer dictionary-learning
 SOURCES = setup.py pyproject.toml constraints.txt $(shell find csrc -type f)

@@ -10,9 +10,10 @@ import sys
 
 import pytest
 import torch
+from steps import departure, trained
 from tiny_models import WIDTH, in_gauge, noisy_copy, tensors_of, tiny_model
 
-from bmatch import SignedPermutation
+from bmatch import SignedPermutation, transport
 from bmatch.transport import Merged, carry, find_object, merge_by_mergekit
 from bmatch.transport.by_mergekit import COMMAND
 
@@ -165,6 +166,43 @@ def test_control_vectors_of_llama_cpp(tmp_path):
         assert (tensor.data == GAUGE.apply(X[layer]).numpy()).all()
     carry(find_object(tmp_path / "new.gguf"), GAUGE.inverse(), tmp_path / "back.gguf")
     assert (tmp_path / "back.gguf").read_bytes() == (tmp_path / "v.gguf").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "options"),
+    [
+        ("schedulefree", "AdamWScheduleFree", {"lr": 1e-3, "eps": 3e-4, "weight_decay": 0.1}),
+        ("schedulefree", "RAdamScheduleFree", {"lr": 1e-3, "eps": 3e-4}),
+        ("schedulefree", "SGDScheduleFree", {"lr": 1e-2}),
+        ("lion_pytorch", "Lion", {"lr": 1e-4}),
+    ],
+)
+def test_optimizers(package, name, options):
+    """Twenty steps from a carried state are twenty steps, carried; without signs they are not."""
+    make = getattr(pytest.importorskip(package), name)
+    gauge = SignedPermutation.random(WIDTH, seed=1)
+
+    def stepper(model, state=None):
+        optimizer = make(model.parameters(), **options)
+        if state is not None:
+            optimizer.load_state_dict(state)
+        getattr(optimizer, "train", lambda: None)()
+        return optimizer
+
+    model = tiny_model(num_hidden_layers=1)
+    optimizer = stepper(model)
+    trained(model, optimizer, 3, 0)
+    state = optimizer.state_dict()
+    others = []
+    for signs in (gauge, SignedPermutation(gauge.perm)):
+        other = in_gauge(model, gauge)
+        others.append((other, stepper(other, transport.optimizer_state(state, signs, model))))
+    for one, by in ((model, optimizer), *others):
+        trained(one, by, 20, 3)
+    wanted = transport.state_dict(model.state_dict(), gauge, model)
+    signed, bare = (departure(other, wanted) for other, _ in others)
+    assert signed < 1e-6
+    assert bare > 1e-3
 
 
 @pytest.mark.parametrize("method", ["slerp", "ties", "dare_ties", "dare_linear"])
