@@ -58,14 +58,15 @@ def merge(
     for name, given in (("--weight", weight), ("--gauge", gauge)):
         if given and len(given) != len(models):
             raise ValueError(f"{name} is given {len(given)} times, for {len(models)} models")
-    ours = method in ("average", "task_arithmetic")
-    if ours and density is not None:
+    if density is not None and method in ("average", "task_arithmetic"):
         raise ValueError(f"--density is of ties and dare, and {method} keeps all entries")
     with console.working("loading torch and transformers"):
         console.quiet_transformers()
-        from bmatch.transport.by_mergekit import merge_by_mergekit
+        from bmatch.transport.by_mergekit import find_mergekit, merge_by_mergekit
         from bmatch.transport.merge import Merged
         from bmatch.transport.merge import merge as merged
+    if method != "average" and method != "task_arithmetic":
+        find_mergekit(method)  # before a gauge is estimated, not after
     gauges = [of_stream(path) for path in gauge] if gauge else [_estimated(m, base) for m in models]
     shares = weight or [0.5 if method == "slerp" else 1.0] * len(models)
     together = [Merged(m, g, w) for m, g, w in zip(models, gauges, shares, strict=True)]

@@ -63,9 +63,9 @@ def merge_by_mergekit(
         raise ValueError("one checkpoint is nothing to merge: name another")
     if density is not None and not 0 < density <= 1:
         raise ValueError(f"density must be above 0 and at most 1; got {density}")
-    command = _command(method)
+    command = find_mergekit(method)
     with new_folder(out) as made:
-        carried = made / ".carried"
+        carried = made.absolute() / ".carried"
         carried.mkdir()
         places = []
         for number, model in enumerate(models):
@@ -80,13 +80,20 @@ def merge_by_mergekit(
         for told in (made / "mergekit_config.yml", made / "README.md"):
             if told.is_file():  # of where the carried models lay, which are gone
                 text = told.read_text(encoding="utf-8")
-                for place, model in zip(places, models, strict=True):
+                for place, model in reversed(list(zip(places, models, strict=True))):
                     text = text.replace(str(place), str(Path(model.folder).absolute()))
                 told.write_text(text, encoding="utf-8")
         shutil.rmtree(carried)
 
 
-def _command(method: str) -> str:
+def find_mergekit(method: str) -> str:
+    """The command that merges by a method of mergekit's.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is neither beside Python nor on the PATH.
+    """
     beside = os.pathsep.join((os.path.dirname(sys.executable), os.environ.get("PATH", "")))
     found = shutil.which(COMMAND, path=beside)
     if found is None:
