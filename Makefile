@@ -43,9 +43,9 @@ SOLVER_TESTS = tests/jobs/test_phases.py $(filter-out %/test_device.py %/test_fe
     %/test_fibers.py %/test_ragged.py, $(wildcard tests/assignment/test_*.py))
 SLOW = tests/native tests/benchmarks tests/test_demo.py tests/test_minilm.py tests/test_kernels.py \
     tests/test_kernel_variants.py tests/assignment/test_fibers.py \
-    tests/correlation/test_background.py
+    tests/correlation/test_background.py tests/audit/test_audit_smollm2.py
 CXX_FILES = $(shell find csrc tests/native -name '*.h' -o -name '*.cpp' -o -name '*.cu')
-OWNERS = sae-lens eai-sparsify scikit-learn pandas gguf
+OWNERS = sae-lens eai-sparsify scikit-learn pandas gguf mergekit schedulefree lion-pytorch
 # They ask for transformers below 5 and an nnsight of before that, and what is tested does without.
 OWNERS_ALONE = circuit-tracer dictionary-learning
 SOURCES = setup.py pyproject.toml constraints.txt $(shell find csrc -type f)

@@ -49,7 +49,7 @@ ROOMS = {
             "torch_copy",
             "containers",
         ),
-        "distributed",
+        *("distributed", "opening"),
     ),
     "jobs": ("cores", "phases", "progress", "processes", "ranks", "resume", "pace", "in_turn"),
     "kernels": (
@@ -106,11 +106,11 @@ ROOMS = {
     "verdict": ("bootstrap", "decoys", "witness", "calibration", "evidence", "verdict"),
     "network": ("selection", "parts", "gains", "pair", "prints", "settle", "search", "folders"),
     "transport": (
-        *("lens", "weights", "network", "objects", "formats", "hooks"),
+        *("lens", "weights", "network", "objects", "formats", "sae_formats", "hooks"),
         *("slots", "resuming", "moved", "ordering", "optimizer", "sharded", "training"),
         *("peft_refused", "peft_keys", "lora_gguf", "adapters", "neurons", "neuron_lists"),
-        *("sae_configs", "sae_formats", "sae_optimizer", "sae", "sae_directions", "vectors"),
-        *("probes", "finding", "carrying", "planning", "merge"),
+        *("sae_configs", "sae_optimizer", "sae", "sae_directions", "vectors"),
+        *("probes", "finding", "carrying", "planning", "merge", "by_mergekit"),
     ),
     "trajectory": (
         *("stops", "turn", "hop", "gaps", "reads", "shared", "trajectory", "watch", "callback"),

@@ -13,6 +13,7 @@ import typer
 from bmatch.cli import console
 from bmatch.cli.options import AsJson, examples
 from bmatch.cli.transport import is_model, told_of
+from bmatch.files.containers import SUFFIXES
 from bmatch.gauge import SignedPermutation
 from bmatch.gauge_file import load_gauge
 from bmatch.network_gauge import NetworkGauge
@@ -71,8 +72,10 @@ def _told(path: Path) -> tuple[str, dict[str, Any]]:
             from bmatch.transport.finding import UnknownObjectError, find_object
         try:
             return str(path), told_of(find_object(path))
-        except UnknownObjectError:
-            raise error from None
+        except UnknownObjectError as unknown:
+            # Of a file that may hold objects, and no gauge, the gauge's reader tells nothing.
+            objects = path.is_file() and path.suffix in {*SUFFIXES} - {".safetensors"}
+            raise (unknown if objects else error) from None
 
 
 def _shown(value: Any) -> str:

@@ -25,6 +25,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from bmatch.files.containers import Container, Transform, leaves
+from bmatch.taking import Taken
 
 INDEX = filesystem._metadata_fn
 
@@ -108,7 +109,7 @@ class DistributedFiles:
                 planner = DefaultLoadPlanner(flatten_state_dict=False)
                 load(made, storage_reader=_Reader(self.path, self._index), planner=planner)
         except (CheckpointException, OSError, RuntimeError) as error:
-            told = str(error).strip().splitlines()[-1]
+            told = str(error).strip().splitlines()[-1].partition(". ")[0]
             raise ValueError(f"{self.path}: {name} cannot be read: {told}") from None
         return made[self._keys[name]]
 
@@ -129,11 +130,15 @@ class DistributedFiles:
         names = {key: name for name, key in self._keys.items()}
 
         def moved(key: str) -> torch.Tensor:
-            made: torch.Tensor = transform(names[key], self.tensor(names[key]))
-            return made.contiguous()
+            made = transform(names[key], self.tensor(names[key]))
+            whole: torch.Tensor = made.made() if isinstance(made, Taken) else made
+            return whole.contiguous()
 
-        with _alone():
-            save(tree, storage_writer=filesystem.FileSystemWriter(out), planner=_Lazily(moved))
+        try:
+            with _alone():
+                save(tree, storage_writer=filesystem.FileSystemWriter(out), planner=_Lazily(moved))
+        except CheckpointException as error:  # it tells of what was raised, of ranks and of lines
+            raise next(iter(error.failures.values()))[0] from None
 
     def _kept(self, name: str) -> Any:
         return self._index.state_dict_metadata[self._keys[name]]
@@ -151,8 +156,9 @@ class DistributedFiles:
                 f"{self.path}: {name} holds {told or 'something'} beside tensors, numbers and "
                 "strings, and could run code when it is loaded: it is not loaded"
             ) from None
-        except (RuntimeError, EOFError) as error:
-            raise ValueError(f"{self.path}: {name} is damaged ({error})") from None
+        except Exception as error:  # torch's reader checks little of what is damaged
+            told = str(error).partition(". ")[0] or type(error).__name__
+            raise ValueError(f"{self.path}: {name} is damaged ({told})") from None
 
 
 def _put(tree: Any, path: tuple[Any, ...], value: Any) -> None:
@@ -179,7 +185,7 @@ def _index(folder: Path) -> index.Metadata:
             "loaded: it is not loaded"
         ) from None
     except Exception as error:  # a damaged pickle may do anything of what is allowed, wrongly
-        raise ValueError(f"{folder / INDEX} is damaged ({type(error).__name__}: {error})") from None
+        raise ValueError(f"{folder / INDEX} is damaged ({type(error).__name__})") from None
     if not isinstance(found, index.Metadata) or not isinstance(found.storage_data, dict):
         raise ValueError(f"{folder / INDEX} is damaged: it holds no index")
     files = {info.relative_path for info in found.storage_data.values()}

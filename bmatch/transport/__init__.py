@@ -1,6 +1,7 @@
 """Carrying coordinate-indexed objects from one checkpoint to another, one file an object."""
 
 from bmatch.transport.adapters import adapter
+from bmatch.transport.by_mergekit import merge_by_mergekit
 from bmatch.transport.carrying import carry
 from bmatch.transport.finding import find_object
 from bmatch.transport.merge import Merged, merge
@@ -27,6 +28,7 @@ __all__ = [
     "checkpoint",
     "find_object",
     "merge",
+    "merge_by_mergekit",
     "network_checkpoint",
     "network_state_dict",
     "neuron_frame",

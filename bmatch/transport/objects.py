@@ -52,14 +52,14 @@ class Along:
 
 @dataclass(frozen=True)
 class Part:
-    """One file of an object: how each of its tensors moves."""
+    """One file of an object, or a distributed checkpoint: how each of its tensors moves."""
 
     container: Container
     moves: Mapping[str, Along]
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """The file or folder."""
         return self.container.path
 
 
@@ -138,7 +138,11 @@ def carry(
                 partial.write_text(sidecar_text(notes))
         return
     parts = {part.path: part for part in found.parts}
-    files = sorted(path for path in found.path.rglob("*") if path.is_file())
+    files = sorted(
+        path
+        for path in (found.path, *found.path.rglob("*"))
+        if path in parts or (path.is_file() and parts.keys().isdisjoint(path.parents))
+    )
     with new_folder(out) as folder:
         for path in progress(files, "Carrying"):
             place = folder / path.relative_to(found.path)
@@ -187,7 +191,7 @@ def _write(part: Part, gauge: Gauge, out: Path, notes: Mapping[str, str]) -> Non
         try:
             return part.moves[name](lazily(tensor, gauge), gauge)
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{part.path}: {name}: {error}") from None
+            raise ValueError(": ".join(filter(None, (str(part.path), name, str(error))))) from None
 
     part.container.copy(out, transform, notes)
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bmatch.files.containers import Container, open_container
+from bmatch.files.containers import Container
+from bmatch.files.opening import holders, open_holder
 from bmatch.groups import Gauge
 from bmatch.transport.formats import Format, matching
 from bmatch.transport.hooks import Place, place_of
@@ -61,11 +62,11 @@ def find(path: Path, model: Mapping[str, Any] | None = None) -> StreamObject | N
     ValueError
         If it is one that cannot be carried.
     """
-    files = _files(path)
+    files = holders(path, _WEIGHTS)
     opened = {}
     is_one = False  # and not only what lies beside one
     for file in files:
-        container = open_container(file)
+        container = open_holder(file)
         formats = [found for found, _ in matching((*FORMATS, *COMPANIONS), shapes_of(container))]
         if formats:
             opened[file] = container
@@ -99,20 +100,15 @@ def dictionaries(path: Path) -> Iterator[tuple[Container, Format]]:
     ValueError
         If one is damaged, or which axes are features' cannot be told.
     """
-    for file in _files(path):
-        container = open_container(file)
+    for file in holders(path, _WEIGHTS):
+        container = open_holder(file)
         if any(True for _ in matching(FORMATS, shapes_of(container))):
             yield container, _known(container, _config_of(file, path))[0]
 
 
-def _files(path: Path) -> list[Path]:
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    return [file for file in files if file.suffix in _WEIGHTS]
-
-
 def _beside(file: Path, dictionaries: list[Part]) -> Part:
     """Of a file that is no dictionary, and may be what trained one."""
-    container = open_container(file)
+    container = open_holder(file)
     if is_optimizer(container):
         return part_of(container, dictionaries)
     if set(container.shapes.values()) <= {(), (1,)}:  # counts, as of what SAELens has read
@@ -133,7 +129,7 @@ def _config_of(file: Path, root: Path) -> SaeConfig:
     folder = file.parent
     while True:
         config = read_config(folder)
-        if config.path is not None or folder == root or root.is_file() or folder == folder.parent:
+        if config.path is not None or folder == root or file == root or folder == folder.parent:
             return config
         folder = folder.parent
 

@@ -71,8 +71,8 @@ def read_config(folder: Path) -> SaeConfig:
 
 
 def _content(path: Path) -> Mapping[str, Any]:
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
             found = json.loads(text)
         else:

@@ -18,9 +18,11 @@ from bmatch.groups import Gauge
 from bmatch.jobs.progress import Progress, silent
 from bmatch.models.checkpoint import Checkpoint, open_checkpoint
 from bmatch.models.rewrite import Write, Writer, rewrite_checked
+from bmatch.transport.formats import matching
 from bmatch.transport.moved import require_moved
 from bmatch.transport.optimizer import config_beside, require_exact, state_of
-from bmatch.transport.resuming import UNIVERSAL, is_kept, is_sharded, require_whole
+from bmatch.transport.resuming import UNIVERSAL, indexed, is_kept, is_sharded, require_whole
+from bmatch.transport.sae_formats import FORMATS
 from bmatch.transport.weights import lazily, noted
 
 _STATE = re.compile(r"optimizer(_\d+)?\.(pt|bin)")
@@ -121,7 +123,7 @@ class TrainingRun:
 def find_run(path: Path, model: Mapping[str, Any] | None = None) -> TrainingRun | None:
     """A run in a folder of ``torch.distributed.checkpoint`` or in DeepSpeed's universal form.
 
-    None if it is neither.
+    None if it is neither, or such a checkpoint is a sparse dictionary's.
 
     Parameters
     ----------
@@ -137,8 +139,17 @@ def find_run(path: Path, model: Mapping[str, Any] | None = None) -> TrainingRun 
     if not (path.is_dir() and is_sharded(path)):
         return None
     universal = (path / UNIVERSAL).is_dir()
+    if not universal and _has_dictionary(path):
+        return None
     known = "DeepSpeed, universal form" if universal else "torch.distributed.checkpoint"
     return TrainingRun(path, "training run", known, model or config_beside(path / UNIVERSAL))
+
+
+def _has_dictionary(path: Path) -> bool:
+    from bmatch.files.distributed import DistributedFiles  # imports torch.distributed
+
+    shapes = (DistributedFiles(place).shapes for place in indexed(path))
+    return any(any(matching(FORMATS, found)) for found in shapes)
 
 
 def carry_run(

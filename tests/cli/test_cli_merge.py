@@ -38,6 +38,17 @@ def test_models_are_aligned_by_weights_where_no_gauge_is_given(bmatch_, folders)
     assert "--weight is given 2 times, for 1 models" in " ".join(err.split())
 
 
+def test_what_needs_mergekit_says_so(bmatch_, folders, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    both = (folders / "base", folders / "moved", "--out", folders / "out")
+    code, _, err = bmatch_("merge", *both, "--method", "ties")
+    assert (code, "pip install mergekit" in " ".join(err.split())) == (1, True)
+    code, _, err = bmatch_("merge", *both, "--density", "0.5")
+    assert (code, "average keeps all entries" in " ".join(err.split())) == (1, True)
+    assert not (folders / "out").exists()
+
+
 def test_strangers_are_not_merged(bmatch_, folders):
     options = ("--out", folders / "out")
     code, _, err = bmatch_("merge", folders / "base", folders / "stranger", *options)

@@ -65,6 +65,13 @@ def test_info_of_an_object(bmatch_, files):
     assert (told["kind"], told["format"]) == ("directions", "directions by layer")
 
 
+def test_info_of_a_file_that_is_none_tells_of_objects(bmatch_, tmp_path):
+    (tmp_path / "manifest.json").write_text('{"vectors": 40}')
+    code, _, err = bmatch_("info", tmp_path / "manifest.json")
+    assert code == 1
+    assert "manifest.json holds nothing that is known" in " ".join(err.split())
+
+
 def test_apply_says_which_command_an_object_wants(bmatch_, files, tmp_path):
     code, _, err = bmatch_("apply", *files, "--out", tmp_path / "new")
     assert code == 1

@@ -64,7 +64,7 @@ def _matrices(make):
     return lambda params, **options: make([p for p in params if p.ndim == 2], **options)
 
 
-adam = {"lr": 1e-3, "eps": 1e-4}  # an eps above float32's noise in gradients of next to nothing
+adam = {"lr": 1e-3, "eps": 3e-4}  # an eps above float32's noise in gradients of next to nothing
 OPTIMIZERS = {
     "adamw": (torch.optim.AdamW, adam),
     "amsgrad": (torch.optim.Adam, {**adam, "amsgrad": True}),

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import shutil
+import sys
 
 import pytest
 import torch
+from steps import departure, trained
+from tiny_models import WIDTH, in_gauge, noisy_copy, tensors_of, tiny_model
 
-from bmatch import SignedPermutation
-from bmatch.transport import carry, find_object
+from bmatch import SignedPermutation, transport
+from bmatch.transport import Merged, carry, find_object, merge_by_mergekit
+from bmatch.transport.by_mergekit import COMMAND
 
 pytestmark = [pytest.mark.owners, pytest.mark.filterwarnings("ignore")]  # of the packages'
 
@@ -160,6 +166,63 @@ def test_control_vectors_of_llama_cpp(tmp_path):
         assert (tensor.data == GAUGE.apply(X[layer]).numpy()).all()
     carry(find_object(tmp_path / "new.gguf"), GAUGE.inverse(), tmp_path / "back.gguf")
     assert (tmp_path / "back.gguf").read_bytes() == (tmp_path / "v.gguf").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "options"),
+    [
+        ("schedulefree", "AdamWScheduleFree", {"lr": 1e-3, "eps": 3e-4, "weight_decay": 0.1}),
+        ("schedulefree", "RAdamScheduleFree", {"lr": 1e-3, "eps": 3e-4}),
+        ("schedulefree", "SGDScheduleFree", {"lr": 1e-2}),
+        ("lion_pytorch", "Lion", {"lr": 1e-4}),
+    ],
+)
+def test_optimizers(package, name, options):
+    """Twenty steps from a carried state are twenty steps, carried; without signs they are not."""
+    make = getattr(pytest.importorskip(package), name)
+    gauge = SignedPermutation.random(WIDTH, seed=1)
+
+    def stepper(model, state=None):
+        optimizer = make(model.parameters(), **options)
+        if state is not None:
+            optimizer.load_state_dict(state)
+        getattr(optimizer, "train", lambda: None)()
+        return optimizer
+
+    model = tiny_model(num_hidden_layers=1)
+    optimizer = stepper(model)
+    trained(model, optimizer, 3, 0)
+    state = optimizer.state_dict()
+    others = []
+    for signs in (gauge, SignedPermutation(gauge.perm)):
+        other = in_gauge(model, gauge)
+        others.append((other, stepper(other, transport.optimizer_state(state, signs, model))))
+    for one, by in ((model, optimizer), *others):
+        trained(one, by, 20, 3)
+    wanted = transport.state_dict(model.state_dict(), gauge, model)
+    signed, bare = (departure(other, wanted) for other, _ in others)
+    assert signed < 1e-6
+    assert bare > 1e-3
+
+
+@pytest.mark.parametrize("method", ["slerp", "ties", "dare_ties", "dare_linear"])
+def test_mergekit(method, tmp_path):
+    """A model in another gauge is merged as the same model in the base's."""
+    beside = os.pathsep.join((os.path.dirname(sys.executable), os.environ["PATH"]))
+    if shutil.which(COMMAND, path=beside) is None:
+        pytest.skip("no mergekit")
+    base = tiny_model()
+    one, two = noisy_copy(base, 0.1, 1), noisy_copy(base, 0.1, 2)
+    gauge = SignedPermutation.random(WIDTH, seed=3)
+    models = {"base": base, "one": one, "two": two, "moved": in_gauge(two, gauge)}
+    for name, model in models.items():
+        model.save_pretrained(tmp_path / name)
+    aligned = [Merged(tmp_path / "one", None, 0.7)] * (method != "slerp")
+    for last, found in (("two", None), ("moved", gauge.inverse())):
+        others = [*aligned, Merged(tmp_path / last, found, 0.5)]
+        merge_by_mergekit(tmp_path / "base", others, tmp_path / f"by_{last}", method)
+    by_itself, by_gauge = (tensors_of(tmp_path / f"by_{name}") for name in ("two", "moved"))
+    assert all(torch.equal(by_gauge[name], tensor) for name, tensor in by_itself.items())
 
 
 @pytest.mark.parametrize("name", ["LogisticRegression", "Pipeline", "LinearDiscriminantAnalysis"])

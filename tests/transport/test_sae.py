@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from bmatch import SignedPermutation
 from bmatch.files.containers import open_container
+from bmatch.files.distributed import DistributedFiles
 from bmatch.transport.finding import UnknownObjectError, find_object
 from bmatch.transport.objects import carry
 from bmatch.transport.sae import sae
@@ -216,6 +220,54 @@ def test_files_of_llamascopium_that_hold_a_version(tmp_path):
     assert all(torch.equal(new["sae"][name], tensor) for name, tensor in expected.items())
 
 
+def distributed(state, folder):
+    dcp.save(state, storage_writer=dcp.FileSystemWriter(folder))
+
+
+@pytest.mark.filterwarnings("ignore:.*single process.*:UserWarning")
+def test_distributed_checkpoints_of_llamascopium(tmp_path):
+    """As its trainer writes them for several processes: weights, optimizer, scheduler."""
+    x = torch.randn(20, D)
+    names = {"W_enc": "W_E", "W_dec": "W_D", "b_enc": "b_E", "b_dec": "b_D"}
+    start = load_file(saelens(tmp_path / "a") / "sae_weights.safetensors")
+    weights, state = trained(start, None, x, 3)
+    folder = tmp_path / "step_3"
+    distributed({names[k]: tensor for k, tensor in weights.items()}, folder / "sae_weights.dcp")
+    distributed(state, folder / "optimizer.dcp")
+    distributed({"last_epoch": 3, "_last_lr": [0.1]}, folder / "scheduler.dcp")
+    (folder / "config.json").write_text(json.dumps({"sae_type": "sae", "d_model": D}))
+    found = find_object(folder)
+    assert (found.kind, found.format, found.width) == (
+        "sparse dictionary",
+        "Llamascopium SAE",
+        D,
+    )
+    carry(found, GAUGE, tmp_path / "new")
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == [
+        *("bmatch.json", "config.json", "optimizer.dcp", "sae_weights.dcp", "scheduler.dcp"),
+    ]
+    kept = DistributedFiles(tmp_path / "new/sae_weights.dcp")
+    read = {k: kept.tensor(names[k]) for k in weights}
+    moments = {"state": copy.deepcopy(state["state"])}
+    dcp.load(moments, storage_reader=dcp.FileSystemReader(tmp_path / "new/optimizer.dcp"))
+    there, _ = trained(read, {**state, **moments}, GAUGE.apply(x), 5)
+    here, _ = trained(weights, state, x, 5)
+    for key, tensor in sae(here, GAUGE).items():
+        torch.testing.assert_close(there[key], tensor, rtol=1e-5, atol=1e-6)
+
+    alone = find_object(folder / "sae_weights.dcp")
+    assert alone.width == D
+    carry(alone, GAUGE, tmp_path / "alone.dcp")
+    carry(find_object(tmp_path / "alone.dcp"), GAUGE.inverse(), tmp_path / "back.dcp")
+    back = DistributedFiles(tmp_path / "back.dcp")
+    assert all(torch.equal(back.tensor(names[k]), tensor) for k, tensor in weights.items())
+    with pytest.raises(ValueError, match="acts on 7 coordinates"):
+        carry(found, SignedPermutation.random(7, seed=0), tmp_path / "seven")
+    (folder / "sae_weights.dcp" / "__0_0.distcp").unlink()
+    with pytest.raises(FileNotFoundError, match=r"sae_weights\.dcp is incomplete"):
+        find_object(folder)
+
+
 def test_strange_files_and_widths(tmp_path):
     folder = saelens(tmp_path / "sae")
     with pytest.raises(ValueError, match="acts on 7 coordinates"):
@@ -248,8 +300,35 @@ def test_companions_without_coordinates(tmp_path):
     torch.testing.assert_close(back, GAUGE.apply(x), rtol=1e-3, atol=1e-3)
 
 
+def many(path, name, shape, count):
+    """A file of so many tensors, the k-th of k, k + 1, ..., written as a whole."""
+    size = 4 * int(np.prod(shape))
+    entries = {
+        name.format(k): {
+            "dtype": "F32",
+            "shape": shape,
+            "data_offsets": [k * size, k * size + size],
+        }
+        for k in range(count)
+    }
+    header = json.dumps(entries).encode()
+    numbers = np.arange(count, dtype=np.float32)[:, None] + np.arange(size // 4, dtype=np.float32)
+    path.write_bytes(len(header).to_bytes(8, "little") + header + numbers.tobytes())
+    return path
+
+
 def test_a_hundred_thousand_unknown_keys_are_refused_in_one_sentence(tmp_path):
-    save_file({f"k{i}": torch.zeros(1) for i in range(100_000)}, tmp_path / "many.safetensors")
     with pytest.raises(UnknownObjectError) as told:
-        find_object(tmp_path / "many.safetensors")
+        find_object(many(tmp_path / "many.safetensors", "k{}", [1], 100_000))
     assert len(str(told.value)) < 300
+
+
+def test_ten_thousand_directions_are_carried(tmp_path):
+    count = 10_000
+    found = find_object(many(tmp_path / "many.safetensors", "layer_{}", [D], count))
+    assert found.width == D
+    carry(found, GAUGE, tmp_path / "new.safetensors")
+    with safe_open(tmp_path / "new.safetensors", "pt") as file:
+        assert len(file.keys()) == count
+        kept = file.get_tensor(f"layer_{count - 1}")
+    assert torch.equal(kept, GAUGE.apply(torch.arange(D) + float(count - 1)))

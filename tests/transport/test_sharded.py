@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 
 import pytest
@@ -15,6 +16,8 @@ from torch.distributed.checkpoint.state_dict import (
     get_optimizer_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from bmatch import SignedPermutation, transport
 from bmatch.files.distributed import DistributedFiles
@@ -69,6 +72,42 @@ def test_a_distributed_run_goes_on_as_it_would_have(tmp_path, flat):
     for one, by in ((model, optimizer), (other, stepping)):
         trained(one, by, 3, 2)
     assert departure(other, transport.state_dict(model.state_dict(), GAUGE, model)) < 1e-6
+
+
+def of_two(rank, folder, rendezvous):
+    """A process of two that share a model by FSDP: two steps, and all of it written together."""
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2
+    )
+    model = tiny_model("llama", tied=False, num_hidden_layers=1)
+    fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, eps=1e-4)
+    trained(model, optimizer, 2, 0)
+    save({"model": model.state_dict()}, folder / "pytorch_model_fsdp_0")
+    save({"optimizer": get_optimizer_state_dict(model, optimizer)}, folder / "optimizer_0")
+    torch.distributed.destroy_process_group()
+
+
+def test_what_two_processes_have_written(tmp_path):
+    config_of(tiny_model("llama", tied=False, num_hidden_layers=1), tmp_path / "a")
+    context = multiprocessing.get_context("fork")
+    arguments = (tmp_path / "a", tmp_path / "rendezvous")
+    both = [context.Process(target=of_two, args=(rank, *arguments)) for rank in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+        assert process.exitcode == 0
+    for place in ("pytorch_model_fsdp_0", "optimizer_0"):
+        names = {path.name for path in (tmp_path / "a" / place).iterdir()}
+        assert names == {".metadata", "__0_0.distcp", "__1_0.distcp"}
+    transport.trainer_checkpoint(tmp_path / "a", GAUGE, tmp_path / "b")
+    one, other = (tiny_model("llama", tied=False, num_hidden_layers=1) for _ in "ab")
+    steppers = [torch.optim.AdamW(m.parameters(), lr=1e-3, eps=1e-4) for m in (one, other)]
+    for name, model, optimizer in zip("ab", (one, other), steppers, strict=True):
+        read(tmp_path / name, model, optimizer)
+        trained(model, optimizer, 3, 2)
+    assert departure(other, transport.state_dict(one.state_dict(), GAUGE, one)) < 1e-6
 
 
 TORCHTITAN = {
