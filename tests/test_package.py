@@ -91,7 +91,7 @@ ROOMS = {
             "derived",
             "survey",
         ),
-        *("measuring", "plans", "overlap", "classes", "tables", "table", "premise", "rotating"),
+        *("measuring", "counting", "plans", "overlap", "classes", "tables", "table", "premise", "rotating"),
         "verify",
     ),
     "models": (

@@ -11,7 +11,7 @@ import torch
 
 from bmatch.architecture.axes import ResidualAxes
 from bmatch.architecture.deriving import derivation, proved_spaces
-from bmatch.architecture.describing import Carried, Lengths, Split, described, splitter
+from bmatch.architecture.describing import Carried, Cut, Lengths, Split, described, splitter
 from bmatch.architecture.rules import HEADS, RESIDUAL, Family, Kind, Rule
 from bmatch.architecture.saved import saved_rules
 from bmatch.architecture.spaces import Axes, Space
@@ -81,6 +81,7 @@ def table_of(
         split=splitter((path,) if blocks else (), ()),
         lengths=lengths,
         size=lambda space, _: str(space.size),
+        cut=lambda _template, _axis, numbers: [str(number) for number in numbers],
     )
     return ResidualAxes(
         config.model_type,
@@ -100,6 +101,7 @@ def family_of(
     split: Split,
     lengths: Lengths,
     size: Callable[[Space, Sequence[Carried]], str | None],
+    cut: Cut,
 ) -> Family:
     """What rules say of a model: see `described` and `Family`.
 
@@ -121,7 +123,7 @@ def family_of(
     first: dict[int, str] = {}  # of the names that one tensor has
     shared = {name: first.setdefault(id(tensor), name) for name, tensor in named.items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in named.items()}
-    found = described(_under_all_names(axes, shared), shapes, split, lengths, size)
+    found = described(_under_all_names(axes, shared), shapes, split, lengths, size, cut)
     required = {name for name in named if shared[name] == name and name.startswith(prefix)}
     instances: dict[str, list[str]] = {}
     for name in named:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
+from bmatch.architecture.layout import Piece
 from bmatch.architecture.rules import Family, Rule
 
 
@@ -41,10 +42,10 @@ def merged(one: Family, other: Family, *, inner: bool = False) -> Family:
         first, second = ours.get(name), theirs.get(name)
         rule = first or second
         assert rule is not None
-        words = [w if w.space in keys else replace(w, space="", odd=()) for w in rule.words]
+        words = [w if w.space in keys else w.without_space() for w in rule.words]
         if first and second:
             words = [
-                w if w.length == v.length else replace(w, length="any")
+                w if w.length == v.length else w.of_any_length()
                 for w, v in zip(words, second.words, strict=True)
             ]
         required = bool(first and second and first.required and second.required)
@@ -57,14 +58,16 @@ def merged(one: Family, other: Family, *, inner: bool = False) -> Family:
 
 def without_lengths(family: Family, wrong: Collection[tuple[str, int]]) -> Family:
     """A table with axes of any length, and without the spaces whose size that was."""
-    sizes = {rule.words[a].length for rule in family.rules for n, a in wrong if n == rule.name}
-    kinds = tuple(kind for kind in family.kinds if kind.size not in sizes)
+    told = [rule.words[a] for rule in family.rules for n, a in wrong if n == rule.name]
+    sizes = {word.length for word in told}
+    lost = {word.space for word in told if len(word.pieces) > 1}
+    kinds = tuple(k for k in family.kinds if k.size not in sizes and k.key not in lost)
     keys = {kind.key for kind in kinds}
     rules = []
     for rule in family.rules:
-        words = [w if w.space in keys else replace(w, space="", odd=()) for w in rule.words]
+        words = [w if w.space in keys else w.without_space() for w in rule.words]
         words = [
-            replace(word, length="any") if (rule.name, axis) in wrong else word
+            word.of_any_length() if (rule.name, axis) in wrong else word
             for axis, word in enumerate(words)
         ]
         rules.append(replace(rule, shape=" ".join(map(str, words))))
@@ -77,5 +80,10 @@ def without_requiring(family: Family, names: Collection[str]) -> Family:
     return replace(family, rules=tuple(rules))
 
 
-def _carries(rule: Rule, key: str) -> list[tuple[int, tuple[bool, ...]]]:
-    return [(axis, word.odd) for axis, word in enumerate(rule.words) if word.space == key]
+def _carries(rule: Rule, key: str) -> list[tuple[int, tuple[Piece, ...]]]:
+    """Which axes carry a space, and in which pieces; of one alone the length is of no matter."""
+    return [
+        (axis, word.pieces if len(word.pieces) > 1 else (Piece("", word.odd),))
+        for axis, word in enumerate(rule.words)
+        if word.space == key
+    ]

@@ -135,7 +135,7 @@ def _space(trace: Trace, names: Mapping[str, torch.Tensor], slots: Slots) -> Spa
             axis.parameter,
             axis.dim,
             axis.slab,
-            int(places[1, 0] - places[0, 0]),
+            tuple((places[1] - places[0]).tolist()),
             tuple(places[0].tolist()),
             tuple(odd[k] for k in columns),
         )

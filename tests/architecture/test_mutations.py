@@ -176,9 +176,10 @@ def moved(model, spaces, seed):
             axis = state[member.tensor].movedim(member.axis, -1)
             before = axis.clone()
             for unit, (source, sign) in enumerate(zip(gauge.perm, gauge.sign, strict=True)):
-                for offset, odd in zip(member.offsets, member.odd, strict=True):
-                    entry = before[..., offset + member.stride * int(source)]
-                    axis[..., offset + member.stride * unit] = entry * int(sign if odd else 1)
+                rows = zip(member.offsets, member.strides, member.odd, strict=True)
+                for offset, stride, odd in rows:
+                    entry = before[..., offset + stride * int(source)]
+                    axis[..., offset + stride * unit] = entry * int(sign if odd else 1)
     return state
 
 
