@@ -140,6 +140,8 @@ def _small(given: Mapping[str, Any]) -> dict[str, Any]:
                 found[key] = 8
         elif isinstance(value, list) and len(value) == layers > 0:
             found[key] = [_in_list(key, value[k], heads) for k in kinds]
+        elif key.endswith("layer_ids") and isinstance(value, list):
+            found[key] = [j for j, k in enumerate(kinds) if k in value]
         elif key == "per_layer_config" and isinstance(value, dict):
             found[key] = {j: value[k] for j, k in enumerate(kinds) if k in value}
         elif isinstance(value, dict) and "mrope_section" in value:
