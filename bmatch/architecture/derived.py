@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from bmatch.architecture.axes import ResidualAxes
-from bmatch.architecture.deriving import derivation, proved_spaces
+from bmatch.architecture.deriving import derivation, of_changed, proved_spaces
 from bmatch.architecture.describing import Carried, Cut, Lengths, Split, described, splitter
 from bmatch.architecture.rules import HEADS, RESIDUAL, Family, Kind, Rule
 from bmatch.architecture.saved import saved_rules
@@ -45,6 +45,20 @@ def derived_axes(config: Mapping[str, Any]) -> ResidualAxes:
             f"no table could be derived for {model_type}: {type(error).__name__}: {error}"
         ) from error
     return table_of(found.axes, full, found.full, found.tiny)
+
+
+def changed_axes(model: Any) -> ResidualAxes | None:
+    """The table of a model of transformers that computes something else than its type does.
+
+    None if it does not, and the table of its config is its own.
+
+    Raises
+    ------
+    ValueError
+        As `derive` and `table_of`.
+    """
+    found = of_changed(model)
+    return None if found is None else table_of(found.axes, model.config, found.full, found.tiny)
 
 
 def table_of(
