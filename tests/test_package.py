@@ -91,7 +91,17 @@ ROOMS = {
             "derived",
             "survey",
         ),
-        *("measuring", "counting", "plans", "overlap", "classes", "tables", "table", "premise", "rotating"),
+        *(
+            "measuring",
+            "counting",
+            "plans",
+            "overlap",
+            "classes",
+            "tables",
+            "table",
+            "premise",
+            "rotating",
+        ),
         "verify",
     ),
     "models": (

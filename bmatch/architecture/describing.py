@@ -167,9 +167,7 @@ def carried_by(
     return tuple(sorted(carried, key=str)) if space.size > 1 and alone else None
 
 
-def stretches_of(
-    member: Member, units: int, length: int
-) -> list[tuple[int, bool | None]] | None:
+def stretches_of(member: Member, units: int, length: int) -> list[tuple[int, bool | None]] | None:
     """An axis as stretches, with their lengths: those that a space fills, and others, None.
 
     None if the space's units are no blocks.

@@ -218,7 +218,9 @@ class Measured:
         """
         if any(below and self.fields[f] % 2 for f, below in under.items()):
             return None
-        more = {f: self.fields[f] // 2 if below else 2 * self.fields[f] for f, below in under.items()}
+        more = {
+            f: self.fields[f] // 2 if below else 2 * self.fields[f] for f, below in under.items()
+        }
         subsets = [s for k in range(len(more) + 1) for s in itertools.combinations(more, k)]
         values = {some: quantity({f: more[f] for f in some}) for some in subsets}
         if None in values.values():

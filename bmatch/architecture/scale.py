@@ -217,7 +217,9 @@ def _resized(
         wide = _width(m, space.size, size, old, new)
         if wide is not None:
             known[m.strides[0]].add(wide)
-    members = tuple(_member(m, space.size, size, old, new, known, blocks) for m, old, new in lengths)
+    members = tuple(
+        _member(m, space.size, size, old, new, known, blocks) for m, old, new in lengths
+    )
     return Space(title, space.group, size, members)
 
 
