@@ -202,9 +202,9 @@ def test_heads_that_lie_in_pieces_of_one_matrix(model_type, sizes, units):
     table.require_shapes(shapes)
     heads = [space for space in table.spaces(shapes) if "attn blocks" in space.name]
     assert [space.size for space in heads] == [units] * 2
-    kept, proof = architecture.prove(model, architecture.Axes(tuple(heads)))
-    assert not kept.refuted
-    assert min(proof.larger.values()) > 1e-2
+    in_part = dataclasses.replace(heads[0], name="in part", members=heads[0].members[1:])
+    kept, _ = architecture.prove(model, architecture.Axes((*heads, in_part)))
+    assert kept.spaces == tuple(heads)
     derived = {space.name: space for space in architecture.derive(config).spaces}
     for space in heads:
         assert set(space.members) == set(derived[space.name].members)
