@@ -269,7 +269,8 @@ def _member(
         numbers = {width: blocks(units * width // least) for width in wide if width > least}
         if any(n is None or n * wide[least] != size * wide[w] for w, n in numbers.items()):
             raise ValueError(f"{member.tensor} has blocks of other widths than the config tells")
-    found, end = [], 0
+    found: list[Part] = []
+    end = 0
     for part in parts:
         found.append(Part(end, wide[part.width], part.odd))
         end += size * wide[part.width]
