@@ -18,7 +18,7 @@ from bmatch.network_gauge import NetworkGauge
 def member(tensor, axis, size, entries=1, *, slab=None, base=0, stride=None, odd=True):
     stride = entries if stride is None else stride
     offsets = tuple(base + k for k in range(entries))
-    return Member(tensor, axis, slab, stride, offsets, (odd,) * entries)
+    return Member(tensor, axis, slab, (stride,) * entries, offsets, (odd,) * entries)
 
 
 def nested_axes():
@@ -40,7 +40,8 @@ def nested_axes():
     ]
     for g in range(2):
         spaces.append(Space(f"heads {g}", "permutation", 3, (member("o", 1, 3, 4, base=12 * g),)))
-        dims = Member("o", 1, None, 1, tuple(12 * g + 4 * h for h in range(3)), (True,) * 3)
+        offsets = tuple(12 * g + 4 * h for h in range(3))
+        dims = Member("o", 1, None, (1,) * 3, offsets, (True,) * 3)
         inner = (dims, member("v", 0, 4, base=4 * g))
         spaces.append(Space(f"dims {g}", "signed_permutation", 4, inner))
     spaces += [

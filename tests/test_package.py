@@ -95,7 +95,17 @@ ROOMS = {
             "derived",
             "survey",
         ),
-        *("measuring", "plans", "overlap", "classes", "tables", "table", "premise", "rotating"),
+        *(
+            "measuring",
+            "counting",
+            "plans",
+            "overlap",
+            "classes",
+            "tables",
+            "table",
+            "premise",
+            "rotating",
+        ),
         "verify",
     ),
     "models": (

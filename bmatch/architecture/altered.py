@@ -13,8 +13,13 @@ import torch
 _OWN = ("transformers.", "accelerate.")
 """Whose hooks record, or move tensors between devices, and compute nothing."""
 
+FORMS = ("peft.", "bitsandbytes.", "torchao.", "hqq.", "gptqmodel.", "compressed_tensors.")
+"""Whose modules are a linear map in another form: with an adapter, of few bits."""
 
-def altered(model: torch.nn.Module, plain: torch.nn.Module) -> str | None:
+
+def altered(
+    model: torch.nn.Module, plain: torch.nn.Module, *, forms: tuple[str, ...] = ()
+) -> str | None:
     """The first part of a model that is another than in one that its class makes of its config.
 
     Modules of other classes, methods of one module alone, hooks, modules that have come in. Modules
@@ -24,9 +29,17 @@ def altered(model: torch.nn.Module, plain: torch.nn.Module) -> str | None:
     ----------
     model, plain : module
         On any device, weights or none.
+    forms : tuple of str
+        Packages whose modules are no change, nor what is in them.
     """
     made = dict(plain.named_modules())
+    inside: tuple[str, ...] = ()
     for name, module in model.named_modules():
+        if forms and f"{type(module).__module__}.".startswith(forms):
+            inside += (f"{name}.",)
+            continue
+        if inside and name.startswith(inside):
+            continue
         title = name or "the model"
         kind, other = type(module).__name__, type(made.get(name)).__name__
         if name not in made:
@@ -43,14 +56,14 @@ def altered(model: torch.nn.Module, plain: torch.nn.Module) -> str | None:
     return None
 
 
-def is_from_elsewhere(model: torch.nn.Module) -> bool:
+def is_from_elsewhere(model: torch.nn.Module, *, forms: tuple[str, ...] = ()) -> bool:
     """Whether code of others than torch and transformers computes a part of a model.
 
     It may be written for one size: a slice of half of the width is all of a tiny model's.
     """
     kinds = {type(module) for module in model.modules()}
     made = {where for kind in kinds for where in (kind.__module__, kind.forward.__module__)}
-    return not all(f"{where}.".startswith(("torch.", "transformers.")) for where in made)
+    return not all(f"{where}.".startswith(("torch.", "transformers.", *forms)) for where in made)
 
 
 def _methods(module: torch.nn.Module) -> Iterator[str]:

@@ -15,7 +15,7 @@ from functools import cached_property
 
 from bmatch.architecture import layout
 from bmatch.architecture.rules import BUFFERS, RESIDUAL, Family, Kind, Rule
-from bmatch.architecture.spaces import Member, Space
+from bmatch.architecture.spaces import Member, Part, Space, member_of
 from bmatch.architecture.templates import Templates, placed
 from bmatch.architecture.wrappers import wrapper_in
 from bmatch.arrays import AnyArray
@@ -193,7 +193,7 @@ class ResidualAxes:
         return found
 
     def _shape(self, rule: Rule) -> list[int | None]:
-        return [self._length(word.length) for word in rule.words]
+        return [self._axis_length(word) for word in rule.words]
 
     def spaces(self, shapes: Mapping[str, Sequence[int]]) -> tuple[Space, ...]:
         """All gauge spaces of a model, the stream's first, with the tensors that carry them.
@@ -214,13 +214,15 @@ class ResidualAxes:
         for name, shape in shapes.items():
             for axis, word in enumerate(self.row(name).words):
                 size = self._length(self._kinds[word.space].size) if word.space else None
-                if size is None or size < 2:
+                untold = len(word.pieces) > 1 and self._axis_length(word) is None
+                if size is None or size < 2 or untold:
                     continue
                 title = self.title(word.space, name)
+                parts = self._parts(word, size, shape[axis], axis)
                 slabs = range(shape[0]) if "{slab}" in title else (None,)
                 for slab in slabs:
                     place = title.replace("{slab}", str(slab))
-                    member = layout.member(name, axis, slab, word.odd, size, shape[axis])
+                    member = member_of((name, axis, slab), parts)
                     members.setdefault(place, []).append(member)
                     kinds[place] = self._kinds[word.space]
         return tuple(
@@ -251,6 +253,16 @@ class ResidualAxes:
         if rule is None:
             raise ValueError(f"the table for {self.model_type} has no tensor {name}")
         return rule
+
+    def _parts(self, word: layout.Word, units: int, length: int, axis: int) -> list[Part]:
+        try:
+            return word.parts(units, length, self._length)
+        except ValueError as error:
+            raise ValueError(f"axis {axis} has {error}") from None
+
+    def _axis_length(self, word: layout.Word) -> int | None:
+        lengths = [self._length(piece.length) for piece in word.pieces]
+        return None if None in lengths else sum(length or 0 for length in lengths)
 
     def _length(self, length: str) -> int | None:
         return int(length) if length.isdigit() else self.sizes.get(length)
@@ -322,7 +334,11 @@ class ResidualAxes:
         if "{slab}" in title:
             titles = {slab: title.replace("{slab}", str(slab)) for slab in range(tensor.shape[0])}
             apart = {slab: gauges[t] for slab, t in titles.items() if t in gauges}
-            return layout.carry_slabs(tensor, axis, apart, word.odd)
+            if not apart:
+                return tensor
+            units = next(iter(apart.values())).dim
+            parts = self._parts(word, units, tensor.shape[axis], axis)
+            return layout.carry_slabs(tensor, axis, apart, parts)
         gauge = gauges.get(title)
         if gauge is None:
             return tensor
@@ -332,13 +348,13 @@ class ResidualAxes:
                 f"{name} has shape {tuple(tensor.shape)}: axis {axis} carries {carried}, and "
                 f"the gauge acts on {gauge.dim}"
             )
-        odd = word.odd
         if gauge.group == "orthogonal":
-            odd = (not self.is_scale(odd[0], tensor.ndim),)
+            word = layout.stream(odd=not self.is_scale(word.odd[0], tensor.ndim))
         try:
-            return layout.carry(tensor, axis, gauge, odd)
+            parts = self._parts(word, gauge.dim, tensor.shape[axis], axis)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
+        return layout.carry(tensor, axis, gauge, parts)
 
 
 def _listed(names: list[str]) -> str:

@@ -6,15 +6,15 @@ null given a number. Where the table holds, or only has more tensors, it is one 
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from bmatch.architecture.counting import Counted
 from bmatch.architecture.derived import blocks_of, family_of
 from bmatch.architecture.deriving import proved_spaces
-from bmatch.architecture.describing import Carried, carried_by
+from bmatch.architecture.describing import carried_by
 from bmatch.architecture.expressions import fields_of
 from bmatch.architecture.measuring import Measured
 from bmatch.architecture.overlap import merged, without_lengths, without_requiring
@@ -95,18 +95,7 @@ class Type:
         }
         text = model.config.get_text_config(decoder=True)
 
-        def size(space: Space, members: Sequence[Carried]) -> str | None:
-            for template, place, _, odd in members:
-                found = measured.length(template, place)
-                shape = next(s for n, s in shapes.items() if measured.split(n)[0] == template)
-                if found and len(odd) == 1 and shape[place] == space.size:
-                    return None if found.isdigit() else found
-            key = space.group, tuple(members)  # a count in one small config is one in all
-            if key not in self._counted:
-                self._counted[key] = self._units(changes, space, members, measured)
-            return self._counted[key]
-
-        shapes = measured.shapes({}) or {}
+        counted = Counted(self.derived, measured, self.measured.split, changes, self._counted)
         family = family_of(
             axes,
             model,
@@ -115,56 +104,13 @@ class Type:
             lists=tuple(measured.lists.items()),
             split=measured.split,
             lengths=axis,
-            size=size,
+            size=counted.units,
+            cut=counted.pieces,
         )
         for rule in family.rules:
             if measured.split(rule.name)[0] != rule.name:
                 raise ValueError(f"blocks differ in how {rule.name} carries the stream")
         return family
-
-    def _units(
-        self,
-        changes: Mapping[str, Any],
-        space: Space,
-        members: Sequence[Carried],
-        measured: Measured,
-    ) -> str | None:
-        """The field that counts blocks: where it is doubled there are twice as many.
-
-        Alone, or with another of its value that has to be equal: heads with a key for each query.
-        """
-        fields = [
-            field
-            for field, value in measured.fields.items()
-            if value == space.size and field not in measured.lists.values()
-        ]
-        alone = [field for field in fields if self._doubles((field,), changes, space, members)]
-        if alone:
-            return alone[0] if len(alone) == 1 else None
-        for pair in itertools.combinations(fields, 2):
-            if self._doubles(pair, changes, space, members):
-                return pair[0]
-        return None
-
-    def _doubles(
-        self,
-        fields: Sequence[str],
-        changes: Mapping[str, Any],
-        space: Space,
-        members: Sequence[Carried],
-    ) -> bool:
-        """Whether a space has twice as many units where some fields are doubled."""
-        more = {**changes, **dict.fromkeys(fields, 2 * space.size)}
-        try:
-            model, axes, _ = self.derived(more)
-        except Exception:  # of whatever kind a class raises
-            return False
-        shapes = {name: tuple(t.shape) for name, t in model.state_dict().items()}
-        split = self.measured.split
-        for other in axes.spaces:
-            if other.group == space.group and carried_by(other, shapes, split) == tuple(members):
-                return other.size == 2 * space.size
-        return False
 
 
 def _shapes(model: Any) -> dict[str, tuple[int, ...]]:

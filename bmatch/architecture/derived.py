@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from bmatch.architecture.axes import ResidualAxes
-from bmatch.architecture.deriving import derivation, proved_spaces
-from bmatch.architecture.describing import Carried, Lengths, Split, described, splitter
+from bmatch.architecture.deriving import derivation, of_changed, proved_spaces
+from bmatch.architecture.describing import Carried, Cut, Lengths, Split, described, splitter
 from bmatch.architecture.rules import HEADS, RESIDUAL, Family, Kind, Rule
 from bmatch.architecture.saved import saved_rules
 from bmatch.architecture.spaces import Axes, Space
@@ -45,6 +45,20 @@ def derived_axes(config: Mapping[str, Any]) -> ResidualAxes:
             f"no table could be derived for {model_type}: {type(error).__name__}: {error}"
         ) from error
     return table_of(found.axes, full, found.full, found.tiny)
+
+
+def changed_axes(model: Any) -> ResidualAxes | None:
+    """The table of a model of transformers that computes something else than its type does.
+
+    None if it does not, and the table of its config is its own.
+
+    Raises
+    ------
+    ValueError
+        As `derive` and `table_of`.
+    """
+    found = of_changed(model)
+    return None if found is None else table_of(found.axes, model.config, found.full, found.tiny)
 
 
 def table_of(
@@ -81,6 +95,7 @@ def table_of(
         split=splitter((path,) if blocks else (), ()),
         lengths=lengths,
         size=lambda space, _: str(space.size),
+        cut=lambda _template, _axis, numbers: [str(number) for number in numbers],
     )
     return ResidualAxes(
         config.model_type,
@@ -100,6 +115,7 @@ def family_of(
     split: Split,
     lengths: Lengths,
     size: Callable[[Space, Sequence[Carried]], str | None],
+    cut: Cut,
 ) -> Family:
     """What rules say of a model: see `described` and `Family`.
 
@@ -121,7 +137,7 @@ def family_of(
     first: dict[int, str] = {}  # of the names that one tensor has
     shared = {name: first.setdefault(id(tensor), name) for name, tensor in named.items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in named.items()}
-    found = described(_under_all_names(axes, shared), shapes, split, lengths, size)
+    found = described(_under_all_names(axes, shared), shapes, split, lengths, size, cut)
     required = {name for name in named if shared[name] == name and name.startswith(prefix)}
     instances: dict[str, list[str]] = {}
     for name in named:

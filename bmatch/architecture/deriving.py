@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from bmatch.architecture.altered import altered, is_from_elsewhere
+from bmatch.architecture.altered import FORMS, altered, is_from_elsewhere
 from bmatch.architecture.proof import Proof, prove
 from bmatch.architecture.scale import scaled
 from bmatch.architecture.solve import spaces_of, tensors
@@ -66,18 +66,46 @@ def derive(model_or_config: Any, inputs: Mapping[str, Any] | None = None) -> Axe
                 "a module that is no transformers model needs inputs: a mapping of the arguments "
                 "of its forward method"
             )
-        change = altered(given, _as_made(given))
-        count = sum(parameter.numel() for parameter in given.parameters())
-        if change is not None and count > MOST_PARAMETERS:
-            raise ValueError(
-                f"this {type(given).__name__} is not what its class makes of its config "
-                f"({change}), so it has to be run as it is, and it has {count} parameters, more "
-                f"than {MOST_PARAMETERS}: give a small one that is changed alike, or, if the "
-                "change does not matter to what it computes, its config"
-            )
-        if change is not None or (is_from_elsewhere(given) and count <= MOST_PARAMETERS):
+        if _is_another(given):
             return _as_it_is(given, inputs_for(given))
     return derivation(given).axes
+
+
+def of_changed(model: Any) -> Derivation | None:
+    """The spaces of a model of transformers that computes something else than its type does.
+
+    None where it is what transformers' class makes of its config; so is one whose linear maps
+    another library holds (adapters, few bits).
+
+    Raises
+    ------
+    ValueError
+        As `derive`.
+    """
+    if _is_another(model, forms=FORMS):
+        return Derivation(_as_it_is(model, inputs_for(model)), model, model)
+    return derivation(model) if is_from_elsewhere(model, forms=FORMS) else None
+
+
+def _is_another(given: Any, *, forms: tuple[str, ...] = ()) -> bool:
+    """Whether a model has to be run as it is: somebody changed it, or wrote it for its own size.
+
+    Raises
+    ------
+    ValueError
+        If it is large.
+    """
+    change = altered(given, _as_made(given), forms=forms)
+    count = sum(parameter.numel() for parameter in given.parameters())
+    if change is not None and count > MOST_PARAMETERS:
+        raise ValueError(
+            f"this {type(given).__name__} is not what its class makes of its config "
+            f"({change}), so it has to be run as it is, and it has {count} parameters, more "
+            f"than {MOST_PARAMETERS}: give a small one that is changed alike, or, if the "
+            "change does not matter to what it computes, its config"
+        )
+    small = count <= MOST_PARAMETERS
+    return change is not None or (is_from_elsewhere(given, forms=forms) and small)
 
 
 def _as_it_is(given: torch.nn.Module, inputs: Mapping[str, Any]) -> Axes:

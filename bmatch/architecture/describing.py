@@ -6,9 +6,10 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TypeAlias
 
-from bmatch.architecture.layout import Word
+from bmatch.architecture.layout import Piece, Word, stream
 from bmatch.architecture.rules import RESIDUAL, Kind, Rule
 from bmatch.architecture.spaces import Axes, Member, Space
 
@@ -18,8 +19,14 @@ Split: TypeAlias = Callable[[str], tuple[str, tuple[str, ...]]]
 Lengths: TypeAlias = Mapping[str, Sequence[str]]
 """The lengths of tensors' axes by their names, as words have them."""
 
-Carried: TypeAlias = tuple[str, int, bool, tuple[bool, ...]]
-"""A template, the axis that carries a space, whether each slab by itself, and odd parts."""
+Way: TypeAlias = tuple[bool | None, ...]
+"""Whether each part of an axis flips; None for a stretch that does not carry the space."""
+
+Carried: TypeAlias = tuple[str, int, bool, Way]
+"""A template, the axis that carries a space, whether each slab by itself, and its parts."""
+
+Cut: TypeAlias = Callable[[str, int, Sequence[int]], Sequence[str] | None]
+"""How the lengths of an axis' pieces are written, by template and axis; None if not known."""
 
 
 @dataclass
@@ -53,6 +60,7 @@ def described(
     split: Split,
     lengths: Lengths,
     size: Callable[[Space, Sequence[Carried]], str | None],
+    cut: Cut,
 ) -> Description:
     """Rules for the tensors of a model.
 
@@ -69,6 +77,8 @@ def described(
     size : callable
         From a space, and what carries it, to how its number of units is written; None if that is
         not known.
+    cut : callable
+        From a template, an axis and the lengths of its pieces to how these are written.
 
     Raises
     ------
@@ -80,21 +90,24 @@ def described(
         template, numbers = split(name)
         alike[template][numbers] = name
     result = Description()
-    carried: dict[tuple[str, int], tuple[str, tuple[bool, ...]]] = {}
+    carried: dict[tuple[str, int], Word] = {}
     for group in _grouped(axes, shapes, split, result.left_out):
-        space, members = group[0][0], sorted({m for _, ms, _ in group for m in ms})
+        space, members = group[0][0], sorted({m for _, ms, _ in group for m in ms}, key=str)
         whole = _everywhere(group, members, alike, shapes)
         units = size(space, members) if whole else None
-        if units is None or any((template, axis) in carried for template, axis, _, _ in members):
+        taken = any((template, axis) in carried for template, axis, _, _ in members)
+        pieces = None if units is None or taken else _pieces(group, shapes, split, cut)
+        if units is None or pieces is None:
             result.left_out += [space.name for space, _, _ in group]
             continue
         kind = _kind(space, split, units, {kind.key for kind in result.kinds})
         result.kinds.append(kind)
-        for template, axis, _, odd in members:
-            carried[template, axis] = kind.key, odd
-    stream = _stream(axes, shapes)
+        carried |= {place: Word(found, kind.key) for place, found in pieces.items()}
+    whole_axes = _stream(axes, shapes)
     for template, names in alike.items():
-        ways = {name: _shape(name, template, lengths, stream, carried) for name in names.values()}
+        ways = {
+            name: _shape(name, template, lengths, whole_axes, carried) for name in names.values()
+        }
         if len(set(ways.values())) == 1:
             result.rules.append(Rule(template, next(iter(ways.values()))))
         else:
@@ -106,7 +119,7 @@ def _stream(axes: Axes, shapes: Mapping[str, Sequence[int]]) -> dict[tuple[str, 
     """Whether an axis carries the stream with its signs, for those that carry it."""
     found = {}
     for member in axes.residual.members if axes.residual is not None else ():
-        whole = (member.slab, member.stride, member.offsets) == (None, 1, (0,))
+        whole = (member.slab, member.strides, member.offsets) == (None, (1,), (0,))
         if not whole or shapes[member.tensor][member.axis] != axes.residual.size:  # type: ignore[union-attr]
             raise ValueError(
                 f"the residual stream lies in parts of {member.tensor}, which is no whole axis"
@@ -141,25 +154,61 @@ def _grouped(
 def carried_by(
     space: Space, shapes: Mapping[str, Sequence[int]], split: Split
 ) -> tuple[Carried, ...] | None:
-    """What carries a space, in order; None if a tensor has it beside others on an axis."""
+    """What carries a space, in order; None if no tensor has it alone on an axis, and as blocks."""
     carried = set()
+    alone = False
     for member in space.members:
-        odd = parts_of(member, space.size, shapes[member.tensor][member.axis])
-        if odd is None:
+        stretches = stretches_of(member, space.size, shapes[member.tensor][member.axis])
+        if stretches is None:
             return None
-        carried.add((split(member.tensor)[0], member.axis, member.slab is not None, odd))
-    return tuple(sorted(carried)) if space.size > 1 else None
+        way = tuple(odd for _, odd in stretches)
+        alone |= None not in way
+        carried.add((split(member.tensor)[0], member.axis, member.slab is not None, way))
+    return tuple(sorted(carried, key=str)) if space.size > 1 and alone else None
 
 
-def parts_of(member: Member, units: int, length: int) -> tuple[bool, ...] | None:
-    """Which parts of an axis flip, if a space fills it with parts of blocks; else None."""
-    stride = member.stride
-    parts, rest = divmod(length, units * stride)
-    layout = tuple(p * units * stride + k for p in range(parts) for k in range(stride))
-    odd = [member.odd[p * stride : (p + 1) * stride] for p in range(parts)]
-    if rest or layout != member.offsets or any(len(set(part)) > 1 for part in odd):
+def stretches_of(member: Member, units: int, length: int) -> list[tuple[int, bool | None]] | None:
+    """An axis as stretches, with their lengths: those that a space fills, and others, None.
+
+    None if the space's units are no blocks.
+    """
+    parts = member.parts(units)
+    if parts is None:
         return None
-    return tuple(part[0] for part in odd)
+    found: list[tuple[int, bool | None]] = []
+    end = 0
+    for start, width, odd in parts:
+        if start > end:
+            found.append((start - end, None))
+        found.append((units * width, odd))
+        end = start + units * width
+    return [*found, (length - end, None)] if length > end else found
+
+
+def _pieces(
+    group: Sequence[_Instance], shapes: Mapping[str, Sequence[int]], split: Split, cut: Cut
+) -> dict[tuple[str, int], tuple[Piece, ...]] | None:
+    """The pieces of axes that a kind of space fills; None if their lengths are not known.
+
+    Parts of one length are one piece.
+    """
+    found: dict[tuple[str, int], tuple[Piece, ...]] = {}
+    for space, _, _ in group:
+        for member in space.members:
+            place = split(member.tensor)[0], member.axis
+            stretches = stretches_of(member, space.size, shapes[member.tensor][member.axis]) or []
+            runs = [list(run) for _, run in groupby(stretches, lambda s: (s[0], s[1] is None))]
+            lengths = [sum(length for length, _ in run) for run in runs]
+            written = [""] if len(runs) == 1 else cut(*place, lengths)
+            if written is None:
+                return None
+            pieces = tuple(
+                Piece(text, tuple(odd for _, odd in run if odd is not None))
+                for text, run in zip(written, runs, strict=True)
+            )
+            if found.setdefault(place, pieces) != pieces:
+                return None
+    return found
 
 
 def _everywhere(
@@ -200,15 +249,15 @@ def _shape(
     name: str,
     template: str,
     lengths: Lengths,
-    stream: Mapping[tuple[str, int], bool],
-    carried: Mapping[tuple[str, int], tuple[str, tuple[bool, ...]]],
+    whole_axes: Mapping[tuple[str, int], bool],
+    carried: Mapping[tuple[str, int], Word],
 ) -> str:
     words = []
     for axis, length in enumerate(lengths[name]):
-        if (name, axis) in stream:
-            words.append(Word("D", "D", (stream[name, axis],)))
-        elif (template, axis) in carried:
-            words.append(Word(length, *carried[template, axis]))
-        else:
-            words.append(Word(length))
+        word = carried.get((template, axis), Word((Piece(length),)))
+        if (name, axis) in whole_axes:
+            word = stream(odd=whole_axes[name, axis])
+        elif len(word.pieces) == 1:
+            word = Word((Piece(length, word.odd),), word.space)
+        words.append(word)
     return " ".join(map(str, words))

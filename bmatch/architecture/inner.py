@@ -53,14 +53,15 @@ def inner_spaces(
         raise ValueError(f"{outer.name} is a space of all layers")
     found = []
     for copy in copies:
-        wide = [m.stride for m in copy.members]
-        sizes = {wide[p.outer] for p in parts if p.whole}
+        held = [m.parts(copy.size) or () for m in copy.members]
+        wide = [held[p.outer][p.part].width for p in parts]
+        sizes = {width for p, width in zip(parts, wide, strict=True) if p.whole}
         if not sizes:
             count = blocks(inner.size * outer.size)
             if count is None:
                 raise ValueError("how many blocks the full model has is not known")
             sizes = {count // copy.size}
-        if len(sizes) > 1 or any(wide[p.outer] % min(sizes) for p in parts) or min(sizes) < 2:
+        if len(sizes) > 1 or any(width % min(sizes) for width in wide) or min(sizes) < 2:
             raise ValueError(f"its axes have {sorted(sizes)} entries")
         size = sizes.pop()
         for unit in range(copy.size):
@@ -79,27 +80,25 @@ def _parts(inner: Space, outer: Space) -> list[_Part]:
             for k, o in enumerate(outer.members)
             if (o.tensor, o.axis, o.slab) == (m.tensor, m.axis, m.slab)
         )
-        extent = outer.size * holder.stride  # of a part
         places = m.entries(inner.size)  # [size, entries of a unit]
-        for part in range(len(holder.offsets) // holder.stride):
-            columns = np.flatnonzero(places[0] // extent == part)
+        for part, (start, width, _) in enumerate(holder.parts(outer.size) or ()):
+            within = (start <= places[0]) & (places[0] < start + outer.size * width)
+            columns = np.flatnonzero(within)
             if len(columns):
-                local = places[:, columns] - part * extent
                 odd = {m.odd[column] for column in columns}
-                as_blocks = _as_blocks(local, holder.stride)
+                as_blocks = _as_blocks(places[:, columns] - start, width)
                 if len(odd) > 1 or as_blocks is None:
                     raise ValueError(f"{m.tensor} holds it in a way that is not known")
-                whole = inner.size == holder.stride
-                parts.append(_Part(number, part, as_blocks, whole, odd.pop()))
+                parts.append(_Part(number, part, as_blocks, inner.size == width, odd.pop()))
     return parts
 
 
-def _as_blocks(local: npt.NDArray[np.int64], stride: int) -> bool | None:
-    """Whether ``[size, entries]`` in `stride` are blocks or recur; None if neither."""
+def _as_blocks(local: npt.NDArray[np.int64], width: int) -> bool | None:
+    """Whether ``[size, entries]`` in `width` are blocks or recur; None if neither."""
     size, entries = local.shape
-    if size * entries != stride:
+    if size * entries != width:
         return None
-    every = np.arange(stride)
+    every = np.arange(width)
     if np.array_equal(local, every.reshape(entries, size).T):
         return False
     return True if np.array_equal(local, every.reshape(size, entries)) else None
@@ -113,13 +112,17 @@ def _members(parts: Sequence[_Part], copy: Space, unit: int, size: int) -> list[
     members = []
     for number, own in by_axis.items():
         holder = copy.members[number]
-        wide = holder.stride
-        entries = wide // size
+        held = holder.parts(copy.size) or ()
         offsets: list[int] = []
+        strides: list[int] = []
+        odd: list[bool] = []
         for p in own:
-            base = p.part * copy.size * wide + unit * wide
+            start, width, _ = held[p.part]
+            entries = width // size
+            base = start + unit * width
             offsets += [base + k * (1 if p.blocks else size) for k in range(entries)]
-        stride = entries if own[0].blocks else 1
-        odd = tuple(p.odd for p in own for _ in range(entries))
-        members.append(Member(holder.tensor, holder.axis, holder.slab, stride, tuple(offsets), odd))
+            strides += [entries if p.blocks else 1] * entries
+            odd += [p.odd] * entries
+        place = holder.tensor, holder.axis, holder.slab
+        members.append(Member(*place, tuple(strides), tuple(offsets), tuple(odd)))
     return members

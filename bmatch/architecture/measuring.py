@@ -187,7 +187,7 @@ class Measured:
         moved = {f: value for f, value in doubled.items() if value not in (None, base)}
         expression = str(base) if not moved else self._product(base, moved)
         if expression is None and len(moved) <= 4:
-            expression = self._sum(quantity, list(moved))
+            expression = self._sum(quantity, {f: (n or 0) < base for f, n in moved.items()})
         if expression is None:
             return None
         # A field that cannot be changed by itself may be what seems to be a number.
@@ -211,10 +211,18 @@ class Measured:
         product = "*".join([*([] if times == 1 else [str(times)]), *over])
         return "//".join([product, *under]) if product else None
 
-    def _sum(self, quantity: Quantity, fields: list[str]) -> str | None:
-        """A sum of products, each with every field at most once, by differences."""
-        subsets = [s for k in range(len(fields) + 1) for s in itertools.combinations(fields, k)]
-        values = {some: quantity({f: 2 * self.fields[f] for f in some}) for some in subsets}
+    def _sum(self, quantity: Quantity, under: Mapping[str, bool]) -> str | None:
+        """A sum of products, each with every field at most once, by differences.
+
+        Fields that are `under` others divide: to halve them doubles terms that have them.
+        """
+        if any(below and self.fields[f] % 2 for f, below in under.items()):
+            return None
+        more = {
+            f: self.fields[f] // 2 if below else 2 * self.fields[f] for f, below in under.items()
+        }
+        subsets = [s for k in range(len(more) + 1) for s in itertools.combinations(more, k)]
+        values = {some: quantity({f: more[f] for f in some}) for some in subsets}
         if None in values.values():
             return None
         # What doubling all of some fields adds is what all terms come to that have them all.
@@ -234,7 +242,7 @@ class Measured:
             )
             for chosen in subsets
         }
-        return _written(terms, self.fields)
+        return _written(terms, self.fields, under)
 
     def _probes(self, count: int) -> list[dict[str, int]]:
         """Many fields changed at once, always the same ones."""
@@ -251,14 +259,19 @@ def _numbered(parts: Iterable[str]) -> str:
     return ".".join("#" if part.isdigit() else part for part in parts)
 
 
-def _written(terms: Mapping[tuple[str, ...], int], fields: Mapping[str, int]) -> str | None:
+def _written(
+    terms: Mapping[tuple[str, ...], int], fields: Mapping[str, int], under: Mapping[str, bool]
+) -> str | None:
     """Terms by their fields, with what each comes to, as text."""
     found = []
     for chosen, value in sorted(terms.items(), key=lambda term: term[1] < 0):  # no sign in front
-        times, rest = divmod(value, math.prod(fields[f] for f in chosen))
+        above, below = ([f for f in chosen if under[f] is down] for down in (False, True))
+        whole = value * math.prod(fields[f] for f in below)
+        times, rest = divmod(whole, math.prod(fields[f] for f in above))
         if rest:
             return None
         if times:
-            found.append("*".join([*([] if times == 1 and chosen else [str(times)]), *chosen]))
+            product = "*".join([*([] if times == 1 and above else [str(times)]), *above])
+            found.append("//".join([product, *below]))
     text = "+".join(found).replace("+-", "-")
     return None if text.startswith("-") else text or None

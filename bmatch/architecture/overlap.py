@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
+from bmatch.architecture.layout import Word
 from bmatch.architecture.rules import Family, Rule
 
 
@@ -29,9 +30,7 @@ def merged(one: Family, other: Family, *, inner: bool = False) -> Family:
     kept = []
     for kind in one.kinds:
         twin = next((k for k in other.kinds if k.name == kind.name), None)
-        if twin == kind and all(
-            _carries(ours[name], kind.key) == _carries(theirs[name], kind.key) for name in both
-        ):
+        if twin == kind and all(_alike(ours[name], theirs[name], kind.key) for name in both):
             kept.append(kind)
         elif not inner or kind.key == "D":
             raise ValueError(f"they differ in {kind.name}")
@@ -41,10 +40,10 @@ def merged(one: Family, other: Family, *, inner: bool = False) -> Family:
         first, second = ours.get(name), theirs.get(name)
         rule = first or second
         assert rule is not None
-        words = [w if w.space in keys else replace(w, space="", odd=()) for w in rule.words]
+        words = [w if w.space in keys else w.without_space() for w in rule.words]
         if first and second:
             words = [
-                w if w.length == v.length else replace(w, length="any")
+                _of_both(w, v) if w.length == v.length else w.of_any_length()
                 for w, v in zip(words, second.words, strict=True)
             ]
         required = bool(first and second and first.required and second.required)
@@ -57,14 +56,16 @@ def merged(one: Family, other: Family, *, inner: bool = False) -> Family:
 
 def without_lengths(family: Family, wrong: Collection[tuple[str, int]]) -> Family:
     """A table with axes of any length, and without the spaces whose size that was."""
-    sizes = {rule.words[a].length for rule in family.rules for n, a in wrong if n == rule.name}
-    kinds = tuple(kind for kind in family.kinds if kind.size not in sizes)
+    told = [rule.words[a] for rule in family.rules for n, a in wrong if n == rule.name]
+    sizes = {word.length for word in told}
+    lost = {word.space for word in told if len(word.pieces) > 1}
+    kinds = tuple(k for k in family.kinds if k.size not in sizes and k.key not in lost)
     keys = {kind.key for kind in kinds}
     rules = []
     for rule in family.rules:
-        words = [w if w.space in keys else replace(w, space="", odd=()) for w in rule.words]
+        words = [w if w.space in keys else w.without_space() for w in rule.words]
         words = [
-            replace(word, length="any") if (rule.name, axis) in wrong else word
+            word.of_any_length() if (rule.name, axis) in wrong else word
             for axis, word in enumerate(words)
         ]
         rules.append(replace(rule, shape=" ".join(map(str, words))))
@@ -77,5 +78,27 @@ def without_requiring(family: Family, names: Collection[str]) -> Family:
     return replace(family, rules=tuple(rules))
 
 
-def _carries(rule: Rule, key: str) -> list[tuple[int, tuple[bool, ...]]]:
-    return [(axis, word.odd) for axis, word in enumerate(rule.words) if word.space == key]
+def _alike(one: Rule, other: Rule, key: str) -> bool:
+    """Whether two rows carry a space in the same parts of the same axes.
+
+    Parts of one length are one piece: there may be fewer where q has as many heads as k and v.
+    """
+    for w, v in zip(one.words, other.words, strict=True):
+        if key not in (w.space, v.space):
+            continue
+        if w.space != v.space or _parts(w) != _parts(v):
+            return False
+        counts = len(w.pieces), len(v.pieces)
+        if max(counts) > 1 and (w.length != v.length or (min(counts) > 1 and w != v)):
+            return False
+    return True
+
+
+def _parts(word: Word) -> list[bool | None]:
+    return [flips for piece in word.pieces for flips in (piece.odd or (None,))]
+
+
+def _of_both(one: Word, other: Word) -> Word:
+    """Of two ways to write an axis that with more pieces, if it carries the same space."""
+    more = len(other.pieces) > len(one.pieces) and one.space == other.space != ""
+    return other if more else one

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from bmatch.architecture.inner import inner_spaces
 from bmatch.architecture.nesting import Nesting
-from bmatch.architecture.spaces import Axes, Member, Space
+from bmatch.architecture.spaces import Axes, Member, Part, Space, member_of
 
 Shapes: TypeAlias = Mapping[str, Sequence[int]]
 Key: TypeAlias = tuple[str, ...]
@@ -123,7 +123,7 @@ def _in_blocks(space: Space, nesting: Nesting, by_name: Mapping[str, Space]) -> 
     """Whether a space lies in a block along an axis of its tensors, and not in a slab."""
     within = nesting.within.get(space.name, ())
     return len(within) == 1 and all(
-        m.slab is None and m.stride > 1 for m in by_name[within[0].outer].members
+        m.slab is None and m.is_blocks for m in by_name[within[0].outer].members
     )
 
 
@@ -212,26 +212,84 @@ def _resized(
     size = whole.pop() if whole else blocks(space.size)
     if size is None:
         raise ValueError("how many blocks the full model has is not known")
-    members = tuple(_member(m, space.size, size, old, new) for m, old, new in lengths)
+    known: dict[int, set[int]] = defaultdict(set)
+    for m, old, new in lengths:
+        wide = _width(m, space.size, size, old, new)
+        if wide is not None:
+            known[m.strides[0]].add(wide)
+    members = tuple(
+        _member(m, space.size, size, old, new, known, blocks) for m, old, new in lengths
+    )
     return Space(title, space.group, size, members)
 
 
-def _member(member: Member, units: int, size: int, old: int, new: int) -> Member:
-    """The same layout along a longer axis: parts (q, k and v in one), units, entries of a unit."""
-    stride = member.stride
-    parts, rest = divmod(old, units * stride)
-    layout = tuple(p * units * stride + k for p in range(parts) for k in range(stride))
-    if rest or layout != member.offsets:
+def _parts(member: Member, units: int) -> tuple[Part, ...]:
+    """What a space fills of an axis, one part after another from its start on."""
+    parts = member.parts(units)
+    if parts is None:
+        raise ValueError(f"entries of a unit in {member.tensor} lie or flip apart")
+    ends = [part.start + units * part.width for part in parts]
+    if [part.start for part in parts] != [0, *ends[:-1]]:
         raise ValueError(f"{member.tensor} holds it beside others")
-    odd = [member.odd[p * stride : (p + 1) * stride] for p in range(parts)]
-    if any(len(set(part)) > 1 for part in odd):
-        raise ValueError(f"entries of a unit in {member.tensor} flip apart")
-    wide, rest = divmod(new, size * parts)
-    if rest or (stride == 1 and parts > 1 and wide > 1):
+    return parts
+
+
+def _width(member: Member, units: int, size: int, old: int, new: int) -> int | None:
+    """Of a unit's blocks in the full model, where those of one width fill the axis; else None."""
+    widths = [part.width for part in _parts(member, units)]
+    if len(set(widths)) > 1 or units * sum(widths) != old:
+        return None
+    wide, rest = divmod(new, size * len(widths))
+    if rest or (widths[0] == 1 and len(widths) > 1 and wide > 1):
         raise ValueError(f"{member.tensor} has {new} entries for {size} units")
-    return replace(
-        member,
-        stride=wide,
-        offsets=tuple(p * size * wide + k for p in range(parts) for k in range(wide)),
-        odd=tuple(part[0] for part in odd for _ in range(wide)),
-    )
+    return wide
+
+
+def _member(
+    member: Member,
+    units: int,
+    size: int,
+    old: int,
+    new: int,
+    known: Mapping[int, set[int]],
+    blocks: Callable[[int], int | None],
+) -> Member:
+    """The same layout along a longer axis: parts (q, k and v in one), units, entries of a unit.
+
+    Where blocks are of several widths (q beside k and v of fewer heads), or there is more along
+    the axis (q beside one k and v), other tensors tell their widths in the full model.
+    """
+    parts = _parts(member, units)
+    least = min(part.width for part in parts)
+    alone = _width(member, units, size, old, new)
+    if alone is not None:
+        wide = {least: alone}
+    else:
+        wide = _widths(member, units, size, old, new, known)
+        numbers = {width: blocks(units * width // least) for width in wide if width > least}
+        if any(n is None or n * wide[least] != size * wide[w] for w, n in numbers.items()):
+            raise ValueError(f"{member.tensor} has blocks of other widths than the config tells")
+    found: list[Part] = []
+    end = 0
+    for part in parts:
+        found.append(Part(end, wide[part.width], part.odd))
+        end += size * wide[part.width]
+    return member_of((member.tensor, member.axis, member.slab), found)
+
+
+def _widths(
+    member: Member, units: int, size: int, old: int, new: int, known: Mapping[int, set[int]]
+) -> dict[int, int]:
+    """Of a unit's blocks in the full model by those in the tiny one, and what else there is."""
+    widths = [part.width for part in _parts(member, units)]
+    wide = {w: min(known[w]) for w in widths if len(known.get(w, ())) == 1}
+    unknown = [w for w in widths if w not in wide]
+    rest, left = old - units * sum(widths), new - size * sum(wide.get(w, 0) for w in widths)
+    if len(set(unknown)) > 1 or (unknown and rest):
+        raise ValueError(f"{member.tensor} holds blocks of widths that are not known")
+    if unknown:
+        wide[unknown[0]], left = divmod(left, size * len(unknown))
+    least = min(widths)  # what else there is has some blocks of that width
+    if left * least != rest * wide[least] or rest % least:
+        raise ValueError(f"{member.tensor} holds it beside others")
+    return wide

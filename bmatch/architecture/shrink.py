@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 WIDTH = 32
+HEAD = 8
 _NEEDED = (
     r"vocab_size|n_routed_experts|n_shared_experts|num_experts_per_tok|num_key_value_heads"
     r"|head_dim|moe_intermediate_size"
@@ -22,14 +23,15 @@ LAYERS = re.compile(
 """Fields that count blocks."""
 _SIZES: tuple[tuple[str, int], ...] = (  # the first that matches a field's name
     (r"(\w+_)?vocab_size|n_vocab|vocabulary|vocab_size_per_layer_input|hash_.*buckets?", 96),
-    (r"(qk_rope|qk_nope|qk|v|rope|nope)_head_dim|qk_pos_emb_head_dim", 8),
-    (r".*(head_dim|head_size|d_kv|kv_channels|head_width|d_head|dim_head)", 8),
+    (r"(qk_rope|qk_nope|qk|v|rope|nope)_head_dim|qk_pos_emb_head_dim", HEAD),
+    (r".*(head_?dim|head_size|d_kv|kv_channels|head_width|d_head|dim_head)", HEAD),
     (r"rotary_dim|rotary_ndims|.*rotary_dim", 4),
     (r".*lora_rank|.*_rank|low_rank.*|rank", 8),
     (r".*(num_experts_per_tok|topk|top_k|num_selected|moe_k|experts_per_token|experts_top_k).*", 2),
     (r"n_group|num_expert_group|topk_groups?|num_expert_groups", 2),
     (r".*shared_experts?$|num_.*shared.*", 1),
     (r".*(num_experts|n_routed_experts|num_local_experts|num_moe_experts|n_experts|experts)", 4),
+    (r"zero_expert_num", 2),
     (
         r"(moe|shared|expert|dense)?_?.*(intermediate|ffn|feed_forward|ff_dim|mlp_dim|d_ff|inner).*",
         48,
@@ -44,11 +46,13 @@ _SIZES: tuple[tuple[str, int], ...] = (  # the first that matches a field's name
     (r".*(position_embeddings|n_positions|n_ctx|max_positions|max_.*length|context_length)", 128),
     (r"max_.*positions?.*|seq_len.*|max_seq.*|.*sequence_length", 128),
     (r"hidden_size_per_layer_input", 8),
+    (r"attention_hidden_size", 2 * WIDTH),  # of the stream beside the embeddings
     (r"image_size", 28),
     (r"patch_size", 7),  # four by four of them
     (r"mm_tokens_per_image", 4),
     (
-        r".*(hidden_size|d_model|n_embd|n_embed|hidden_dim|embed_dim|embedding_size|model_dim)",
+        r".*(hidden_size|d_model|n_embd|n_embed|hidden_dim|embed_dim|embedding_size|model_dim"
+        r"|embedding_dim|bottleneck_size)",
         WIDTH,
     ),
     (r"dim|width|.*lru_width|emb_dim|.*embed_size|word_embed_proj_dim|project(ion)?_dim", WIDTH),
@@ -65,16 +69,25 @@ _OTHER_WIDTHS = ("embedding_size", "word_embed_proj_dim")
 _COMPILED = tuple((re.compile(f"^({pattern})$"), size) for pattern, size in _SIZES)
 
 
-def shrunken(config: Any) -> Any:
-    """A config of the same class with few layers, one of each kind at least, and small sizes."""
+def shrunken(config: Any, *, wide_heads: bool = False) -> Any:
+    """A config of the same class with few layers, one of each kind at least, and small sizes.
+
+    With `wide_heads` twice the `HEAD`, but for parts of heads: what has to be the sum of two of
+    them, or to be divided in four, then is.
+    """
     given = values_of(config)
     nested = {
-        key: shrunken(value)
+        key: shrunken(value, wide_heads=wide_heads)
         for key, value in vars(config).items()
         if hasattr(value, "to_dict") and hasattr(value, "model_type")
     }
     kept = {key: value for key, value in given.items() if key not in nested}
-    return type(config)(**{**_small(kept), **nested})
+    small = _small(kept)
+    if {"qk_nope_head_dim", "qk_rope_head_dim", "qk_head_dim"} <= small.keys():
+        small["qk_head_dim"] = 2 * HEAD
+    if wide_heads and small.get("head_dim") == HEAD:
+        small["head_dim"] = 2 * HEAD
+    return type(config)(**{**small, **nested})
 
 
 def with_fields(config: Any, changes: Mapping[str, Any]) -> Any:
@@ -127,6 +140,8 @@ def _small(given: Mapping[str, Any]) -> dict[str, Any]:
                 found[key] = 8
         elif isinstance(value, list) and len(value) == layers > 0:
             found[key] = [_in_list(key, value[k], heads) for k in kinds]
+        elif key.endswith("layer_ids") and isinstance(value, list):
+            found[key] = [j for j, k in enumerate(kinds) if k in value]
         elif key == "per_layer_config" and isinstance(value, dict):
             found[key] = {j: value[k] for j, k in enumerate(kinds) if k in value}
         elif isinstance(value, dict) and "mrope_section" in value:

@@ -46,7 +46,7 @@ def named(found: Sequence[Space], embeddings: str | None = None) -> tuple[Space,
 
     Where the name of a tensor of embeddings is given, the stream is the space that it carries.
     """
-    spaces = sorted(found, key=lambda s: (-_blocks(s), -_reach(s), -len(s.members)))
+    spaces = sorted(found, key=lambda s: (-_blocks(s), -_reach(s), -len(s.members), -_entries(s)))
     stream = spaces[0] if spaces else None
     if embeddings is not None:
         holds = (s for s in spaces if any((m.tensor, m.axis) == (embeddings, 1) for m in s.members))
@@ -65,6 +65,11 @@ def _blocks(space: Space) -> int:
     """In how many numbered modules a space has parameters."""
     found = (re.match(r".*?\.\d+(?=\.)", member.tensor) for member in space.members)
     return len({match[0] for match in found if match})
+
+
+def _entries(space: Space) -> int:
+    """How many entries of axes move with a space: more with heads than with what lies in one."""
+    return sum(space.size * len(member.offsets) for member in space.members)
 
 
 def _reach(space: Space) -> int:
@@ -135,7 +140,7 @@ def _space(trace: Trace, names: Mapping[str, torch.Tensor], slots: Slots) -> Spa
             axis.parameter,
             axis.dim,
             axis.slab,
-            int(places[1, 0] - places[0, 0]),
+            tuple((places[1] - places[0]).tolist()),
             tuple(places[0].tolist()),
             tuple(odd[k] for k in columns),
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +13,19 @@ from bmatch.gauge import SignedPermutation
 from bmatch.groups import Group
 
 
+class Part(NamedTuple):
+    """A stretch of an axis that a space fills, one block of neighbouring entries a unit."""
+
+    start: int
+    width: int  # of a block
+    odd: bool
+
+
 @dataclass(frozen=True)
 class Member:
     """One axis of one tensor that carries a space.
 
-    Entry r of unit k lies at ``offsets[r] + stride * k`` along the axis.
+    Entry r of unit k lies at ``offsets[r] + strides[r] * k`` along the axis.
 
     Attributes
     ----------
@@ -25,8 +34,7 @@ class Member:
     axis : int
     slab : int or None
         The index on axis 0 to which this is confined: one expert of several in one tensor.
-    stride : int
-    offsets : tuple of int
+    strides, offsets : tuple of int
         One for each entry of a unit.
     odd : tuple of bool
         For each entry of a unit, whether it flips with the unit; those that do not are permuted
@@ -36,15 +44,39 @@ class Member:
     tensor: str
     axis: int
     slab: int | None
-    stride: int
+    strides: tuple[int, ...]
     offsets: tuple[int, ...]
     odd: tuple[bool, ...]
 
     def entries(self, size: int) -> npt.NDArray[np.int64]:
         """Where the entries of `size` units lie: int64 [size, entries of a unit]."""
-        first: npt.NDArray[np.int64] = np.arange(size)[:, None] * self.stride
+        first: npt.NDArray[np.int64] = np.arange(size)[:, None] * np.array(self.strides)
         places: npt.NDArray[np.int64] = first + np.array(self.offsets)
         return places
+
+    @property
+    def is_blocks(self) -> bool:
+        """Whether units are blocks of several neighbouring entries."""
+        return max(self.strides) > 1
+
+    def parts(self, size: int) -> tuple[Part, ...] | None:
+        """The stretches of the axis that `size` units fill; None if they lie in another way."""
+        found: list[Part] = []
+        row, end = 0, 0
+        while row < len(self.offsets):
+            start, width = self.offsets[row], self.strides[row]
+            block = slice(row, row + width)
+            flips = set(self.odd[block])
+            if (
+                start < end
+                or self.offsets[block] != tuple(range(start, start + width))
+                or self.strides[block] != (width,) * width
+                or len(flips) > 1
+            ):
+                return None
+            found.append(Part(start, width, flips.pop()))
+            row, end = row + width, start + size * width
+        return tuple(found)
 
     def carry(self, tensor: Any, gauge: SignedPermutation) -> None:
         """Move the entries of a torch tensor in place: unit i becomes sign[i] x unit perm[i]."""
@@ -59,6 +91,17 @@ class Member:
         source = places[torch.as_tensor(np.array(gauge.perm), device=tensor.device)]
         moved = target.index_select(axis, source.ravel()) * factor
         target.index_copy_(axis, places.ravel(), moved)
+
+
+def member_of(place: tuple[str, int, int | None], parts: Iterable[Part]) -> Member:
+    """The member at tensor, axis and slab whose units fill these stretches of the axis."""
+    entries = [(part, part.start + k) for part in parts for k in range(part.width)]
+    return Member(
+        *place,
+        strides=tuple(part.width for part, _ in entries),
+        offsets=tuple(offset for _, offset in entries),
+        odd=tuple(part.odd for part, _ in entries),
+    )
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,8 @@ class Stored:
         return {name for expression in expressions for name in fields_of(expression)}
 
     def _lengths(self) -> Iterator[str]:
-        lengths = {word.length for rule in self.family.rules for word in rule.words}
+        words = (word for rule in self.family.rules for word in rule.words)
+        lengths = {piece.length for word in words for piece in word.pieces}
         lengths |= {kind.size for kind in self.family.kinds}
         lengths |= {length for _, length in self.family.lists}
         yield from (x for x in lengths if x not in self.sizes and x != "any" and not x.isdigit())

@@ -9,7 +9,7 @@ import argparse
 import contextlib
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,7 +18,9 @@ from typing import Any
 from bmatch.architecture.derived import table_of
 from bmatch.architecture.deriving import proved_spaces
 from bmatch.architecture.proof import TOLERANCE
-from bmatch.architecture.tiny import tiny_model
+from bmatch.architecture.shrink import shrunken, values_of, with_fields
+from bmatch.architecture.templates import numberless
+from bmatch.architecture.tiny import inputs_for, kinds_of_tensors, tiny_model
 
 SECONDS = 60
 """Of processor time: no architecture takes longer."""
@@ -118,7 +120,38 @@ def config_and_class(model_type: str) -> tuple[Any, Any]:
     )
     if getattr(config, "is_encoder_decoder", False):  # of which a causal model is one half
         kinds = kinds[::-1]
-    return config, next(kind for kind, types in kinds if model_type in types).from_config
+    build = next(kind for kind, types in kinds if model_type in types).from_config
+    return _with_layer_types(config, build), build
+
+
+def _is_whole(config: Any, build: Callable[[Any], Any]) -> bool:
+    try:
+        return bool(kinds_of_tensors(shrunken(config), build))
+    except Exception:  # each class has checks, and errors, of its own
+        return True
+
+
+def _with_layer_types(config: Any, build: Callable[[Any], Any]) -> Any:
+    """A class's own config with layers of each kind, where it leaves open what models need.
+
+    Of the kinds of layers that transformers knows, those of which the class makes models that run,
+    one of several that have the same tensors.
+    """
+    from transformers.configuration_utils import ALLOWED_LAYER_TYPES
+
+    if values_of(config).get("layer_types", ...) is not None or _is_whole(config, build):
+        return config
+    count = config.num_hidden_layers
+    found: dict[frozenset[str], str] = {}
+    for kind in ALLOWED_LAYER_TYPES:
+        try:
+            model = tiny_model(with_fields(config, {"layer_types": [kind] * count}), build)
+            model(**inputs_for(model))
+        except Exception:  # each class has checks, and errors, of its own
+            continue
+        found.setdefault(frozenset(map(numberless, model.state_dict())), kind)
+    kinds = list(found.values())
+    return with_fields(config, {"layer_types": (kinds * count)[:count]}) if kinds else config
 
 
 @contextlib.contextmanager

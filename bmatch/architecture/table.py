@@ -21,11 +21,19 @@ def residual_axes(model_or_config: Any) -> ResidualAxes:
         A transformers model, its config, or the content of a ``config.json``; what that leaves out
         is as transformers' config class has it.
 
+    Returns
+    -------
+    ResidualAxes
+        Of what a model computes: where somebody has changed a part of it (a module, a method of
+        one, a hook), or code from elsewhere computes it, the table is derived from the model, and
+        not that of its config.
+
     Raises
     ------
     ValueError
         If the architecture is not known and no table can be derived for it, the config is
-        damaged, or the model is wrapped in something that hides its weights.
+        damaged, or the model is wrapped in something that hides its weights; if it was changed, and
+        is large, or has no gauge any more.
 
     Notes
     -----
@@ -34,6 +42,12 @@ def residual_axes(model_or_config: Any) -> ResidualAxes:
     kept in the user's cache.
     """
     model = unwrapped(model_or_config)
+    if hasattr(model, "_from_config"):  # a model of transformers
+        from bmatch.architecture.derived import changed_axes  # imports torch
+
+        changed = changed_axes(model)
+        if changed is not None:
+            return changed
     config = getattr(model, "config", model)
     if not isinstance(config, Mapping):
         config = config.to_dict()

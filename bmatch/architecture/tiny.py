@@ -40,22 +40,28 @@ def covering(config: Any, build: Callable[[Any], torch.nn.Module]) -> Any:
 
     Which layers are of which kind may follow from periods and offsets: one layer in eight attends.
     """
-    small = shrunken(config)
-    layers = [key for key in values_of(small) if LAYERS.match(key)]
     try:
-        wanted = _kinds_of_tensors(config, build)
-    except Exception:  # a class's own defaults are not always those of a model
+        small = shrunken(config)
+    except Exception:  # sizes of a head that a class compares: each has errors of its own
+        small = shrunken(config, wide_heads=True)
+    layers = [key for key in values_of(small) if LAYERS.match(key)]
+    wanted = kinds_of_tensors(config, build)
+    if not wanted:  # a class's own defaults are not always those of a model
         return small
     for count in (None, *MORE_LAYERS) if len(layers) == 1 else (None,):
         larger = small if count is None else with_fields(small, {layers[0]: count})
-        if wanted <= _kinds_of_tensors(larger, build):
+        if wanted <= kinds_of_tensors(larger, build):
             return larger
     return small
 
 
-def _kinds_of_tensors(config: Any, build: Callable[[Any], torch.nn.Module]) -> set[str]:
-    with torch.device("meta"):
-        return {numberless(name) for name in build(copy.deepcopy(config)).state_dict()}
+def kinds_of_tensors(config: Any, build: Callable[[Any], torch.nn.Module]) -> set[str]:
+    """By names without numbers; none if there is no model of this config."""
+    try:
+        with torch.device("meta"):
+            return {numberless(name) for name in build(copy.deepcopy(config)).state_dict()}
+    except Exception:  # each class has checks, and errors, of its own
+        return set()
 
 
 def generic_model(small: Any, build: Callable[[Any], torch.nn.Module]) -> torch.nn.Module:

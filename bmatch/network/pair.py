@@ -122,6 +122,6 @@ def unit_rows(tensor: torch.Tensor, axis: int, member: Member, size: int) -> tor
     """A member's entries ``[size, entries of a unit, rest]``."""
     places = torch.as_tensor(member.entries(size)).ravel()
     moved = tensor.movedim(axis, 0)
-    if member.stride == 1 and member.offsets == (0,) and size == len(moved):
+    if member.strides == (1,) and member.offsets == (0,) and size == len(moved):
         return moved.reshape(size, 1, -1)
     return moved.index_select(0, places).reshape(size, len(member.offsets), -1)

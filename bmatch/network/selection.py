@@ -47,7 +47,7 @@ def kinds_of(axes: Axes) -> dict[str, Kind]:
         outer = [found[level.outer] for level in nesting.within.get(space.name, ())]
         if is_wide(space):
             found[space.name] = "residual"
-        elif any(m.stride > 1 for m in members) or "heads" in outer:
+        elif any(m.is_blocks for m in members) or "heads" in outer:
             found[space.name] = "heads"
         elif any(m.tensor in sliced and (m.axis, m.slab) == (0, None) for m in members):
             found[space.name] = "experts"

@@ -225,6 +225,21 @@ def test_experts_with_biases_and_heads_with_sinks():
     assert sorted(space.size for space in sinks) == [2, 2, 2]  # groups, and heads in each
 
 
+def test_heads_of_a_state_space_model():
+    """One matrix holds their gates, inputs and steps, and what all heads share between them."""
+    model = small_model(*config_and_class("nemotron_h"))
+    place = "model.layers.0.mixer."
+    axes, proof = proved_spaces(
+        model, lambda space: any(m.tensor == f"{place}dt_bias" for m in space.members)
+    )
+    (heads,) = axes.spaces
+    assert (heads.size, heads.group) == (model.config.mamba_num_heads // 2, "permutation")
+    assert proof.together < 1e-4 < 1e-2 < proof.larger[heads.name]
+    parts = {m.tensor.removeprefix(place): m.parts(4) for m in heads.members}
+    assert [part.width for part in parts["in_proj.weight"]] == [8, 8, 1]
+    assert [part.width for part in parts["dt_bias"]] == [1]
+
+
 def test_keys_and_values_that_all_heads_share():
     """A slice at one number is a slice: heads of falcon move, and coordinates of the value."""
     model = small_model(*config_and_class("falcon"))

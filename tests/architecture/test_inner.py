@@ -14,6 +14,7 @@ from bmatch.architecture.tiny import randomise
 
 SIZES = {"num_hidden_layers": 3, "vocab_size": 100, "intermediate_size": 96}
 LLAMA = {"hidden_size": 60, "num_attention_heads": 12, "num_key_value_heads": 3, "head_dim": 10}
+PHI3 = {"hidden_size": 120, "num_attention_heads": 12, "num_key_value_heads": 3, "pad_token_id": 0}
 GPT2 = {"n_embd": 48, "n_head": 6, "n_layer": 3, "vocab_size": 100, "n_positions": 64}
 
 
@@ -22,6 +23,8 @@ GPT2 = {"n_embd": 48, "n_head": 6, "n_layer": 3, "vocab_size": 100, "n_positions
     [
         # of each group its 4 query heads, and the 10 coordinates of v that they read
         ("llama", SIZES | LLAMA, {("permutation", 4): 3, ("signed_permutation", 10): 3}),
+        # the same where q, k and v are one matrix, of which q is the longer part
+        ("phi3", SIZES | PHI3, {("permutation", 4): 3, ("signed_permutation", 10): 3}),
         # of each head the coordinates of q and k, and those of v
         ("gpt2", GPT2, {("signed_permutation", 8): 12}),
     ],

@@ -9,16 +9,47 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bmatch import SignedPermutation
-from bmatch.architecture.layout import carry, carry_slabs, member, words
+from bmatch.architecture.layout import Piece, Word, carry, carry_slabs, words
+from bmatch.architecture.spaces import Part, member_of
 
 
 def test_words_are_read_and_written():
-    shape = "vocab_size D +D a*b:heads 48:+mlp 2*f:+mlp,mlp any"
+    shape = "vocab_size D +D a*b:heads 48:+mlp 2*f:+mlp,mlp any a:+q|2*b:+q,q|c b|a:+q"
     read = words(shape)
     assert " ".join(map(str, read)) == shape
-    assert [word.space for word in read] == ["", "D", "D", "heads", "mlp", "mlp", ""]
-    assert [word.length for word in read] == ["vocab_size", "D", "D", "a*b", "48", "2*f", "any"]
+    assert [word.space for word in read] == ["", "D", "D", "heads", "mlp", "mlp", "", "q", "q"]
+    assert [word.length for word in read[:4]] == ["vocab_size", "D", "D", "a*b"]
+    assert [word.length for word in read[4:]] == ["48", "2*f", "any", "a+2*b+c", "b+a"]
     assert read[5].odd == (False, True)
+    assert read[7].pieces == (Piece("a", (False,)), Piece("2*b", (False, True)), Piece("c"))
+    assert str(read[7].without_space()) == "a+2*b+c"
+    assert [str(word.of_any_length()) for word in read[5:8]] == ["any:+mlp,mlp", "any", "any"]
+
+
+def test_pieces_are_carried_as_one_by_one():
+    """q of four heads, and k and v of two, in one matrix; then something else."""
+    word = words("q:+h|kv:+h,h|rest")[0]
+    sizes = {"q": 12, "kv": 12, "rest": 5}
+    parts = word.parts(2, 29, sizes.get)
+    assert parts == [Part(0, 6, False), Part(12, 3, False), Part(18, 3, True)]
+    gauge = SignedPermutation([1, 0], [-1, 1])
+    tensor = np.random.default_rng(0).normal(size=(29, 3))
+    q, k, v, rest = np.split(tensor, [12, 18, 24])
+    turned = [np.concatenate([half[len(half) // 2 :], half[: len(half) // 2]]) for half in (q, k)]
+    expected = np.concatenate([*turned, -v[3:], v[:3], rest])
+    assert np.array_equal(carry(tensor, 0, gauge, parts), expected)
+    in_place = torch.tensor(tensor)
+    member = member_of(("t", 0, None), parts)
+    member.carry(in_place, gauge)
+    assert np.array_equal(in_place.numpy(), expected)
+    assert member.parts(2) == tuple(parts)
+    for length, known, told in (
+        (30, sizes, "30 entries, not q.kv.rest"),
+        (29, {}, "29 entries, not q.kv.rest"),
+        (29, {"q": 11, "kv": 13, "rest": 5}, "11 entries, not 1 parts of 2 blocks"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            word.parts(2, length, known.get)
 
 
 def moved(tensor, gauge, odd):
@@ -44,12 +75,13 @@ def test_parts_of_blocks_are_carried_as_one_by_one(units, width, odd, seed):
     gauge = SignedPermutation.random(units, seed=seed)
     tensor = np.random.default_rng(seed).normal(size=(len(odd) * units * width, 3))
     expected = moved(tensor, gauge, tuple(odd))
-    assert np.array_equal(carry(tensor, 0, gauge, tuple(odd)), expected)
-    there = carry(torch.tensor(tensor.T.copy()), 1, gauge, tuple(odd))
+    parts = Word((Piece("any", tuple(odd)),), "heads").parts(units, len(tensor), {}.get)
+    assert np.array_equal(carry(tensor, 0, gauge, parts), expected)
+    there = carry(torch.tensor(tensor.T.copy()), 1, gauge, parts)
     assert np.array_equal(there.numpy().T, expected)
-    assert np.array_equal(carry(expected, 0, gauge.inverse(), tuple(odd)), tensor)
+    assert np.array_equal(carry(expected, 0, gauge.inverse(), parts), tensor)
     in_place = torch.tensor(tensor)
-    member("t", 0, None, tuple(odd), units, len(tensor)).carry(in_place, gauge)
+    member_of(("t", 0, None), parts).carry(in_place, gauge)
     assert np.array_equal(in_place.numpy(), expected)
 
 
@@ -57,15 +89,15 @@ def test_parts_of_blocks_are_carried_as_one_by_one(units, width, odd, seed):
 def test_slabs_are_carried_apart(kind):
     tensor = kind(np.random.default_rng(0).normal(size=(3, 4, 2)))
     gauges = {0: SignedPermutation.random(4, seed=1), 2: SignedPermutation.random(4, seed=2)}
-    result = carry_slabs(tensor, 1, gauges, (True,))
+    result = carry_slabs(tensor, 1, gauges, [Part(0, 1, True)])
     for slab, gauge in gauges.items():
         assert (result[slab] == gauge.apply(tensor[slab], 0)).all()
     assert (result[1] == tensor[1]).all()
-    assert carry_slabs(tensor, 1, {}, (True,)) is tensor
+    assert carry_slabs(tensor, 1, {}, []) is tensor
 
 
 def test_axes_that_do_not_divide_are_refused():
-    gauge = SignedPermutation.identity(4)
+    word = words("any:heads")[0]
     for length in (6, 3):
-        with pytest.raises(ValueError, match=f"axis 0 has {length} entries, not 1 parts of 4"):
-            carry(np.ones(length), 0, gauge, (True,))
+        with pytest.raises(ValueError, match=f"{length} entries, not 1 parts of 4"):
+            word.parts(4, length, {}.get)

@@ -176,9 +176,10 @@ def moved(model, spaces, seed):
             axis = state[member.tensor].movedim(member.axis, -1)
             before = axis.clone()
             for unit, (source, sign) in enumerate(zip(gauge.perm, gauge.sign, strict=True)):
-                for offset, odd in zip(member.offsets, member.odd, strict=True):
-                    entry = before[..., offset + member.stride * int(source)]
-                    axis[..., offset + member.stride * unit] = entry * int(sign if odd else 1)
+                rows = zip(member.offsets, member.strides, member.odd, strict=True)
+                for offset, stride, odd in rows:
+                    entry = before[..., offset + stride * int(source)]
+                    axis[..., offset + stride * unit] = entry * int(sign if odd else 1)
     return state
 
 
@@ -228,6 +229,36 @@ def test_the_gauge_of_a_plain_llama_changes_a_mutant(mutation):
     assert change(model, together) > 1e-2
     others = state.keys() - {names[short] for short in known}
     assert (len(others) == 1) == (mutation in STAYS)
+
+
+REFUSED = {  # what is told of mutants whose stream has no whole axes that move
+    fixed_scale: "what the model computes fixes its coordinates",
+    half_norm: "lies in parts of",
+    fixed_bias: "what the model computes fixes its coordinates",
+    mixing_head: "what the model computes fixes its coordinates",
+    without_rule: "there is no rule for _fft_r2c",
+}
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
+def test_the_table_of_a_mutant_is_its_own(mutation):
+    """Or there is none; never that of a plain llama, which its config tells."""
+    model = mutant(mutation, "changed")
+    if mutation in REFUSED:
+        with pytest.raises(ValueError, match=REFUSED[mutation]):
+            architecture.residual_axes(model)
+        return
+    axes = architecture.residual_axes(model)
+    assert axes.group == MUTATIONS[mutation][0]
+    gauge = SignedPermutation.random(WIDTH, axes.group, seed=1)
+    assert change(model, transport.state_dict(model.state_dict(), gauge, model)) < 1e-4
+
+
+def test_the_table_of_a_large_mutant_is_refused_with_what_was_changed(monkeypatch):
+    monkeypatch.setattr(deriving, "MOST_PARAMETERS", 1000)
+    with pytest.raises(ValueError, match=r"model\.norm is a HalfNorm in place of a LlamaRMSNorm"):
+        architecture.residual_axes(mutant(half_norm, "changed"))
+    assert architecture.residual_axes(plain_model()).group == B
 
 
 def test_a_method_of_one_module_alone_is_seen():

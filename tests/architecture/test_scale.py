@@ -9,7 +9,7 @@ from bmatch.architecture.spaces import Axes, Member, Space
 
 
 def member(tensor, axis=0, stride=1, offsets=(0,), odd=(True,), slab=None):
-    return Member(tensor, axis, slab, stride, offsets, odd)
+    return Member(tensor, axis, slab, (stride,) * len(offsets), offsets, odd)
 
 
 def one(*members, size=4, name="residual"):
@@ -65,8 +65,10 @@ def test_layouts_grow_with_their_axes(tiny, layout, full, expected):
     )
     found = scaled(axes, {"fused": (tiny,), "whole": (4,)}, {"fused": (full,), "whole": (10,)}, int)
     (space,) = found.spaces
-    assert (space.members[0].stride, space.members[0].offsets) == expected
-    assert len(space.members[0].odd) == len(expected[1])
+    wide, places = expected
+    assert space.members[0].offsets == places
+    assert space.members[0].strides == (wide,) * len(places)
+    assert len(space.members[0].odd) == len(places)
 
 
 def test_entries_beside_others_are_not_guessed():

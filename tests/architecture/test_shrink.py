@@ -6,7 +6,7 @@ import pytest
 import transformers
 
 from bmatch.architecture.shrink import shrunken, with_fields, with_twice_the_experts
-from bmatch.architecture.tiny import MOST_PARAMETERS, randomise, tiny_model
+from bmatch.architecture.tiny import MOST_PARAMETERS, covering, randomise, tiny_model
 
 BUILD = transformers.AutoModelForCausalLM.from_config
 
@@ -65,6 +65,29 @@ def test_limits_are_no_lists_of_layers():
     deeper = with_fields(small, {"num_hidden_layers": 4})
     assert deeper.num_hidden_layers == 4
     assert list(deeper.time_step_limit) == list(small.time_step_limit)
+
+
+def test_numbers_of_layers_in_lists_are_those_of_the_layers_that_are_left():
+    config = transformers.Zamba2Config()
+    small = shrunken(config)
+    assert small.layers_block_type == ["linear_attention", "hybrid"]
+    assert small.hybrid_layer_ids == [1]
+    assert config.hybrid_layer_ids[0] == 6
+
+
+def test_heads_that_have_to_be_sums_of_two_parts():
+    """A class that compares its sizes: the small ones are of another kind, and as right."""
+    config = transformers.CONFIG_MAPPING["dots3_note_text"]()
+    with pytest.raises(Exception, match="head_dim must equal"):
+        shrunken(config)
+    small = covering(config, BUILD)
+    assert small.head_dim == small.qk_nope_head_dim + small.qk_rope_head_dim == 16
+
+
+def test_layers_that_share_a_module_are_two_at_least():
+    """Zamba's attention is one for all of its hybrid layers: with one such layer there is none."""
+    small = covering(transformers.ZambaConfig(), BUILD)
+    assert small.layers_block_type.count("hybrid") == 2
 
 
 def test_groups_of_experts_stay_groups_where_there_are_twice_as_many():

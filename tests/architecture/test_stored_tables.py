@@ -15,6 +15,7 @@ from tiny_models import CONFIGS, tiny_model
 from bmatch import architecture
 from bmatch.architecture.plans import agreement
 from bmatch.architecture.stored import FOLDER, from_text, shipped, stored, to_text
+from bmatch.architecture.tiny import randomise
 
 # What a llama is, as its paper and its code have it: who reads the stream, and who writes it.
 READS = r"embed_tokens|lm_head|[qkv]_proj|gate_proj|up_proj"
@@ -181,6 +182,32 @@ def test_spaces_are_those_that_derivation_finds():
         members = {m for m in space.members if m.tensor != "lm_head.weight"}  # tied
         assert members == set(twin.members)
         assert np.array_equal(space.random(1).perm, twin.random(1).perm)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "sizes", "units"),
+    [
+        ("phi3", {"hidden_size": 72, "num_attention_heads": 6, "num_key_value_heads": 2}, 2),
+        ("gpt_bigcode", {"n_embd": 72, "n_head": 6, "n_layer": 2}, 6),
+    ],
+)
+def test_heads_that_lie_in_pieces_of_one_matrix(model_type, sizes, units):
+    """Of the table and of derivation alike, and proved on the outputs."""
+    small = {"intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 96, "pad_token_id": 0}
+    config = transformers.CONFIG_MAPPING[model_type](**small, **sizes)
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    randomise(model.float().eval())
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    table = stored(model_type).table(config.to_dict())
+    table.require_shapes(shapes)
+    heads = [space for space in table.spaces(shapes) if "attn blocks" in space.name]
+    assert [space.size for space in heads] == [units] * 2
+    in_part = dataclasses.replace(heads[0], name="in part", members=heads[0].members[1:])
+    kept, _ = architecture.prove(model, architecture.Axes((*heads, in_part)))
+    assert kept.spaces == tuple(heads)
+    derived = {space.name: space for space in architecture.derive(config).spaces}
+    for space in heads:
+        assert set(space.members) == set(derived[space.name].members)
 
 
 @pytest.mark.parametrize("model_type", shipped())

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from bmatch.architecture import survey
+from bmatch.architecture.tiny import tiny_model
 
 
 def test_a_result_a_refusal_and_a_fixed_stream(tmp_path):
@@ -26,6 +27,15 @@ def test_all_kinds_of_language_models_are_surveyed():
     types = survey.model_types()
     assert len(types) == len(set(types)) > 200
     assert {"llama", "bert", "t5"} <= set(types)
+
+
+def test_kinds_of_layers_that_a_class_leaves_open():
+    """Each that has tensors of its own once, of those that the class makes models of."""
+    config, build = survey.config_and_class("lfm2_moe")
+    assert set(config.layer_types) == {"full_attention", "conv"}
+    assert len(config.layer_types) == config.num_hidden_layers
+    assert tiny_model(config, build).config.layer_types == ["full_attention", "conv"]
+    assert survey.config_and_class("llama")[0].to_dict().get("layer_types") is None
 
 
 def for_ever():

@@ -47,15 +47,18 @@ class Model(nn.Module):
             rows = (config.heads + 2 * config.keys) * config.head
             block.qkv = nn.Parameter(torch.empty(rows, config.width))
             block.up = nn.Parameter(torch.empty(config.inner or 4 * config.width, config.width))
+            shared = config.width + 2 * (config.width // config.heads)
+            block.shared = nn.Parameter(torch.empty(shared, config.width))
             block.odd = nn.Parameter(torch.empty(config.width**2 + 1))
 
 
 def test_lengths_are_expressions_of_fields():
-    measured = Measured(Sizes(inner=7), Model)
+    measured = Measured(Sizes(width=16, inner=7), Model)
     assert measured.lists == {"blocks": "num_layers"}
     lengths = [measured.length("blocks.{layer}.qkv", axis) for axis in (0, 1)]
     assert lengths == ["heads*head+2*keys*head", "width"]
     assert measured.length("blocks.{layer}.up", 0) == "inner"
+    assert measured.length("blocks.{layer}.shared", 0) == "width+2*width//heads"
     assert measured.length("blocks.{layer}.odd", 0) is None
     assert measured.null("inner") == measured.left_out("inner") == "4*width"
     assert measured.left_out("width") == "4"

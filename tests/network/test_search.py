@@ -108,11 +108,11 @@ def test_a_space_that_does_nothing_is_left_where_it_is():
 
 
 def coordinates(tensor, axis, base=0):
-    return Member(tensor, axis, None, 1, (base,), (True,))
+    return Member(tensor, axis, None, (1,), (base,), (True,))
 
 
 def blocks(tensor, axis, size):
-    return Member(tensor, axis, None, size, tuple(range(size)), (False,) * size)
+    return Member(tensor, axis, None, (size,) * size, tuple(range(size)), (False,) * size)
 
 
 def found_again(axes, shapes, noise=0.1):
