@@ -62,7 +62,7 @@ def layer(neurons: int, width: int) -> dict[str, tuple[float, str]]:
     """The neurons of one SwiGLU layer of random matrices."""
 
     def member(part: str, axis: int, odd: bool) -> Member:
-        return Member(f"layers.0.mlp.{part}.weight", axis, None, 1, (0,), (odd,))
+        return Member(f"layers.0.mlp.{part}.weight", axis, None, (1,), (0,), (odd,))
 
     members = (member("gate", 0, False), member("up", 0, True), member("down", 1, True))
     axes = Axes((Space("layers.0.mlp neurons", "signed_permutation", neurons, members),))

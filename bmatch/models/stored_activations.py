@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from bmatch.files.pointers import require_content
-from bmatch.files.safetensors_copy import entries_of
+from bmatch.files.mapped import entries_of
 from bmatch.jobs.progress import Progress, silent
 from bmatch.models.activations import SitePair, Sites
 from bmatch.models.checkpoint import INDEX, SINGLE

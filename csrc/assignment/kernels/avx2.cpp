@@ -38,7 +38,7 @@ namespace {
 }  // namespace
 
 constexpr RowKernels kAvx2Kernels = {row_scans<float>(), row_scans<double>(), list_best, nearer,
-                                 small_kernels(),    widen_kernels()};
+                                     small_kernels(),    widen_kernels()};
 constexpr FactorKernels kAvx2Factors = {factor_sums<float>(), factor_sums<double>()};
 
 }  // namespace bmatch

@@ -26,7 +26,7 @@ namespace {
 }  // namespace
 
 constexpr RowKernels kPortableKernels = {row_scans<float>(), row_scans<double>(), list_best, nearer,
-                                     small_kernels(),    widen_kernels()};
+                                         small_kernels(),    widen_kernels()};
 constexpr FactorKernels kPortableFactors = {factor_sums<float>(), factor_sums<double>()};
 
 }  // namespace bmatch
