@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from bmatch.files.pointers import require_content
 from bmatch.files.mapped import entries_of
+from bmatch.files.pointers import require_content
 from bmatch.jobs.progress import Progress, silent
 from bmatch.models.activations import SitePair, Sites
 from bmatch.models.checkpoint import INDEX, SINGLE
