@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,6 +11,7 @@ from bmatch.cli import console
 from bmatch.cli.options import NOT_RELATED, AsJson, Device, Picture, examples, require_picture
 from bmatch.cli.transport import of_stream
 from bmatch.files.atomic import require_new
+from bmatch.jobs.progress import Progress, silent
 
 if TYPE_CHECKING:
     import torch
@@ -89,13 +90,14 @@ def match_features(
     with joined(device) as ranks:
         where = own_device(device, ranks)
         acting = None if gauge is None else of_stream(gauge)
+        progress = console.track if ranks.first else silent
         match = match_by_ranks(
-            _rows(target, by).to(where),
-            _carried(_rows(source, by), acting, by).to(where),
+            _rows(target, by, progress).to(where),
+            _carried(_rows(source, by, progress), acting, by).to(where),
             sign_marginalized=sign_marginalized,
             least=least,
             false_share=false_share,
-            progress=console.track if ranks.first else _unseen,
+            progress=progress,
             ranks=ranks,
         )
     if match is None:
@@ -109,20 +111,16 @@ def match_features(
         raise typer.Exit(NOT_RELATED)
 
 
-def _unseen(items: Any, _description: str) -> Any:
-    return items
-
-
-def _rows(path: Path, by: str) -> torch.Tensor:
+def _rows(path: Path, by: str, progress: Progress) -> torch.Tensor:
     """A row a feature."""
     from bmatch.transport.sae_directions import sae_directions
 
     if by == "activations":
-        return _sketch(path)
+        return _sketch(path, progress)
     return sae_directions(path, "encoder" if by == "encoder" else "decoder").float()
 
 
-def _sketch(path: Path) -> torch.Tensor:
+def _sketch(path: Path, progress: Progress) -> torch.Tensor:
     import numpy as np
 
     from bmatch.features import ActivationSketch
@@ -136,7 +134,7 @@ def _sketch(path: Path) -> torch.Tensor:
         raise ValueError(f"{path} must hold [tokens, features], got shape {list(shape)}")
     activations = container.read("")
     sketch = ActivationSketch(shape[1])
-    for start in console.track(range(0, shape[0], _AT_ONCE), f"Reading {path.name}"):
+    for start in progress(range(0, shape[0], _AT_ONCE), f"Reading {path.name}"):
         sketch.update(np.asarray(activations[start : start + _AT_ONCE], np.float32))
     return sketch.directions()
 

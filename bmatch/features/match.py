@@ -229,7 +229,7 @@ def match_by_ranks(
             raise ValueError(f"{name} must be from 0 to 1, got {value}")
     shape = (len(one), len(other))
     if not all(shape) or not one.shape[1]:
-        return _nothing(shape, least or 0.0)
+        return _nothing(shape, least or 0.0) if ranks.first else None
     seen = strangers.sample(one, other, sign_marginalized, seed) if ranks.first else None
     limit = ranks.told(None if seen is None else _limit(seen, least))
     near = close_pairs(one, other, limit, sign_marginalized, progress, ranks)

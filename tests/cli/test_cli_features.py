@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from agents import Job
 from safetensors.torch import save_file
 
 from bmatch import SignedPermutation
@@ -72,6 +73,17 @@ def test_features_are_found_through_a_gauge(bmatch_, dictionaries):
     assert [row["source"] for row in read(folder / "by.csv")] == [
         row["source"] for row in read(folder / "pairs.csv")
     ]
+
+
+def test_two_ranks_write_the_table_of_one(bmatch_, dictionaries):
+    folder, _ = dictionaries
+    places = (folder / "a", folder / "b", "--gauge", folder / "g.safetensors")
+    job = Job(folder, ("--nproc-per-node", 2), ("match-features", *places, "-o", folder / "2.csv"))
+    code, said = job.end()
+    assert code == 0
+    assert said.count("pairs written") == 1
+    assert bmatch_("match-features", *places, "--out", folder / "1.csv")[0] == 0
+    assert (folder / "1.csv").read_bytes() == (folder / "2.csv").read_bytes()
 
 
 def test_without_its_gauge_nothing_is_found(bmatch_, dictionaries):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from rank_threads import ranks_of_threads
 
 from bmatch.features import pairs
 
@@ -47,6 +48,22 @@ def test_blocks_of_rows_change_nothing(monkeypatch):
     assert len(whole.target) > 100
     for a, b in zip(whole, parts, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_ranks_share_blocks_and_find_the_same(monkeypatch):
+    r = np.random.default_rng(0)
+    one, other = (torch.tensor(r.normal(size=(100, 8)), dtype=torch.float32) for _ in range(2))
+    monkeypatch.setattr(pairs, "BLOCK_BYTES", 4 * 100 * 7)
+    alone = pairs.close_pairs(one, other, 0.5, False)
+    for world in (2, 3, 20):
+
+        def serve(ranks):
+            assert pairs.close_pairs(one, other, 0.5, False, ranks=ranks) is None
+
+        with ranks_of_threads(world, serve) as first:
+            shared = pairs.close_pairs(one, other, 0.5, False, ranks=first)
+        for a, b in zip(alone, shared, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize(
