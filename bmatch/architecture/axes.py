@@ -352,9 +352,9 @@ class ResidualAxes:
             word = layout.stream(odd=not self.is_scale(word.odd[0], tensor.ndim))
         try:
             parts = self._parts(word, gauge.dim, tensor.shape[axis], axis)
+            return layout.carry(tensor, axis, gauge, parts)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
-        return layout.carry(tensor, axis, gauge, parts)
 
 
 def _listed(names: list[str]) -> str:

@@ -99,9 +99,9 @@ class Weights(NamedTuple):
         """The weights of a `Checkpoint`, a `Reader` or a model that transformers made."""
         if isinstance(model, Checkpoint):
             return cls(model.axes, model.names, _finite(model.tensor, model.folder))
-        reader = Reader.of(model)
-        tensors: Mapping[str, torch.Tensor] = reader.model.state_dict(keep_vars=True)
         try:
+            reader = Reader.of(model)
+            tensors: Mapping[str, torch.Tensor] = reader.model.state_dict(keep_vars=True)
             reader.axes.require_names(tensors)
         except ValueError as unknown:
             raise IncomparableWeightsError(str(unknown)) from None
