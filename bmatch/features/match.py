@@ -182,6 +182,9 @@ def match_features(
     of the time, but high enough for 64 candidates a feature on average. Time is that of one matrix
     product ``[n, k] @ [k, m]`` in float32; memory goes by candidates, not by pairs.
 
+    Pairs are told from strangers by their cosine alone: where relatives in a dictionary lie as
+    close as partners do, few or none are kept (pass `least`).
+
     Examples
     --------
     >>> import bmatch, numpy as np
