@@ -76,7 +76,7 @@ def match_features(
     """
     with console.working("loading torch"):
         from bmatch.features.labels import carry_labels, require_labels
-        from bmatch.features.match import match_by_ranks
+        from bmatch.features.match import match_features as matched
         from bmatch.features.table import require_table
         from bmatch.jobs.ranks import joined, own_device
     require_table(out)
@@ -91,7 +91,7 @@ def match_features(
         where = own_device(device, ranks)
         acting = None if gauge is None else of_stream(gauge)
         progress = console.track if ranks.first else silent
-        match = match_by_ranks(
+        match = matched(
             _rows(target, by, progress).to(where),
             _carried(_rows(source, by, progress), acting, by).to(where),
             sign_marginalized=sign_marginalized,
@@ -100,8 +100,8 @@ def match_features(
             progress=progress,
             ranks=ranks,
         )
-    if match is None:
-        return  # the first rank tells
+    if not ranks.first:
+        return
     match.save(out)
     labelled = None
     if labels is not None and labels_out is not None:

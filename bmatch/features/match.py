@@ -141,6 +141,7 @@ def match_features(
     false_share: float = 0.01,
     seed: int = 0,
     progress: Progress = silent,
+    ranks: Ranks = ALONE,
 ) -> FeatureMatch:
     """Match the features of two dictionaries by their directions; those without partner stay out.
 
@@ -162,6 +163,9 @@ def match_features(
         Of the decoys (see `bmatch.features.strangers`).
     progress : callable, optional
         How to show how far it has come (see `bmatch.jobs.progress`).
+    ranks : Ranks, optional
+        Processes that share the comparison, each with the same arguments, and get the same match
+        (see `bmatch.jobs.ranks`).
 
     Returns
     -------
@@ -192,31 +196,6 @@ def match_features(
     >>> bmatch.match_features(directions, directions[::-1]).source_of_target[:3]
     array([299, 298, 297])
     """
-    found = match_by_ranks(
-        target,
-        source,
-        sign_marginalized=sign_marginalized,
-        least=least,
-        false_share=false_share,
-        seed=seed,
-        progress=progress,
-    )
-    assert found is not None  # alone
-    return found
-
-
-def match_by_ranks(
-    target: npt.ArrayLike,
-    source: npt.ArrayLike,
-    *,
-    sign_marginalized: bool = False,
-    least: float | None = None,
-    false_share: float = 0.01,
-    seed: int = 0,
-    progress: Progress = silent,
-    ranks: Ranks = ALONE,
-) -> FeatureMatch | None:
-    """`match_features` with blocks of rows spread over ranks: None but at the first."""
     one, other = as_directions(target, "target"), as_directions(source, "source")
     if one.shape[1] != other.shape[1]:
         raise ValueError(
@@ -232,15 +211,15 @@ def match_by_ranks(
             raise ValueError(f"{name} must be from 0 to 1, got {value}")
     shape = (len(one), len(other))
     if not all(shape) or not one.shape[1]:
-        return _nothing(shape, least or 0.0) if ranks.first else None
+        return _nothing(shape, least or 0.0)
     seen = strangers.sample(one, other, sign_marginalized, seed) if ranks.first else None
     limit = ranks.told(None if seen is None else _limit(seen, least))
     near = close_pairs(one, other, limit, sign_marginalized, progress, ranks)
-    if near is None or seen is None:
-        return None
-    if not len(near.target):
-        return _nothing(shape, limit, seen.decoys)
-    return _kept(near, seen, shape, limit, false_share if least is None else None)
+    found: FeatureMatch | None = None
+    if near is not None and seen is not None:
+        found = _kept(near, seen, shape, limit, false_share if least is None else None)
+    told: FeatureMatch = ranks.told(found)
+    return told
 
 
 def _limit(seen: strangers.Sample, least: float | None) -> float:
@@ -276,6 +255,8 @@ def _kept(
     false_share: float | None,
 ) -> FeatureMatch:
     """The optimum among candidates, and of it what is not likely to be strangers'."""
+    if not len(near.target):
+        return _nothing(shape, limit, seen.decoys)
     value = np.abs(near.cosine)  # above the limit, so they are cosines where signs count
     candidates: Any = _Candidates(near.target, near.source, value, shape)
     found = solve(candidates, maximize=True, cost_limit=limit)
