@@ -75,6 +75,11 @@ class CandidateLists {
   // Makes the list again at present prices, at least twice as long.
   void lengthen(Index i);
 
+  // Makes a list of all that costs less than the greatest cost of the row, which prices do not
+  // change. False, and nothing is done, if that is too much, or behind the list there is nothing
+  // else already.
+  bool list_below_plateau(Index i);
+
   // The only way to change a price while lists are in use.
   void lower_price(Index j, double price) {
     matching_.v[j] = price;

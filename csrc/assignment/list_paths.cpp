@@ -6,10 +6,11 @@
 
 namespace bmatch {
 
-ListPaths::ListPaths(const Context& context, CandidateLists& lists)
+ListPaths::ListPaths(const Context& context, CandidateLists& lists, bool below_plateaus)
     : costs_(context.costs),
       matching_(context.matching),
       lists_(lists),
+      below_plateaus_(below_plateaus),
       stats_(context.stats),
       interrupted_(context.interrupted),
       kernels_(row_kernels()),
@@ -117,6 +118,10 @@ Step ListPaths::augment(Index free_row, Budget& budget) {
         }
         offer_free(i, base_[i]);
         if (best_ <= at_) break;
+      }
+      if (below_plateaus_ && lists_.list_below_plateau(i)) {  // once a row
+        offer(i, base_[i]);
+        continue;
       }
       budget.reads -= kGrowthReads;
       if (!is_fresh_[i]) {

@@ -23,7 +23,8 @@ namespace bmatch {
 
 class ListPaths {
  public:
-  ListPaths(const Context& context, CandidateLists& lists);
+  // Lists that come to their end hold all that is below a plateau, if that may be.
+  ListPaths(const Context& context, CandidateLists& lists, bool below_plateaus = false);
 
   struct Budget {
     std::int64_t pops;   // columns and rows taken from the heap
@@ -50,6 +51,7 @@ class ListPaths {
   const RowScanner& costs_;
   Matching& matching_;
   CandidateLists& lists_;
+  const bool below_plateaus_;
   Stats& stats_;
   const Interrupted& interrupted_;
   const RowKernels& kernels_;

@@ -184,6 +184,10 @@ constexpr std::int64_t kHopelessRescans = 16;  // a row
 // The same for fewer rows than that.
 constexpr std::int64_t kHopelessRescansOfFew = 4;
 constexpr int kHopelessFewRows = 768;
+// And where most costs are alike and many rows are free, so often: what is below the plateau is
+// listed instead, for paths. Nearest 20 of points 1000 240 -> 30 ms, 3000 5.1 -> 0.21 s, of which
+// SciPy takes 190 ms and 4.2 s.
+constexpr std::int64_t kPlateauRescans = 2;
 constexpr std::int64_t kLeftRescans = 40;  // a row
 constexpr std::int64_t kLeftRescansOfFew = 16;
 
@@ -207,6 +211,12 @@ constexpr std::int64_t kFewValuesReads = 8, kHopelessReads = 5;
 constexpr std::int64_t kCrowdedReadsOf = 8, kCrowdedReads = 48;
 constexpr int kEarliest = 16;  // 1 of so many of those reads are spent before they are judged
 
+// Then, where most costs are alike and most rows are free, columns are tried as rows if no more
+// than this part of them want another's row: groups of ten equal rows that keep their nearest 5
+// columns 1000 27 -> 10 ms, since those columns want different rows.
+constexpr Share kFewContests{1, 8};
+constexpr std::int64_t kContestsSampled = 16;
+
 // Rows from which on a small square matrix may turn, and go the way of large ones if more than this
 // part of the rows are free before they bid.  At 32 rows what is looked at costs more than it
 // gives: ten places 5 -> 7 us.
@@ -226,6 +236,12 @@ constexpr Share kSomePlateaus{1, 8};  // of the rows of a sample
 // an end: cost limit 400 0.57 -> 0.38 ms; a quarter: banded 400 0.30 -> 0.44 ms.
 constexpr std::int64_t kTurnReads = 4, kMoreReads = 4;
 constexpr Share kFewDone{1, 8};
+// Free rows by then, above which a matrix of so many rows, most of whose costs are alike, goes the
+// way of large ones: rows that lose all that is near pay the same for the rest, and each of their
+// paths over whole rows goes through all that is near. Events in two recordings 400 7.6 -> 2.8 ms,
+// nearest 5 of points 400 11 -> 2 ms; 200 rows: nearest 20 of points 1.6 -> 2.7 ms.
+constexpr Share kManyLeft{1, 8};
+constexpr int kManyLeftRows = 256;
 
 // Entries up to which columns are copied for that, of matrices whose rows lie in memory, and of
 // those whose rows are made.

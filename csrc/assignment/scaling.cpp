@@ -8,7 +8,8 @@
 namespace bmatch {
 
 EpsilonScaling::EpsilonScaling(const Context& context, CandidateLists& lists,
-                               const CandidateLists::Gap& gap, std::function<bool()> leave)
+                               const CandidateLists::Gap& gap,
+                               std::function<bool(std::int64_t)> leave)
     : rows_(context.costs.rows()),
       stats_(context.stats),
       rescans_before_(stats_.rescans),
@@ -75,9 +76,8 @@ Step EpsilonScaling::finish() {
 
 // Most bids since then read a row again: lists do not hold what is wanted.
 bool EpsilonScaling::leaves(const Stats& before) const {
-  const std::int64_t most = rows_ <= kHopelessFewRows ? kHopelessRescansOfFew : kHopelessRescans;
   return is_above(stats_.rescans - before.rescans, stats_.bids - before.bids, kHopelessBids) &&
-         stats_.rescans - rescans_before_ > most * rows_ && leave_();
+         leave_(stats_.rescans - rescans_before_);
 }
 
 }  // namespace bmatch

@@ -16,10 +16,10 @@ namespace bmatch {
 
 class EpsilonScaling {
  public:
-  // `leave` is asked when bids read too many rows again, and says whether this is the end of it; if
-  // not, matching and prices are as they were.
+  // `leave` is asked when most bids read a row again, with how many did so far, and says whether
+  // this is the end of it; if not, matching and prices are as they were.
   EpsilonScaling(const Context& context, CandidateLists& lists, const CandidateLists::Gap& gap,
-                 std::function<bool()> leave);
+                 std::function<bool(std::int64_t)> leave);
 
   // Whether bids at such a gap would get anywhere.
   static bool is_possible(const CandidateLists::Gap& gap);
@@ -36,7 +36,7 @@ class EpsilonScaling {
   const std::int64_t rows_;
   const Stats& stats_;
   const std::int64_t rescans_before_;
-  const std::function<bool()> leave_;
+  const std::function<bool(std::int64_t)> leave_;
   Auction auction_;
   double epsilon_, last_;
 };

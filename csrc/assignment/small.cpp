@@ -103,8 +103,8 @@ bool load(const CostView<T>& view, const SmallKernels& kernels, SmallProblem& p)
 // A square problem from both of its sides.
 class TwoSided {
  public:
-  TwoSided(SmallProblem& rows, const SmallKernels& kernels)
-      : kernels_(kernels), side_{&rows, &columns_} {}
+  TwoSided(const RowScanner& costs, SmallProblem& rows, const SmallKernels& kernels)
+      : costs_(costs), kernels_(kernels), side_{&rows, &columns_} {}
 
   Step solve() {
     SmallProblem& rows = *side_[0];
@@ -115,7 +115,8 @@ class TwoSided {
     std::int64_t reads = kTurnReads * rows.rows;
     side_[at_]->most_reads = reads;
     Step step = kernels_.start(*side_[at_]);
-    while (step == Step::budget_spent && !side_[at_]->crowded) {
+    if (step == Step::budget_spent && (side_[at_]->crowded || many_are_left())) return step;
+    while (step == Step::budget_spent) {
       reads *= kMoreReads;
       step = resume_from_other(reads);
     }
@@ -146,6 +147,14 @@ class TwoSided {
     return std::visit(sampled, p.costs).fewer_columns_are_plateaus();
   }
 
+  // Of the rows that do not wait, where most costs are alike.
+  bool many_are_left() const {
+    const SmallProblem& p = *side_[at_];
+    if (p.rows < kManyLeftRows) return false;
+    const auto free = std::count(p.col_of_row, p.col_of_row + p.rows, kNone);
+    return is_above(free - p.waiting, p.rows, kManyLeft) && has_few_values(costs_);
+  }
+
   void price_from(SmallProblem& from, SmallProblem& to) {
     std::fill_n(to.price, to.stride, -kInfinity);
     kernels_.row_duals(from, to.price);
@@ -163,6 +172,7 @@ class TwoSided {
     return kernels_.resume(to);
   }
 
+  const RowScanner& costs_;
   const SmallKernels& kernels_;
   SmallProblem columns_{};
   SmallProblem* const side_[2];
@@ -187,7 +197,7 @@ SmallAnswer solve_small(const RowScanner& costs, Matching& matching, Stats& stat
   const bool valid = std::visit([&](const auto& view) { return load(view, kernels, p); }, whole);
   Step step = Step::invalid;
   if (valid && two_sided) {
-    step = TwoSided(p, kernels).solve();
+    step = TwoSided(costs, p, kernels).solve();
   } else if (valid) {
     step = kernels.start(p);
   }

@@ -24,7 +24,8 @@
 // that would take many columns at the same cost wait until the others are matched, and take what is
 // left.  And paths begin at the free rows and at the free columns in turns (two_sided_paths.h):
 // what is a plateau from one side is a few entries from the other.  Small matrices begin there
-// (small.h).
+// (small.h), and those of few hundred rows are handed on where paths begin to lead through all that
+// is near: then lists hold it, and end at the plateau.
 //
 // Guarantee.  Which of these is the quickest cannot be known beforehand, and samples (samples.h)
 // only set the order.  So each stage counts what it does, in reads of rows, and has a share of it
