@@ -163,8 +163,7 @@ class DistributedFiles:
 
         try:
             with _alone():
-                planner = _Lazily(moved, same)
-                save(tree, storage_writer=filesystem.FileSystemWriter(out), planner=planner)
+                save(tree, storage_writer=_Writer(out, self._index), planner=_Lazily(moved, same))
         except CheckpointException as error:  # it tells of what was raised, of ranks and of lines
             raise next(iter(error.failures.values()))[0] from None
 
@@ -236,6 +235,19 @@ class _Reader(filesystem.FileSystemReader):
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> index.Metadata:
         return self._found
+
+
+class _Writer(filesystem.FileSystemWriter):
+    """Keeps in the index what Megatron-core before 0.14 tells there of tensors that it has cut."""
+
+    def __init__(self, path: Path, found: index.Metadata) -> None:
+        super().__init__(path)
+        self._told = getattr(found, "mcore_data", None)
+
+    def finish(self, metadata: index.Metadata, results: Any) -> None:
+        if self._told is not None:
+            metadata.mcore_data = self._told  # type: ignore[attr-defined]
+        super().finish(metadata, results)
 
 
 class _Lazily(DefaultSavePlanner):
