@@ -319,6 +319,8 @@ def _rebuilt(
     parameters: Parameters | NamedParameters,
 ) -> dict[str, tuple[str, Shape]]:
     """The one order in use that fits all shapes; orders that move all tensors alike are one."""
+    if not parameters.orders:
+        raise ValueError("the state numbers its parameters, whose order is not known: give names")
     sizes = [len(group) for group in groups]
     keys = [key for group in groups for key in group]
     fitting: dict[tuple[Any, ...], dict[str, tuple[str, Shape]]] = {}
