@@ -7,6 +7,7 @@ import json
 import pickle
 import re
 import shutil
+from itertools import product
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from bmatch.files.distributed import INDEX, DistributedFiles
 pytestmark = pytest.mark.filterwarnings("ignore:.*single process.*:UserWarning")
 GAUGE = SignedPermutation.random(WIDTH, seed=1)
 MOMENTS = ("exp_avg", "exp_avg_sq")
+MASTERS = ("fp32_param", "param")  # what Megatron's optimizers call weights in float32
 SIZES = {
     "vocab_size": 300,
     "hidden_size": WIDTH,
@@ -111,7 +113,8 @@ SHARD = pickle.dumps(io.StringIO)  # could be anything: it is not loaded
 def of_megatron(model, optimizer, folder, **how):
     """As ``megatron.core.dist_checkpointing.save`` leaves it: no nesting, all in one folder."""
     weights, moments = states(model, optimizer)
-    moments = {"fp32_param": {n: weights[n] for n in moments["exp_avg"]}, **moments}
+    trained = {n: weights[n] for n in moments["exp_avg"]}
+    moments = {**dict.fromkeys(MASTERS, trained), **moments}
     run = megatron(weights, model.config, **how)
     for slot, found in moments.items():
         spelled = megatron(found, model.config, **how)
@@ -234,8 +237,8 @@ def test_a_run_of_megatron(tmp_path, model_type, how):
         wanted |= {f"optimizer.state.{slot}.{name}": tensor for name, tensor in spelled.items()}
     found = require_alike(tmp_path / "b", wanted)
     of_weights = [name for name in wanted if not name.startswith("optimizer.")]
-    for name in of_weights:
-        assert torch.equal(found.tensor(f"optimizer.state.fp32_param.{name}"), wanted[name])
+    for name, slot in product(of_weights, MASTERS):
+        assert torch.equal(found.tensor(f"optimizer.state.{slot}.{name}"), wanted[name])
     if model_type == "llama":
         read = {n: found.tensor(n) for n in of_weights}
         state = {
