@@ -46,8 +46,9 @@ SLOW = tests/native tests/benchmarks tests/test_demo.py tests/test_minilm.py tes
     tests/correlation/test_background.py tests/audit/test_audit_smollm2.py
 CXX_FILES = $(shell find csrc tests/native -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 OWNERS = sae-lens eai-sparsify scikit-learn pandas gguf mergekit schedulefree lion-pytorch
-# They ask for transformers below 5 and an nnsight of before that, and what is tested does without.
-OWNERS_ALONE = circuit-tracer dictionary-learning
+# They ask for transformers below 5 and an nnsight of before that, or for NumPy below 2, and what is
+# tested does without.
+OWNERS_ALONE = circuit-tracer dictionary-learning megatron-core
 SOURCES = setup.py pyproject.toml constraints.txt $(shell find csrc -type f)
 
 .PHONY: demo test check solver-test races lint docs tables dropin owners stress arm gpu gpu-bundle gpu-here triton36 clean

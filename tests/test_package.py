@@ -79,7 +79,7 @@ ROOMS = {
     "compat": ("lap", "torch_ops", "torch_linear_assignment"),
     "architecture": (
         *("wrappers", "expressions", "templates", "spaces", "layout", "rules", "axes"),
-        "spellings",
+        *("spellings", "torchtitan", "megatron"),
         *("stored", "cached", "known"),
         *("constraints", "labels", "merging", "calls", "elementwise", "contraction", "movement"),
         *("indexing", "trace", "permutations", "signs", "solve", "shrink", "pictures"),
@@ -117,7 +117,8 @@ ROOMS = {
     "network": ("selection", "parts", "gains", "pair", "prints", "settle", "search", "folders"),
     "transport": (
         *("lens", "weights", "network", "objects", "formats", "sae_formats", "hooks"),
-        *("slots", "resuming", "moved", "ordering", "optimizer", "sharded", "training"),
+        *("slots", "resuming", "moved", "ordering", "optimizer", "pieces", "sharded"),
+        "training",
         *("peft_refused", "peft_keys", "lora_gguf", "adapters", "neurons", "neuron_lists"),
         *("sae_configs", "sae_optimizer", "sae", "sae_directions", "vectors"),
         *("probes", "finding", "carrying", "planning", "merge", "by_mergekit"),

@@ -21,6 +21,13 @@ from torch.distributed.checkpoint import filesystem
 from torch.distributed.checkpoint import metadata as index
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
+from torch.distributed.checkpoint.planner import (
+    BytesIOWriteData,
+    SavePlan,
+    TensorWriteData,
+    WriteItem,
+    WriteItemType,
+)
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
@@ -33,12 +40,16 @@ _CLASSES = {
     *(index.Metadata, index.MetadataIndex, index.TensorStorageMetadata, index.TensorProperties),
     *(index.BytesStorageMetadata, index.ChunkStorageMetadata, index.StorageMeta),
     *(index._MEM_FORMAT_ENCODING, filesystem._StorageInfo, filesystem._StoragePrefix, torch.Size),
+    *(SavePlan, WriteItem, WriteItemType, TensorWriteData, BytesIOWriteData),  # Megatron-core's
 }
+_MEGATRON = "megatron.core.dist_checkpointing.strategies.torch"
 _KNOWN: dict[tuple[str, str], Any] = {
     **{(kind.__module__, kind.__name__): kind for kind in _CLASSES},
     ("torch", "Size"): torch.Size,
     ("torch.serialization", "_get_layout"): torch.serialization._get_layout,
     ("collections", "OrderedDict"): dict,
+    (_MEGATRON, "MCoreMetadata"): index.Metadata,
+    (_MEGATRON, "MCoreSavePlan"): SavePlan,
 }
 
 
@@ -71,6 +82,8 @@ class DistributedFiles:
     path : Path
     shapes : dict of str to tuple of int
         Of its tensors. Names are those of the nested dicts that were saved, joined by ``/``.
+    files : set of Path
+        Its index, and those that hold what is in it.
 
     Raises
     ------
@@ -94,11 +107,18 @@ class DistributedFiles:
             for name in self._keys
             if isinstance(kept := self._kept(name), index.TensorStorageMetadata)
         }
+        files = {self.path / info.relative_path for info in self._index.storage_data.values()}
+        self.files = {self.path / INDEX, *files}
+
+    @property
+    def others(self) -> list[str]:
+        """Names of what is no tensor."""
+        return [name for name in self._keys if name not in self.shapes]
 
     @cached_property
     def values(self) -> dict[str, Any]:
         """What is no tensor, by names of the same kind."""
-        return {name: self._value(name) for name in self._keys if name not in self.shapes}
+        return {name: self._value(name) for name in self.others}
 
     def tensor(self, name: str) -> torch.Tensor:
         """One tensor, whole."""
@@ -113,16 +133,20 @@ class DistributedFiles:
             raise ValueError(f"{self.path}: {name} cannot be read: {told}") from None
         return made[self._keys[name]]
 
-    def container(self) -> Container:
-        """The folder as a file of tensors."""
-        rest = dict(pair for name, value in self.values.items() for pair in leaves(value, name))
+    def container(self, opaque: bool = False) -> Container:
+        """The folder as a file of tensors; where it is `opaque`, nothing else in it is loaded."""
+        values = {} if opaque else self.values
+        rest = dict(pair for name, value in values.items() for pair in leaves(value, name))
         return Container(self.path, self.shapes, self.tensor, self.copy, rest)
 
     def copy(self, out: Path, transform: Transform, notes: Mapping[str, str]) -> None:
-        """Write the folder again, as one process would have, with its tensors transformed."""
+        """Write the folder again, as one process would have, with its tensors transformed.
+
+        What is no tensor is not loaded, and the same bytes.
+        """
         tree: dict[Any, Any] = {}
         for name, path in self._paths.items():
-            value = self.values.get(name)
+            value = None
             if name in self.shapes:
                 kept = self._kept(name)
                 value = torch.empty(kept.size, dtype=kept.properties.dtype, device="meta")
@@ -134,22 +158,27 @@ class DistributedFiles:
             whole: torch.Tensor = made.made() if isinstance(made, Taken) else made
             return whole.contiguous()
 
+        def same(key: str) -> io.BytesIO:
+            return io.BytesIO(self._bytes(names[key]))
+
         try:
             with _alone():
-                save(tree, storage_writer=filesystem.FileSystemWriter(out), planner=_Lazily(moved))
+                save(tree, storage_writer=_Writer(out, self._index), planner=_Lazily(moved, same))
         except CheckpointException as error:  # it tells of what was raised, of ranks and of lines
             raise next(iter(error.failures.values()))[0] from None
 
     def _kept(self, name: str) -> Any:
         return self._index.state_dict_metadata[self._keys[name]]
 
-    def _value(self, name: str) -> Any:
+    def _bytes(self, name: str) -> bytes:
         info = self._index.storage_data[index.MetadataIndex(self._keys[name])]
         with open(self.path / info.relative_path, "rb") as file:
             file.seek(info.offset)
-            content = io.BytesIO(file.read(info.length))
+            return file.read(info.length)
+
+    def _value(self, name: str) -> Any:
         try:
-            return torch.load(content, weights_only=True)
+            return torch.load(io.BytesIO(self._bytes(name)), weights_only=True)
         except pickle.UnpicklingError as error:
             told = str(error).partition("GLOBAL ")[2].partition(" ")[0]
             raise ValueError(
@@ -208,17 +237,37 @@ class _Reader(filesystem.FileSystemReader):
         return self._found
 
 
-class _Lazily(DefaultSavePlanner):
-    """Asks for tensors as they are written."""
+class _Writer(filesystem.FileSystemWriter):
+    """Keeps in the index what Megatron-core before 0.14 tells there of tensors that it has cut."""
 
-    def __init__(self, read: Callable[[str], torch.Tensor]) -> None:
+    def __init__(self, path: Path, found: index.Metadata) -> None:
+        super().__init__(path)
+        self._told = getattr(found, "mcore_data", None)
+
+    def finish(self, metadata: index.Metadata, results: Any) -> None:
+        if self._told is not None:
+            metadata.mcore_data = self._told  # type: ignore[attr-defined]
+        super().finish(metadata, results)
+
+
+class _Lazily(DefaultSavePlanner):
+    """Asks for tensors as they are written, and for the bytes of what is none."""
+
+    def __init__(
+        self, read: Callable[[str], torch.Tensor], content: Callable[[str], io.BytesIO]
+    ) -> None:
         super().__init__()
-        self._read = read
+        self._read, self._content = read, content
 
     def lookup_object(self, index: index.MetadataIndex) -> Any:
         found = super().lookup_object(index)
         is_hollow = isinstance(found, torch.Tensor) and found.is_meta
         return self._read(index.fqn) if is_hollow else found
+
+    def transform_object(self, write_item: WriteItem, object: Any) -> Any:
+        if write_item.type == WriteItemType.BYTE_IO:
+            return self._content(write_item.index.fqn)
+        return super().transform_object(write_item, object)
 
 
 @contextmanager

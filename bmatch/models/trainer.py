@@ -60,6 +60,19 @@ class Parameters:
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
 
+@dataclass(frozen=True)
+class NamedParameters:
+    """The parameters of a model by other names, of which optimizers have no order in common.
+
+    Attributes
+    ----------
+    shapes : dict of str to tuple of int
+    """
+
+    shapes: Mapping[str, Shape]
+    orders: tuple[Order, ...] = ()
+
+
 def parameters_of(model_or_config: Any) -> Parameters:
     """The parameters of a model that is given, or of one without weights, made of a config.
 

@@ -19,7 +19,7 @@ from bmatch.architecture.axes import ResidualAxes
 from bmatch.files.containers import Container, leaves, open_container, unpickled
 from bmatch.groups import Gauge
 from bmatch.models.checkpoint import read_json
-from bmatch.models.trainer import Parameters, Shape, parameters_of
+from bmatch.models.trainer import NamedParameters, Parameters, Shape, parameters_of
 from bmatch.transport.objects import Along, Part, StreamObject
 from bmatch.transport.ordering import require_order
 from bmatch.transport.slots import SCALARS, SLOTS, plain, refused
@@ -74,7 +74,7 @@ def optimizer_state(
             )
     shapes = {path: tuple(tensor.shape) for path, tensor in tensors.items()}
     rest = {path: leaf for path, leaf in leaves(state) if path not in tensors}
-    found = read_state(shapes, rest, axes, model_or_config, names)
+    found = read_state(shapes, rest, axes, parameters_of(model_or_config), names)
     if found.numbered:
         require_order(tensors.__getitem__, found.moments, axes)
 
@@ -142,7 +142,7 @@ def state_of(container: Container, axes: ResidualAxes, config: Any) -> State:
         As `read_state` and `require_order`, with the file's path.
     """
     try:
-        found = read_state(container.shapes, container.rest, axes, config)
+        found = read_state(container.shapes, container.rest, axes, parameters_of(config))
         if found.numbered:
             moments = dict(leaves(unpickled(container.path)))
             require_order(moments.__getitem__, found.moments, axes)
@@ -190,7 +190,7 @@ def read_state(
     shapes: Mapping[str, Shape],
     rest: Mapping[str, Any],
     axes: ResidualAxes,
-    model_or_config: Any,
+    parameters: Parameters | NamedParameters,
     names: Sequence[str] | None = None,
 ) -> State:
     """How every tensor of a state moves, and whose it is.
@@ -202,7 +202,9 @@ def read_state(
     rest : mapping of str to object
         What else is in it, by names like ``param_groups/0/lr``.
     axes : ResidualAxes
-    model_or_config, names
+    parameters : Parameters or NamedParameters
+        Of the model, by the table's names.
+    names
         As for `optimizer_state`.
 
     Raises
@@ -214,7 +216,6 @@ def read_state(
     groups, told = _groups(entries, rest)
     numbered = names is None and told is None
     names = names if names is not None else told
-    parameters = parameters_of(model_or_config)
     named = (
         _rebuilt(entries, groups, axes, parameters)
         if names is None
@@ -284,7 +285,7 @@ def _named(
     entries: Mapping[str, Mapping[str, Shape]],
     groups: Sequence[Sequence[str]],
     axes: ResidualAxes,
-    parameters: Parameters,
+    parameters: Parameters | NamedParameters,
     names: Sequence[str],
 ) -> dict[str, tuple[str, Shape]]:
     """Name and shape of the parameter that each key of a state stands for."""
@@ -315,9 +316,11 @@ def _rebuilt(
     entries: Mapping[str, Mapping[str, Shape]],
     groups: Sequence[Sequence[str]],
     axes: ResidualAxes,
-    parameters: Parameters,
+    parameters: Parameters | NamedParameters,
 ) -> dict[str, tuple[str, Shape]]:
     """The one order in use that fits all shapes; orders that move all tensors alike are one."""
+    if not parameters.orders:
+        raise ValueError("the state numbers its parameters, whose order is not known: give names")
     sizes = [len(group) for group in groups]
     keys = [key for group in groups for key in group]
     fitting: dict[tuple[Any, ...], dict[str, tuple[str, Shape]]] = {}

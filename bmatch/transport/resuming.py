@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 _KEPT = re.compile(  # of transformers' Trainer, and of accelerate's save_state
     r"scheduler(_\d+)?\.(pt|bin)|scaler\.pt|trainer_state\.json|training_args\.bin"
     r"|rng_state(_\d+)?\.pth|random_states_\d+\.pkl|sampler(_\d+)?\.bin|dl_state_dict(_\d+)?\.bin"
+    r"|common\.pt"  # of Megatron-core: options, schedulers, counters
 )
 _INDEX = ".metadata"
 _SLICED = (
@@ -21,7 +23,7 @@ _SLICED = (
         "the shard of one process: save the full state, or with torch.distributed.checkpoint",
     ),
 )
-
+_BUCKETS = re.compile(r"(chained_\d+\.)?optimizer\.distributed\.")
 
 UNIVERSAL = "zero"
 """What holds a folder for each parameter in DeepSpeed's universal form."""
@@ -58,3 +60,20 @@ def require_whole(folder: Path) -> None:
         for known, told in _SLICED:
             if known.fullmatch(path.name):
                 raise ValueError(f"{path} is {told}")
+
+
+def require_named(path: Path, names: Iterable[str]) -> None:
+    """Refuse an optimizer's state that Megatron-core keeps in buckets of many parameters.
+
+    Raises
+    ------
+    ValueError
+        With the first of them, and what to do.
+    """
+    bucket = next((name for name in names if _BUCKETS.match(name)), None)
+    if bucket is not None:
+        raise ValueError(
+            f"{path}: {bucket} is Megatron-core's, buckets of many parameters in one row "
+            "(dp_reshardable, dp_zero_gather_scatter): save with the sharding of optimizers that "
+            "is called fully_reshardable (--dist-ckpt-optim-fully-reshardable)"
+        )

@@ -1,8 +1,9 @@
 """Training runs in folders of ``torch.distributed.checkpoint``, and DeepSpeed's universal form.
 
 Both name what they hold: FSDP and accelerate write ``model.NAME`` and
-``optimizer.state.NAME.SLOT``, torchtitan ``NAME`` in place of the first, with names of its own;
-DeepSpeed's ``ds_to_universal.py`` a file ``zero/NAME/SLOT.pt``.
+``optimizer.state.NAME.SLOT``, torchtitan ``NAME`` in place of the first and Megatron-core
+``optimizer.state.SLOT.NAME`` of the second, both with names of their own; DeepSpeed's
+``ds_to_universal.py`` a file ``zero/NAME/SLOT.pt``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import prod
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,7 +20,9 @@ import torch
 
 from bmatch.architecture import residual_axes
 from bmatch.architecture.axes import ResidualAxes
-from bmatch.architecture.spellings import as_in_transformers
+from bmatch.architecture.megatron import MEGATRON
+from bmatch.architecture.spellings import Spelled
+from bmatch.architecture.torchtitan import TORCHTITAN
 from bmatch.files.atomic import new_folder, require_new
 from bmatch.files.containers import Container, leaves, open_container, unpickled
 from bmatch.files.distributed import DistributedFiles
@@ -28,14 +30,16 @@ from bmatch.groups import Gauge
 from bmatch.jobs.progress import Progress
 from bmatch.models.checkpoint import Digest, require_finite
 from bmatch.models.rewrite import OTHER_WEIGHTS
-from bmatch.models.trainer import Shape, parameters_of
+from bmatch.models.trainer import NamedParameters, Parameters, Shape, parameters_of
 from bmatch.transport.moved import require_moved
 from bmatch.transport.objects import SIDECAR, Along, notes_of, require_known
 from bmatch.transport.optimizer import config_beside, read_state, require_exact
-from bmatch.transport.resuming import UNIVERSAL, indexed, is_kept
+from bmatch.transport.pieces import Pieces
+from bmatch.transport.resuming import UNIVERSAL, indexed, is_kept, require_named
 from bmatch.transport.slots import SLOTS
 
 _FLAT = re.compile(r"state\.(.+)\.([^.]+)")
+_OF_MEGATRON = re.compile(r"(chained_\d+\.)?optimizer\.state\.([^.]+)\.(.+)")
 _KEPT = re.compile(r"(lr_?scheduler|scheduler|train_state|dataloader|step|epoch|rng)\b.*")
 
 
@@ -46,30 +50,31 @@ Move: TypeAlias = Callable[[Any, Gauge], Any]
 class _Found:
     """What a folder holds: how it moves, and where weights and moments are.
 
-    Places are files or folders below it; what is in them has a name there. `flat` holds shapes of
-    what lies in one row.
+    Places are files or folders below it; what is in them has a name there. `axes` is the table by
+    the names in use, `files` are those that are written anew, `pieces` what lies in rows.
     """
 
+    axes: ResidualAxes
+    spelled: Spelled | None = None
+    files: set[Path] = field(default_factory=set)
     moves: dict[Path, dict[str, Move]] = field(default_factory=dict)
     containers: dict[Path, Container] = field(default_factory=dict)
     weights: dict[str, tuple[Path, str]] = field(default_factory=dict)
     moments: dict[str, dict[str, tuple[Path, str]]] = field(default_factory=dict)
-    flat: dict[Path, Shape] = field(default_factory=dict)
+    pieces: dict[tuple[Path, str], Pieces] = field(default_factory=dict)
 
-    def shape(self, name: str) -> Shape:
-        """Of a weight."""
-        place, key = self.weights[name]
-        return self.flat.get(place, self.containers[place].shapes[key])
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Of weights."""
+        return {name: self._shape(*place) for name, place in self.weights.items()}
 
+    def _shape(self, place: Path, key: str) -> Shape:
+        pieces = self.pieces.get((place, key))
+        return self.containers[place].shapes[key] if pieces is None else pieces.shape
 
-def _in_one_row(shape: Shape, along: Along) -> Move:
-    """How a tensor of this shape moves that lies in one row."""
-
-    def move(tensor: torch.Tensor, gauge: Gauge) -> torch.Tensor:
-        moved: torch.Tensor = along(tensor.reshape(shape), gauge)
-        return moved.reshape(-1)
-
-    return move
+    def hashed(self, name: str) -> str:
+        """What a weight is called in the hash of all: as transformers has it, if it has it."""
+        return name if self.spelled is None else self.spelled.in_transformers(name)
 
 
 def sharded_checkpoint(
@@ -92,12 +97,10 @@ def sharded_checkpoint(
     found = _universal(folder, axes, config) if universal else _distributed(folder, axes, config)
     if not found.moments:
         raise FileNotFoundError(f"{folder} has no state of an optimizer")
-    taken = tuple(found.containers)
     copied: list[Path] = []
     left: list[Path] = []
     for path in sorted(folder.rglob("*")):
-        inside = any(place in (path, *path.parents) for place in taken)
-        if path.is_file() and not inside:
+        if path.is_file() and path not in found.files:
             (left if path.suffix in OTHER_WEIGHTS and not is_kept(path) else copied).append(path)
     if left and tell is not None:
         names = ", ".join(str(path.relative_to(folder)) for path in left)
@@ -107,14 +110,14 @@ def sharded_checkpoint(
     weights = {(place, key): name for name, (place, key) in found.weights.items()}
     notes = notes_of(gauge)
     with new_folder(out) as made:
-        for place in progress(taken, "Applying gauge"):
+        for place in progress(tuple(found.containers), "Applying gauge"):
 
             def transform(key: str, tensor: torch.Tensor, place: Path = place) -> torch.Tensor:
                 name = weights.get((place, key))
                 if name is not None:
                     require_finite(name, tensor, folder)
-                    if not (axes.tied and name in axes.family.heads):
-                        digest.add(name, tensor)
+                    if not (axes.tied and name in found.axes.family.heads):
+                        digest.add(found.hashed(name), tensor)
                 moved: torch.Tensor = found.moves[place][key](tensor, gauge)
                 return moved
 
@@ -129,54 +132,92 @@ def sharded_checkpoint(
 
 
 def _distributed(folder: Path, axes: ResidualAxes, config: Mapping[str, Any]) -> _Found:
-    found = _Found()
-    for place in indexed(folder):
-        container = DistributedFiles(place).container()
+    files = {place: DistributedFiles(place) for place in indexed(folder)}
+    names = {_named(key) for kept in files.values() for key in kept.shapes}
+    spelling = next((known for known in (TORCHTITAN, MEGATRON) if known.mark in names), None)
+    spelled = None if spelling is None else spelling.spelled(axes, names)
+    found = _Found(axes if spelled is None else spelled.axes, spelled)
+    for place, kept in files.items():
+        require_named(place, (*kept.shapes, *kept.others))
+        container = kept.container(opaque=spelling is MEGATRON)
         moves: dict[str, Move] = {k: Along() for k in container.shapes if _KEPT.fullmatch(k)}
         for key in container.shapes:
-            name = as_in_transformers(key.removeprefix("model/"))
-            rule = axes.rule(name)
+            rule = found.axes.rule(_named(key))
             if rule is not None:
-                found.weights[name] = place, key
+                found.weights[_named(key)] = place, key
                 moves[key] = Along(rule.axes)
-        states = {_in_state(key): key for key in container.shapes if _in_state(key)}
-        if states:
-            shapes = {path: container.shapes[key] for path, key in states.items()}
-            rest = {_in_state(k): v for k, v in container.rest.items() if _in_state(k)}
-            try:
-                state = read_state(shapes, _grouped(shapes, rest), axes, config)
-            except ValueError as error:
-                raise ValueError(f"{place}: {error}") from None
-            moves |= {states[path]: move for path, move in state.moves.items()}
-            for name, slots in state.moments.items():
-                kept = {slot: (place, states[path]) for slot, path in slots.items()}
-                found.moments.setdefault(name, {}).update(kept)
-        require_known(place, container.shapes, moves)
+        states = [key for key in container.shapes if _in_state(key)]
+        require_known(place, container.shapes, (*moves, *states))
         found.moves[place], found.containers[place] = moves, container
-    _require_model(folder, found, axes)
+        found.files |= kept.files
+    _require_model(folder, found)
+    parameters = parameters_of(config) if spelled is None else NamedParameters(found.shapes)
+    for place, container in found.containers.items():
+        try:
+            _take_state(found, place, container, parameters)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from None
     return found
+
+
+def _take_state(
+    found: _Found, place: Path, container: Container, parameters: Parameters | NamedParameters
+) -> None:
+    """Note how the state of an optimizer moves, of what is in a container."""
+    states = {_in_state(key): key for key in container.shapes if _in_state(key)}
+    if not states:
+        return
+    shapes = {path: container.shapes[key] for path, key in states.items()}
+    pieces = _in_rows(shapes, parameters.shapes)
+    shapes |= {path: kept.shape for path, kept in pieces.items()}
+    rest = {_in_state(k): v for k, v in container.rest.items() if _in_state(k)}
+    state = read_state(shapes, _grouped(shapes, rest), found.axes, parameters)
+    for path, move in state.moves.items():
+        key, kept = states[path], pieces.get(path)
+        found.moves[place][key] = move if kept is None else kept.along(move)
+        if kept is not None:
+            found.pieces[place, key] = kept
+    for name, slots in state.moments.items():
+        places = {slot: (place, states[path]) for slot, path in slots.items()}
+        found.moments.setdefault(name, {}).update(places)
+
+
+def _in_rows(shapes: Mapping[str, Shape], weights: Mapping[str, Shape]) -> dict[str, Pieces]:
+    """What of a state is kept in rows, as its weight is not."""
+    found = {}
+    for path, stored in shapes.items():
+        name, _, slot = path.removeprefix("state/").rpartition("/")
+        shape = weights.get(name, stored)
+        pieces = Pieces(shape, stored)
+        if slot in SLOTS and stored != shape and len(stored) > len(shape) and pieces.fits:
+            found[path] = pieces
+    return found
+
+
+def _named(key: str) -> str:
+    """What an entry would be called as a weight."""
+    return key.removeprefix("model/")
 
 
 def _in_state(key: str) -> str:
     """What an entry would be called in the state of an optimizer; nothing if it is none of one."""
+    of_megatron = _OF_MEGATRON.fullmatch(key)
+    if of_megatron is not None:
+        return f"state/{of_megatron[3]}/{of_megatron[2]}"
     top, _, below = key.partition("/")
-    if top not in ("optimizer", "optim"):
-        return ""
-    state, _, rest = _FLAT.sub(r"state/\1/\2", below).partition("/")
-    name, _, slot = rest.partition("/")
-    return f"{state}/{as_in_transformers(name)}/{slot}" if state == "state" else below
+    return _FLAT.sub(r"state/\1/\2", below) if top in ("optimizer", "optim") else ""
 
 
 def _grouped(shapes: Mapping[str, Any], rest: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The groups, of a state that was flattened and has options for each parameter."""
-    if not any(path.startswith("param_groups.") for path in rest):
+    """The groups, of a state that has none, or was flattened and has options of each parameter."""
+    if any(not path.startswith("param_groups.") for path in rest):
         return rest
     names = dict.fromkeys(path.split("/")[1] for path in shapes)
     return {f"param_groups/0/params/{number}": name for number, name in enumerate(names)}
 
 
 def _universal(folder: Path, axes: ResidualAxes, config: Mapping[str, Any]) -> _Found:
-    found, shapes = _Found(), parameters_of(config).shapes
+    found, shapes = _Found(axes), parameters_of(config).shapes
     for path in sorted(folder.rglob("*.pt")):
         if is_kept(path):
             continue
@@ -194,28 +235,29 @@ def _universal(folder: Path, axes: ResidualAxes, config: Mapping[str, Any]) -> _
                 raise ValueError(f"{path}: how it moves with the stream is not known")
             (key,) = keys
             wanted, shape = SLOTS[slot].shape(shapes[name]), container.shapes[key]
-            move = SLOTS[slot].along(len(shapes[name]), axes.row(name).axes)
-            moves[key] = move if shape == wanted else _in_one_row(wanted, move)
+            moves[key] = move = SLOTS[slot].along(len(shapes[name]), axes.row(name).axes)
             if shape != wanted:
-                found.flat[path] = wanted
-            if shape not in (wanted, (prod(wanted),)):
-                raise ValueError(f"{path} is {list(shape)}, and should be {list(wanted)}")
+                found.pieces[path, key] = row = Pieces(wanted, shape)
+                if len(shape) != 1 or not row.fits:
+                    raise ValueError(f"{path} is {list(shape)}, and should be {list(wanted)}")
+                moves[key] = row.along(move)
             if slot == "fp32":
                 found.weights[name] = path, key
             else:
                 found.moments.setdefault(name, {})[slot] = path, key
         found.moves[path], found.containers[path] = moves, container
-    _require_model(folder, found, axes)
+        found.files.add(path)
+    _require_model(folder, found)
     return found
 
 
-def _require_model(folder: Path, found: _Found, axes: ResidualAxes) -> None:
+def _require_model(folder: Path, found: _Found) -> None:
     """Weights are those of the config's model, all of them, where there are any."""
     if not found.weights:
         raise FileNotFoundError(f"{folder} has the state of an optimizer and no weights beside it")
     try:
-        axes.require_names(found.weights)
-        axes.require_shapes({name: found.shape(name) for name in found.weights})
+        found.axes.require_names(found.weights)
+        found.axes.require_shapes(found.shapes)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
 
@@ -235,7 +277,8 @@ def _require_moved(folder: Path, made: Path, found: _Found, gauge: Gauge) -> Non
                 if there.is_dir()
                 else dict(leaves(unpickled(there)))[key]
             )
-            return tensor.reshape(found.flat[place]) if place in found.flat else tensor
+            rows = found.pieces.get((place, key))
+            return tensor if rows is None else rows.whole(tensor)
 
         return read
 

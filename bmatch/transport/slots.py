@@ -71,6 +71,7 @@ SLOTS: Mapping[str, Slot] = {
     "master_param": _GRADIENT,  # Apex: weights in float32
     "fp32": _GRADIENT,  # DeepSpeed's universal form: the same
     "fp32_param": _GRADIENT,  # Megatron-core: the same
+    "param": _GRADIENT,  # Megatron-core, of an optimizer that processes share
     "compensation": _GRADIENT,  # AnyPrecisionAdamW: what rounding took from the weights
 }
 """By the names that torch, transformers and others give them."""

@@ -9,8 +9,10 @@ import shutil
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint import metadata as storage
+from torch.distributed.checkpoint import planner
 
-from bmatch.files.distributed import DistributedFiles
+from bmatch.files.distributed import INDEX, DistributedFiles
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*single process.*:UserWarning")
 
@@ -88,3 +90,32 @@ def test_damage_is_one_sentence(folder, tmp_path):
     shutil.rmtree(folder)
     with pytest.raises(FileNotFoundError, match="is no distributed checkpoint"):
         DistributedFiles(folder)
+
+
+def test_what_is_opaque_keeps_its_bytes_and_is_not_loaded(tmp_path):
+    """Megatron-core's objects are pickles of anything; its index holds the plans of its ranks."""
+    planted = tmp_path / "planted"
+    state = {"w": torch.arange(3.0), "rng/shard_0_1": Malicious(planted)}
+    dcp.save(state, storage_writer=dcp.FileSystemWriter(tmp_path / "a"))
+    index = pickle.loads((tmp_path / "a" / INDEX).read_bytes())
+    tensor = planner.TensorWriteData(
+        chunk=storage.ChunkStorageMetadata(torch.Size([0]), torch.Size([3])),
+        properties=storage.TensorProperties(),
+        size=torch.Size([3]),
+    )
+    written = planner.WriteItem(
+        storage.MetadataIndex("w"), planner.WriteItemType.TENSOR, None, tensor
+    )
+    index.all_local_plans = [planner.SavePlan([written])]
+    (tmp_path / "a" / INDEX).write_bytes(pickle.dumps(index))
+    found = DistributedFiles(tmp_path / "a")
+    with pytest.raises(ValueError, match=r"rng/shard_0_1 holds posix\.mkdir"):
+        found.container()
+    container = found.container(opaque=True)
+    assert (container.shapes, container.rest, found.others) == ({"w": (3,)}, {}, ["rng/shard_0_1"])
+    container.copy(tmp_path / "b", lambda name, tensor: -tensor, {})
+    again = DistributedFiles(tmp_path / "b")
+    assert torch.equal(again.tensor("w"), -state["w"])
+    assert again._bytes("rng/shard_0_1") == found._bytes("rng/shard_0_1")
+    assert not planted.exists()
+    assert found.files == set((tmp_path / "a").iterdir())
