@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,8 +17,10 @@ from bmatch.cli.options import (
     BatchSize,
     Device,
     Dtype,
+    EventFolder,
     EvidenceName,
     Group,
+    MetricsFile,
     OutFile,
     Picture,
     RankTimeout,
@@ -30,6 +33,7 @@ from bmatch.cli.options import (
     sites_of,
 )
 from bmatch.files.atomic import require_new
+from bmatch.jobs.metrics import Metrics
 from bmatch.jobs.pace import Pace
 from bmatch.jobs.phases import peak_bytes
 from bmatch.jobs.ranks import joined, own_device
@@ -93,9 +97,8 @@ def align(
     save_every: Annotated[
         float, typer.Option(help="Minutes after which that is kept, from 16 batches on.")
     ] = 5.0,
-    metrics: Annotated[
-        Path | None, typer.Option(help="File to add a JSON line to as tokens pass.")
-    ] = None,
+    metrics_file: MetricsFile = None,
+    event_folder: EventFolder = None,
     rank_timeout: RankTimeout = 30.0,
     picture: Picture = None,
     as_json: AsJson = False,
@@ -114,7 +117,7 @@ def align(
         require_new(out)
         align_spaces(source, target, out, spaces, as_json)
         return
-    with joined(device, rank_timeout) as ranks:
+    with joined(device, rank_timeout) as ranks, ExitStack() as ending:
         device = own_device(device, ranks)
         if not ranks.first:
             console.quiet_transformers()
@@ -148,7 +151,7 @@ def align(
         if stored:
             held = open_activations(source)
             total = int(held.counted(held.first_rows(tokens), skip_positions=1).sum())
-        pace = Pace(total, console.note, metrics)
+        metrics = ending.enter_context(closing(Metrics(console.note, metrics_file, event_folder)))
         options: dict[str, Any] = {
             "sites": sites_of(sites),
             "device": device,
@@ -156,7 +159,7 @@ def align(
             "tell": None if as_json else console.say,
             "cache_dir": cache or user_cache("streams"),
             "save_every": save_every,
-            "passed": pace,
+            "passed": Pace(total, console.note, metrics),
             "ranks": ranks,
         }
         if stored and group != "orthogonal":
@@ -182,14 +185,14 @@ def align(
                 witness=witness,
                 **options,
             )
-    match = alignment.match
+        match = alignment.match
+        metrics.add({"verdict": None if match.group == "orthogonal" else match.verdict})
     told = None if match.group == "orthogonal" else sentence(match)  # of rotations none is judged
     written = force or match.group == "orthogonal" or match.verdict == "related"
     if written:
         alignment.gauge.save(out)
         if alignment.kept is not None:
             alignment.kept.forget()
-    pace.add({"verdict": None if match.group == "orthogonal" else match.verdict})
     if picture is not None:
         if isinstance(match, GaugeMatch):
             plot_alignment(alignment.correlation, match, picture, f"{source} -> {target}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from itertools import tee
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,8 +17,10 @@ from bmatch.cli.options import (
     BatchSize,
     Device,
     Dtype,
+    EventFolder,
     EvidenceName,
     Group,
+    MetricsFile,
     OutFile,
     Picture,
     RankTimeout,
@@ -31,6 +34,7 @@ from bmatch.cli.options import (
     sites_of,
 )
 from bmatch.files.atomic import require_new
+from bmatch.jobs.metrics import Metrics, followed
 from bmatch.jobs.phases import peak_bytes
 from bmatch.jobs.ranks import joined, own_device
 from bmatch.jobs.resume import user_cache
@@ -85,6 +89,8 @@ def path(
         bool, typer.Option("--skip-broken", help="Leave out what is missing or damaged.")
     ] = False,
     cache: Cache = None,
+    metrics_file: MetricsFile = None,
+    event_folder: EventFolder = None,
     rank_timeout: RankTimeout = 30.0,
     force: Annotated[
         bool, typer.Option("--force", help="Write the gauge even where a hop relates nothing.")
@@ -97,7 +103,7 @@ def path(
     Hops are kept as they are found: a job that was ended goes on where it was. Two models are in
     memory at once. Started by torchrun, its processes share the hops; the gauge is the same.
     """
-    with joined(device, rank_timeout) as ranks:
+    with joined(device, rank_timeout) as ranks, ExitStack() as ending:
         device = own_device(device, ranks)
         if not ranks.first:
             console.quiet_transformers()
@@ -127,6 +133,7 @@ def path(
             forward, backward = read_batches(checkpoints, text or (), *sizes, back=back)
         elif text or back:
             raise ValueError("evidence from weights reads no text: leave --text and --back out")
+        metrics = ending.enter_context(closing(Metrics(console.note, metrics_file, event_folder)))
         found = Trajectory(
             turn.stops,
             forward,
@@ -140,11 +147,12 @@ def path(
             device=device,
             cache_dir=cache or user_cache("hops"),
             jobs=jobs,
-            progress=console.track,
+            progress=followed(console.track, metrics),
             tell=console.note,
         )
         found.find(ranks)
         peaks = ranks.gathered(peak_bytes())
+        metrics.add({"verdict": found.verdict})
     if picture is not None:
         plot_path(found, picture, f"{run_a} -> {run_b}")
     written = force or found.verdict == "related"
