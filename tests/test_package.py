@@ -121,7 +121,7 @@ ROOMS = {
     ),
     "models": (
         *("checkpoint", "rewrite", "plan", "hollow", "network_files", "loading", "activations"),
-        *("stored_activations", "weight_evidence"),
+        *("stored_pieces", "zarr_pieces", "stored_activations", "weight_evidence"),
         *("text", "shared_text", "smollm2", "trainer", "runs"),
     ),
     "verdict": ("bootstrap", "decoys", "witness", "calibration", "evidence", "verdict"),

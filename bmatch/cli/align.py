@@ -149,23 +149,30 @@ def align(
             )
         total = 4096 if tokens is None else tokens
         if stored:
-            held = open_activations(source)
-            total = int(held.counted(held.first_rows(tokens), skip_positions=1).sum())
-        metrics = ending.enter_context(closing(Metrics(console.note, metrics_file, event_folder)))
+            held = [open_activations(place) for place in (source, target)]
+            total = int(held[0].counted(held[0].first_rows(tokens), skip_positions=1).sum())
+        warnings: list[str] = []
+
+        def warn(sentence: str) -> None:
+            warnings.append(sentence)
+            console.note(sentence)
+
+        metrics = ending.enter_context(closing(Metrics(warn, metrics_file, event_folder)))
         options: dict[str, Any] = {
             "sites": sites_of(sites),
             "device": device,
             "progress": console.track,
             "tell": None if as_json else console.say,
+            "warn": warn,
             "cache_dir": cache or user_cache("streams"),
             "save_every": save_every,
             "passed": Pace(total, console.note, metrics),
             "ranks": ranks,
         }
-        if stored and group != "orthogonal":
+        if stored:
+            assert group != "orthogonal"  # as was refused
             alignment = align_activations(
-                source,
-                target,
+                *held,
                 tokens=tokens,
                 batch_tokens=sequence_length * batch_size,
                 group="signed_permutation" if group == "auto" else group,
@@ -199,7 +206,8 @@ def align(
         else:
             console.note("no picture was drawn: a rotation has no partners to show")
     if as_json:
-        console.print_json({"out": str(out) if written else None, **_alignment_figures(alignment)})
+        figures = {"warnings": warnings, **_alignment_figures(alignment)}
+        console.print_json({"out": str(out) if written else None, **figures})
     else:
         console.show(alignment_table(alignment, f"{source} -> {target}"))
     if not written:
