@@ -35,7 +35,7 @@ from bmatch.cli.options import (
 )
 from bmatch.files.atomic import require_new
 from bmatch.jobs.metrics import Metrics, followed
-from bmatch.jobs.phases import peak_bytes
+from bmatch.jobs.phases import peak_bytes, peak_bytes_of_processes
 from bmatch.jobs.ranks import joined, own_device
 from bmatch.jobs.resume import user_cache
 
@@ -150,8 +150,14 @@ def path(
             progress=followed(console.track, metrics),
             tell=console.note,
         )
+        foreseen = found.foreseen_bytes
+        if foreseen and not as_json:
+            console.say(
+                f"memory in all{' of each process' * (jobs > 1)}, two models included: about "
+                f"{foreseen / 1e6:,.0f} MB"
+            )
         found.find(ranks)
-        peaks = ranks.gathered(peak_bytes())
+        peaks = ranks.gathered(max(peak_bytes(), peak_bytes_of_processes() if jobs > 1 else 0))
         metrics.add({"verdict": found.verdict})
     if picture is not None:
         plot_path(found, picture, f"{run_a} -> {run_b}")
@@ -160,7 +166,8 @@ def path(
         read = {} if evidence == "weights" else {"text": title_of(text or ()), "dtype": dtype}
         found.gauge().save(out, read)
     if as_json:
-        console.print_json({"out": str(out) if written else None, **path_figures(found)})
+        memory = {"foreseen_bytes": foreseen, "peak_bytes": max(peaks)}
+        console.print_json({"out": str(out) if written else None, **path_figures(found), **memory})
     else:
         console.show(hops_table(found.hops, found.weakest))
         console.show(path_table(found, f"{run_a} -> {run_b}"))
@@ -173,7 +180,7 @@ def path(
         raise typer.Exit(NOT_RELATED)
     if not as_json:
         console.say(f"gauge written to {out}")
-        console.say_peaks((peak_bytes(), *peaks[1:]))
+        console.say_peaks((max(peaks[0], peak_bytes()), *peaks[1:]), foreseen)
 
 
 def read_batches(
