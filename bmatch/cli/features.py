@@ -103,7 +103,7 @@ def match_features(
     with joined(device) as ranks, ExitStack() as ending:
         where = own_device(device, ranks)
         acting = None if gauge is None else of_stream(gauge)
-        progress = silent
+        progress: Progress = silent
         if ranks.first:
             metrics = ending.enter_context(
                 closing(Metrics(console.note, metrics_file, event_folder))

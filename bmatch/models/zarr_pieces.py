@@ -86,7 +86,7 @@ class _Chunked(Piece):
 
     @property
     def held_bytes(self) -> int:
-        entries = min(self.at_once, self.array.shape[0])
+        entries: int = min(self.at_once, self.array.shape[0])
         return entries * int(np.prod(self.array.shape[1:])) * np.dtype(self.dtype).itemsize
 
     def let_go(self) -> None:
@@ -94,7 +94,7 @@ class _Chunked(Piece):
 
 
 def _read(array: Any) -> bool:
-    return array.dtype.kind == "f"
+    return bool(array.dtype.kind == "f")
 
 
 def _piece(path: Path, array: Any) -> Piece:

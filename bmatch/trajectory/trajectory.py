@@ -186,22 +186,20 @@ class Trajectory:
         weights alone, or models are those of the caller; and on a CUDA device.
         """
         reads = self._reads
-        folders = [stop.held for stop in self.stops if isinstance(stop.held, Checkpoint)]
-        left = self._missing(self._all_tasks()) if len(folders) == len(self.stops) else {}
-        if not left or reads.evidence == "weights" or reads.device != "cpu":
+        left = self._missing(self._all_tasks())
+        pairs = [
+            [held for held in (task.source.held, task.target.held) if isinstance(held, Checkpoint)]
+            for task in left.values()
+        ]
+        hollow = any(len(models) < 2 for models in pairs)
+        if not pairs or hollow or reads.evidence == "weights" or reads.device != "cpu":
             return 0
         axes = self.stops[0].axes
         batches = [*reads.batches, *(self._back.batches if self._back is not None else ())]
         largest = max(map(ids_of, batches))
         sizes = len(pair_sites(axes.num_layers, axes.num_layers, reads.sites)), axes.dim, largest
         sums = correlation_bytes(*sizes, torch.device("cpu"), len(reads.batches) >= LEAST)
-        of_hop = ((task.source.held, task.target.held) for task in left.values())
-        return max(job_bytes(models, reads.dtype, largest, sums) for models in of_hop)
-
-    def _require_folders(self, who: str) -> None:
-        """Refuse models in memory, which other processes cannot read."""
-        if any(isinstance(stop.held, Reader) for stop in self.stops):
-            raise ValueError(f"models in memory are read {who}")
+        return max(job_bytes(models, reads.dtype, largest, sums) for models in pairs)
 
     def _all_tasks(self) -> list[Task]:
         return [*self._tasks(), *self._tasks(back=True), *self._tasks(ends=True)]
