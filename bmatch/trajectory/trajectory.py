@@ -201,6 +201,11 @@ class Trajectory:
         sums = correlation_bytes(*sizes, torch.device("cpu"), len(reads.batches) >= LEAST)
         return max(job_bytes(models, reads.dtype, largest, sums) for models in pairs)
 
+    def _require_folders(self, who: str) -> None:
+        """Refuse models in memory, which other processes cannot read."""
+        if any(isinstance(stop.held, Reader) for stop in self.stops):
+            raise ValueError(f"models in memory are read {who}")
+
     def _all_tasks(self) -> list[Task]:
         return [*self._tasks(), *self._tasks(back=True), *self._tasks(ends=True)]
 
