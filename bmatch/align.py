@@ -7,6 +7,7 @@ comes from: both folders, their weights' digests, what was read and how.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -116,6 +117,7 @@ def align_checkpoints(
     witness: bool = True,
     progress: Progress = silent,
     tell: Callable[[str], None] | None = None,
+    warn: Callable[[str], object] = warnings.warn,
     cache_dir: str | os.PathLike[str] | None = None,
     save_every: float = 5.0,
     passed: Callable[[int], object] = bool,
@@ -155,6 +157,8 @@ def align_checkpoints(
     tell : callable, optional
         Is given a line about the memory that the correlation will take, before models are loaded;
         and lines about what is held against what, where the models differ in depth or vocabulary.
+    warn : callable, optional
+        Is given a sentence where sums cannot be kept; the job goes on. Default: it is a warning.
     cache_dir : path, optional
         Where the sums of 16 batches and more are kept, under a key of content, so that a job that
         was ended goes on. Default: they are not.
@@ -214,7 +218,7 @@ def align_checkpoints(
         if cache_dir is not None:
             deciding = {"folders": digests, "pairs": reading.pairs, "dtype": dtype}
             deciding["device"] = device.partition(":")[0]
-            kept = kept_state(cache_dir, save_every, deciding, reading.batches, say)
+            kept = kept_state(cache_dir, save_every, deciding, reading.batches, warn)
         readers = {
             role: Reader(load_model(checkpoints[role], dtype, device), axes[role])
             for role in progress(list(checkpoints), "Loading models")

@@ -7,6 +7,7 @@ what is kept are those of models that run.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -20,15 +21,15 @@ from bmatch.jobs.phases import peak_bytes, resident_bytes
 from bmatch.jobs.progress import Progress, silent
 from bmatch.jobs.ranks import ALONE, Ranks
 from bmatch.models.activations import Sites
-from bmatch.models.stored_activations import open_activations, pair_stored
+from bmatch.models.stored_activations import StoredActivations, open_activations, pair_stored
 from bmatch.stream_jobs import Plan, kept_state
 from bmatch.stream_reading import correlation_bytes, require_memory
 from bmatch.streams import Job, correlate_streams
 
 
 def align_activations(
-    source: str | os.PathLike[str],
-    target: str | os.PathLike[str],
+    source: str | os.PathLike[str] | StoredActivations,
+    target: str | os.PathLike[str] | StoredActivations,
     *,
     tokens: int | None = None,
     batch_tokens: int = 512,
@@ -37,6 +38,7 @@ def align_activations(
     device: str = "cpu",
     progress: Progress = silent,
     tell: Callable[[str], None] | None = None,
+    warn: Callable[[str], object] = warnings.warn,
     cache_dir: str | os.PathLike[str] | None = None,
     save_every: float = 5.0,
     passed: Callable[[int], object] = bool,
@@ -49,8 +51,8 @@ def align_activations(
 
     Parameters
     ----------
-    source, target : path
-        An npy or safetensors file, or a folder of such: see
+    source, target : path or StoredActivations
+        An npy or safetensors file, a folder of such, or zarr: see
         `bmatch.models.stored_activations.open_activations`. Where a stream is [sequences, L, D],
         the first token of a sequence does not count.
     tokens : int, optional
@@ -64,7 +66,7 @@ def align_activations(
         ``"permutation_global_sign"`` for LayerNorm.
     device : str
         Where they are summed, ``cpu`` or a CUDA device.
-    progress, tell, cache_dir, save_every, passed, ranks
+    progress, tell, warn, cache_dir, save_every, passed, ranks
         As for `bmatch.align.align_checkpoints`.
 
     Returns
@@ -84,7 +86,10 @@ def align_activations(
     """
     require_group(group)
     require_device(device)
-    held = {"source": open_activations(source), "target": open_activations(target)}
+    held = {
+        role: given if isinstance(given, StoredActivations) else open_activations(given)
+        for role, given in (("source", source), ("target", target))
+    }
     pairs = pair_stored(held["target"], held["source"], sites)
     width, rows = held["source"].dim, held["source"].first_rows(tokens)
     if batch_tokens < 1:
@@ -94,12 +99,14 @@ def align_activations(
     largest = len(batches[0]) if batches else 0
     needed = correlation_bytes(len(pairs), width, largest, torch.device(device), stretched)
     require_memory(needed, torch.device(device))
+    chunks = sum(activations.held_bytes for activations in held.values())
     say = tell or (lambda _: None)
     say(
         f"moments of {len(pairs)} sites and streams of {largest} tokens a batch will take "
         f"{needed / 1e6:,.1f} MB on {device}"
+        f"{f', and chunks of zarr {chunks / 1e6:,.1f} MB' if chunks else ''}"
     )
-    foreseen = resident_bytes() + needed if device == "cpu" else 0
+    foreseen = resident_bytes() + chunks + needed if device == "cpu" else 0
     digests = {
         role: activations.sha256(progress, f"Checking {role}") for role, activations in held.items()
     }
@@ -107,7 +114,7 @@ def align_activations(
     kept = None
     if cache_dir is not None:
         deciding = {"activations": digests, "pairs": pairs, "device": device.partition(":")[0]}
-        kept = kept_state(cache_dir, save_every, deciding, batches, say)
+        kept = kept_state(cache_dir, save_every, deciding, batches, warn)
     streams = correlate_streams(
         held["target"],
         held["source"],

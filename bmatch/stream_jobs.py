@@ -70,7 +70,7 @@ def kept_state(
     minutes: float,
     deciding: Mapping[str, object],
     batches: Sequence[Batch],
-    tell: Callable[[str], None],
+    tell: Callable[[str], object],
 ) -> KeptState | None:
     """Where the sums of streams are kept; None where there are too few batches for any.
 

@@ -51,7 +51,18 @@ ROOMS = {
         ),
         *("distributed", "opening"),
     ),
-    "jobs": ("cores", "phases", "progress", "processes", "ranks", "resume", "pace", "in_turn"),
+    "jobs": (
+        "cores",
+        "phases",
+        "progress",
+        "processes",
+        "ranks",
+        "resume",
+        "events",
+        "metrics",
+        "pace",
+        "in_turn",
+    ),
     "kernels": (
         *("dispatch", "reference", "partial_sums", "batch_sums", "centred", "cross_moments"),
         *("finalise", "pilot", "row_scan"),
@@ -110,7 +121,7 @@ ROOMS = {
     ),
     "models": (
         *("checkpoint", "rewrite", "plan", "hollow", "network_files", "loading", "activations"),
-        *("stored_activations", "weight_evidence"),
+        *("stored_pieces", "zarr_pieces", "stored_activations", "weight_evidence"),
         *("text", "shared_text", "smollm2", "trainer", "runs"),
     ),
     "verdict": ("bootstrap", "decoys", "witness", "calibration", "evidence", "verdict"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,8 +17,10 @@ from bmatch.cli.options import (
     BatchSize,
     Device,
     Dtype,
+    EventFolder,
     EvidenceName,
     Group,
+    MetricsFile,
     OutFile,
     Picture,
     RankTimeout,
@@ -30,6 +33,7 @@ from bmatch.cli.options import (
     sites_of,
 )
 from bmatch.files.atomic import require_new
+from bmatch.jobs.metrics import Metrics
 from bmatch.jobs.pace import Pace
 from bmatch.jobs.phases import peak_bytes
 from bmatch.jobs.ranks import joined, own_device
@@ -93,9 +97,8 @@ def align(
     save_every: Annotated[
         float, typer.Option(help="Minutes after which that is kept, from 16 batches on.")
     ] = 5.0,
-    metrics: Annotated[
-        Path | None, typer.Option(help="File to add a JSON line to as tokens pass.")
-    ] = None,
+    metrics_file: MetricsFile = None,
+    event_folder: EventFolder = None,
     rank_timeout: RankTimeout = 30.0,
     picture: Picture = None,
     as_json: AsJson = False,
@@ -114,7 +117,7 @@ def align(
         require_new(out)
         align_spaces(source, target, out, spaces, as_json)
         return
-    with joined(device, rank_timeout) as ranks:
+    with joined(device, rank_timeout) as ranks, ExitStack() as ending:
         device = own_device(device, ranks)
         if not ranks.first:
             console.quiet_transformers()
@@ -146,23 +149,30 @@ def align(
             )
         total = 4096 if tokens is None else tokens
         if stored:
-            held = open_activations(source)
-            total = int(held.counted(held.first_rows(tokens), skip_positions=1).sum())
-        pace = Pace(total, console.note, metrics)
+            held = [open_activations(place) for place in (source, target)]
+            total = int(held[0].counted(held[0].first_rows(tokens), skip_positions=1).sum())
+        warnings: list[str] = []
+
+        def warn(sentence: str) -> None:
+            warnings.append(sentence)
+            console.note(sentence)
+
+        metrics = ending.enter_context(closing(Metrics(warn, metrics_file, event_folder)))
         options: dict[str, Any] = {
             "sites": sites_of(sites),
             "device": device,
             "progress": console.track,
             "tell": None if as_json else console.say,
+            "warn": warn,
             "cache_dir": cache or user_cache("streams"),
             "save_every": save_every,
-            "passed": pace,
+            "passed": Pace(total, console.note, metrics),
             "ranks": ranks,
         }
-        if stored and group != "orthogonal":
+        if stored:
+            assert group != "orthogonal"  # as was refused
             alignment = align_activations(
-                source,
-                target,
+                *held,
                 tokens=tokens,
                 batch_tokens=sequence_length * batch_size,
                 group="signed_permutation" if group == "auto" else group,
@@ -182,21 +192,22 @@ def align(
                 witness=witness,
                 **options,
             )
-    match = alignment.match
+        match = alignment.match
+        metrics.add({"verdict": None if match.group == "orthogonal" else match.verdict})
     told = None if match.group == "orthogonal" else sentence(match)  # of rotations none is judged
     written = force or match.group == "orthogonal" or match.verdict == "related"
     if written:
         alignment.gauge.save(out)
         if alignment.kept is not None:
             alignment.kept.forget()
-    pace.add({"verdict": None if match.group == "orthogonal" else match.verdict})
     if picture is not None:
         if isinstance(match, GaugeMatch):
             plot_alignment(alignment.correlation, match, picture, f"{source} -> {target}")
         else:
             console.note("no picture was drawn: a rotation has no partners to show")
     if as_json:
-        console.print_json({"out": str(out) if written else None, **_alignment_figures(alignment)})
+        figures = {"warnings": warnings, **_alignment_figures(alignment)}
+        console.print_json({"out": str(out) if written else None, **figures})
     else:
         console.show(alignment_table(alignment, f"{source} -> {target}"))
     if not written:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from bmatch.cli import console
-from bmatch.cli.options import NOT_RELATED, AsJson, Device, Picture, examples, require_picture
+from bmatch.cli.options import (
+    NOT_RELATED,
+    AsJson,
+    Device,
+    EventFolder,
+    MetricsFile,
+    Picture,
+    examples,
+    require_picture,
+)
 from bmatch.cli.transport import of_stream
 from bmatch.files.atomic import require_new
+from bmatch.jobs.metrics import Metrics, followed
 from bmatch.jobs.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -66,6 +77,8 @@ def match_features(
     labels_out: Annotated[
         Path | None, typer.Option(help="The same, of TARGET's features.", dir_okay=False)
     ] = None,
+    metrics_file: MetricsFile = None,
+    event_folder: EventFolder = None,
     picture: Picture = None,
     device: Device = "cpu",
     as_json: AsJson = False,
@@ -87,10 +100,15 @@ def match_features(
     if labels is not None and labels_out is not None:
         require_labels(labels, labels_out)
         require_new(labels_out)
-    with joined(device) as ranks:
+    with joined(device) as ranks, ExitStack() as ending:
         where = own_device(device, ranks)
         acting = None if gauge is None else of_stream(gauge)
-        progress = console.track if ranks.first else silent
+        progress: Progress = silent
+        if ranks.first:
+            metrics = ending.enter_context(
+                closing(Metrics(console.note, metrics_file, event_folder))
+            )
+            progress = followed(console.track, metrics)
         match = matched(
             _rows(target, by, progress).to(where),
             _carried(_rows(source, by, progress), acting, by).to(where),
@@ -100,8 +118,9 @@ def match_features(
             progress=progress,
             ranks=ranks,
         )
-    if not ranks.first:
-        return
+        if not ranks.first:
+            return
+        metrics.add({"matched": len(match.target_ind)})
     match.save(out)
     labelled = None
     if labels is not None and labels_out is not None:

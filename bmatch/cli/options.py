@@ -67,6 +67,16 @@ Picture = Annotated[
 RankTimeout = Annotated[
     float, typer.Option(help="Minutes without a word after which a rank counts as lost.")
 ]
+MetricsFile = Annotated[
+    Path | None,
+    typer.Option("--metrics", help="File to add JSON lines to as it goes on.", dir_okay=False),
+]
+EventFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--tensorboard", help="Folder to add the same to, for TensorBoard.", file_okay=False
+    ),
+]
 
 
 def require_picture(path: Path | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from itertools import tee
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,8 +17,10 @@ from bmatch.cli.options import (
     BatchSize,
     Device,
     Dtype,
+    EventFolder,
     EvidenceName,
     Group,
+    MetricsFile,
     OutFile,
     Picture,
     RankTimeout,
@@ -31,7 +34,8 @@ from bmatch.cli.options import (
     sites_of,
 )
 from bmatch.files.atomic import require_new
-from bmatch.jobs.phases import peak_bytes
+from bmatch.jobs.metrics import Metrics, followed
+from bmatch.jobs.phases import peak_bytes, peak_bytes_of_processes
 from bmatch.jobs.ranks import joined, own_device
 from bmatch.jobs.resume import user_cache
 
@@ -85,6 +89,8 @@ def path(
         bool, typer.Option("--skip-broken", help="Leave out what is missing or damaged.")
     ] = False,
     cache: Cache = None,
+    metrics_file: MetricsFile = None,
+    event_folder: EventFolder = None,
     rank_timeout: RankTimeout = 30.0,
     force: Annotated[
         bool, typer.Option("--force", help="Write the gauge even where a hop relates nothing.")
@@ -97,7 +103,7 @@ def path(
     Hops are kept as they are found: a job that was ended goes on where it was. Two models are in
     memory at once. Started by torchrun, its processes share the hops; the gauge is the same.
     """
-    with joined(device, rank_timeout) as ranks:
+    with joined(device, rank_timeout) as ranks, ExitStack() as ending:
         device = own_device(device, ranks)
         if not ranks.first:
             console.quiet_transformers()
@@ -127,6 +133,7 @@ def path(
             forward, backward = read_batches(checkpoints, text or (), *sizes, back=back)
         elif text or back:
             raise ValueError("evidence from weights reads no text: leave --text and --back out")
+        metrics = ending.enter_context(closing(Metrics(console.note, metrics_file, event_folder)))
         found = Trajectory(
             turn.stops,
             forward,
@@ -140,11 +147,18 @@ def path(
             device=device,
             cache_dir=cache or user_cache("hops"),
             jobs=jobs,
-            progress=console.track,
+            progress=followed(console.track, metrics),
             tell=console.note,
         )
+        foreseen = found.foreseen_bytes
+        if foreseen and not as_json:
+            console.say(
+                f"memory in all{' of each process' * (jobs > 1)}, two models included: about "
+                f"{foreseen / 1e6:,.0f} MB"
+            )
         found.find(ranks)
-        peaks = ranks.gathered(peak_bytes())
+        peaks = ranks.gathered(max(peak_bytes(), peak_bytes_of_processes() if jobs > 1 else 0))
+        metrics.add({"verdict": found.verdict})
     if picture is not None:
         plot_path(found, picture, f"{run_a} -> {run_b}")
     written = force or found.verdict == "related"
@@ -152,7 +166,8 @@ def path(
         read = {} if evidence == "weights" else {"text": title_of(text or ()), "dtype": dtype}
         found.gauge().save(out, read)
     if as_json:
-        console.print_json({"out": str(out) if written else None, **path_figures(found)})
+        memory = {"foreseen_bytes": foreseen, "peak_bytes": max(peaks)}
+        console.print_json({"out": str(out) if written else None, **path_figures(found), **memory})
     else:
         console.show(hops_table(found.hops, found.weakest))
         console.show(path_table(found, f"{run_a} -> {run_b}"))
@@ -165,7 +180,7 @@ def path(
         raise typer.Exit(NOT_RELATED)
     if not as_json:
         console.say(f"gauge written to {out}")
-        console.say_peaks((peak_bytes(), *peaks[1:]))
+        console.say_peaks((max(peaks[0], peak_bytes()), *peaks[1:]), foreseen)
 
 
 def read_batches(

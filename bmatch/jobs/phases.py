@@ -53,6 +53,11 @@ def peak_bytes() -> int:
     return _told("VmHWM:")
 
 
+def peak_bytes_of_processes() -> int:
+    """The largest of the peaks of those processes that this one started, and that are over."""
+    return _in_bytes(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+
+
 def resident_bytes() -> int:
     """Resident memory of this process now; where the system does not tell, its largest so far."""
     return _told("VmRSS:")
@@ -62,7 +67,11 @@ def _told(name: str) -> int:
     try:
         status = _STATUS.read_text()
     except OSError:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else 1024 * peak
+        return _in_bytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     line = next(line for line in status.splitlines() if line.startswith(name))
     return 1024 * int(line.split()[1])
+
+
+def _in_bytes(told: int) -> int:
+    """Of what getrusage tells: bytes on macOS, KiB elsewhere."""
+    return told if sys.platform == "darwin" else 1024 * told

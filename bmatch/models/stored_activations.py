@@ -1,8 +1,9 @@
-"""Activations that lie on disk, read a few tokens at a time: npy and safetensors, in pieces or not.
+"""Activations that lie on disk, read a few tokens at a time: npy, safetensors and zarr, in pieces.
 
 A file is a stream of one site (npy) or of several (safetensors: a tensor each). In a folder npy
 files are pieces of one stream, in the order of the numbers in their names; in subfolders, of one
-stream each. Safetensors files of a folder are pieces of those streams that they name.
+stream each. Safetensors files of a folder are pieces of those streams that they name. An array of
+zarr is as an npy file, and a group of arrays as a safetensors file.
 """
 
 from __future__ import annotations
@@ -10,44 +11,24 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from bmatch.files.mapped import entries_of
-from bmatch.files.pointers import require_content
 from bmatch.jobs.progress import Progress, silent
 from bmatch.models.activations import SitePair, Sites
 from bmatch.models.checkpoint import INDEX, SINGLE
+from bmatch.models.stored_pieces import Piece, pieces_of_file
+from bmatch.models.zarr_pieces import is_zarr, pieces_of_zarr
 
-_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<i2"}
-"""Of safetensors as NumPy reads them; bfloat16 by its bits."""
-_HASHED = 1 << 24  # bytes that are mapped at a time
-
-
-class _Piece(NamedTuple):
-    """Rows of a stream in one file."""
-
-    path: Path
-    offset: int
-    dtype: str
-    bfloat16: bool
-    rows: int
-    sequence: int  # rows of a sequence, 0 where that is not known
-
-    def mapped(self, first: int, count: int, dim: int) -> np.memmap[Any, Any]:
-        """Some of them [count, D], as they are stored."""
-        at = self.offset + first * dim * np.dtype(self.dtype).itemsize
-        try:
-            return np.memmap(self.path, self.dtype, "r", at, (count, dim))
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"{self.path} could be read before and no longer can ({error}): was it changed?"
-            ) from None
+_HASHED = 1 << 24  # bytes that are read at a time
+_KINDS = ("*.npy", "*/*.npy", "*.safetensors", "*.zarr")
+"""What a folder holds, of one kind."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,14 +51,26 @@ class StoredActivations:
     sites: tuple[str, ...]
     tokens: int
     dim: int
-    _pieces: dict[str, tuple[_Piece, ...]]
+    _pieces: dict[str, tuple[Piece, ...]]
+    _last: dict[int, Piece] = field(default_factory=dict)
+    """Of a site: the one that was read last, which may hold memory."""
+
+    @property
+    def held_bytes(self) -> int:
+        """What stays in memory between reads, at most: chunks of zarr, one range a site."""
+        return sum(max(p.held_bytes for p in pieces) for pieces in self._pieces.values())
 
     def read(self, site: int, rows: range) -> torch.Tensor:
         """Rows of the stream of a site, float32 [N, D]; no others are read."""
         found = torch.empty(len(rows), self.dim)
         for piece, first, count, at in self._parts(site, rows):
-            block = torch.from_numpy(np.array(piece.mapped(first, count, self.dim)))
-            found[at : at + count] = block.view(torch.bfloat16) if piece.bfloat16 else block
+            values = self._values(site, piece, first, count)
+            if piece.bfloat16:
+                block = torch.from_numpy(np.array(values)).view(torch.bfloat16)
+            else:
+                with np.errstate(over="ignore"):  # infinity is refused where it is counted
+                    block = torch.from_numpy(np.array(values, np.float32))
+            found[at : at + count] = block
         return found
 
     def counted(self, rows: range, skip_positions: int) -> torch.Tensor:
@@ -113,10 +106,18 @@ class StoredActivations:
             for start in range(0, self.tokens, step):
                 rows = range(start, min(start + step, self.tokens))
                 for piece, first, count, _ in self._parts(number, rows):
-                    taken.update(piece.mapped(first, count, self.dim).data)
+                    taken.update(self._values(number, piece, first, count).data)
+            if (last := self._last.pop(number, None)) is not None:
+                last.let_go()
         return taken.hexdigest()
 
-    def _parts(self, site: int, rows: range) -> Iterator[tuple[_Piece, int, int, int]]:
+    def _values(self, site: int, piece: Piece, first: int, count: int) -> npt.NDArray[Any]:
+        if (last := self._last.get(site, piece)) is not piece:
+            last.let_go()
+        self._last[site] = piece
+        return piece.values(first, count)
+
+    def _parts(self, site: int, rows: range) -> Iterator[tuple[Piece, int, int, int]]:
         """Pieces that hold some rows: from where in it, how many, and where among them these go."""
         begin = 0
         for piece in self._pieces[self.sites[site]]:
@@ -133,18 +134,18 @@ def are_activations(path: str | os.PathLike[str]) -> bool:
         return path.suffix in (".npy", ".safetensors")
     if not path.is_dir() or any((path / n).exists() for n in ("config.json", INDEX, SINGLE)):
         return False
-    return any(next(path.glob(kind), None) for kind in ("*.npy", "*/*.npy", "*.safetensors"))
+    return is_zarr(path) or any(next(path.glob(kind), None) for kind in _KINDS)
 
 
 def open_activations(path: str | os.PathLike[str]) -> StoredActivations:
-    """Find the streams in a file or folder; of npy and safetensors files only headers are read.
+    """Find the streams in a file or folder, whose numbers are not read yet.
 
     Parameters
     ----------
     path : path
         Streams are float64, float32, float16 or bfloat16 (safetensors) of shape [T, D], or
         [sequences, L, D], whose first tokens are then known. Tensors of whole numbers, and of one
-        axis, are passed over.
+        axis, are passed over. Arrays and groups of zarr (formats 2 and 3) need the package zarr.
 
     Raises
     ------
@@ -157,16 +158,15 @@ def open_activations(path: str | os.PathLike[str]) -> StoredActivations:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there are no activations {path}")
-    pieces: dict[str, list[_Piece]] = {}
+    pieces: dict[str, list[Piece]] = {}
     widths: dict[int, str] = {}
     for site, file in _files(path):
-        require_content(file)
-        for name, piece, dim in _npy(site, file) if file.suffix == ".npy" else _safetensors(file):
+        for name, piece in (pieces_of_zarr if file.is_dir() else pieces_of_file)(site, file):
             pieces.setdefault(name, []).append(piece)
-            widths.setdefault(dim, name or str(file))
+            widths.setdefault(piece.dim, name or str(file))
     if not pieces:
         raise FileNotFoundError(
-            f"{path} holds no activations: npy or safetensors files of floats [T, D] or "
+            f"{path} holds no activations: npy, safetensors or zarr files of floats [T, D] or "
             "[sequences, L, D]"
         )
     counts = {sum(piece.rows for piece in found): name for name, found in pieces.items()}
@@ -224,12 +224,12 @@ def pair_stored(
 
 def _files(path: Path) -> Iterator[tuple[str, Path]]:
     """Files of a folder in their order, with the site that a folder says; or the file itself."""
-    if path.is_file():
+    if path.is_file() or is_zarr(path):
         yield "", path
         return
     kinds = {
         kind: sorted(path.glob(kind), key=lambda file: _natural(str(file.relative_to(path))))
-        for kind in ("*.npy", "*/*.npy", "*.safetensors")
+        for kind in _KINDS
     }
     there = [kind for kind, files in kinds.items() if files]
     if len(there) > 1:
@@ -242,36 +242,3 @@ def _files(path: Path) -> Iterator[tuple[str, Path]]:
 def _natural(name: str) -> list[tuple[int, str]]:
     """Numbers in a name by their size."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
-
-
-def _npy(site: str, file: Path) -> Iterator[tuple[str, _Piece, int]]:
-    try:
-        array = np.lib.format.open_memmap(file, mode="r")
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(
-            f"{file} is no npy file of plain numbers, or is damaged ({error})"
-        ) from None
-    if array.dtype.kind != "f" or array.ndim < 2 or not array.flags.c_contiguous:
-        raise ValueError(
-            f"{file} is {array.dtype} of shape {array.shape}"
-            f"{'' if array.flags.c_contiguous else ' in Fortran order'}, and activations are "
-            "floats [T, D] or [sequences, L, D] in C order"
-        )
-    yield site, _piece(file, array.offset, array.dtype.str, False, array.shape), array.shape[-1]
-
-
-def _safetensors(file: Path) -> Iterator[tuple[str, _Piece, int]]:
-    entries = entries_of(file)
-    with open(file, "rb") as opened:
-        begin = 8 + int.from_bytes(opened.read(8), "little")
-    for name, entry in entries.items():
-        if name == "__metadata__" or len(entry["shape"]) < 2 or entry["dtype"] not in _TYPES:
-            continue
-        at, kind = begin + entry["data_offsets"][0], entry["dtype"]
-        piece = _piece(file, at, _TYPES[kind], kind == "BF16", entry["shape"])
-        yield name, piece, entry["shape"][-1]
-
-
-def _piece(file: Path, at: int, dtype: str, bfloat16: bool, shape: Sequence[int]) -> _Piece:
-    rows = int(np.prod(shape[:-1]))
-    return _Piece(file, at, dtype, bfloat16, rows, shape[-2] if len(shape) > 2 else 0)

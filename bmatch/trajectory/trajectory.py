@@ -20,15 +20,18 @@ import numpy as np
 import torch
 
 from bmatch._version import __version__
+from bmatch.correlation.stretches import LEAST
 from bmatch.estimate import Evidence
+from bmatch.footprint import job_bytes
 from bmatch.gauge import SignedPermutation, compose
 from bmatch.groups import AnyGroup
 from bmatch.jobs.processes import in_processes, shares
 from bmatch.jobs.progress import Progress, silent
 from bmatch.jobs.ranks import ALONE, Ranks
 from bmatch.jobs.resume import KeptParts, Part
-from bmatch.models.activations import Reader, Sites
-from bmatch.stream_reading import OneBatch
+from bmatch.models.activations import Reader, Sites, pair_sites
+from bmatch.models.checkpoint import Checkpoint
+from bmatch.stream_reading import OneBatch, correlation_bytes, ids_of
 from bmatch.trajectory.gaps import gaps
 from bmatch.trajectory.hop import Hop
 from bmatch.trajectory.reads import KIND, Reads, Task, estimated
@@ -173,12 +176,38 @@ class Trajectory:
             self._require_folders("by one rank: give folders")
             if self._jobs > 1:
                 raise ValueError(f"ranks share the hops: leave jobs at 1, got {self._jobs}")
-        self._found([*self._tasks(), *self._tasks(back=True), *self._tasks(ends=True)], ranks)
+        self._found(self._all_tasks(), ranks)
+
+    @property
+    def foreseen_bytes(self) -> int:
+        """The largest resident memory that is foreseen of a process in `find`, on the CPU.
+
+        See `bmatch.footprint.job_bytes`. 0 where no model is to be loaded: hops are kept or by
+        weights alone, or models are those of the caller; and on a CUDA device.
+        """
+        reads = self._reads
+        left = self._missing(self._all_tasks())
+        pairs = [
+            [held for held in (task.source.held, task.target.held) if isinstance(held, Checkpoint)]
+            for task in left.values()
+        ]
+        hollow = any(len(models) < 2 for models in pairs)
+        if not pairs or hollow or reads.evidence == "weights" or reads.device != "cpu":
+            return 0
+        axes = self.stops[0].axes
+        batches = [*reads.batches, *(self._back.batches if self._back is not None else ())]
+        largest = max(map(ids_of, batches))
+        sizes = len(pair_sites(axes.num_layers, axes.num_layers, reads.sites)), axes.dim, largest
+        sums = correlation_bytes(*sizes, torch.device("cpu"), len(reads.batches) >= LEAST)
+        return max(job_bytes(models, reads.dtype, largest, sums) for models in pairs)
 
     def _require_folders(self, who: str) -> None:
         """Refuse models in memory, which other processes cannot read."""
         if any(isinstance(stop.held, Reader) for stop in self.stops):
             raise ValueError(f"models in memory are read {who}")
+
+    def _all_tasks(self) -> list[Task]:
+        return [*self._tasks(), *self._tasks(back=True), *self._tasks(ends=True)]
 
     def _tasks(self, *, ends: bool = False, back: bool = False) -> list[Task]:
         stops = self.stops
@@ -195,13 +224,7 @@ class Trajectory:
         return [Task(self._reads, *pair) for pair in pairs_of]
 
     def _found(self, tasks: Sequence[Task], ranks: Ranks = ALONE) -> tuple[Hop, ...]:
-        keys = [task.key for task in tasks]
-        missing = {k: t for k, t in zip(keys, tasks, strict=True) if k not in self._parts}
-        if self._kept is not None:
-            for key in [*missing]:
-                if (part := self._kept.get(key)) is not None:
-                    self._parts[key] = part
-                    del missing[key]
+        missing = self._missing(tasks)
         found = self._estimated([*missing.values()], ranks)
         for _ in self._progress([*missing], "Hops") if missing else ():
             key, part = next(found)
@@ -209,10 +232,17 @@ class Trajectory:
             if self._kept is not None:
                 self._kept.keep(key, *part)
         next(found, None)  # to its end, where ranks meet
-        return tuple(
-            Hop.of(self._parts[key], task.source, task.target)
-            for key, task in zip(keys, tasks, strict=True)
-        )
+        return tuple(Hop.of(self._parts[task.key], task.source, task.target) for task in tasks)
+
+    def _missing(self, tasks: Sequence[Task]) -> dict[str, Task]:
+        """Those hops that are neither found nor kept, by their keys."""
+        missing = {key: task for task in tasks if (key := task.key) not in self._parts}
+        if self._kept is not None:
+            for key in [*missing]:
+                if (part := self._kept.get(key)) is not None:
+                    self._parts[key] = part
+                    del missing[key]
+        return missing
 
     def _estimated(self, tasks: Sequence[Task], ranks: Ranks) -> Iterator[tuple[str, Part]]:
         if ranks.world > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import random
@@ -87,9 +88,10 @@ def test_no_room_for_what_is_kept(bmatch_, pair, tmp_path):
         metrics = tmp_path / "full" / "m"
         metrics.write_bytes(b"\n" * 4000)
         kept = ("--cache", tmp_path / "full" / "cache", "--metrics", metrics)
-        code, out, err = bmatch_(*arguments, *kept, "--out", tmp_path / "g")
+        code, out, err = bmatch_(*arguments, *kept, "--out", tmp_path / "g", "--json")
         assert code == 0
-        assert " ".join(out.split()).count("cannot be kept in") == 1
-        assert err.count("takes no more metrics") == 1
+        for sentence in ("cannot be kept in", "takes no more metrics"):
+            assert err.count(sentence) == 1
+            assert sum(sentence in warning for warning in json.loads(out)["warnings"]) == 1
     assert bmatch_(*arguments, "--cache", tmp_path / "c", "--out", tmp_path / "h")[0] == 0
     assert (tmp_path / "g").read_bytes() == (tmp_path / "h").read_bytes()

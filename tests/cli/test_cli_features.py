@@ -75,6 +75,17 @@ def test_features_are_found_through_a_gauge(bmatch_, dictionaries):
     ]
 
 
+def test_metrics_have_a_line_a_block(bmatch_, dictionaries):
+    folder, truth = dictionaries
+    places = (folder / "a", folder / "b", "--gauge", folder / "g.safetensors")
+    options = ("--metrics", folder / "m", "--out", folder / "pairs.csv")
+    assert bmatch_("match-features", *places, *options)[0] == 0
+    *blocks, last = [json.loads(line) for line in (folder / "m").read_text().splitlines()]
+    assert {line["stage"] for line in blocks} == {"Comparing"}
+    assert blocks[-1]["done"] == blocks[-1]["total"]
+    assert last["matched"] == np.count_nonzero(truth >= 0)
+
+
 def test_two_ranks_write_the_table_of_one(bmatch_, dictionaries):
     folder, _ = dictionaries
     places = (folder / "a", folder / "b", "--gauge", folder / "g.safetensors")

@@ -173,3 +173,21 @@ def test_watch_tells_a_line_a_hop(bmatch_, runs, tmp_path):
     assert told["drift"] > 0
     code, _, err = bmatch_("watch", tmp_path / "none", *options)
     assert (code, "no whole checkpoint has appeared" in err) == (1, True)
+
+
+def test_metrics_have_a_line_a_hop_and_memory_is_foreseen(bmatch_, runs, tmp_path):
+    options = ("--tokens", 300, "--cache", tmp_path / "hops", "--metrics", tmp_path / "m")
+    code, out, err = bmatch_("path", runs.a, runs.b, *options, "--json", "--out", tmp_path / "g")
+    assert code == 0, err
+    told = json.loads(out)
+    *lines, last = [json.loads(line) for line in (tmp_path / "m").read_text().splitlines()]
+    hops = [line for line in lines if line["stage"] == "Hops"]
+    assert [line["done"] for line in hops] == list(range(1, len(hops) + 1))
+    assert {line["total"] for line in hops} == {len(hops)}
+    assert {line["stage"] for line in lines} == {"Checking weights", "Hops"}
+    assert len(hops) >= len(told["hops"])
+    assert last["verdict"] == told["verdict"]
+    assert 0 < told["foreseen_bytes"] < 10 * told["peak_bytes"]
+    code, out, _ = bmatch_("path", runs.a, runs.b, *options, "--out", tmp_path / "h")
+    assert code == 0
+    assert "foreseen" not in out  # all hops are kept

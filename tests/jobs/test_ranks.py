@@ -8,7 +8,6 @@ from rank_threads import ranks_of_threads
 from tiny_models import VOCABULARY, noisy_copy, tiny_model
 
 from bmatch.correlation.stretches import LONGEST, block_ends, stretches
-from bmatch.jobs.pace import Pace
 from bmatch.jobs.ranks import ALONE, joined
 from bmatch.jobs.resume import KeptParts, KeptState
 from bmatch.models.activations import Reader
@@ -102,18 +101,3 @@ def test_without_torchrun_a_process_is_alone(monkeypatch):
         assert ranks.first
         assert ranks.told(3) == 3
         assert ranks.gathered(4) == [4]
-
-
-def test_metrics_that_can_no_longer_be_written_end_and_the_job_does_not(tmp_path):
-    told = []
-    pace = Pace(100, told.append, tmp_path / "m")
-    pace(0)
-    pace(50)
-    lines = (tmp_path / "m").read_text().splitlines()
-    assert len(lines) == 2
-    assert '"tokens": 50, "tokens_total": 100' in lines[1]
-    (tmp_path / "m").unlink()
-    (tmp_path / "m").mkdir()
-    pace(60)
-    pace(70)
-    assert len(told) == 1

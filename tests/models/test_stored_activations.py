@@ -59,6 +59,13 @@ def test_the_first_tokens_of_sequences_do_not_count_where_they_are_known(tmp_pat
     assert open_activations(tmp_path / "flat.npy").counted(range(60), 2).all()
 
 
+def test_numbers_of_another_machine_and_beyond_float32(tmp_path):
+    np.save(tmp_path / "x.npy", X.astype(">f4"))
+    assert np.array_equal(open_activations(tmp_path / "x.npy").read(0, range(60)).numpy(), X)
+    np.save(tmp_path / "x.npy", np.full((4, 8), 1e300))
+    assert torch.isinf(open_activations(tmp_path / "x.npy").read(0, range(4))).all()
+
+
 def test_the_hash_is_of_numbers_and_not_of_pieces(tmp_path):
     for folder, cuts in (("one", [60]), ("many", [7, 30, 60])):
         (tmp_path / folder).mkdir()
@@ -90,7 +97,7 @@ def refused(path, sentence, kind=ValueError):
 def test_sentences(tmp_path):
     refused(tmp_path / "none", "there are no activations", FileNotFoundError)
     (tmp_path / "a").mkdir()
-    refused(tmp_path / "a", "holds no activations: npy or safetensors files", FileNotFoundError)
+    refused(tmp_path / "a", "holds no activations: npy, safetensors or zarr", FileNotFoundError)
     np.save(tmp_path / "a" / "0.npy", X)
     np.save(tmp_path / "a" / "1.npy", X[:, :4].copy())
     refused(tmp_path / "a", "streams in .* are of several widths, 4 .*, 8 ")
