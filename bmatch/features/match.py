@@ -263,10 +263,13 @@ def _kept(
     if not len(near.target):
         return _nothing(shape, limit, seen.decoys)
     best = optimum(near, shape, limit)
-    lost = bereaved(near, best, shape, limit, seed)
+    of_target, of_source = (
+        bereaved(near, best, shape, limit, side, seed) for side in (True, False)
+    )
     cosine = np.abs(best.cosine)
     chance = np.maximum(
-        _strange(cosine, seen.decoys, shape[0], limit), false_by_kinship(best, lost)
+        _strange(cosine, seen.decoys, shape[0], limit),
+        false_by_kinship(best, of_target, of_source, shape[1]),
     )
     order = np.lexsort((-cosine, chance))
     share = np.cumsum(chance[order]) / np.arange(1, len(order) + 1)  # ascending, as chances are
@@ -287,7 +290,7 @@ def _kept(
         float(share[count - 1]) if count else 0.0,
         np.sort(cosine)[::-1],
         seen.decoys,
-        lost.evidence[:, 0],
+        of_target.evidence[:, 0],
         best.assignment,
     )
 

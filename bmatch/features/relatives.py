@@ -2,9 +2,13 @@
 
 The directions of a family lie close to each other, as those of a feature that a larger dictionary
 splits do. A feature without a partner then meets the partners of its siblings, and may look
-matched. How often, and how well, is seen at features that have one: some source features are taken
-away with their candidates, all others are matched anew, and what the bereaved are matched with is
-false, has been through the same competition, and is as many as there are features.
+matched. How often, and how well, is seen at features that have one: some features are taken away
+with their candidates, all others are matched anew, and what the bereaved are matched with is false,
+and has been through the same competition.
+
+Once source features are taken away, and once target features. The bereaved of the target stand for
+all features of the target that have no partner; those of the source for what such features rob: a
+target feature that is matched with one of them and not with its own partner, which is there.
 
 Taken away is the competitor that decoys are made for in target-decoy competition (see
 `bmatch.features.strangers`) and knockoffs: R. F. Barber, E. J. Candes, "Controlling the false
@@ -37,18 +41,29 @@ class Bereaved(NamedTuple):
 
     Attributes
     ----------
+    asked : int64 [r]
+        The pairs of the optimum of which a feature was taken away.
     pair : int64 [s]
-        Which pair of the optimum the feature had.
+        Of these, the one that the bereaved had.
+    robbed : int64 [s]
+        The pair that the feature had which it got instead, -1 if none.
     evidence : float64 [s, 4]
-        Of what it got instead (see `Optimum.evidence`).
+        Of the new pair (see `Optimum.evidence`).
     """
 
+    asked: npt.NDArray[np.int64]
     pair: npt.NDArray[np.int64]
+    robbed: npt.NDArray[np.int64]
     evidence: npt.NDArray[np.float64]
 
 
 def bereaved(
-    near: Pairs, best: Optimum, shape: tuple[int, int], limit: float, seed: int = 0
+    near: Pairs,
+    best: Optimum,
+    shape: tuple[int, int],
+    limit: float,
+    of_target: bool = True,
+    seed: int = 0,
 ) -> Bereaved:
     """Take partners away, a part of them at a time, until enough features are seen.
 
@@ -60,55 +75,84 @@ def bereaved(
         Of these.
     shape : (n, m)
     limit : float
+    of_target : bool
+        Whether the bereaved are the target's and the source's are taken away; else the reverse.
     seed : int
         Of parts.
     """
     count = len(best.target)
-    pair_of_target = np.full(shape[0], -1)
-    pair_of_target[best.target] = np.arange(count)
+    pair_of_target, pair_of_source = (
+        _numbers(side, size) for side, size in zip(best[:2], shape, strict=True)
+    )
     order = np.random.Generator(np.random.PCG64(seed)).permutation(count)
-    pairs, evidence = [np.empty(0, np.int64)], [np.empty((0, 4))]
-    asked = 0
+    asked, pairs, robbed = [], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    evidence = [np.empty((0, 4))]
     for part in np.array_split(order, min(_PARTS, count)) if count else []:
-        gone = np.zeros(shape[1], bool)
-        gone[best.source[part]] = True
+        asked.append(part)
         lost = np.zeros(count + 1, bool)  # the last for features without a pair
         lost[part] = True
-        kept = ~gone[near.source]
+        kept = ~lost[(pair_of_source[near.source] if of_target else pair_of_target[near.target])]
         without = optimum(Pairs(*(column[kept] for column in near)), shape, limit)
-        pair = pair_of_target[without.target]
-        of_lost = lost[pair]
-        pairs.append(pair[of_lost])
-        evidence.append(without.evidence()[of_lost])
-        asked += len(part)
-        if asked >= _ENOUGH:
+        own, other = pair_of_target[without.target], pair_of_source[without.source]
+        if not of_target:
+            own, other = other, own
+        pairs.append(own[lost[own]])
+        robbed.append(other[lost[own]])
+        evidence.append(without.evidence()[lost[own]])
+        if sum(map(len, asked)) >= _ENOUGH:
             break
-    return Bereaved(np.concatenate(pairs), np.concatenate(evidence))
+    parts = (asked or [order], pairs, robbed, evidence)
+    return Bereaved(*(np.concatenate(part) for part in parts))
 
 
-def false_by_kinship(best: Optimum, lost: Bereaved) -> npt.NDArray[np.float64]:
+def _numbers(features: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
+    """The pair of each feature of a side, [size]; -1 where it has none."""
+    found = np.full(size, -1)
+    found[features] = np.arange(len(features))
+    return found
+
+
+def false_by_kinship(
+    best: Optimum, of_target: Bereaved, of_source: Bereaved, m: int
+) -> npt.NDArray[np.float64]:
     """The chance of each pair to be no partners but relatives, or strangers, [k].
 
-    A pair counts for the sample as long as it is rather partners than not: what a feature without
+    A pair counts for the samples as long as it is rather partners than not: what a feature without
     a partner gets *after* its best is less than what such features get.
+
+    Parameters
+    ----------
+    best : Optimum
+    of_target, of_source : Bereaved
+    m : int
+        Features of the source.
     """
     count = len(best.target)
-    if not len(lost.pair):
-        return np.zeros(count)
-    evidence = best.evidence()
-    weights = discriminant(lost.evidence, evidence)
-    score, false_score = evidence @ weights, lost.evidence @ weights
-    order = np.argsort(-score, kind="stable")
+    theft = of_source.robbed >= 0
+    pair, robbed = of_source.pair[theft], of_source.robbed[theft]
+    false = np.concatenate([of_target.evidence, of_source.evidence[theft]])
     chance = np.zeros(count)
+    if not len(false):
+        return chance
+    evidence = best.evidence()
+    weights = discriminant(false, evidence)
+    score, taken = evidence @ weights, of_target.evidence @ weights
+    stolen = of_source.evidence[theft] @ weights
+    order = np.argsort(-score, kind="stable")
     partners = np.ones(count, bool)
     for _ in range(_ROUNDS):
-        told = partners[lost.pair]
-        sample = false_score[told] if told.any() else false_score
-        low = float(np.median(sample))
-        false = min((np.sum(score <= low) + 1) / float(np.mean(sample <= low)), count)
-        expected = np.maximum.accumulate(false * exceeding(sample, score[order]))
-        chance[order] = local_shares(expected)
+        expected = np.zeros(count)
+        sample = taken[partners[of_target.pair]]
+        if len(sample):
+            low = float(np.median(sample))
+            number = min((np.sum(score <= low) + 1) / float(np.mean(sample <= low)), count)
+            expected += number * exceeding(sample, score[order])
+        sample = stolen[partners[pair] & partners[robbed]]
+        alone = m - float(np.sum(1.0 - chance))
+        rate = len(sample) / max(int(partners[of_source.asked].sum()), 1)
+        expected += alone * rate * exceeding(sample, score[order])
+        chance[order] = local_shares(np.maximum.accumulate(expected))
         before, partners = partners, chance < 0.5
-        if np.array_equal(before, partners):
+        if np.array_equal(before, partners) or not partners.any():
             break
     return chance
