@@ -188,10 +188,10 @@ def table(rows: Sequence[results.Row]) -> list[str]:
             "|---|---|---|---|---|---|",
         ]
         for row in real:
-            told = row.extra
+            extra = row.extra
             lines.append(
-                f"| {row.case} | {row.provider} | {row.value:.0f} | {told['same']} | "
-                f"{told['correlation']:.3f} | {told['confirmed']} |"
+                f"| {row.case} | {row.provider} | {row.value:.0f} | {extra['same']} | "
+                f"{extra['correlation']:.3f} | {extra['confirmed']} |"
             )
     return lines
 

@@ -92,7 +92,8 @@ def bereaved(
         lost = np.zeros(count + 1, bool)  # the last for features without a pair
         lost[part] = True
         kept = ~lost[(pair_of_source[near.source] if of_target else pair_of_target[near.target])]
-        without = optimum(Pairs(*(column[kept] for column in near)), shape, limit)
+        left = Pairs(near.target[kept], near.source[kept], near.cosine[kept])
+        without = optimum(left, shape, limit)
         own, other = pair_of_target[without.target], pair_of_source[without.source]
         if not of_target:
             own, other = other, own
@@ -101,8 +102,12 @@ def bereaved(
         evidence.append(without.evidence()[lost[own]])
         if sum(map(len, asked)) >= _ENOUGH:
             break
-    parts = (asked or [order], pairs, robbed, evidence)
-    return Bereaved(*(np.concatenate(part) for part in parts))
+    return Bereaved(
+        np.concatenate(asked or [order]),
+        np.concatenate(pairs),
+        np.concatenate(robbed),
+        np.concatenate(evidence),
+    )
 
 
 def _numbers(features: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
