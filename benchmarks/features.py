@@ -1,9 +1,11 @@
 """Features of two dictionaries, matched: planted ones, and two that SAELens trains on SmolLM2.
 
-Partners are planted among strangers and among kin: in families of eight, directions lie as close to
-each other as those of split features do. Beside ours, what people do by hand: pairs that are each
-other's closest, and the best assignment of all by SciPy, both from a cosine of 0.7 on. Rows go to
-results/features.csv, or below --out; memory is that of the whole process.
+Partners are planted among strangers and among kin: in families, directions lie as close to each
+other as those of split features do. Features without a partner have relatives in the other
+dictionary where those have a partner, and in `mixed` families also where they have none. Beside
+ours, what people do by hand: pairs that are each other's closest, and the best assignment of all by
+SciPy, both from a cosine of 0.7 on. Rows go to results/features.csv, or below --out; memory is that
+of the whole process.
 """
 
 from __future__ import annotations
@@ -25,7 +27,6 @@ from bmatch.jobs.phases import Phase, phase
 THRESHOLD = 0.7
 NEAREST = "each other's closest"
 SCIPY = "scipy, all pairs"
-FAMILY = 8
 MOST_FOR_SCIPY = 5000  # rows, of which a dense matrix of float64 is made
 
 Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
@@ -39,37 +40,78 @@ class Planted(NamedTuple):
     truth: npt.NDArray[np.int64]
 
 
-def planted(
-    n: int, m: int, terms: int, shared: int, noise: float, kin: float, seed: int
-) -> Planted:
-    """`kin` is the cosine of two directions of a family."""
+class Case(NamedTuple):
+    """What is planted.
+
+    Attributes
+    ----------
+    n, m, terms, shared : int
+        Features of both, terms of a direction, partners.
+    noise : float
+        On the source's, beside 1.
+    kin : float
+        The cosine of two directions of a family.
+    family : int
+        Its size.
+    mixed : bool
+        Whether features of either dictionary that have no partner are of the same families.
+    """
+
+    n: int
+    m: int
+    terms: int
+    shared: int
+    noise: float
+    kin: float = 0.0
+    family: int = 8
+    mixed: bool = False
+
+
+def planted(case: Case, seed: int) -> Planted:
+    """Families in a row, of which the target has the first, and the source partners and the rest;
+    or both of them what falls to them by lot.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*size: int) -> torch.Tensor:
         return torch.randn(*size, generator=generator)
 
-    middles = normal(-(-(n + m) // FAMILY), terms)
-    own = kin**0.5 * middles.repeat_interleave(FAMILY, 0)[: n + m]
-    every = own + (1 - kin) ** 0.5 * normal(n + m, terms)
-    target, source = every[:n].clone(), every[n:].clone()
-    at = torch.randperm(n, generator=generator)[:shared]
-    other = torch.randperm(m, generator=generator)[:shared]
-    source[other] = target[at] + noise * normal(shared, terms)
+    def shuffled(size: int) -> torch.Tensor:
+        return torch.randperm(size, generator=generator)
+
+    n, m, shared = case.n, case.m, case.shared
+    count = n + m - shared
+    middles = normal(-(-count // case.family), case.terms)
+    every = case.kin**0.5 * middles.repeat_interleave(case.family, 0)[:count]
+    every += (1 - case.kin) ** 0.5 * normal(count, case.terms)
+    order = shuffled(count) if case.mixed else torch.cat([shuffled(n), torch.arange(n, count)])
+    target = every[order[:n]]
+    source = every[torch.cat([order[:shared], order[n:]])]
+    source = source + case.noise * normal(m, case.terms)
+    row, col = shuffled(n), shuffled(m)  # where the k-th stands
     truth = np.full(n, -1)
-    truth[at.numpy()] = other.numpy()
-    return Planted(target, source, truth)
+    truth[row[:shared].numpy()] = col[:shared].numpy()
+    return Planted(target[row.argsort()], source[col.argsort()], truth)
 
 
+SIZES = (4096, 4096)
 CASES = {
-    "strangers, 2048 of 4096 x 4096": (4096, 4096, 256, 2048, 0.7, 0.0),
-    "kin, 2048 of 4096 x 4096": (4096, 4096, 256, 2048, 0.7, 0.5),
-    "strangers, noisier, 2048 of 4096 x 4096": (4096, 4096, 64, 2048, 1.2, 0.0),
-    "close kin, 2048 of 4096 x 4096": (4096, 4096, 64, 2048, 0.7, 0.8),
-    "strangers, none of 4096 x 4096": (4096, 4096, 256, 0, 0.7, 0.0),
-    "strangers, 8192 of 16384 x 24576": (16384, 24576, 768, 8192, 0.7, 0.0),
-    "strangers, 50000 of 100000 x 100000": (100_000, 100_000, 64, 50_000, 0.5, 0.0),
+    "strangers, 2048 of 4096 x 4096": Case(*SIZES, 256, 2048, 0.7),
+    "kin, 2048 of 4096 x 4096": Case(*SIZES, 256, 2048, 0.7, 0.5),
+    "strangers, noisier, 2048 of 4096 x 4096": Case(*SIZES, 64, 2048, 1.2),
+    "close kin, 2048 of 4096 x 4096": Case(*SIZES, 64, 2048, 0.7, 0.8),
+    "close kin, families of 2": Case(*SIZES, 64, 2048, 0.7, 0.8, 2),
+    "close kin, families of 16": Case(*SIZES, 64, 2048, 0.7, 0.8, 16),
+    "closer kin of cosine 0.9": Case(*SIZES, 64, 2048, 0.7, 0.9),
+    "closer kin of cosine 0.9, 256 terms": Case(*SIZES, 256, 2048, 0.7, 0.9),
+    "mixed families of 2": Case(*SIZES, 64, 2048, 0.7, 0.8, 2, mixed=True),
+    "mixed families of 8": Case(*SIZES, 64, 2048, 0.7, 0.8, 8, mixed=True),
+    "mixed families of 8, 256 terms": Case(*SIZES, 256, 2048, 0.7, 0.8, 8, mixed=True),
+    "mixed families of 8, no partner": Case(*SIZES, 64, 0, 0.7, 0.8, 8, mixed=True),
+    "strangers, none of 4096 x 4096": Case(*SIZES, 256, 0, 0.7),
+    "strangers, 8192 of 16384 x 24576": Case(16384, 24576, 768, 8192, 0.7),
+    "strangers, 50000 of 100000 x 100000": Case(100_000, 100_000, 64, 50_000, 0.5),
 }
-"""Features, terms, partners, noise, and the cosine inside of families."""
 
 
 def ours(dictionaries: Planted) -> Pairs:
@@ -136,11 +178,21 @@ def table(rows: Sequence[results.Row]) -> list[str]:
         )
     real = [row for row in kept if row.metric == "pairs"]
     if real:
-        lines += ["", "| two dictionaries on SmolLM2's stream | pairs | the same as by decoder |"]
-        lines += ["|---|---|---|"]
+        lines += [
+            "",
+            "Two dictionaries on SmolLM2's stream. Activations correlate over tokens that neither "
+            "was trained on; the last column counts pairs that are each other's most correlated.",
+            "",
+            "| compared | by | pairs | the same as ours by decoder | correlation in the median | "
+            "each other's most correlated |",
+            "|---|---|---|---|---|---|",
+        ]
         for row in real:
-            same = row.extra.get("same")
-            lines.append(f"| {row.case} | {row.value:.0f} | {'' if same is None else same} |")
+            extra = row.extra
+            lines.append(
+                f"| {row.case} | {row.provider} | {row.value:.0f} | {extra['same']} | "
+                f"{extra['correlation']:.3f} | {extra['confirmed']} |"
+            )
     return lines
 
 
@@ -156,10 +208,9 @@ def main(arguments: list[str]) -> None:
         return report.write("features")
     with results.appending("features", options) as out:
         if options.real:
-            for case, count, same in real(options.seed):
-                extra = {} if same is None else {"same": same}
-                out.add(case, OURS, "pairs", "", count, {**extra, "seed": options.seed})
-                print(f"{case}: {count} pairs, {same} as by decoder")
+            for case, provider, pairs, told in real(trained(options.seed)):
+                out.add(case, provider, "pairs", "", pairs, {**told, "seed": options.seed})
+                print(f"{case}, {provider}: {pairs} pairs, {told}")
         else:
             for case in options.case or CASES:
                 measure(case, options.seed, out)
@@ -169,7 +220,7 @@ def main(arguments: list[str]) -> None:
 
 def measure(case: str, seed: int, out: results.Writer) -> None:
     """One case by everybody who can."""
-    dictionaries = planted(*CASES[case], seed)
+    dictionaries = planted(CASES[case], seed)
     for provider, match in PROVIDERS.items():
         if provider == SCIPY and len(dictionaries.target) > MOST_FOR_SCIPY:
             continue
@@ -187,8 +238,21 @@ def measure(case: str, seed: int, out: results.Writer) -> None:
         print(f"{case}, {provider}: {right} right, {wrong} wrong, {phases[0].seconds:.3g} s")
 
 
-def real(seed: int) -> Iterator[tuple[str, int, int | None]]:
-    """Two TopK dictionaries of other seeds, one of them on a re-gauged copy."""
+class Trained(NamedTuple):
+    """A dictionary: a row a feature, and what the features did, [tokens, features].
+
+    The last tokens were not trained on.
+    """
+
+    decoder: torch.Tensor
+    encoder: torch.Tensor
+    activations: torch.Tensor
+
+
+def trained(seed: int) -> tuple[Trained, Trained, bmatch.SignedPermutation]:
+    """Target and source, TopK dictionaries of other seeds, and the gauge from the model of the
+    source to the re-gauged copy that the target is of.
+    """
     import sae_lens
 
     from benchmarks.objects import ACTIVE, FEATURES, HELD_OUT, SEQUENCE, TOKENS, streams, train
@@ -198,7 +262,7 @@ def real(seed: int) -> Iterator[tuple[str, int, int | None]]:
     model, tokenizer = read_smollm2()
     gauge = bmatch.SignedPermutation.random(model.config.hidden_size, seed=seed)
     batches = list(token_batches(tokenizer, default_text(), TOKENS + HELD_OUT, SEQUENCE, 4))
-    made: list[tuple[Any, torch.Tensor]] = []
+    made = []
     for number, on in enumerate((model, relatives.in_gauge(model, gauge))):
         stream = streams(on, batches).after
         torch.manual_seed(seed + number)
@@ -207,24 +271,55 @@ def real(seed: int) -> Iterator[tuple[str, int, int | None]]:
         )
         dictionary = sae_lens.TopKTrainingSAE(config)
         train(dictionary, stream, stream)
-        made.append((dictionary, stream))
-    (source, here), (target, there) = made
-    decoders = [dictionary.W_dec.detach() for dictionary in (target, source)]
-    encoders = [dictionary.W_enc.detach().T for dictionary in (target, source)]
-    sketches = []
-    for dictionary, stream in ((target, there), (source, here)):
-        sketch = ActivationSketch(FEATURES)
         with torch.no_grad():
-            sketch.update(dictionary.encode(stream))
+            activations = dictionary.encode(stream).clone()
+        made.append(Trained(dictionary.W_dec.detach(), dictionary.W_enc.detach().T, activations))
+    return made[1], made[0], gauge
+
+
+def real(
+    made: tuple[Trained, Trained, bmatch.SignedPermutation],
+) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
+    """Pairs by each way to compare, and how far they do the same on tokens held out."""
+    from benchmarks.objects import HELD_OUT
+
+    target, source, gauge = made
+    sketches = []
+    for side in (target, source):
+        sketch = ActivationSketch(side.activations.shape[1])
+        sketch.update(side.activations[:-HELD_OUT])
         sketches.append(sketch.directions())
-    by_decoder = bmatch.match_features(decoders[0], gauge.apply(decoders[1], 1))
-    partner = by_decoder.source_of_target
-    yield "by decoder, carried by the gauge", len(by_decoder.target_ind), None
+    correlation = correlations(target.activations[-HELD_OUT:], source.activations[-HELD_OUT:])
+    best = correlation.argmax(1)  # of each target feature
+    mutual = correlation.argmax(0)[best] == np.arange(len(best))
+    none = np.full(len(target.decoder), -1)
+    by_decoder = None
     for case, sides in {
-        "by decoder, not carried": decoders,
-        "by encoder, carried by the gauge": [encoders[0], gauge.apply(encoders[1], 1)],
-        "by activations": sketches,
+        "by decoder, carried by the gauge": (target.decoder, gauge.apply(source.decoder, 1)),
+        "by decoder, not carried": (target.decoder, source.decoder),
+        "by encoder, carried by the gauge": (target.encoder, gauge.apply(source.encoder, 1)),
+        "by activations": tuple(sketches),
     }.items():
-        found = bmatch.match_features(*sides)
-        same = int((partner[found.target_ind] == found.source_ind).sum())
-        yield case, len(found.target_ind), same
+        for provider in (OURS, NEAREST):
+            row, col = PROVIDERS[provider](Planted(sides[0], sides[1], none))
+            if by_decoder is None:
+                by_decoder = none.copy()
+                by_decoder[row] = col
+            found = correlation[row, col]
+            told = {
+                "same": int((by_decoder[row] == col).sum()),
+                "correlation": float(np.median(found)) if len(found) else 0.0,
+                "confirmed": int((mutual[row] & (best[row] == col)).sum()),
+            }
+            yield case, provider, len(row), told
+
+
+def correlations(one: torch.Tensor, other: torch.Tensor) -> npt.NDArray[np.float64]:
+    """Of all features [n, m] over tokens; 0 for one that never acts."""
+
+    def standard(side: torch.Tensor) -> torch.Tensor:
+        centred = side.double() - side.double().mean(0)
+        return torch.nn.functional.normalize(centred, dim=0)
+
+    found: npt.NDArray[np.float64] = (standard(one).T @ standard(other)).numpy()
+    return found

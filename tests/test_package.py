@@ -86,7 +86,10 @@ ROOMS = {
         *("products", "statistics", "chunks", "batch", "pilot", "by_chunks", "by_kernels"),
         *("stretches", "site_moments", "background", "cross_moments"),
     ),
-    "features": ("pairs", "strangers", "table", "match", "labels", "sketch"),
+    "features": (
+        *("pairs", "strangers", "table", "optimum", "discriminant", "relatives", "match", "labels"),
+        "sketch",
+    ),
     "compat": ("lap", "torch_ops", "torch_linear_assignment"),
     "architecture": (
         *("wrappers", "expressions", "templates", "spaces", "layout", "rules", "axes"),

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bmatch.assignment.answer import Assignment
-from bmatch.assignment.solver import solve
 from bmatch.features import strangers
+from bmatch.features.optimum import optimum
 from bmatch.features.pairs import Pairs, as_directions, close_pairs
+from bmatch.features.relatives import bereaved, false_by_kinship
 from bmatch.features.table import write_table
 from bmatch.jobs.progress import Progress, silent
 from bmatch.jobs.ranks import ALONE, Ranks
@@ -34,6 +35,9 @@ class FeatureMatch:
         -1 where a feature was matched with the negative of another; else 1.
     cosine : float64 [k]
         Of the two directions, signs applied.
+    lead : float64 [k]
+        What the cosine is more than that of the next closest of either feature, or than `limit`
+        where that is more. Negative where another is closer, and has a partner that is closer yet.
     margin : float64 [k]
         What the sum of cosines beyond `limit` loses at least if the pair is not allowed, all others
         re-arranging themselves as well as they can. 0 may be a tie.
@@ -44,11 +48,14 @@ class FeatureMatch:
     limit : float
         Pairs of a smaller cosine were not looked at.
     false_share : float
-        The share of pairs expected to be strangers'.
+        The share of pairs expected to be no partners.
     all_cosine : float64 [l]
         Of all pairs of the optimum, those included that were not kept.
     stranger_cosine : float64 [s]
-        The best of strangers, by which probabilities were told.
+        The best of strangers.
+    relative_cosine : float64 [t]
+        What features were matched with that had lost their partner. By both, probabilities were
+        told.
     assignment : Assignment or None
         The solver's answer for the pairs above the limit, with duals and gap; None if there was
         none.
@@ -58,6 +65,7 @@ class FeatureMatch:
     source_ind: npt.NDArray[np.int64]
     sign: npt.NDArray[np.int8]
     cosine: npt.NDArray[np.float64]
+    lead: npt.NDArray[np.float64]
     margin: npt.NDArray[np.float64]
     probability: npt.NDArray[np.float64]
     shape: tuple[int, int]
@@ -65,6 +73,7 @@ class FeatureMatch:
     false_share: float
     all_cosine: npt.NDArray[np.float64] = field(repr=False)
     stranger_cosine: npt.NDArray[np.float64] = field(repr=False)
+    relative_cosine: npt.NDArray[np.float64] = field(repr=False)
     assignment: Assignment | None = field(default=None, repr=False)
 
     @property
@@ -109,12 +118,13 @@ class FeatureMatch:
         return {target: known[source] for target, source in pairs if source in known}
 
     def table(self) -> dict[str, npt.NDArray[Any]]:
-        """Columns of [k]: target, source, sign, cosine, margin, probability."""
+        """Columns of [k]: target, source, sign, cosine, lead, margin, probability."""
         return {
             "target": self.target_ind,
             "source": self.source_ind,
             "sign": self.sign,
             "cosine": self.cosine,
+            "lead": self.lead,
             "margin": self.margin,
             "probability": self.probability,
         }
@@ -155,12 +165,13 @@ def match_features(
         Whether a feature may be matched with the negative of another: ``|cosine|`` counts.
     least : float, optional
         Keep all pairs of the optimum whose cosine is larger. By default it is told from strangers
-        which cosine says something.
+        and relatives what says something.
     false_share : float
-        Without `least`: keep the closest pairs, as many as leave this share of strangers among
+        Without `least`: keep the likeliest pairs, as many as leave this share of others among
         them, if they are partners rather than not.
     seed : int
-        Of the decoys (see `bmatch.features.strangers`).
+        Of the decoys (see `bmatch.features.strangers`), and of which partners are taken away (see
+        `bmatch.features.relatives`).
     progress : callable, optional
         How to show how far it has come (see `bmatch.jobs.progress`).
     ranks : Ranks, optional
@@ -186,8 +197,9 @@ def match_features(
     of the time, but high enough for 64 candidates a feature on average. Time is that of one matrix
     product ``[n, k] @ [k, m]`` in float32; memory goes by candidates, not by pairs.
 
-    Pairs are told from strangers by their cosine alone: where relatives in a dictionary lie as
-    close as partners do, few or none are kept (pass `least`).
+    Pairs are told from strangers by their cosine, and from relatives by cosine, leads and margin
+    together. Where of each family either dictionary has one member, and not the same, the two are
+    taken for partners: their directions say nothing else.
 
     Examples
     --------
@@ -217,7 +229,7 @@ def match_features(
     near = close_pairs(one, other, limit, sign_marginalized, progress, ranks)
     found: FeatureMatch | None = None
     if near is not None and seen is not None:
-        found = _kept(near, seen, shape, limit, false_share if least is None else None)
+        found = _kept(near, seen, shape, limit, false_share if least is None else None, seed)
     told: FeatureMatch = ranks.told(found)
     return told
 
@@ -234,17 +246,9 @@ def _nothing(
     index, real = np.empty(0, np.int64), np.empty(0)
     sign = np.empty(0, np.int8)
     strange = real if decoys is None else decoys
-    return FeatureMatch(index, index, sign, real, real, real, shape, limit, 0.0, real, strange)
-
-
-@dataclass(frozen=True)
-class _Candidates:
-    """As `bmatch.solve` takes a sparse matrix."""
-
-    row: npt.NDArray[np.int64]
-    col: npt.NDArray[np.int64]
-    data: npt.NDArray[np.float64]
-    shape: tuple[int, int]
+    return FeatureMatch(
+        index, index, sign, real, real, real, real, shape, limit, 0.0, real, strange, real
+    )
 
 
 def _kept(
@@ -253,67 +257,53 @@ def _kept(
     shape: tuple[int, int],
     limit: float,
     false_share: float | None,
+    seed: int,
 ) -> FeatureMatch:
-    """The optimum among candidates, and of it what is not likely to be strangers'."""
+    """The optimum among candidates, and of it what is likely to be partners."""
     if not len(near.target):
         return _nothing(shape, limit, seen.decoys)
-    value = np.abs(near.cosine)  # above the limit, so they are cosines where signs count
-    candidates: Any = _Candidates(near.target, near.source, value, shape)
-    found = solve(candidates, maximize=True, cost_limit=limit)
-    partner = np.asarray(found.col_of_row)  # [n]
-    own = partner[near.target] == near.source  # of the optimum
-    margin = _margins(near, value, found, limit)[own]
-    target, source, cosine = near.target[own], near.source[own], value[own]
-
-    order = np.argsort(-cosine, kind="stable")
-    ranked = cosine[order]
-    runners_up = seen.runners_up(partner)
-
-    def strange(at: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        sides = (seen.decoys, runners_up)
-        return np.maximum(*(strangers.exceeding(side, at) for side in sides))
-
-    # Features without a partner stay below the limit as often as strangers do.
-    alone = (shape[0] - len(target)) / max(1.0 - float(strange(np.array([limit]))[0]), 1e-9)
-    false = np.maximum.accumulate(min(alone, shape[0]) * strange(ranked))
-    probability = np.empty(len(order))
-    probability[order] = 1.0 - strangers.local_shares(false)
-    share = false / np.arange(1, len(order) + 1)
+    best = optimum(near, shape, limit)
+    of_target, of_source = (
+        bereaved(near, best, shape, limit, side, seed) for side in (True, False)
+    )
+    cosine = np.abs(best.cosine)
+    chance = np.maximum(
+        _strange(cosine, seen.decoys, shape[0], limit),
+        false_by_kinship(best, of_target, of_source, shape[1]),
+    )
+    order = np.lexsort((-cosine, chance))
+    share = np.cumsum(chance[order]) / np.arange(1, len(order) + 1)  # ascending, as chances are
     count = len(order)
     if false_share is not None:
-        count = int(np.flatnonzero(share <= false_share).max(initial=-1)) + 1
-        count = min(count, int(np.sum(probability >= 0.5)))  # they fall along the order
+        count = int(np.sum((share <= false_share) & (chance[order] <= 0.5)))
     kept = np.sort(order[:count])
     return FeatureMatch(
-        target[kept],
-        source[kept],
-        np.where(near.cosine[own][kept] < 0, -1, 1).astype(np.int8),
+        best.target[kept],
+        best.source[kept],
+        np.where(best.cosine[kept] < 0, -1, 1).astype(np.int8),
         cosine[kept],
-        margin[kept],
-        probability[kept],
+        best.lead[kept].min(axis=1),
+        best.margin[kept],
+        1.0 - chance[kept],
         shape,
         limit,
-        min(1.0, float(share[count - 1])) if count else 0.0,
-        ranked,
-        np.sort(np.concatenate([seen.decoys, runners_up])),
-        found,
+        float(share[count - 1]) if count else 0.0,
+        np.sort(cosine)[::-1],
+        seen.decoys,
+        of_target.evidence[:, 0],
+        best.assignment,
     )
 
 
-def _margins(
-    near: Pairs, value: npt.NDArray[np.float64], found: Assignment, limit: float
+def _strange(
+    cosine: npt.NDArray[np.float64], decoys: npt.NDArray[np.float64], n: int, limit: float
 ) -> npt.NDArray[np.float64]:
-    """By reduced costs, for each candidate [e] that is matched; a lower bound.
-
-    Without the pair its row goes elsewhere or stays out, and its column takes another or stays out:
-    two different steps of the path that the optimum changes along, and none of the others is free
-    of charge by less than nothing.
-    """
-    u, v = np.asarray(found.row_dual), np.asarray(found.col_dual)
-    own = np.asarray(found.col_of_row)[near.target] == near.source
-    slack = np.maximum(u[near.target] + v[near.source] - value, 0.0)  # [e]
-    leaving = np.maximum(u - limit / 2, 0.0)  # [n]
-    left = np.maximum(v - limit / 2, 0.0)  # [m]
-    np.minimum.at(leaving, near.target[~own], slack[~own])
-    np.minimum.at(left, near.source[~own], slack[~own])
-    return leaving[near.target] + left[near.source]
+    """The chance of each pair to be strangers, [k]."""
+    # Features without a partner stay below the limit as often as strangers do.
+    below = 1.0 - float(strangers.exceeding(decoys, np.array([limit]))[0])
+    alone = min((n - len(cosine)) / max(below, 1e-9), n)
+    order = np.argsort(-cosine, kind="stable")
+    false = np.maximum.accumulate(alone * strangers.exceeding(decoys, cosine[order]))
+    chance = np.empty(len(order))
+    chance[order] = strangers.local_shares(false)
+    return chance

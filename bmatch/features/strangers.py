@@ -1,9 +1,8 @@
 """How close strangers come: the best of many that cannot be partners.
 
-Two things tell. Decoys are random directions of the same second moment as the source's: where most
-directions share a few, strangers come closer than chance in all of them would have it. And the
-runner-up of a feature, the closest that it was not matched with, is as close as relatives come in
-the dictionaries at hand. What a pair's cosine is worth is read off the closer of the two.
+Decoys are random directions of the same second moment as the source's: where most directions share
+a few, strangers come closer than chance in all of them would have it. Relatives come closer still
+(see `bmatch.features.relatives`).
 
 Decoys: J. E. Elias, S. P. Gygi, "Target-decoy search strategy for increased confidence in
 large-scale protein identifications by mass spectrometry", Nature Methods 4 (2007). Local shares of
@@ -40,23 +39,11 @@ class Sample(NamedTuple):
         The best cosine of as many decoys as there are source features, ascending.
     closest : float64 [r, c]
         The best of the source's features, descending.
-    first : int64 [r]
-        The very best.
     """
 
     rows: npt.NDArray[np.int64]
     decoys: npt.NDArray[np.float64]
     closest: npt.NDArray[np.float64]
-    first: npt.NDArray[np.int64]
-
-    def runners_up(self, partner: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """The closest that rows were not matched with, where `partner` [n] says with whom."""
-        second = min(1, self.closest.shape[1] - 1)
-        taken = partner[self.rows] == self.first
-        found: npt.NDArray[np.float64] = np.where(
-            taken, self.closest[:, second], self.closest[:, 0]
-        )
-        return found if second else found[~taken]
 
     def level(self, a_row: int) -> float:
         """The cosine above which rows have so many neighbours on average."""
@@ -82,12 +69,11 @@ def sample(target: torch.Tensor, source: torch.Tensor, magnitudes: bool, seed: i
     seen = unit(target[rows.to(target.device)])  # [r, k]
     others = unit(source)  # [m, k]
     at_once = max(1, BLOCK_BYTES // (4 * len(source)))
-    closest, first = [], []
+    closest = []
     for start in range(0, len(seen), at_once):
         cosine = seen[start : start + at_once] @ others.T
-        best = (cosine.abs() if magnitudes else cosine).topk(min(_CLOSEST, len(source)), dim=1)
-        closest.append(best.values)
-        first.append(best.indices[:, 0])
+        value = cosine.abs() if magnitudes else cosine
+        closest.append(value.topk(min(_CLOSEST, len(source)), dim=1).values)
     bests = _best_of_decoys(
         seen, _factor(others), len(source), -(-_LEAST // len(rows)), magnitudes, generator
     )
@@ -95,7 +81,6 @@ def sample(target: torch.Tensor, source: torch.Tensor, magnitudes: bool, seed: i
         rows.numpy(),
         bests.flatten().double().sort().values.cpu().numpy(),
         torch.cat(closest).double().cpu().numpy(),
-        torch.cat(first).cpu().numpy(),
     )
 
 

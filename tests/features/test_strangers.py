@@ -36,16 +36,6 @@ def test_few_rows_see_decoys_more_often():
     assert np.all(seen.closest >= 0)
 
 
-def test_runners_up_leave_out_the_partner():
-    target = torch.eye(3)
-    source = torch.tensor([[1.0, 0.1, 0.0], [0.0, 1.0, 0.2]])
-    seen = strangers.sample(target, source, False)
-    # Rows 0 and 1 have taken their closest, row 2 has none.
-    found = seen.runners_up(np.array([0, 1, -1]))
-    cosine = torch.nn.functional.normalize(source, dim=1)
-    np.testing.assert_allclose(found, [cosine[1, 0], cosine[0, 1], cosine[1, 2]], atol=1e-6)
-
-
 def test_the_level_that_leaves_so_many_neighbours():
     seen = strangers.sample(drawn(400, 8, 0), drawn(300, 8, 1), False)
     cosine = strangers.unit(drawn(400, 8, 0)) @ strangers.unit(drawn(300, 8, 1)).T
