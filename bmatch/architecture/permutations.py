@@ -8,6 +8,7 @@ this forces, leaves the graph as it is.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -113,8 +114,13 @@ class Graph:
                 colours = _mixed(colours + _mixed(met))
         return colours
 
-    def exchange(self, a: int, b: int) -> list[tuple[int, int]] | None:
-        """The smallest exchange of two nodes that leaves the graph as it is, None if none does."""
+    def exchange(
+        self, a: int, b: int, beside: Set[int] = frozenset()
+    ) -> list[tuple[int, int]] | None:
+        """The smallest exchange of two nodes that leaves the graph as it is, None if none does.
+
+        None, too, if it forces an exchange of a node that it has to leave `beside`.
+        """
         image = {a: b, b: a}
         pairs = [(a, b)]
         for x, y in pairs:  # grows as it goes
@@ -138,6 +144,8 @@ class Graph:
                 free_there.sort(key=lambda n: int(self.colours[n]))
                 for p, q in zip(free_here, free_there, strict=True):
                     if p in image or q in image:
+                        return None
+                    if p in beside or q in beside:
                         return None
                     image[p], image[q] = q, p
                     pairs.append((p, q))
@@ -174,10 +182,12 @@ def spaces(c: Constraints) -> list[Slots]:
                 continue
             stars: dict[frozenset[int], list[Unit]] = {}
             taken: dict[frozenset[int], set[int]] = {}
+            images: list[int] = []
             for second in cell[k + 1 :]:
                 pairs = None if second in done else graph.exchange(first, second)
                 if pairs is None:
                     continue
+                images.append(second)
                 to_other = dict(pairs)
                 mine = frozenset(to_other)
                 units = stars.setdefault(mine, [tuple(to_other)])
@@ -193,6 +203,8 @@ def spaces(c: Constraints) -> list[Slots]:
             if simple:
                 smallest = min(simple, key=lambda units: len(units[0]))
                 done.update(node for unit in smallest for node in unit)
+            else:  # nor is there a simple one of the nodes that it can be exchanged with
+                done.update(images)
     slots = [_slots(c, graph, units) for units in found.values()]
     return [space for space in slots if space is not None]
 
@@ -200,10 +212,12 @@ def spaces(c: Constraints) -> list[Slots]:
 def _is_simple(graph: Graph, one: Unit, other: Unit) -> bool:
     """Whether no part of an exchange is an exchange: heads, but not a head and a dimension."""
     one_of_each = {int(graph.colours[x]): (x, y) for x, y in zip(one, other, strict=True)}
+    whole: set[int] = set()  # nodes whose exchange is that of the unit: what forces one of them is
     for x, y in one_of_each.values():
-        alone = graph.exchange(x, y)
+        alone = graph.exchange(x, y, whole)
         if alone is not None and len(alone) < len(one):
             return False
+        whole |= {x, y}
     return True
 
 

@@ -63,9 +63,10 @@ def prove(
     given = inputs_for(model, seed + 1) if inputs is None else inputs
     before = _run(model, given)
     alone, kept, refuted = {}, [], list(axes.refuted)
+    copied = copy.deepcopy(model)
     for k, space in enumerate(axes.spaces):
-        moved = carried(model, [(space, space.random(seed + k))])
-        alone[space.name] = _difference(before, _run(moved, given))
+        moved = _run_under(copied, [(space, space.random(seed + k))], given)
+        alone[space.name] = _difference(before, moved)
         if alone[space.name] <= TOLERANCE:
             kept.append(space)
         else:
@@ -73,14 +74,14 @@ def prove(
                 f"{space.name}: changes an output by {alone[space.name]:.1e} of the largest"
             )
     elements = [(space, space.random(seed + 100 + k)) for k, space in enumerate(kept)]
-    together = _difference(before, _run(carried(model, elements), given))
+    together = _difference(before, _run_under(copied, elements, given))
     larger = {}
     for space in kept:
         more = _larger(space)
         if more is not None:
             element = SignedPermutation.random(space.size, "signed_permutation", seed=seed)
             signs = SignedPermutation(np.arange(space.size), element.sign)
-            larger[space.name] = _difference(before, _run(carried(model, [(more, signs)]), given))
+            larger[space.name] = _difference(before, _run_under(copied, [(more, signs)], given))
     held = replace(axes, spaces=tuple(kept), refuted=tuple(refuted))
     return held, Proof(alone, together, larger)
 
@@ -88,12 +89,39 @@ def prove(
 def carried(model: Any, elements: Sequence[tuple[Space, SignedPermutation]]) -> Any:
     """A copy of a model under elements of some of its spaces, one after another."""
     moved = copy.deepcopy(model)
-    tensors = {**dict(moved.named_parameters()), **dict(moved.named_buffers())}
+    _carry(_tensors(moved), elements)
+    return moved
+
+
+def _carry(
+    tensors: Mapping[str, torch.Tensor], elements: Sequence[tuple[Space, SignedPermutation]]
+) -> None:
     with torch.no_grad():
         for space, gauge in elements:
             for member in space.members:
                 member.carry(tensors[member.tensor], gauge)
-    return moved
+
+
+def _tensors(model: Any) -> dict[str, torch.Tensor]:
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _run_under(
+    model: Any, elements: Sequence[tuple[Space, SignedPermutation]], inputs: Mapping[str, Any]
+) -> list[torch.Tensor]:
+    """What a model returns under elements of some of its spaces; its tensors are put back.
+
+    A copy of a model for each space takes longer than the runs do.
+    """
+    tensors = _tensors(model)
+    names = {member.tensor for space, _ in elements for member in space.members}
+    before = {name: tensors[name].detach().clone() for name in names}
+    _carry(tensors, elements)
+    after = _run(model, inputs)
+    with torch.no_grad():
+        for name, kept in before.items():
+            tensors[name].copy_(kept)
+    return after
 
 
 def _larger(space: Space) -> Space | None:

@@ -18,9 +18,11 @@ _NEEDED = (
 )
 LAYERS = re.compile(
     r"^(num_hidden_layers|num_layers|n_layers?|n_layer|(encoder|decoder)_layers|num_blocks"
-    r"|num_(encoder|decoder)_layers|num_hidden_(encoder|decoder)_layers|depth)$"
+    r"|num_(encoder|decoder)_layers|num_hidden_(encoder|decoder)_layers|depth|num_layers_per_stack)$"
 )
 """Fields that count blocks."""
+_LAYERS_BY_STAGE = re.compile("block_sizes|block_repeats")
+"""Lists that count the blocks of each stage, or how often one is run."""
 _SIZES: tuple[tuple[str, int], ...] = (  # the first that matches a field's name
     (r"(\w+_)?vocab_size|n_vocab|vocabulary|vocab_size_per_layer_input|hash_.*buckets?", 96),
     (r"(qk_rope|qk_nope|qk|v|rope|nope)_head_dim|qk_pos_emb_head_dim", HEAD),
@@ -57,6 +59,7 @@ _SIZES: tuple[tuple[str, int], ...] = (  # the first that matches a field's name
     ),
     (r"dim|width|.*lru_width|emb_dim|.*embed_size|word_embed_proj_dim|project(ion)?_dim", WIDTH),
     (r".*sliding_window|window_size|attention_window", 64),
+    (r".*_cycles", 2),
     (r".*n_groups|num_groups|.*ngroups", 2),
 )
 _DENSE_FIRST = re.compile("first_k_dense_replace|num_dense_layers|moe_layer_start_index")
@@ -138,6 +141,8 @@ def _small(given: Mapping[str, Any]) -> dict[str, Any]:
                 found[key] = WIDTH // 2
             if state_space and key == "num_heads":
                 found[key] = 8
+        elif _LAYERS_BY_STAGE.fullmatch(key) and isinstance(value, list):
+            found[key] = [1 for _ in value]
         elif isinstance(value, list) and len(value) == layers > 0:
             found[key] = [_in_list(key, value[k], heads) for k in kinds]
         elif key.endswith("layer_ids") and isinstance(value, list):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bmatch.architecture.constraints import Axis, Constraints
-from bmatch.architecture.permutations import spaces
+from bmatch.architecture.permutations import Graph, spaces
 
 
 def found(c):
@@ -73,3 +73,13 @@ def test_pairs_move_as_pairs():
     c.union(query[:3], query[3:])
     c.relate(query, gains)
     assert found(c) == {units(*zip(query[:3], query[3:], gains[:3], gains[3:], strict=True))}
+
+
+def test_an_exchange_that_forces_what_has_to_stay_is_none():
+    c = Constraints()
+    values, output = (c.new_axis(Axis(name, 0), 2) for name in ("values", "output"))
+    c.relate(values, output)
+    graph = Graph(c)
+    pairs = graph.exchange(0, 1)
+    assert {frozenset(pair) for pair in pairs} == {frozenset({0, 1}), frozenset({2, 3})}
+    assert graph.exchange(0, 1, {2}) is None

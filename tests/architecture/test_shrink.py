@@ -95,3 +95,10 @@ def test_groups_of_experts_stay_groups_where_there_are_twice_as_many():
     assert with_twice_the_experts(small).n_routed_experts == 2 * small.n_routed_experts == 8
     llama = shrunken(transformers.LlamaConfig())
     assert with_twice_the_experts(llama) is llama
+
+
+def test_blocks_of_stages_and_stacks_are_counted_too():
+    small = shrunken(transformers.FunnelConfig())
+    assert (small.block_sizes, small.block_repeats) == ([1, 1, 1], [1, 1, 1])
+    small = shrunken(transformers.CONFIG_MAPPING["hrm_text"]())
+    assert (small.num_layers_per_stack, small.H_cycles, small.L_cycles) == (2, 2, 2)
