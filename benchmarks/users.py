@@ -165,6 +165,13 @@ def nearest(r: Rng, n: int, m: int) -> Matrix:
     return np.where(cost > np.partition(cost, k, axis=1)[:, k : k + 1], 10.0, cost)
 
 
+def reachable(r: Rng, n: int, m: int) -> Matrix:
+    """Squared distances in the plane to the twenty nearest of each row; as the largest elsewhere."""
+    cost = distances(r.standard_normal((n, 2)), 1 + r.standard_normal((m, 2))) ** 2
+    k = min(20, m) - 1
+    return np.where(cost > np.partition(cost, k, axis=1)[:, k : k + 1], cost.max(), cost)
+
+
 def clusters(r: Rng, n: int, m: int) -> Matrix:
     """Distances between points of the same 2% of centres."""
     centres = r.standard_normal((max(2, n // 50), 16))
@@ -359,6 +366,7 @@ USERS: dict[str, Family] = {
         lambda r, n, m: padded(r.random((max(1, n * 3 // 4), max(1, m * 3 // 4))), n, m, 1),
     ),
     "kNN": Family("point cloud registration", nearest),
+    "twenty nearest": Family("drivers and riders", reachable),
     "clusters": Family("balanced k-means, embeddings", clusters),
     "squared distances": Family(
         "optimal transport of samples",

@@ -185,8 +185,7 @@ constexpr std::int64_t kHopelessRescans = 16;  // a row
 constexpr std::int64_t kHopelessRescansOfFew = 4;
 constexpr int kHopelessFewRows = 768;
 // And where most costs are alike and many rows are free, so often: what is below the plateau is
-// listed instead, for paths. Nearest 20 of points 1000 240 -> 30 ms, 3000 5.1 -> 0.21 s, of which
-// SciPy takes 190 ms and 4.2 s.
+// listed instead, for paths. Nearest 20 of points 1000 240 -> 30 ms, 3000 5.1 -> 0.21 s.
 constexpr std::int64_t kPlateauRescans = 2;
 constexpr std::int64_t kLeftRescans = 40;  // a row
 constexpr std::int64_t kLeftRescansOfFew = 16;
@@ -251,6 +250,9 @@ constexpr std::int64_t kMostMade = std::int64_t{1} << 20;
 // Bids before the paths of small matrices, a free row.  Three for every row before: spatial 16
 // 2.8 -> 2.1 us, spatial 32 7.2 -> 5.4 us; 8 for every row: spatial 32 7.2 -> 10.5 us.
 constexpr int kSmallBids = 2;
+// The same from so many rows on. uniform 400 1.28 -> 0.87, noisy 400 1.29 -> 0.98, row scales 400
+// 0.68 -> 0.47 ms, the geometric mean of 105 families 0.96; at 200 rows 1.01.
+constexpr int kMoreSmallBids = 6, kMoreBidsRows = 256;
 // Then as many again as rows are free, if these are fewer than this part of what they were.
 constexpr Share kStillFalling{4, 5};
 

@@ -45,7 +45,24 @@ def dead_units(r, n):
     return -(x.T @ y)
 
 
-MATRICES = {f.__name__: f for f in (zero_rows, extension, copies, gated, dead_units)}
+def to_the_nearest(cost, count):
+    """The largest everywhere but at the least so many of a row."""
+    return np.where(cost > np.sort(cost, axis=1)[:, count - 1 : count], cost.max(), cost)
+
+
+def reachable(r, n):
+    x, y = r.standard_normal((n, 2)), 1.0 + r.standard_normal((n, 2))
+    return to_the_nearest(((x[:, None] - y) ** 2).sum(axis=2), 20)
+
+
+def reachable_from_tens(r, n):
+    return to_the_nearest(r.random((n // 10 + 1, n))[np.arange(n) // 10], 5)
+
+
+MATRICES = {
+    f.__name__: f
+    for f in (zero_rows, extension, copies, gated, dead_units, reachable, reachable_from_tens)
+}
 
 
 def solve(cost, small, sense=_core.Sense.minimize):
@@ -65,6 +82,19 @@ def test_plateaus_of_rows_and_of_columns(name, turned, small):
         assert cost[np.arange(n), answer.col_of_row].sum() == pytest.approx(best, rel=1e-12)
         slack = cost - np.add.outer(answer.row_dual, answer.col_dual)
         assert slack.min() >= -1e-12 * abs(cost).max()
+
+
+@pytest.mark.parametrize("name", ["reachable", "reachable_from_tens"])
+def test_lists_end_at_the_plateau_of_what_is_out_of_reach(name):
+    """They were read again for every bid, and paths over whole rows went through all in reach."""
+    cost = MATRICES[name](np.random.default_rng(0), 1000)
+    for c in (cost, np.ascontiguousarray(cost.T)):
+        assert solve(c, 0).stats["passes"] < 30
+
+
+def test_small_matrices_are_handed_on_where_most_is_out_of_reach():
+    cost = reachable(np.random.default_rng(0), 400)
+    assert solve(cost, 2**40).stats["passes"] > 3  # a small one counts one read
 
 
 @pytest.mark.parametrize("name", ["zero_rows", "extension", "copies"])

@@ -172,7 +172,8 @@ class SmallSolver {
   void reduce_rows() {
     const Index stride = p_.stride;
     double* const price_of = p_.price;
-    Index free = p_.free_count, bids = kSmallBids * free, before = free;
+    const Index each = p_.rows >= kMoreBidsRows ? kMoreSmallBids : kSmallBids;
+    Index free = p_.free_count, bids = each * free, before = free;
     for (int round = 0; round < kReductionRounds && free > 0; ++round) {
       // The list is read from the front and what is left is written behind the reader; a displaced
       // row bids at once, in the place of the one that displaced it.
