@@ -166,7 +166,7 @@ def nearest(r: Rng, n: int, m: int) -> Matrix:
 
 
 def reachable(r: Rng, n: int, m: int) -> Matrix:
-    """Squared distances in the plane to the twenty nearest of each row; as the largest elsewhere."""
+    """Squared distances in the plane to each row's twenty nearest; elsewhere the largest."""
     cost = distances(r.standard_normal((n, 2)), 1 + r.standard_normal((m, 2))) ** 2
     k = min(20, m) - 1
     return np.where(cost > np.partition(cost, k, axis=1)[:, k : k + 1], cost.max(), cost)
