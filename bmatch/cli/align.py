@@ -68,7 +68,7 @@ def align(
     out: OutFile,
     text: Text = None,
     tokens: Annotated[
-        int | None, typer.Option(help="Tokens to count. Default: 4096; of activations, all.")
+        int | None, typer.Option(min=1, help="Tokens to count. Default: 4096; of activations, all.")
     ] = None,
     sequence_length: SequenceLength = 256,
     batch_size: BatchSize = 2,
@@ -95,7 +95,7 @@ def align(
         ),
     ] = None,
     save_every: Annotated[
-        float, typer.Option(help="Minutes after which that is kept, from 16 batches on.")
+        float, typer.Option(min=0.0, help="Minutes after which that is kept, from 16 batches on.")
     ] = 5.0,
     metrics_file: MetricsFile = None,
     event_folder: EventFolder = None,

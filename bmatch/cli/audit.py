@@ -29,8 +29,8 @@ def audit(
     text: Annotated[
         list[Path] | None, typer.Option(help="Text file to read. Default: Python's reference.")
     ] = None,
-    tokens: Annotated[int, typer.Option(help="Tokens to count.")] = 512,
-    sequence_length: Annotated[int, typer.Option(help="Tokens of a sequence.")] = 256,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens to count.")] = 512,
+    sequence_length: Annotated[int, typer.Option(min=1, help="Tokens of a sequence.")] = 256,
     one_model: Annotated[
         bool,
         typer.Option("--one-model", help="Measure once, and carry scores in place of the model."),

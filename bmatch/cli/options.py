@@ -42,9 +42,9 @@ Text = Annotated[
         "reference.",
     ),
 ]
-Tokens = Annotated[int, typer.Option(help="Tokens to count.")]
-SequenceLength = Annotated[int, typer.Option(help="Tokens a sequence.")]
-BatchSize = Annotated[int, typer.Option(help="Sequences a batch.")]
+Tokens = Annotated[int, typer.Option(min=1, help="Tokens to count.")]
+SequenceLength = Annotated[int, typer.Option(min=1, help="Tokens a sequence.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Sequences a batch.")]
 SiteNumbers = Annotated[
     str, typer.Option(help="'all', or after how many blocks to read, as 0,8,-1.")
 ]
@@ -65,7 +65,7 @@ Picture = Annotated[
     Path | None, typer.Option("--picture", help="PNG file to draw it into.", dir_okay=False)
 ]
 RankTimeout = Annotated[
-    float, typer.Option(help="Minutes without a word after which a rank counts as lost.")
+    float, typer.Option(min=0.01, help="Minutes without a word after which a rank counts as lost.")
 ]
 MetricsFile = Annotated[
     Path | None,

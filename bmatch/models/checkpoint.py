@@ -122,6 +122,8 @@ def open_checkpoint(folder: str | os.PathLike[str], beside: Path | None = None) 
         architecture is unknown, or tensors are not those of the table and the config.
     """
     folder = Path(folder)
+    if folder.is_file():
+        raise FileNotFoundError(f"{folder} is a file: a checkpoint is a folder with a config.json")
     if not folder.is_dir():
         raise FileNotFoundError(
             f"there is no folder {folder}: bmatch reads local checkpoints (download one first with "
