@@ -33,14 +33,7 @@ def pieces_of_zarr(name: str, path: Path) -> Iterator[Found]:
     ValueError
         If it is damaged, not all of it was written, or zarr is not installed.
     """
-    try:
-        import zarr
-    except ImportError:
-        zarr = None
-    if not hasattr(zarr, "AsyncArray"):
-        raise ValueError(
-            f"{path} is read by zarr 3 or newer, which is not installed: pip install zarr"
-        )
+    zarr = _zarr(path)
     try:
         node = zarr.open(path, mode="r")
         if isinstance(node, zarr.Array):
@@ -91,6 +84,17 @@ class _Chunked(Piece):
 
     def let_go(self) -> None:
         self._held.clear()
+
+
+def _zarr(path: Path) -> Any:
+    try:
+        import zarr
+    except ImportError:
+        pass
+    else:
+        if hasattr(zarr, "AsyncArray"):
+            return zarr
+    raise ValueError(f"{path} is read by zarr 3 or newer, which is not installed: pip install zarr")
 
 
 def _read(array: Any) -> bool:
