@@ -17,7 +17,7 @@ def test_of_apply(bmatch_, pair, tmp_path):
     SignedPermutation.random(WIDTH, seed=1).save(gauge)
     code, told, _ = bmatch_("apply", gauge, pair[0], "--out", out, "--dry-run")
     assert code == 0
-    assert "out would be written" in "".join(told.split("\n"))
+    assert "outwouldbewritten" in "".join(told.split())  # lines are broken by the paths
     assert "at most" in told
     assert list(tmp_path.iterdir()) == [gauge]
     code, told, _ = bmatch_("apply", gauge, pair[0], "--out", out, "--dry-run", "--json")
