@@ -1,12 +1,12 @@
 // Small matrices: the whole solve over rows that stay in the caches, read where they are as long as
 // few of them meet, else copied to float64.
 //
-// Row minima claim free columns; prices of free columns rise to their own minima (square matrices)
-// and rows claim again; rows still free bid, a few times each; what is left is matched by
-// shortest augmenting paths over whole rows.  See dense_paths.h for the references.  Rows that are
-// plateaus wait for the others, and paths of square matrices begin at both sides in turns, as in
-// two_sided_paths.h.  Square matrices on which nearly all rows stay free before they bid are handed
-// on (Step::budget_spent).
+// Row minima claim free columns; prices of free columns rise to their own minima (square matrices,
+// unless few costs of a row are near its least) and rows claim again; rows still free bid, a few
+// times each; what is left is matched by shortest augmenting paths over whole rows.  See
+// dense_paths.h for the references.  Rows that are plateaus wait for the others, and paths of
+// square matrices begin at both sides in turns, as in two_sided_paths.h.  Square matrices on which
+// nearly all rows stay free before they bid are handed on (Step::budget_spent).
 #pragma once
 
 #include "matching.h"

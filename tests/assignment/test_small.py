@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.optimize
 
 import bmatch
 
@@ -76,3 +77,14 @@ def test_a_forbidden_last_entry_stays_forbidden():
     cost[-1, -1] = np.inf
     with pytest.raises(ValueError, match="infeasible"):
         bmatch.solve(cost)
+
+
+@pytest.mark.parametrize("n", [300, 350, 400])
+def test_bids_alone_settle_rows_with_one_clear_cost(n):
+    """Prices of free columns all came of the few rows without one, and left hard paths to find."""
+    logits = np.exp(6 * np.random.default_rng(n).standard_normal((n, n)))
+    cost = -logits / logits.sum(axis=1, keepdims=True)
+    found = bmatch.solve(cost)
+    assert found.stats["augmentations"] <= 2
+    best = cost[scipy.optimize.linear_sum_assignment(cost)].sum()
+    assert found.objective == pytest.approx(best, rel=1e-12)

@@ -48,7 +48,9 @@ class SmallSolver {
     if (is_above(p_.waiting, p_.rows, kNearlyAll)) {  // where all wait, none need
       claim_waiting([this](Index i) { return p_.minimum[i]; });
     }
-    if (p_.free_count + p_.waiting > 0 && p_.rows == p_.cols) reduce_columns();
+    if (p_.free_count + p_.waiting > 0 && p_.rows == p_.cols && !few_costs_are_near()) {
+      reduce_columns();
+    }
     p_.crowded = p_.may_pause && is_above(p_.free_count, p_.rows, kNearlyAll);
     if (p_.crowded) return Step::budget_spent;
     if (p_.free_count > 0) reduce_rows();
@@ -149,6 +151,30 @@ class SmallSolver {
       const Index i = p_.free_rows[k];
       claim_or_keep(i, minimum_of(i));
     }
+  }
+
+  // Whether most free rows have but a few costs nearer to their least than to their mean.  Beyond
+  // those they pay much the same everywhere, and the minima of all free columns stand in the few
+  // rows that lose least: prices made of them are in the way of bids.
+  bool few_costs_are_near() const {
+    if (!p_.may_pause) return false;
+    const Index sampled = std::min(p_.free_count, kNearRows);
+    Index few = 0;
+    for (Index k = 0; k < sampled; ++k) {
+      few += near_costs(p_.free_rows[k * p_.free_count / sampled]) <= kFewNear;
+    }
+    return is_above(few, sampled, kMostHaveFew);
+  }
+
+  Index near_costs(Index i) const {
+    const T* const c = row(i);
+    const Index step = (p_.cols + kMeanOf - 1) / kMeanOf;
+    double sum = 0.0;
+    Index seen = 0, near = 0;
+    for (Index j = 0; j < p_.cols; j += step, ++seen) sum += cost(c + j);
+    const double middle = p_.minimum[i] + (sum / seen - p_.minimum[i]) / 2.0;
+    for (Index j = 0; j < p_.cols; ++j) near += cost(c + j) < middle;
+    return near;
   }
 
   void reduce_columns() {
