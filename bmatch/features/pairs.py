@@ -105,10 +105,16 @@ def close_pairs(
     below = limit - _ROUNDING.get(torch.get_float32_matmul_precision(), _ROUNDING_TF32)
     rows = max(1, BLOCK_BYTES // (4 * max(len(source), 1)))
     starts = range(0, len(target), rows)[ranks.rank :: ranks.world]
+    # Made once: what each block would free, malloc keeps in pieces between the pairs that stay.
+    cosines = unit_target.new_empty(min(rows, len(target)), len(source))
+    masks = torch.empty_like(cosines, dtype=torch.bool)
     found = []
     for start in progress(starts, "Comparing"):
-        cosine = unit_target[start : start + rows] @ unit_source
-        near = torch.nonzero((cosine.abs() if magnitudes else cosine) > below)
+        block = unit_target[start : start + rows]
+        cosine, mask = cosines[: len(block)], masks[: len(block)]
+        torch.mm(block, unit_source, out=cosine)
+        torch.gt(cosine.abs_() if magnitudes else cosine, below, out=mask)
+        near = torch.nonzero(mask)
         near[:, 0] += start
         found.append(near.cpu().numpy())
     own = np.concatenate(found) if found else np.empty((0, 2), np.int64)  # [e, 2]

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from rank_threads import ranks_of_threads
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bmatch.features import pairs
 
@@ -64,6 +65,33 @@ def test_ranks_share_blocks_and_find_the_same(monkeypatch):
             shared = pairs.close_pairs(one, other, 0.5, False, ranks=first)
         for a, b in zip(alone, shared, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+class Made(TorchDispatchMode):
+    """All memory of so many bytes or more that torch writes into; none of it is given back."""
+
+    def __init__(self, least):
+        super().__init__()
+        self.least, self.by_place = least, {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        if isinstance(found, torch.Tensor) and found.untyped_storage().nbytes() >= self.least:
+            self.by_place[found.untyped_storage().data_ptr()] = found
+        return found
+
+
+@pytest.mark.parametrize("magnitudes", [False, True])
+def test_memory_does_not_go_by_the_number_of_blocks(monkeypatch, magnitudes):
+    """Cosines and what is near are made once: freed anew each time, malloc keeps them in pieces."""
+    r = np.random.default_rng(0)
+    one, other = (torch.tensor(r.normal(size=(n, 8)), dtype=torch.float32) for n in (700, 2000))
+    monkeypatch.setattr(pairs, "BLOCK_BYTES", 4 * 2000 * 70)
+    with Made(2000 * 70) as made:
+        found = pairs.close_pairs(one, other, 0.9, magnitudes)
+    assert len(found.target) > 100
+    sizes = [tensor.untyped_storage().nbytes() for tensor in made.by_place.values()]
+    assert sorted(sizes) == [2000 * 70, 4 * 2000 * 70]
 
 
 @pytest.mark.parametrize(
