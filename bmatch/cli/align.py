@@ -29,6 +29,7 @@ from bmatch.cli.options import (
     Text,
     Witness,
     examples,
+    require_apart,
     require_picture,
     sites_of,
 )
@@ -127,6 +128,7 @@ def align(
             return
         require_new(out)
         require_picture(picture)
+        require_apart(out, picture, metrics_file)
         with console.working("loading torch and transformers"):
             console.quiet_transformers()
             from bmatch.align import align_checkpoints

@@ -17,6 +17,7 @@ from bmatch.cli.options import (
     MetricsFile,
     Picture,
     examples,
+    require_apart,
     require_picture,
 )
 from bmatch.cli.transport import of_stream
@@ -88,18 +89,22 @@ def match_features(
     Exit code 3 if no pair is closer than strangers come.
     """
     with console.working("loading torch"):
-        from bmatch.features.labels import carry_labels, require_labels
+        from bmatch.features.labels import carry_labels, read_labels
         from bmatch.features.match import match_features as matched
         from bmatch.features.table import require_table
         from bmatch.jobs.ranks import joined, own_device
     require_table(out)
     require_new(out)
     require_picture(picture)
+    require_apart(out, picture, labels_out, metrics_file)
     if (labels is None) != (labels_out is None):
         raise ValueError("--labels and --labels-out go together: what is read, and what is written")
+    known = None
     if labels is not None and labels_out is not None:
-        require_labels(labels, labels_out)
+        if labels_out.suffix != labels.suffix:
+            raise ValueError(f"labels are written as they were read, got {labels} and {labels_out}")
         require_new(labels_out)
+        known = read_labels(labels)
     with joined(device) as ranks, ExitStack() as ending:
         where = own_device(device, ranks)
         acting = None if gauge is None else of_stream(gauge)
@@ -121,10 +126,10 @@ def match_features(
         if not ranks.first:
             return
         metrics.add({"matched": len(match.target_ind)})
-    match.save(out)
     labelled = None
-    if labels is not None and labels_out is not None:
-        labelled = carry_labels(labels, match, labels_out)
+    if known is not None and labels_out is not None:
+        labelled = carry_labels(known, match, labels_out)
+    match.save(out)
     _tell(match, target, source, out, picture, labels_out, labelled, as_json)
     if not len(match.target_ind):
         raise typer.Exit(NOT_RELATED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -85,6 +86,16 @@ def require_picture(path: Path | None) -> None:
         if path.suffix != ".png":
             raise ValueError(f"the picture must be named .png, got {path}")
         require_new(path)
+
+
+def require_apart(*outputs: Path | None) -> None:
+    """Refuse one place for two outputs, of which the later would take that of the earlier."""
+    named: set[str] = set()
+    for path in outputs:
+        place = "" if path is None else os.path.realpath(path)
+        if place and place in named:
+            raise ValueError(f"{path} is named for two outputs: name one of them otherwise")
+        named.add(place)
 
 
 def sites_of(text: str) -> Literal["all"] | list[int]:

@@ -30,6 +30,7 @@ from bmatch.cli.options import (
     Tokens,
     Witness,
     examples,
+    require_apart,
     require_picture,
     sites_of,
 )
@@ -113,6 +114,7 @@ def path(
             return
         require_new(out)
         require_picture(picture)
+        require_apart(out, picture, metrics_file)
         with console.working("loading torch and transformers"):
             console.quiet_transformers()
             from bmatch.models.text import title_of

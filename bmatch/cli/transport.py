@@ -121,7 +121,7 @@ def _config(path: Path) -> Mapping[str, Any]:
         raise FileNotFoundError(f"there is no model's config {file}")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is damaged ({error})") from None
     if not isinstance(content, Mapping):
         raise ValueError(f"{file} is no model's config")

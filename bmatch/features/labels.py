@@ -7,8 +7,10 @@ JSON: a list, or an object by number. CSV: a row a feature with its number in a 
 from __future__ import annotations
 
 import csv
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +22,83 @@ SUFFIXES = (".json", ".csv")
 _COLUMNS = ("index", "feature", "feature_index")
 
 
-def require_labels(path: Path, out: Path) -> None:
-    """Refuse labels of no known format, and an output of another.
+@dataclass(frozen=True)
+class Labels:
+    """What a file tells of features.
+
+    Attributes
+    ----------
+    path : Path
+    known : dict
+        By the number of a feature: a value of JSON, or rows of CSV by column.
+    names : list of str
+        Columns; none of JSON.
+    column : str
+        The one that has the number.
+    """
+
+    path: Path
+    known: Mapping[int, Any]
+    names: Sequence[str] = ()
+    column: str = ""
+
+
+def read_labels(path: Path) -> Labels:
+    """What a file tells of features.
 
     Raises
     ------
-    FileNotFoundError, ValueError
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is of no known format, or damaged.
     """
-    if path.suffix not in SUFFIXES or out.suffix != path.suffix:
-        raise ValueError(
-            f"labels are {' or '.join(SUFFIXES)} and are written as they were read, got {path} and "
-            f"{out}"
-        )
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"labels must be named {' or '.join(SUFFIXES)}, got {path}")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")  # a spreadsheet's begin with its mark
+        return _read_json(path, text) if path.suffix == ".json" else _read_csv(path, text)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is damaged ({error})") from None
 
 
-def carry_labels(path: Path, match: FeatureMatch, out: Path) -> int:
+def _read_json(path: Path, text: str) -> Labels:
+    try:
+        content = json.loads(text)
+        return Labels(
+            path, dict(enumerate(content)) if isinstance(content, list) else _numbered(content)
+        )
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{path} must hold a list, or an object by numbers of features ({error})"
+        ) from None
+
+
+def _numbered(content: Mapping[str, Any]) -> dict[int, Any]:
+    return {int(number): label for number, label in content.items()}
+
+
+def _read_csv(path: Path, text: str) -> Labels:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    names = reader.fieldnames or []
+    column = next((name for name in _COLUMNS if name in names), None)
+    if column is None:
+        raise ValueError(f"{path} has no column {', '.join(_COLUMNS)}, by which rows are told")
+    rows: dict[int, list[dict[str, Any]]] = {}
+    for row in reader:
+        try:
+            number = int(row[column])
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"{path}, line {reader.line_num}: {row[column]!r} is no number of a feature"
+            ) from None
+        rows.setdefault(number, []).append(row)
+    return Labels(path, rows, names, column)
+
+
+def carry_labels(labels: Labels, match: FeatureMatch, out: Path) -> int:
     """Write the labels of source features as those of the target features that they became.
 
     Returns
@@ -47,56 +109,20 @@ def carry_labels(path: Path, match: FeatureMatch, out: Path) -> int:
     Raises
     ------
     ValueError
-        If the file is damaged, or numbers features that the source has not.
+        If the labels are of features that the source has not.
     """
-    return (_carry_json if path.suffix == ".json" else _carry_csv)(path, match, out)
-
-
-def _carry_json(path: Path, match: FeatureMatch, out: Path) -> int:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        labels = dict(enumerate(content)) if isinstance(content, list) else _numbered(content)
-    except (ValueError, AttributeError) as error:
-        raise ValueError(
-            f"{path} must hold a list, or an object by numbers of features ({error})"
-        ) from None
-    carried = _carried(path, match, labels)
-    with new_file(out) as partial:
-        partial.write_text(json.dumps(carried, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    return len(carried)
-
-
-def _numbered(content: Mapping[str, Any]) -> dict[int, Any]:
-    return {int(number): label for number, label in content.items()}
-
-
-def _carry_csv(path: Path, match: FeatureMatch, out: Path) -> int:
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        names = reader.fieldnames or []
-        column = next((name for name in _COLUMNS if name in names), None)
-        if column is None:
-            raise ValueError(f"{path} has no column {', '.join(_COLUMNS)}, by which rows are told")
-        rows: dict[int, list[dict[str, Any]]] = {}
-        for row in reader:
-            try:
-                number = int(row[column])
-            except (TypeError, ValueError):
-                raise ValueError(
-                    f"{path}, line {reader.line_num}: {row[column]!r} is no number of a feature"
-                ) from None
-            rows.setdefault(number, []).append(row)
-    carried = _carried(path, match, rows)
-    with new_file(out) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names, lineterminator="\n", extrasaction="ignore")
-        writer.writeheader()
-        for number, known in carried.items():
-            writer.writerows({**row, column: number} for row in known)
-    return len(carried)
-
-
-def _carried(path: Path, match: FeatureMatch, labels: Mapping[int, Any]) -> dict[int, Any]:
-    try:
-        return match.carried(labels)
+        carried = match.carried(labels.known)
     except IndexError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{labels.path}: {error}") from None
+    with new_file(out) as partial:
+        if labels.path.suffix == ".json":
+            text = json.dumps(carried, indent=2, ensure_ascii=False)
+            partial.write_text(text + "\n", "utf-8")
+            return len(carried)
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, labels.names, lineterminator="\n", extrasaction="ignore")
+            writer.writeheader()
+            for number, rows in carried.items():
+                writer.writerows({**row, labels.column: number} for row in rows)
+    return len(carried)

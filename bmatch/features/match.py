@@ -54,8 +54,10 @@ class FeatureMatch:
     stranger_cosine : float64 [s]
         The best of strangers.
     relative_cosine : float64 [t]
-        What features were matched with that had lost their partner. By both, probabilities were
+        What matched features got instead whose partner was taken away. By both, probabilities were
         told.
+    bereaved : int
+        From how many it was taken; others than these `t` got none.
     assignment : Assignment or None
         The solver's answer for the pairs above the limit, with duals and gap; None if there was
         none.
@@ -74,6 +76,7 @@ class FeatureMatch:
     all_cosine: npt.NDArray[np.float64] = field(repr=False)
     stranger_cosine: npt.NDArray[np.float64] = field(repr=False)
     relative_cosine: npt.NDArray[np.float64] = field(repr=False)
+    bereaved: int
     assignment: Assignment | None = field(default=None, repr=False)
 
     @property
@@ -247,7 +250,7 @@ def _nothing(
     sign = np.empty(0, np.int8)
     strange = real if decoys is None else decoys
     return FeatureMatch(
-        index, index, sign, real, real, real, real, shape, limit, 0.0, real, strange, real
+        index, index, sign, real, real, real, real, shape, limit, 0.0, real, strange, real, 0
     )
 
 
@@ -277,6 +280,8 @@ def _kept(
     if false_share is not None:
         count = int(np.sum((share <= false_share) & (chance[order] <= 0.5)))
     kept = np.sort(order[:count])
+    is_kept = np.zeros(len(order), bool)
+    is_kept[kept] = True
     return FeatureMatch(
         best.target[kept],
         best.source[kept],
@@ -290,7 +295,8 @@ def _kept(
         float(share[count - 1]) if count else 0.0,
         np.sort(cosine)[::-1],
         seen.decoys,
-        of_target.evidence[:, 0],
+        of_target.evidence[is_kept[of_target.pair], 0],
+        int(is_kept[of_target.asked].sum()),
         best.assignment,
     )
 

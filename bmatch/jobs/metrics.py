@@ -13,6 +13,8 @@ from bmatch.jobs.events import EventFile
 from bmatch.jobs.phases import peak_bytes
 from bmatch.jobs.progress import Progress
 
+_LONGEST = 2**16  # of a line, bytes
+
 
 class Metrics:
     """Where the figures of one job go.
@@ -31,7 +33,8 @@ class Metrics:
     OSError
         If the file or the folder cannot be written to.
     ValueError
-        If events are wanted, and neither tensorboard nor tensorboardX is installed.
+        If the file has something else in it, or if events are wanted, and neither tensorboard nor
+        tensorboardX is installed.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Metrics:
         self._tell, self._file, self._folder = tell, file, folder
         self._step = 0
         if file is not None:
+            _require_metrics(file)
             with open(file, "a"):
                 pass
         self._events = None if folder is None else EventFile(folder)
@@ -83,6 +87,22 @@ class Metrics:
     def _no_more(self, place: str | os.PathLike[str], error: OSError) -> None:
         reason = error.strerror or error
         self._tell(f"{os.fspath(place)} takes no more metrics ({reason})")
+
+
+def _require_metrics(path: str | os.PathLike[str]) -> None:
+    """Refuse to add to what no metrics are in: a name that was mistaken would spoil an input."""
+    if not os.path.isfile(path):  # a new one, a pipe or a terminal
+        return
+    with open(path, "rb") as file:
+        first = file.read(_LONGEST).lstrip().partition(b"\n")[0]
+    try:
+        mine = not first or "peak_bytes" in json.loads(first)
+    except (ValueError, TypeError, RecursionError):
+        mine = False
+    if not mine:
+        raise ValueError(
+            f"{os.fspath(path)} has something else than metrics in it: name another file"
+        )
 
 
 def followed(progress: Progress, metrics: Metrics) -> Progress:

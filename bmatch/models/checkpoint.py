@@ -184,11 +184,13 @@ def read_json(path: Path) -> dict[str, Any]:
     ValueError
         If it is damaged, or holds no object.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise ValueError(f"{path} is no ordinary file")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path.parent} is no checkpoint: it has no {path.name}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         require_content(path)
         raise ValueError(f"{path} is damaged: {error}") from None
     if not isinstance(content, dict):

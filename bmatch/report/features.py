@@ -29,12 +29,21 @@ def features_table(match: FeatureMatch, title: str) -> Table:
         ("expected right", f"{match.probability.mean():.1%} of the pairs"),
         *([("flipped", f"{flipped:,} with the negative of their partner")] if flipped else []),
         ("strangers", f"come to {np.median(match.stranger_cosine):.3f} in the median"),
+        ("relatives", _relatives(match)),
     ]
     return figures(title, rows)
 
 
+def _relatives(match: FeatureMatch) -> str:
+    found, bereaved = match.relative_cosine, match.bereaved
+    if not len(found):
+        return f"none: {bereaved:,} features found nothing where their partner was taken away"
+    share = f"{len(found) / bereaved:.1%} of features whose partner was taken away"
+    return f"come to {np.median(found):.3f} in the median, for {share}"
+
+
 def plot_features(match: FeatureMatch, path: str | os.PathLike[str], title: str) -> None:
-    """Draw cosines beside those of strangers, and how sure pairs are, into a PNG file.
+    """Draw cosines beside those of strangers and relatives, and how sure pairs are, as a PNG file.
 
     Parameters
     ----------
@@ -56,15 +65,25 @@ def _cosines(axes: Any, match: FeatureMatch) -> None:
     bins = np.linspace(min(0.0, float(strange.min(initial=0.0))), 1.0, 61)
     axes.hist(match.all_cosine, bins=bins, color=PALE, label="closest pairs, left out")
     axes.hist(match.cosine, bins=bins, color=ACCENT, label=f"matched: {len(match.cosine):,}")
-    axes.hist(
-        strange,
-        bins=bins,
-        weights=np.full(len(strange), match.shape[0] / max(len(strange), 1)),
-        histtype="step",
-        linewidth=1.6,
-        color="black",
-        label="if all were strangers",
-    )
+    for cosine, each, style, label in (
+        (strange, match.shape[0] / max(len(strange), 1), "-", "if all were strangers"),
+        (
+            match.relative_cosine,
+            len(match.cosine) / max(match.bereaved, 1),
+            "--",
+            "the matched, partner taken away",
+        ),
+    ):
+        axes.hist(
+            cosine,
+            bins=bins,
+            weights=np.full(len(cosine), each),
+            histtype="step",
+            linewidth=1.6,
+            linestyle=style,
+            color="black",
+            label=label,
+        )
     axes.set_title("Cosine of each pair", fontsize=10)
     axes.set_xlabel("cosine of the two directions")
     axes.set_ylabel("features of the target")
@@ -74,12 +93,12 @@ def _cosines(axes: Any, match: FeatureMatch) -> None:
 
 
 def _sureness(axes: Any, match: FeatureMatch) -> None:
-    ranked = np.argsort(-match.cosine, kind="stable")
+    ranked = np.argsort(-match.probability, kind="stable")
     number = np.arange(1, len(ranked) + 1)
+    for values, color, label in ((match.margin, PALE, "margin"), (match.cosine, DARK, "cosine")):
+        axes.plot(number, values[ranked], ".", color=color, markersize=1.5, label=label)
     axes.plot(number, match.probability[ranked], color=ACCENT, label="probability", linewidth=2)
-    axes.plot(number, match.margin[ranked], ".", color=PALE, markersize=1.5, label="margin")
-    axes.plot(number, match.cosine[ranked], color=DARK, label="cosine", linewidth=2)
-    axes.set_title("Each matched pair, the closest first", fontsize=10)
+    axes.set_title("Each matched pair, the surest first", fontsize=10)
     axes.set_xlabel("pair")
     axes.set_ylim(0, 1.3)
     axes.legend(fontsize=8, loc="upper right", ncols=3, markerscale=6)

@@ -150,6 +150,8 @@ def test_by_activations(bmatch_, tmp_path):
         (("--out", "o.csv", "--picture", "p.jpg"), "must be named .png"),
         (("--out", "o.csv", "--by", "activations"), "reads .npy files"),
         (("--out", "o.csv", "--least", "2"), "least must be from 0 to 1"),
+        (("--out", "o.csv", "--metrics", "./o.csv"), "o.csv is named for two outputs"),
+        (("--out", "o.csv", "--metrics", "a/cfg.json"), "has something else than metrics in it"),
     ],
 )
 def test_what_cannot_be_done_is_told_and_nothing_written(
@@ -171,11 +173,15 @@ def test_what_cannot_be_done_is_told_and_nothing_written(
         ("l.json", '{"60": 1}', "feature 60 has a label, and the source has 60 features"),
         ("l.csv", "layer,text\n1,a\n", "has no column index, feature, feature_index"),
         ("l.csv", "index,text\nx,a\n", "line 2: 'x' is no number of a feature"),
+        ("l.csv", "index,text\n1,\xe9\n".encode("latin-1"), "l.csv is damaged ('utf-8' codec"),
+        ("l.csv", f"index,text\n1,{'a' * 2**18}\n", "l.csv is damaged (field larger than"),
+        ("l.json", "[" * 5000, "must hold a list, or an object by numbers of features"),
     ],
 )
 def test_damaged_labels(bmatch_, dictionaries, name, content, told):
     folder, _ = dictionaries
-    (folder / name).write_text(content)
+    (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    before = sorted(folder.iterdir())
     out = (folder / name).with_stem("m")
     code, _, err = bmatch_(
         "match-features", folder / "a", folder / "b", "--gauge", folder / "g.safetensors",
@@ -183,4 +189,18 @@ def test_damaged_labels(bmatch_, dictionaries, name, content, told):
     )  # fmt: skip
     assert code == 1
     assert told in err
-    assert not out.exists()
+    assert sorted(folder.iterdir()) == before
+
+
+def test_labels_that_begin_with_a_mark(bmatch_, dictionaries):
+    """As spreadsheets write them."""
+    folder, truth = dictionaries
+    (folder / "b.csv").write_text("index,text\n40,a\n", "utf-8-sig")
+    code, _, _ = bmatch_(
+        "match-features", folder / "a", folder / "b", "--gauge", folder / "g.safetensors",
+        "--out", folder / "pairs.csv", "--labels", folder / "b.csv",
+        "--labels-out", folder / "a.csv",
+    )  # fmt: skip
+    assert code == 0
+    (row,) = read(folder / "a.csv")
+    assert (truth[int(row["index"])], row["text"]) == (40, "a")

@@ -50,6 +50,20 @@ def events_of(folder):
             yield event.step, value.tag, number
 
 
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"3", b"\x80abc\n", b'{"a": 1}\n', b"[" * 9999])
+def test_a_file_that_is_something_else_stays_as_it_is(tmp_path, content):
+    (tmp_path / "m").write_bytes(content)
+    with pytest.raises(ValueError, match="something else than metrics in it"):
+        Metrics(print, tmp_path / "m")
+    assert (tmp_path / "m").read_bytes() == content
+
+
+def test_metrics_are_added_to_metrics(tmp_path):
+    for _ in range(2):
+        Metrics(print, tmp_path / "m").add({"a": 1})
+    assert (tmp_path / "m").read_text().count('"a": 1') == 2
+
+
 def test_a_file_that_takes_no_more_ends_the_metrics_and_not_the_job(tmp_path):
     told = []
     pace = Pace(100, told.append, Metrics(told.append, tmp_path / "m"))
