@@ -30,6 +30,7 @@ from bmatch.estimate import (
 from bmatch.footprint import job_bytes
 from bmatch.gauge import SignedPermutation
 from bmatch.groups import AnyGroup
+from bmatch.jobs.device import require_device
 from bmatch.jobs.phases import peak_bytes
 from bmatch.jobs.progress import Progress, silent
 from bmatch.jobs.ranks import ALONE, Ranks
@@ -354,17 +355,3 @@ def _require_precision_and_device(dtype: str, device: str) -> None:
     if dtype not in ("float32", "bfloat16", "float16"):
         raise ValueError(f"dtype must be float32, bfloat16 or float16, got {dtype!r}")
     require_device(device)
-
-
-def require_device(device: str) -> None:
-    """Refuse a device that cannot be used here."""
-    if device.partition(":")[0] not in ("cpu", "cuda"):
-        raise ValueError(
-            f"device {device!r} cannot be used here: models run on cpu or on a CUDA device (cuda, "
-            "cuda:1)"
-        )
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device {device!r} cannot be used here: {reason}") from None

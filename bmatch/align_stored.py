@@ -13,10 +13,11 @@ from dataclasses import replace
 
 import torch
 
-from bmatch.align import Alignment, require_device
+from bmatch.align import Alignment
 from bmatch.correlation.stretches import LEAST
 from bmatch.estimate import match_evidence
 from bmatch.groups import Group, require_group
+from bmatch.jobs.device import require_device
 from bmatch.jobs.phases import peak_bytes, resident_bytes
 from bmatch.jobs.progress import Progress, silent
 from bmatch.jobs.ranks import ALONE, Ranks

@@ -53,6 +53,7 @@ ROOMS = {
     ),
     "jobs": (
         "cores",
+        "device",
         "phases",
         "progress",
         "processes",

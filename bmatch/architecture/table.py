@@ -64,6 +64,10 @@ def shipped_for(config: Mapping[str, Any]) -> Stored | None:
 
 def _derived(config: Mapping[str, Any]) -> ResidualAxes:
     model_type = config.get("model_type")
+    if model_type is None:
+        raise ValueError(
+            "the config has no model_type: it must be the config.json that transformers writes"
+        )
     if not is_known(model_type):
         raise ValueError(
             f"unknown architecture {model_type!r}: bmatch has tables for {len(shipped())} types, "

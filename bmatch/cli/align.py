@@ -128,7 +128,7 @@ def align(
             return
         require_new(out)
         require_picture(picture)
-        require_apart(out, picture, metrics_file)
+        require_apart(out, picture, metrics_file, event_folder)
         with console.working("loading torch and transformers"):
             console.quiet_transformers()
             from bmatch.align import align_checkpoints

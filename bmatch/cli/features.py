@@ -22,6 +22,7 @@ from bmatch.cli.options import (
 )
 from bmatch.cli.transport import of_stream
 from bmatch.files.atomic import require_new
+from bmatch.jobs.device import require_device
 from bmatch.jobs.metrics import Metrics, followed
 from bmatch.jobs.progress import Progress, silent
 
@@ -96,7 +97,7 @@ def match_features(
     require_table(out)
     require_new(out)
     require_picture(picture)
-    require_apart(out, picture, labels_out, metrics_file)
+    require_apart(out, picture, labels_out, metrics_file, event_folder)
     if (labels is None) != (labels_out is None):
         raise ValueError("--labels and --labels-out go together: what is read, and what is written")
     known = None
@@ -107,6 +108,7 @@ def match_features(
         known = read_labels(labels)
     with joined(device) as ranks, ExitStack() as ending:
         where = own_device(device, ranks)
+        require_device(where)
         acting = None if gauge is None else of_stream(gauge)
         progress: Progress = silent
         if ranks.first:

@@ -72,13 +72,14 @@ def merge(
         if dry_run:
             raise ValueError(f"--dry-run is of average and task_arithmetic, and not of {method}")
         find_mergekit(method)  # before a gauge is estimated, not after
+    shares = weight or [0.5 if method == "slerp" else 1.0] * len(models)
+    together = [Merged(m, None, w) for m, w in zip(models, shares, strict=True)]
     gauges: list[Gauge | None] = [None] * len(models)
     if gauge:
         gauges = [of_stream(path) for path in gauge]
     elif not dry_run:
         gauges = [_estimated(m, base) for m in models]
-    shares = weight or [0.5 if method == "slerp" else 1.0] * len(models)
-    together = [Merged(m, g, w) for m, g, w in zip(models, gauges, shares, strict=True)]
+    together = [replace(one, gauge=g) for one, g in zip(together, gauges, strict=True)]
     shown: Any = {"progress": console.track, "tell": console.note}
     if method != "average" and method != "task_arithmetic":
         merge_by_mergekit(base, together, out, method, density=density, **shown)

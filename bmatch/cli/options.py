@@ -66,7 +66,10 @@ Picture = Annotated[
     Path | None, typer.Option("--picture", help="PNG file to draw it into.", dir_okay=False)
 ]
 RankTimeout = Annotated[
-    float, typer.Option(min=0.01, help="Minutes without a word after which a rank counts as lost.")
+    float,
+    typer.Option(
+        min=0.01, max=1e6, help="Minutes without a word after which a rank counts as lost."
+    ),
 ]
 MetricsFile = Annotated[
     Path | None,

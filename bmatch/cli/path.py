@@ -35,6 +35,7 @@ from bmatch.cli.options import (
     sites_of,
 )
 from bmatch.files.atomic import require_new
+from bmatch.jobs.device import require_device
 from bmatch.jobs.metrics import Metrics, followed
 from bmatch.jobs.phases import peak_bytes, peak_bytes_of_processes
 from bmatch.jobs.ranks import joined, own_device
@@ -114,13 +115,14 @@ def path(
             return
         require_new(out)
         require_picture(picture)
-        require_apart(out, picture, metrics_file)
+        require_apart(out, picture, metrics_file, event_folder)
         with console.working("loading torch and transformers"):
             console.quiet_transformers()
             from bmatch.models.text import title_of
             from bmatch.report.heat_map import plot_path
             from bmatch.report.paths import hops_table, path_figures, path_table
             from bmatch.trajectory import Trajectory, path_between
+        require_device(device)
         turn = path_between(
             *(run_a, run_b, base),
             skip_broken=skip_broken,

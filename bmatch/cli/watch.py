@@ -24,6 +24,7 @@ from bmatch.cli.options import (
     sites_of,
 )
 from bmatch.cli.path import Cache, read_batches
+from bmatch.jobs.device import require_device
 from bmatch.jobs.resume import user_cache
 
 EXAMPLES = examples(
@@ -63,12 +64,15 @@ def watch(
         console.quiet_transformers()
         from bmatch.report.paths import hop_line
         from bmatch.trajectory.watch import Watch, alarms, appeared
+    require_device(device)
     raised: list[str] = []
     broken: list[str] = []
     with console.working(f"waiting for checkpoints in {run}"):
         first = appeared(run, every=every, patience=patience)
     options: dict[str, Any] = {"evidence": evidence, "witness": witness, "dtype": dtype}
     forward: list[Any] = []
+    if evidence == "weights" and text:
+        raise ValueError("evidence from weights reads no text: leave --text out")
     if evidence != "weights":
         sizes = tokens, sequence_length, batch_size
         forward, _ = read_batches([first], text or (), *sizes)

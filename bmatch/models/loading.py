@@ -110,7 +110,8 @@ def _reading(checkpoint: Checkpoint, what: str) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:  # the libraries below raise bare Exception too
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        first, *rest = (str(error).strip() or type(error).__name__).splitlines()
+        reason = " ".join([first, *map(str.strip, rest)]) if first.endswith(":") else first
         if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in reason:
             raise MemoryError(reason) from error
         raise ValueError(

@@ -15,6 +15,7 @@ from bmatch.correlation.stretches import LEAST
 from bmatch.estimate import Evidence, match_evidence, require_evidence, resolve_group
 from bmatch.gauge import SignedPermutation
 from bmatch.groups import AnyGroup
+from bmatch.jobs.device import require_device
 from bmatch.jobs.resume import Part, content_key
 from bmatch.matching import gauge_of
 from bmatch.models.activations import Sites
@@ -58,6 +59,7 @@ class Reads:
 
     def __post_init__(self) -> None:
         require_evidence(self.evidence, self.group)
+        require_device(self.device)
         if self.group == "orthogonal":
             raise ValueError("paths are products of signed permutations: no orthogonal group here")
         if isinstance(self.batches, torch.Tensor | Mapping):

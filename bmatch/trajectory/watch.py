@@ -27,6 +27,8 @@ from bmatch.trajectory.stops import Stop, TwoModels, open_stops
 FEW = 0.9
 """The share of coordinates expected to be right below which an alarm is raised."""
 
+_LONGEST = 86_400  # seconds from look to look
+
 
 class Seen(NamedTuple):
     """A checkpoint that appeared.
@@ -143,8 +145,9 @@ class Watch:
         ------
         ValueError
             If the order of checkpoints is not known, they are of several architectures, or cannot
-            read the tokens.
+            read the tokens; if `every` or `patience` is no time.
         """
+        _require_times(every, patience)
         told: set[Path] = set()
         waited = 0.0
         while True:
@@ -215,7 +218,10 @@ def appeared(
     ------
     FileNotFoundError
         If none comes in time.
+    ValueError
+        If `every` or `patience` is no time.
     """
+    _require_times(every, patience)
     waited = 0.0
     while True:
         for place in _there(run):
@@ -227,6 +233,13 @@ def appeared(
             raise FileNotFoundError(f"no whole checkpoint has appeared in {run}")
         sleep(every)
         waited += every
+
+
+def _require_times(every: float, patience: float | None) -> None:
+    if not 0.0 < every <= _LONGEST:
+        raise ValueError(f"every must be above 0 and at most {_LONGEST} seconds, got {every}")
+    if patience is not None and not patience >= 0.0:
+        raise ValueError(f"patience must be 0 seconds or more, got {patience}")
 
 
 def _there(run: str | os.PathLike[str]) -> list[Place]:

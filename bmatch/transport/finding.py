@@ -66,5 +66,5 @@ def find_object(
             return found
     raise UnknownObjectError(
         f"{path} holds nothing that is known to have coordinates of a residual stream"
-        + (f" as a {kind}" if kind else "")
+        + (f" as one of the kind {kind}" if kind else "")
     )

@@ -5,6 +5,7 @@ Task arithmetic is G. Ilharco et al., "Editing Models with Task Arithmetic", ICL
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,11 +36,20 @@ class Merged:
         From its coordinates to those of the base. Default: it has them.
     weight : float
         Its share of the average, or how much of its change is added.
+
+    Raises
+    ------
+    ValueError
+        If the weight is not finite.
     """
 
     folder: str | os.PathLike[str]
     gauge: Gauge | None = None
     weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.weight):
+            raise ValueError(f"weights must be finite, got {self.weight} for {self.folder}")
 
 
 def merge(
@@ -102,6 +112,8 @@ def merge(
         total = base_weight + sum(shares)
         if not total:
             raise ValueError("the shares of the average add up to 0")
+        if not math.isfinite(total):
+            raise ValueError("the shares of the average add up to more than a float holds")
         shares = [share / total for share in shares]
 
     def merged(name: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -117,7 +129,14 @@ def merge(
             if model.gauge is not None:
                 theirs = own.axes.transform(name, theirs, model.gauge)
             result += share * (theirs.to(wide) - mine)
-        return result.to(tensor.dtype)
+        narrow = result.to(tensor.dtype)
+        try:
+            require_finite(name, narrow, out)
+        except ValueError:
+            raise ValueError(
+                f"merged, {name} is more than {narrow.dtype} holds: take smaller weights"
+            ) from None
+        return narrow
 
     writer(own, out, merged, progress, "Merging", tell)
 

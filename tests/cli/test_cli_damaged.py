@@ -56,3 +56,19 @@ def test_what_is_no_file_or_never_ends(bmatch_, folder, command, name, none):
         assert err.startswith("error: ")
         assert told in err
         assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("device", ["tpu", "meta", "", "cuda:99"])
+def test_a_device_that_is_not_here(bmatch_, folder, device):
+    """Told at once, with nothing of the job begun."""
+    before = sorted(folder.rglob("*"))
+    for arguments in (
+        ("path", "model", "target", "--cache", "hops", "--out", "new"),
+        ("watch", "model", "--patience", 0, "--evidence", "weights", "--cache", "hops"),
+        ("match-features", "g", "g", "--out", "new.csv"),
+        ("align", "model", "target", "--out", "new"),
+    ):
+        code, printed, err = bmatch_(*arguments, "--device", device)
+        assert (code, printed) == (1, "")
+        assert f"device {device!r} cannot be used here" in err, arguments
+    assert sorted(folder.rglob("*")) == before

@@ -151,6 +151,7 @@ def test_by_activations(bmatch_, tmp_path):
         (("--out", "o.csv", "--by", "activations"), "reads .npy files"),
         (("--out", "o.csv", "--least", "2"), "least must be from 0 to 1"),
         (("--out", "o.csv", "--metrics", "./o.csv"), "o.csv is named for two outputs"),
+        (("--out", "o.csv", "--tensorboard", "o.csv"), "o.csv is named for two outputs"),
         (("--out", "o.csv", "--metrics", "a/cfg.json"), "has something else than metrics in it"),
     ],
 )

@@ -55,3 +55,24 @@ def test_strangers_are_not_merged(bmatch_, folders):
     assert code == 1
     assert "weights tell nothing of the gauge" in " ".join(err.split())
     assert not (folders / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("weight", "method", "told"),
+    [
+        ("nan", "average", "weights must be finite, got nan"),
+        ("inf", "average", "weights must be finite, got inf"),
+        ("nan", "task_arithmetic", "weights must be finite, got nan"),
+        ("1e300", "task_arithmetic", "is more than torch.float32 holds: take smaller weights"),
+    ],
+)
+def test_weights_that_would_spoil_the_model(bmatch_, pair, tmp_path, weight, method, told):
+    secret = tmp_path / "g"
+    SignedPermutation.identity(WIDTH).save(secret)
+    code, _, err = bmatch_(
+        *("merge", *pair, "--gauge", secret, "--weight", weight, "--method", method),
+        *("--out", tmp_path / "new"),
+    )
+    assert code == 1
+    assert told in err
+    assert [path.name for path in tmp_path.iterdir()] == ["g"]

@@ -191,3 +191,19 @@ def test_metrics_have_a_line_a_hop_and_memory_is_foreseen(bmatch_, runs, tmp_pat
     code, out, _ = bmatch_("path", runs.a, runs.b, *options, "--out", tmp_path / "h")
     assert code == 0
     assert "foreseen" not in out  # all hops are kept
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--every", "0", "every must be above 0"),
+        ("--every", "nan", "every must be above 0"),
+        ("--every", "inf", "every must be above 0 and at most 86400 seconds, got inf"),
+        ("--patience", "nan", "patience must be 0 seconds or more, got nan"),
+        ("--patience", "-1", "patience must be 0 seconds or more, got -1.0"),
+    ],
+)
+def test_times_that_are_none(bmatch_, runs, option, value, told):
+    code, _, err = bmatch_("watch", runs.a, "--patience", 0, option, value)
+    assert code == 1
+    assert told in err
