@@ -116,9 +116,13 @@ def match_features(
                 closing(Metrics(console.note, metrics_file, event_folder))
             )
             progress = followed(console.track, metrics)
+        ours = _rows(target, by, progress).to(where)
+        theirs = _carried(_rows(source, by, progress), acting, by).to(where)
+        if known is not None:
+            known.require(len(theirs))
         match = matched(
-            _rows(target, by, progress).to(where),
-            _carried(_rows(source, by, progress), acting, by).to(where),
+            ours,
+            theirs,
             sign_marginalized=sign_marginalized,
             least=least,
             false_share=false_share,
@@ -128,10 +132,10 @@ def match_features(
         if not ranks.first:
             return
         metrics.add({"matched": len(match.target_ind)})
+    match.save(out)
     labelled = None
     if known is not None and labels_out is not None:
         labelled = carry_labels(known, match, labels_out)
-    match.save(out)
     _tell(match, target, source, out, picture, labels_out, labelled, as_json)
     if not len(match.target_ind):
         raise typer.Exit(NOT_RELATED)

@@ -42,6 +42,19 @@ class Labels:
     names: Sequence[str] = ()
     column: str = ""
 
+    def require(self, count: int) -> None:
+        """Refuse labels of features that a dictionary of so many has not.
+
+        Raises
+        ------
+        ValueError
+        """
+        beyond = next((number for number in self.known if not 0 <= number < count), None)
+        if beyond is not None:
+            raise ValueError(
+                f"{self.path}: feature {beyond} has a label, and the source has {count} features"
+            )
+
 
 def read_labels(path: Path) -> Labels:
     """What a file tells of features.
@@ -111,10 +124,8 @@ def carry_labels(labels: Labels, match: FeatureMatch, out: Path) -> int:
     ValueError
         If the labels are of features that the source has not.
     """
-    try:
-        carried = match.carried(labels.known)
-    except IndexError as error:
-        raise ValueError(f"{labels.path}: {error}") from None
+    labels.require(match.shape[1])
+    carried = match.carried(labels.known)
     with new_file(out) as partial:
         if labels.path.suffix == ".json":
             text = json.dumps(carried, indent=2, ensure_ascii=False)
