@@ -40,6 +40,7 @@ ROOMS = {
     "files": (
         *(
             "atomic",
+            "names",
             "pointers",
             "sha256",
             "tensor_file",

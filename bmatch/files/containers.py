@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from bmatch.files.mapped import entries_of
+from bmatch.files.names import require_utf8
 from bmatch.files.pointers import require_content
 from bmatch.files.safetensors_copy import copy_safetensors
 from bmatch.files.torch_copy import copy_torch
@@ -72,7 +73,7 @@ def open_container(path: str | os.PathLike[str]) -> Container:
         If there is no such file.
     ValueError
         If it is of no kind that is known, is damaged, a Git-LFS pointer, or a pickle of more than
-        tensors, numbers and strings.
+        tensors, numbers and strings; if a library cannot read its name.
     """
     path = Path(path)
     if not path.is_file():
@@ -90,6 +91,8 @@ def open_container(path: str | os.PathLike[str]) -> Container:
         raise ValueError(
             f"{path} holds no tensors in a format that is known ({', '.join(SUFFIXES)})"
         )
+    if path.suffix in (".safetensors", ".pt", ".pth", ".bin"):
+        require_utf8(path)
     return kinds[path.suffix](path)
 
 

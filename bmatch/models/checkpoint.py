@@ -22,6 +22,7 @@ from bmatch.architecture.axes import ResidualAxes
 from bmatch.architecture.premise import Premise, premise
 from bmatch.architecture.table import residual_axes
 from bmatch.files.mapped import MappedTensors, entries_of
+from bmatch.files.names import require_utf8
 from bmatch.files.pointers import require_content
 from bmatch.files.sha256 import Stream, sha256_of
 from bmatch.jobs.in_turn import in_turn
@@ -119,7 +120,8 @@ def open_checkpoint(folder: str | os.PathLike[str], beside: Path | None = None) 
         If the folder, its config, its weights or one of its shards is missing.
     ValueError
         If a file is damaged, the index and the shards disagree, the weights are quantised, the
-        architecture is unknown, or tensors are not those of the table and the config.
+        architecture is unknown, or tensors are not those of the table and the config; if the
+        folder's name is not UTF-8.
     """
     folder = Path(folder)
     if folder.is_file():
@@ -129,6 +131,7 @@ def open_checkpoint(folder: str | os.PathLike[str], beside: Path | None = None) 
             f"there is no folder {folder}: bmatch reads local checkpoints (download one first with "
             "huggingface-cli or save_pretrained)"
         )
+    require_utf8(folder)
     config = read_json(_config_folder(folder, beside) / "config.json")
     if config.get("quantization_config"):
         raise ValueError(

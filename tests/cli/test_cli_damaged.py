@@ -72,3 +72,20 @@ def test_a_device_that_is_not_here(bmatch_, folder, device):
         assert (code, printed) == (1, "")
         assert f"device {device!r} cannot be used here" in err, arguments
     assert sorted(folder.rglob("*")) == before
+
+
+def test_names_that_libraries_cannot_read(bmatch_, folder):
+    """Those of a model or a dictionary; they are read by a link of another name."""
+    odd = os.fsdecode(b"\xe9")
+    (folder / "model").rename(folder / odd)
+    (folder / f"{odd}.safetensors").touch()
+    for arguments in (
+        ("apply", "g", odd, "--out", "new"),
+        ("related", "target", odd),
+        ("match-features", f"{odd}.safetensors", "g", "--out", "new.csv"),
+    ):
+        code, _, err = bmatch_(*arguments)
+        assert code == 1
+        assert "neither safetensors nor torch reads such names: rename it" in err
+    (folder / "link").symlink_to(odd)
+    assert bmatch_("apply", "g", "link", "--out", "new")[0] == 0
