@@ -6,6 +6,7 @@ library wrote it (safetensors makes files that only their owner can read).
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -54,7 +55,7 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     FileExistsError
-        If `path` exists already: nothing is overwritten.
+        If `path` exists already, or appears meanwhile: nothing is overwritten.
     OSError
         If it cannot be written.
     """
@@ -67,7 +68,14 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield partial
         for inside in partial.rglob("*"):
             _set_mode(inside, mode if inside.is_dir() else mode & 0o666)
-        partial.rename(final)
+        try:
+            partial.rename(final)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise FileExistsError(
+                    f"{final} has appeared meanwhile, by another job: name another output"
+                ) from None
+            raise
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
