@@ -131,12 +131,17 @@ def test_a_folder_without_permission_is_refused_before_the_job(tmp_path):
 def test_an_output_that_appears_meanwhile_is_kept(tmp_path, folder):
     """As of another job with the same output."""
     final = tmp_path / "out"
-    with pytest.raises(FileExistsError, match="has appeared meanwhile"), new_folder(final) as made:
-        (made / "mine").touch()
-        if folder:
-            final.mkdir()
-            (final / "theirs").touch()
-        else:
-            final.write_text("theirs")
+
+    def job():
+        with new_folder(final) as made:
+            (made / "mine").touch()
+            if folder:
+                final.mkdir()
+                (final / "theirs").touch()
+            else:
+                final.write_text("theirs")
+
+    with pytest.raises(FileExistsError, match="has appeared meanwhile"):
+        job()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (final / "theirs").exists() if folder else final.read_text() == "theirs"
