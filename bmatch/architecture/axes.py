@@ -342,14 +342,17 @@ class ResidualAxes:
         gauge = gauges.get(title)
         if gauge is None:
             return tensor
-        if axis >= tensor.ndim or (word.space == "D" and tensor.shape[axis] != gauge.dim):
+        if axis >= tensor.ndim or (
+            word.space == "D" and tensor.shape[axis] != len(word.odd) * gauge.dim
+        ):
             carried = f"{tensor.shape[axis]} coordinates" if axis < tensor.ndim else "none"
             raise ValueError(
                 f"{name} has shape {tuple(tensor.shape)}: axis {axis} carries {carried}, and "
                 f"the gauge acts on {gauge.dim}"
             )
         if gauge.group == "orthogonal":
-            word = layout.stream(odd=not self.is_scale(word.odd[0], tensor.ndim))
+            signed = not self.is_scale(word.odd[0], tensor.ndim)
+            word = layout.stream(*[signed] * len(word.odd), length=word.length)
         try:
             parts = self._parts(word, gauge.dim, tensor.shape[axis], axis)
             return layout.carry(tensor, axis, gauge, parts)

@@ -6,19 +6,23 @@ meet their head, the relation is kept (`Constraints.relate`); what is summed ove
 has to stay a set, which gets an atom of its own, a block (`Constraints.block`); numbers that
 differ along an axis tell its atoms apart (`Constraints.colour`).
 
-Each atom also has an unknown sign. A *form* is a sum over GF(2) of such unknowns, held as the bits
-of an integer and named by a small number, so that an array of forms is an array of integers.
+Each atom also has an unknown sign. A *form* is a sum over GF(2) of such unknowns, held as the set
+of their atoms and named by a small number, so that an array of forms is an array of integers.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 Ids = npt.NDArray[np.int64]
+Form: TypeAlias = frozenset[int]
 
 NONE = 0  # the atom of what moves with no parameter, and the form of what never flips
 WILD = -1  # of entries that are zero: they agree with every atom and every form
@@ -51,9 +55,11 @@ class Constraints:
         self._colour = np.zeros(1, np.uint64)
         self.edges: dict[tuple[bytes, bytes], tuple[Ids, Ids]] = {}
         self._blocks: dict[bytes, int] = {}
-        self._forms = [0]
-        self._form_ids = {0: 0}
-        self.equations: set[int] = set()
+        self._forms: list[Form] = [frozenset()]
+        self._form_ids: dict[Form, int] = {frozenset(): NONE}
+        self.equations: set[Form] = set()
+        self._by_atom: dict[int, list[Form]] = {}
+        self._indexed = 0
 
     # Atoms
 
@@ -83,6 +89,13 @@ class Constraints:
     def place_of(self, atoms: Ids) -> Ids:
         """Index along their axis."""
         return self._place[atoms]
+
+    @property
+    def met(self) -> set[int]:
+        """Positions in `axes` of those of which an atom carries one index with another atom."""
+        roots = self.find(np.arange(self.num_atoms))
+        shared = np.bincount(roots, minlength=self.num_atoms)[roots] > 1
+        return set(np.unique(self._axis[shared]).tolist())
 
     def is_beside(self, one: Ids, other: Ids) -> bool:
         """Whether two atoms have one place along axes of one length."""
@@ -149,16 +162,16 @@ class Constraints:
 
     # Forms
 
-    def form(self, bits: int) -> int:
-        """The number that names a sum of unknowns."""
-        if bits not in self._form_ids:
-            self._form_ids[bits] = len(self._forms)
-            self._forms.append(bits)
-        return self._form_ids[bits]
+    def form(self, atoms: Form) -> int:
+        """The number that names the sum of some atoms' unknowns."""
+        found = self._form_ids.setdefault(atoms, len(self._forms))
+        if found == len(self._forms):
+            self._forms.append(atoms)
+        return found
 
     def signs_of(self, atoms: Ids) -> Ids:
         """The forms that are the sign of one atom each."""
-        return np.array([self.form(1 << int(a)) for a in atoms.ravel()], np.int64).reshape(
+        return np.array([self.form(frozenset((a,))) for a in atoms.ravel().tolist()], np.int64).reshape(
             atoms.shape
         )
 
@@ -180,6 +193,15 @@ class Constraints:
         for one, other in zip(firsts.tolist(), seconds.tolist(), strict=True):
             if one != other and min(one, other) >= 0:
                 self.equations.add(self._forms[one] ^ self._forms[other])
+
+    def equations_of(self, atoms: Iterable[int]) -> set[Form]:
+        """The equations in which any of these atoms' unknowns stand."""
+        if self._indexed != len(self.equations):
+            self._indexed, self._by_atom = len(self.equations), defaultdict(list)
+            for equation in self.equations:
+                for atom in equation:
+                    self._by_atom[atom].append(equation)
+        return {equation for atom in atoms for equation in self._by_atom.get(atom, ())}
 
 
 def pairs_of(keys: Ids) -> tuple[Ids, Ids]:

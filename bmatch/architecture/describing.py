@@ -115,16 +115,18 @@ def described(
     return result
 
 
-def _stream(axes: Axes, shapes: Mapping[str, Sequence[int]]) -> dict[tuple[str, int], bool]:
-    """Whether an axis carries the stream with its signs, for those that carry it."""
+def _stream(axes: Axes, shapes: Mapping[str, Sequence[int]]) -> dict[tuple[str, int], Way]:
+    """Whether an axis carries the stream with its signs, once or several times over."""
     found = {}
     for member in axes.residual.members if axes.residual is not None else ():
-        whole = (member.slab, member.strides, member.offsets) == (None, (1,), (0,))
-        if not whole or shapes[member.tensor][member.axis] != axes.residual.size:  # type: ignore[union-attr]
+        size, length = axes.residual.size, shapes[member.tensor][member.axis]  # type: ignore[union-attr]
+        stretches = None if member.slab is not None else stretches_of(member, size, length)
+        way = tuple(odd for _, odd in stretches or ())
+        if len(set(way)) != 1 or None in way or len(way) * size != length:
             raise ValueError(
                 f"the residual stream lies in parts of {member.tensor}, which is no whole axis"
             )
-        found[member.tensor, member.axis] = member.odd[0]
+        found[member.tensor, member.axis] = way
     return found
 
 
@@ -249,14 +251,14 @@ def _shape(
     name: str,
     template: str,
     lengths: Lengths,
-    whole_axes: Mapping[tuple[str, int], bool],
+    whole_axes: Mapping[tuple[str, int], Way],
     carried: Mapping[tuple[str, int], Word],
 ) -> str:
     words = []
     for axis, length in enumerate(lengths[name]):
         word = carried.get((template, axis), Word((Piece(length),)))
         if (name, axis) in whole_axes:
-            word = stream(odd=whole_axes[name, axis])
+            word = stream(*map(bool, whole_axes[name, axis]), length=length)
         elif len(word.pieces) == 1:
             word = Word((Piece(length, word.odd),), word.space)
         words.append(word)

@@ -1,9 +1,10 @@
 """Words for axes: how long one is, which space it carries, and a gauge's action on it.
 
-``vocab_size`` is a length and no more. ``D`` is the residual stream with its signs, ``+D`` without.
-``LENGTH:mlp`` carries the space `mlp`, ``LENGTH:+mlp`` without its signs; ``LENGTH:+mlp,mlp`` in
-two parts of one length, the second with signs. Where a part is longer than the space, each unit is
-a block of neighbouring entries: a head. ``LENGTH:+heads|LENGTH:+heads,+heads|LENGTH`` has pieces
+``vocab_size`` is a length and no more. ``D`` is the residual stream with its signs, ``+D`` without;
+``LENGTH:D,D`` has it twice over, as what reads it beside the embeddings. ``LENGTH:mlp`` carries the
+space `mlp`, ``LENGTH:+mlp`` without its signs; ``LENGTH:+mlp,mlp`` in two parts of one length, the
+second with signs. Where a part is longer than the space, each unit is a block of neighbouring
+entries: a head. ``LENGTH:+heads|LENGTH:+heads,+heads|LENGTH`` has pieces
 with blocks of other widths (q beside k and v of fewer heads), or that do not carry the space.
 """
 
@@ -106,7 +107,7 @@ class Word:
         return found
 
     def __str__(self) -> str:
-        if self.space == "D":
+        if self.space == "D" and len(self.odd) == 1:
             return "D" if self.odd[0] else "+D"
         written = []
         for piece in self.pieces:
@@ -121,14 +122,14 @@ def words(shape: str) -> tuple[Word, ...]:
     return tuple(_word(text) for text in shape.split())
 
 
-def stream(*, odd: bool) -> Word:
-    """An axis that is the residual stream."""
-    return Word((Piece("D", (odd,)),), "D")
+def stream(*odd: bool, length: str = "") -> Word:
+    """An axis that is the residual stream, or several times over, of a length that is told."""
+    return Word((Piece("D" if len(odd) == 1 else length, odd),), "D")
 
 
 def _word(text: str) -> Word:
     if text in ("D", "+D"):
-        return stream(odd=text == "D")
+        return stream(text == "D")
     space, pieces = "", []
     for piece in text.split("|"):
         length, _, carried = piece.partition(":")
@@ -144,7 +145,10 @@ def carry(tensor: AnyArray, axis: int, gauge: Gauge, parts: Sequence[Part]) -> A
     if length == gauge.dim:
         odd = parts[0].odd
         return gauge.apply(tensor, axis) if odd else gauge.apply_permutation(tensor, axis)
-    assert isinstance(gauge, SignedPermutation)  # rotations are of the stream, whose axes are whole
+    if not isinstance(gauge, SignedPermutation):  # of the stream, which lies there several times
+        shape = tuple(tensor.shape)
+        apart = (*shape[:axis], len(parts), gauge.dim, *shape[axis + 1 :])
+        return carry(tensor.reshape(apart), axis + 1, gauge, parts[:1]).reshape(shape)
     return widened(gauge, parts, length).apply(tensor, axis)
 
 

@@ -175,6 +175,7 @@ def spaces(c: Constraints) -> list[Slots]:
         if len(graph.atoms[node]) > 1 or (graph.atoms[node] and graph.neighbours[node]):
             cells[int(graph.colours[node])].append(node)
     found: dict[frozenset[frozenset[int]], list[Unit]] = {}
+    homes: dict[int, dict[int, int]] = defaultdict(dict)  # of nodes: the unit, by the space found
     for cell in cells.values():
         done: set[int] = set()
         for k, first in enumerate(cell[:-1]):
@@ -184,7 +185,9 @@ def spaces(c: Constraints) -> list[Slots]:
             taken: dict[frozenset[int], set[int]] = {}
             images: list[int] = []
             for second in cell[k + 1 :]:
-                pairs = None if second in done else graph.exchange(first, second)
+                # What exchanges nodes of two units exchanges the units, which is known.
+                known = any(homes[second].get(s, u) != u for s, u in homes[first].items())
+                pairs = None if known or second in done else graph.exchange(first, second)
                 if pairs is None:
                     continue
                 images.append(second)
@@ -198,7 +201,10 @@ def spaces(c: Constraints) -> list[Slots]:
             simple = [units for units in stars.values() if _is_simple(graph, *units[:2])]
             for units in simple:
                 key = frozenset(map(frozenset, units))
-                if not any(key <= known for known in found):
+                if not any(key <= other for other in found):
+                    for number, unit in enumerate(units):
+                        for node in unit:
+                            homes[node][len(found)] = number
                     found[key] = units
             if simple:
                 smallest = min(simple, key=lambda units: len(units[0]))

@@ -37,7 +37,10 @@ class Rule:
 
     @property
     def axes(self) -> tuple[tuple[int, bool], ...]:
-        """Which axes carry the stream, most tensors' one, and whether with its signs."""
+        """Which axes carry the stream, most tensors' one, and whether with its signs.
+
+        An axis may have it several times over, one copy after another.
+        """
         return tuple((axis, w.odd[0]) for axis, w in enumerate(self.words) if w.space == "D")
 
     @property

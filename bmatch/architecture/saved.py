@@ -60,9 +60,10 @@ def saved_rules(tiny: Any, rules: Mapping[str, Rule]) -> dict[str, Rule | None]:
 def _labels(tensor: torch.Tensor, rule: Rule | None) -> torch.Tensor:
     """Along the axis that carries the stream its coordinates, from 1 on, negative for gains.
 
-    NaN where no rule of a file could tell: for two axes, and for tensors that have no rule.
+    NaN where no rule of a file could tell: for two axes, for one that has the stream several times,
+    and for tensors that have no rule.
     """
-    if rule is None or len(rule.axes) > 1:
+    if rule is None or sum(len(word.odd) for word in rule.words if word.space == "D") > 1:
         return torch.full(tensor.shape, torch.nan)
     labels = torch.zeros(tensor.shape)
     for axis, signed in rule.axes:

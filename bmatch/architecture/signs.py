@@ -29,19 +29,13 @@ def odd_slots(
         for unit, row in enumerate(space.atoms)
         for slot, atom in enumerate(row)
     }
-    mask = 0
-    for atom in place:
-        mask |= 1 << atom
     alone: set[int] = set()
     together: set[int] = set()
-    for equation in c.equations:
+    for equation in c.equations_of(place):
         by_unit: dict[int, int] = {}
-        rest = equation & mask
-        while rest:
-            low = rest & -rest
-            unit, slot = place[low.bit_length() - 1]
+        for atom in equation & place.keys():
+            unit, slot = place[atom]
             by_unit[unit] = by_unit.get(unit, 0) ^ (1 << slot)
-            rest ^= low
         alone.update(by_unit.values())
         whole = 0
         for slots in by_unit.values():

@@ -18,15 +18,25 @@ from bmatch.architecture.trace import Trace
 
 def spaces_of(model: torch.nn.Module, inputs: Mapping[str, Any]) -> Axes:
     """The gauge spaces of a small module on the CPU, from one run on these inputs."""
+    return solved(traced(model, inputs), model)
+
+
+def traced(model: torch.nn.Module, inputs: Mapping[str, Any]) -> Trace:
+    """What one run of a small module on the CPU demands of a gauge."""
     trace = Trace()
-    names = tensors(model)
     with torch.no_grad():
-        for name, tensor in names.items():
+        for name, tensor in tensors(model).items():
             trace.labels.add_parameter(name, tensor)
         with trace:
             kept = outputs(model(**inputs))
         for tensor in kept:
             trace.require_unchanged(tensor)
+    return trace
+
+
+def solved(trace: Trace, model: torch.nn.Module) -> Axes:
+    """The gauge spaces that a run of a module leaves."""
+    names = tensors(model)
     found = [_space(trace, names, slots) for slots in spaces(trace.constraints)]
     even = [space for space in found if space is not None]
     named_spaces = named(even, text_embeddings(model, names))

@@ -101,7 +101,7 @@ def _parts(config: Any) -> list[Any]:
     return [config, *(part for value in nested for part in _parts(value))]
 
 
-def randomise(model: torch.nn.Module, seed: int = 0) -> None:
+def randomise(model: torch.nn.Module, seed: int = 0, *, spread: float = 0.4) -> None:
     """Generic weights: gains spread about 1, biases not zero, nothing left at its default."""
     generator = torch.Generator().manual_seed(seed)
     kept = set(model.state_dict())
@@ -110,7 +110,7 @@ def randomise(model: torch.nn.Module, seed: int = 0) -> None:
     with torch.no_grad():
         for tensor in tensors:
             noise = torch.randn(tensor.shape, generator=generator)
-            tensor.copy_(0.3 * noise if tensor.ndim > 1 else (1 + 0.4 * noise).abs())
+            tensor.copy_(0.3 * noise if tensor.ndim > 1 else (1 + spread * noise).abs())
 
 
 def inputs_for(model: Any, seed: int = 1) -> dict[str, Any]:

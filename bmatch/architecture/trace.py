@@ -130,6 +130,20 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         never_flips(self.constraints, label)
 
 
+    @property
+    def asks_all(self) -> bool:
+        """Whether the run read all slabs of tensors of which it read one.
+
+        Routers may send no token to an expert.
+        """
+        met = self.constraints.met
+        by_tensor: dict[tuple[str, int], set[bool]] = {}
+        for number, axis in enumerate(self.constraints.axes):
+            if axis.slab is not None:
+                by_tensor.setdefault((axis.parameter, axis.dim), set()).add(number in met)
+        return all(len(found) == 1 for found in by_tensor.values())
+
+
 def _is_view(func: Any) -> bool:
     aliases = [r.alias_info for r in func._schema.returns]
     return any(info is not None and not info.is_write for info in aliases) or func._schema.name in (

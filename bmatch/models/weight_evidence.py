@@ -301,7 +301,7 @@ def _rows(weights: Weights, name: str) -> torch.Tensor:
     rule = weights.axes.rule(name)
     assert rule is not None
     tensor = weights.read(name).detach().cpu().movedim(rule.axes[0][0], -1)
-    return tensor.reshape(-1, tensor.shape[-1])
+    return tensor.reshape(-1, weights.axes.dim)
 
 
 def likeness_of_order(y: torch.Tensor, x: torch.Tensor) -> float:

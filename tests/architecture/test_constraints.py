@@ -53,18 +53,21 @@ def test_a_set_is_one_block_and_a_single_atom_is_its_own():
 @given(st.lists(st.sets(st.integers(0, 5)), min_size=2, max_size=4))
 def test_forms_add_as_sets_with_symmetric_difference(sets):
     c = Constraints()
-    forms = [np.array([c.form(sum(1 << k for k in one))]) for one in sets]
+    forms = [np.array([c.form(frozenset(one))]) for one in sets]
     total, expected = forms[0], sets[0]
     for form, one in zip(forms[1:], sets[1:], strict=True):
         total, expected = c.add(total, form), expected ^ one
-    assert total[0] == c.form(sum(1 << k for k in expected))
+    assert total[0] == c.form(frozenset(expected))
 
 
 def test_zeros_agree_with_every_form():
     c = Constraints()
-    form = np.array([c.form(3), c.form(5), WILD])
+    one, other, third = frozenset({0, 1}), frozenset({0, 2}), frozenset({0})
+    form = np.array([c.form(one), c.form(other), WILD])
     assert c.add(form, np.array([WILD])).tolist() == [WILD] * 3
-    c.equate(form, np.array([WILD, c.form(5), c.form(1)]))
+    c.equate(form, np.array([WILD, c.form(other), c.form(third)]))
     assert not c.equations
     c.equate(form, np.array([NONE]))
-    assert c.equations == {3, 5}
+    assert c.equations == {one, other}
+    assert c.equations_of([1]) == {one}
+    assert c.equations_of([0, 5]) == {one, other}
