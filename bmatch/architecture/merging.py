@@ -128,10 +128,7 @@ def _relate(c: Constraints, old: Ids, new: Ids) -> str:
     a, b = c.plain(a), c.plain(b)
     if np.array_equal(a, b):
         return "same"
-    keys = np.unique(a * (1 << 32) + b)
-    firsts, seconds = pairs_of(keys)
-    valid = (firsts > 0) & (seconds > 0)
-    firsts, seconds = firsts[valid], seconds[valid]
+    firsts, seconds = _met(a, b)
     num_old, num_new = len(np.unique(firsts)), len(np.unique(seconds))
     if len(firsts) == num_old == num_new:
         c.union(firsts, seconds)
@@ -141,15 +138,38 @@ def _relate(c: Constraints, old: Ids, new: Ids) -> str:
         return "finer" if ((b > 0) | (a <= 0)).all() and extent(old) <= extent(new) else "apart"
     if chosen or len(firsts) == num_old * num_new:
         return "apart"
+    # One axis beside the same one of every slab: all of these carry its indices.
+    if _is_in_each_slab(c, a, new):
+        c.union(*_met(a, new))
+        return "same" if ((a > 0) | (b <= 0)).all() else "apart"
+    if _is_in_each_slab(c, b, old):
+        c.union(*_met(b, old))
+        return "finer" if ((b > 0) | (a <= 0)).all() else "apart"
     # The atoms themselves: which of a class is met tells its entries apart.
-    met_old, met_new = pairs_of(np.unique(old * (1 << 32) + new))
-    valid = (met_old > 0) & (met_new > 0)
-    c.relate(met_old[valid], met_new[valid])
+    c.relate(*_met(old, new))
     if len(firsts) == num_old and extent(new) <= extent(old) and (a > 0).all():
         return "coarser" if extent(new) else "apart"
     if len(firsts) == num_new and extent(old) <= extent(new) and (b > 0).all():
         return "finer"
     return "apart"
+
+
+def _met(one: Ids, other: Ids) -> tuple[Ids, Ids]:
+    """The pairs of atoms that meet, each once."""
+    firsts, seconds = pairs_of(np.unique(one * (1 << 32) + other))
+    valid = (firsts > 0) & (seconds > 0)
+    return firsts[valid], seconds[valid]
+
+
+def _is_in_each_slab(c: Constraints, one: Ids, slabs: Ids) -> bool:
+    """Whether atoms meet those of several slabs, one to one in each."""
+    firsts, seconds = _met(one, slabs)
+    axes = c.axis_of(seconds)
+    if len(np.unique(seconds)) < len(seconds) or (axes < 0).any():
+        return False
+    if any(c.axes[axis].slab is None for axis in np.unique(axes).tolist()):
+        return False
+    return len(np.unique(axes * (1 << 32) + firsts)) == len(firsts)
 
 
 def _meet_values(c: Constraints, one: Operand, other: Operand) -> None:
