@@ -20,7 +20,7 @@ from bmatch.architecture.measuring import Measured
 from bmatch.architecture.overlap import merged, without_lengths, without_requiring
 from bmatch.architecture.proof import Proof, prove
 from bmatch.architecture.rules import HEADS, RESIDUAL, Family
-from bmatch.architecture.shrink import values_of, with_twice_the_experts
+from bmatch.architecture.shrink import flat_values, parts_of, values_of, with_twice_the_experts
 from bmatch.architecture.solve import spaces_of, tensors
 from bmatch.architecture.spaces import Axes, Space
 from bmatch.architecture.stored import NAMED, Stored
@@ -37,6 +37,15 @@ _IRRELEVANT = re.compile(  # fields that say nothing of what tensors carry
     r"|transformers_version|summary_.*|task_specific_params|finetuning_task|classifier.*"
     r"|.*jitter.*|.*router_logits|time_step.*|rescale_.*|use_mamba.*|use_associative_scan"
 )
+
+def _is_irrelevant(field: str) -> bool:
+    return bool(_IRRELEVANT.fullmatch(_last(field)))
+
+
+def _last(field: str) -> str:
+    """The name of a field in the config that has it."""
+    return field.rpartition(".")[2]
+
 
 LARGER = 1e-2
 """Least change of an output, as the largest, by which the next larger group shows."""
@@ -132,7 +141,7 @@ def derive_type(model_type: str) -> Stored:
     measured, config = kind.measured, kind.config
     family = kind.family({})
     if kind.grouped:  # a key for each query is a case of several, though spaces may lie otherwise
-        field = next(f for f in measured.values if _KEYS.fullmatch(f))
+        field = next(f for f in measured.values if _KEYS.fullmatch(_last(f)))
         family = merged(family, kind.family({field: 2 * measured.values[field]}), inner=True)
     structure = {
         field: _entries(value)
@@ -164,7 +173,7 @@ def derive_type(model_type: str) -> Stored:
         equal,
         {f: found for f in sorted(used) if (found := measured.left_out(f))},
         {f: found for f in sorted(used) if (found := measured.null(f))},
-        dict(getattr(config, "attribute_map", None) or {}),
+        _aliases(config),
         bool(getattr(text, "tie_word_embeddings", False)),
         transformers.__version__,
         {
@@ -176,13 +185,21 @@ def derive_type(model_type: str) -> Stored:
     return _whole(table, kind)
 
 
+def _aliases(config: Any) -> dict[str, str]:
+    """Other names of fields, of configs that it holds, too."""
+    found = dict(getattr(config, "attribute_map", None) or {})
+    for name, part in parts_of(config).items():
+        found |= {f"{name}.{a}": f"{name}.{b}" for a, b in _aliases(part).items()}
+    return found
+
+
 _KEYS = re.compile(r"num_(key_value|kv)_heads|n_head_kv")
 
 
 def _grouped(small: Any) -> Any:
     """The config with several query heads for each key head, if it has one for each; else None."""
     values = values_of(small)
-    keys = [f for f in values if _KEYS.fullmatch(f) and type(values[f]) is int]
+    keys = [f for f in values if _KEYS.fullmatch(_last(f)) and type(values[f]) is int]
     heads = getattr(small, "num_attention_heads", None)
     if len(keys) != 1 or values[keys[0]] != heads or heads % 2:
         return None
@@ -197,10 +214,10 @@ def _with_sizes(measured: Measured) -> Measured:
     """With numbers in fields that are null, or not named, and are sizes."""
     before = measured.shapes({}) or {}
     found = {}
-    aliases = getattr(type(measured.changed({})), "attribute_map", None) or {}
+    aliases = _aliases(measured.changed({}))
     unwritten = (field for field in _UNWRITTEN if field not in aliases)
     for field, value in {**dict.fromkeys(unwritten), **measured.values}.items():
-        if value is None and not _IRRELEVANT.fullmatch(field):
+        if value is None and not _is_irrelevant(field):
             after = measured.shapes({field: 24})
             if after is None or after == before or after.keys() != before.keys():
                 continue
@@ -217,7 +234,7 @@ def _is_structure(field: str, value: Any) -> bool:
     number = type(value) in (int, float)
     # Numbers of layers in a list are no kinds of layers; where there are none there is one kind.
     number |= isinstance(value, (list, tuple)) and {type(v) for v in value} == {int}
-    return not number and not _IRRELEVANT.fullmatch(field)
+    return not number and not _is_irrelevant(field)
 
 
 def _entries(value: Any) -> list[Any]:
@@ -229,7 +246,7 @@ def _entries(value: Any) -> list[Any]:
 def _variants(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Fields with other values that a table may hold for, too."""
     for field, value in values.items():
-        if _IRRELEVANT.fullmatch(field):
+        if _is_irrelevant(field):
             continue
         if isinstance(value, bool):
             yield field, not value
@@ -242,8 +259,10 @@ def _variants(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _named(word: str, kind: Type) -> str:
     """The field for the width, the number of blocks, or the vocabulary."""
-    aliases = getattr(kind.config, "attribute_map", None) or {}
-    field: str = aliases.get(NAMED[word], NAMED[word])
+    text = kind.config.get_text_config(decoder=True)
+    places = (name for name, part in parts_of(kind.config).items() if part is text)
+    field = ".".join([*places, NAMED[word]])
+    field = _aliases(kind.config).get(field, field)
     if field not in kind.measured.fields:
         raise ValueError(f"configs have no field {field}")
     _, axes, _ = kind.derived({})
@@ -275,7 +294,7 @@ def _conditions(measured: Measured, config: Any) -> tuple[list[list[str]], dict[
         if twins:
             equal.append([field, twins[0]])
         else:
-            fixed[field] = [getattr(config, field)]
+            fixed[field] = [flat_values(config)[field]]
     return equal, fixed
 
 
@@ -319,6 +338,11 @@ def _whole(table: Stored, kind: Type) -> Stored:
 
 def _is_even(config: Any) -> bool:
     """Whether as many query heads belong to each key head."""
+    parts = [config, *parts_of(config).values()]
+    return all(map(_has_even_groups, parts))
+
+
+def _has_even_groups(config: Any) -> bool:
     keys = [v for f, v in values_of(config).items() if _KEYS.fullmatch(f) and type(v) is int]
     heads = getattr(config, "num_attention_heads", None)
     return type(heads) is not int or all(heads % count == 0 for count in keys)

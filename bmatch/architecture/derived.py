@@ -178,9 +178,13 @@ def family_of(
         refuted=axes.refuted,
         left_out=(
             *axes.unmapped,
+            *(f"{kind}: {_SILENT}" for kind in dict.fromkeys(map(numberless, axes.alike))),
             *(f"{kind}: it lies beside others" for kind in dict.fromkeys(map(numberless, beside))),
         ),
     )
+
+
+_SILENT = "no run has read all of its slabs, and those carry the stream as the others do"
 
 
 def pooled(tiny: Any, prefix: str) -> list[Rule]:

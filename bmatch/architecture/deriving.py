@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from bmatch.architecture.altered import FORMS, altered, is_from_elsewhere
 from bmatch.architecture.proof import Proof, prove
 from bmatch.architecture.scale import scaled
 from bmatch.architecture.solve import solved, spaces_of, tensors, traced
-from bmatch.architecture.spaces import Axes, Space
+from bmatch.architecture.spaces import Axes, Member, Space
 from bmatch.architecture.tiny import (
     MOST_PARAMETERS,
     inputs_for,
@@ -22,9 +22,10 @@ from bmatch.architecture.tiny import (
     run_plainly,
     tiny_model,
 )
+from bmatch.architecture.trace import Trace
 from bmatch.architecture.wrappers import unwrapped
 
-SEEDS = 12
+SEEDS = 8
 """Weights that are tried until every expert is asked."""
 _CLOSER = 4
 """From this one on biases of routers, as all vectors, differ less: else they choose alone."""
@@ -157,19 +158,61 @@ def proved_spaces(
     Spaces that are not wanted are left out.
 
     Under some weights no token goes to one of the experts, and nothing tells what it carries:
-    others are drawn then, and what is left is told as unread.
+    others are drawn then, and what is left is told as unread. Slabs that are read under none carry
+    the stream as the others of their tensors do: experts without weights, or such as a table of
+    tokens names.
     """
     tokens = inputs_for(tiny)
+    ever: set[tuple[str, int]] = set()
+    best: tuple[int, Trace] | None = None
     for seed in range(SEEDS):
-        randomise(tiny, seed, spread=0.4 if seed < _CLOSER else 0.1)
+        _draw(tiny, seed)
         trace = traced(tiny, tokens)
-        if trace.asks_all:
+        read = trace.slabs(read=True)
+        ever |= read
+        if best is None or len(read) > len(best[1].slabs(read=True)):
+            best = seed, trace
+        if read == trace.slabs(read=False):
             break
-    found = solved(trace, tiny)
+    assert best is not None
+    _draw(tiny, best[0])
+    found = with_whole_slabs(solved(best[1], tiny), ever - best[1].slabs(read=True))
     missed = _read_in_part(found, _shapes(tiny))
     kept = tuple(space for space in found.spaces if wanted(space))
     unread = tuple(sorted({*found.unread, *missed}))
     return prove(tiny, replace(found, spaces=kept, unread=unread), tokens)
+
+
+def _draw(tiny: torch.nn.Module, seed: int) -> None:
+    randomise(tiny, seed, spread=0.4 if seed < _CLOSER else 0.1)
+
+
+def with_whole_slabs(axes: Axes, others: Set[tuple[str, int]]) -> Axes:
+    """With the residual stream on all slabs of tensors of which it has some, all alike.
+
+    Parameters
+    ----------
+    axes : Axes
+    others : set of tuple of str and int
+        Slabs that other runs have read: their tensors are left as they are.
+    """
+    stream = axes.residual
+    if stream is None:
+        return axes
+    alike: dict[tuple[str, int], set[Member]] = {}
+    for member in stream.members:
+        if member.slab is not None:
+            place = member.tensor, member.axis
+            alike.setdefault(place, set()).add(replace(member, slab=None))
+    named = {name for name, _ in others}
+    whole = {p for p, ways in alike.items() if len(ways) == 1 and p[0] not in named}
+    members = dict.fromkeys(
+        replace(m, slab=None) if (m.tensor, m.axis) in whole else m for m in stream.members
+    )
+    spaces = tuple(
+        replace(s, members=tuple(members)) if s is stream else s for s in axes.spaces
+    )
+    return replace(axes, spaces=spaces, alike=tuple(sorted({name for name, _ in whole})))
 
 
 def _read_in_part(axes: Axes, shapes: Mapping[str, tuple[int, ...]]) -> set[str]:

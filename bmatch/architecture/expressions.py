@@ -1,10 +1,13 @@
-"""Sizes of tensors as expressions of a config's fields: ``num_attention_heads*head_dim``."""
+"""Sizes of tensors as expressions of a config's fields: ``num_attention_heads*head_dim``.
+
+A field of a config inside of another is ``decoder.head_dim``.
+"""
 
 from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -43,8 +46,9 @@ def _parsed(expression: str) -> ast.expr:
 def _value(node: ast.expr, fields: Mapping[str, Any]) -> int | None:
     if isinstance(node, ast.Constant) and type(node.value) is int:
         return node.value
-    if isinstance(node, ast.Name):
-        value = fields.get(node.id)
+    name = _name(node)
+    if name:
+        value = fields.get(name)
         return value if type(value) is int and value > 0 else None
     if isinstance(node, ast.BinOp) and type(node.op) in _OPERATIONS:
         left, right = _value(node.left, fields), _value(node.right, fields)
@@ -56,4 +60,22 @@ def _value(node: ast.expr, fields: Mapping[str, Any]) -> int | None:
 
 def fields_of(expression: str) -> set[str]:
     """The fields that an expression names."""
-    return {node.id for node in ast.walk(_parsed(expression)) if isinstance(node, ast.Name)}
+    return set(_named(_parsed(expression)))
+
+
+def _named(node: ast.AST) -> Iterator[str]:
+    name = _name(node)
+    if name:
+        yield name
+    else:
+        for child in ast.iter_child_nodes(node):
+            yield from _named(child)
+
+
+def _name(node: ast.AST) -> str:
+    """The field that a node is, empty if it is none."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute) and (outer := _name(node.value)):
+        return f"{outer}.{node.attr}"
+    return ""

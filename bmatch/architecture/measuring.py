@@ -19,7 +19,7 @@ import torch
 
 from bmatch.architecture.describing import Split, splitter
 from bmatch.architecture.expressions import evaluate
-from bmatch.architecture.shrink import values_of, with_fields
+from bmatch.architecture.shrink import flat_values, with_fields
 
 Changes: TypeAlias = Mapping[str, int]
 Quantity: TypeAlias = Callable[[Changes], int | None]
@@ -43,11 +43,11 @@ class Measured:
 
     def __init__(self, config: Any, build: Callable[[Any], torch.nn.Module]) -> None:
         self._config, self.build = config, build
-        self.values = values_of(config)
+        self.values = flat_values(config)
         self.fields = {
             key: value
             for key, value in self.values.items()
-            if type(value) is int and value > 0 and not _NO_SIZES.fullmatch(key)
+            if type(value) is int and value > 0 and not _NO_SIZES.fullmatch(key.rpartition(".")[2])
         }
         self._lengths: dict[tuple[str, int], str | None] = {}
         self._known: dict[tuple[tuple[str, int], ...], dict[str, tuple[int, ...]] | None] = {}
@@ -102,7 +102,7 @@ class Measured:
                 values = [evaluate(candidate, {**self.fields, **probe}) for probe in probes]
                 if values == found:
                     return candidate
-        default = values_of(type(self._config)()).get(field)
+        default = flat_values(type(self._config)()).get(field)
         if type(default) is int and {*found} <= {None, default}:  # lists are as long as layers are
             return str(default)
         return self._as_good_as(field, ...)
@@ -110,7 +110,7 @@ class Measured:
     def _filled(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """What a config comes to; empty if its class does not take it."""
         try:
-            return values_of(self.changed(changes))
+            return flat_values(self.changed(changes))
         except Exception:  # each class has checks, and errors, of its own
             return {}
 

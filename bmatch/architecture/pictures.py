@@ -27,14 +27,17 @@ def with_picture(model: Any, tokens: torch.Tensor) -> dict[str, Any]:
         Of text.
     """
     plain = {"input_ids": tokens}
-    vision = getattr(model.config, "vision_config", None)
     token = getattr(model.config, "image_token_id", None)
-    if vision is None or token is None or not hasattr(model, "get_image_features"):
+    reads = getattr(model, "get_image_features", None) or getattr(
+        getattr(model, "base_model", None), "get_image_features", None
+    )
+    if token is None or reads is None:
         return plain
+    vision = getattr(model.config, "vision_config", None) or model.config  # of one tower for both
     before, after = tokens[:1, : _TEXT[0]], tokens[:1, -_TEXT[1] :]
     for picture in _pictures(vision):
         with contextlib.suppress(Exception), torch.no_grad():  # another way than this model's
-            found = _features(model.get_image_features(**picture))
+            found = _features(reads(**picture))
             seen = torch.full((1, sum(len(rows) for rows in found)), token)
             ids = torch.cat([before, seen, after], dim=1)
             given = {"input_ids": ids, **picture}
@@ -62,6 +65,7 @@ def _pictures(vision: Any) -> Iterator[dict[str, torch.Tensor]]:
     numbers = channels * int(getattr(vision, "temporal_patch_size", 1)) * patch**2
     patches = torch.randn((side * side, numbers), generator=generator)
     yield {"pixel_values": patches, "image_grid_thw": torch.tensor([[1, side, side]])}
+    yield {"pixel_values": patches}
 
 
 def _features(out: Any) -> list[torch.Tensor]:

@@ -104,10 +104,16 @@ def scaled(axes: Axes, tiny: Shapes, full: Shapes, blocks: Callable[[int], int |
                 taken[copy.name] += 1
                 again = f" {taken[copy.name]}" if taken[copy.name] > 1 else ""
                 found[copy.members] = replace(copy, name=copy.name + again)
-    silent = {names.split(name)[0] for name in axes.unread}
-    unread = tuple(name for key in silent for name in by_key[key].values())
+    def in_full(given: Iterable[str]) -> tuple[str, ...]:
+        keys = {names.split(name)[0] for name in given}
+        return tuple(sorted(name for key in keys for name in by_key[key].values()))
+
     return replace(
-        axes, spaces=tuple(found.values()), unread=tuple(sorted(unread)), unmapped=tuple(unmapped)
+        axes,
+        spaces=tuple(found.values()),
+        unread=in_full(axes.unread),
+        alike=in_full(axes.alike),
+        unmapped=tuple(unmapped),
     )
 
 

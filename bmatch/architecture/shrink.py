@@ -80,9 +80,7 @@ def shrunken(config: Any, *, wide_heads: bool = False) -> Any:
     """
     given = values_of(config)
     nested = {
-        key: shrunken(value, wide_heads=wide_heads)
-        for key, value in vars(config).items()
-        if hasattr(value, "to_dict") and hasattr(value, "model_type")
+        key: shrunken(part, wide_heads=wide_heads) for key, part in parts_of(config).items()
     }
     kept = {key: value for key, value in given.items() if key not in nested}
     small = _small(kept)
@@ -94,9 +92,19 @@ def shrunken(config: Any, *, wide_heads: bool = False) -> Any:
 
 
 def with_fields(config: Any, changes: Mapping[str, Any]) -> Any:
-    """A config with other values, and lists as long as there are layers; ``...`` leaves out."""
-    given = values_of(config)
-    values = {**given, **changes}
+    """A config with other values, and lists as long as there are layers; ``...`` leaves out.
+
+    A field of a config that it holds is ``part.field``.
+    """
+    given, parts = values_of(config), parts_of(config)
+    inside: dict[str, dict[str, Any]] = {name: {} for name in parts}
+    outside = {}
+    for field, value in changes.items():
+        name, _, rest = field.partition(".")
+        (inside[name] if rest else outside)[rest or field] = value
+    changes = outside
+    held = {name: with_fields(part, inside[name]) for name, part in parts.items()}
+    values = {**given, **held, **changes}
     for field, count in changes.items():
         for key, value in given.items() if LAYERS.match(field) else ():
             by_layer = isinstance(value, list) and not _NOT_BY_LAYER.fullmatch(key)
@@ -112,6 +120,21 @@ def with_twice_the_experts(config: Any) -> Any:
         return config
     counts = {k: 8 for k, v in values.items() if k.endswith("experts") and v == 4}
     return with_fields(config, counts)
+
+
+def parts_of(config: Any) -> dict[str, Any]:
+    """The configs that a config holds, by field: that of the text beside that of pictures."""
+    held = vars(config).items()
+    return {k: v for k, v in held if hasattr(v, "to_dict") and hasattr(v, "model_type")}
+
+
+def flat_values(config: Any) -> dict[str, Any]:
+    """As `values_of`, with the fields of configs that it holds as ``part.field``."""
+    parts = parts_of(config)
+    found = {key: value for key, value in values_of(config).items() if key not in parts}
+    for name, part in parts.items():
+        found |= {f"{name}.{key}": value for key, value in flat_values(part).items()}
+    return found
 
 
 def values_of(config: Any) -> dict[str, Any]:

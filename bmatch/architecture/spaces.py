@@ -149,6 +149,8 @@ class Axes:
         Operations without a rule: all that they touched is fixed.
     unread : tuple of str
         Tensors that the traced run did not read: what they carry is not known.
+    alike : tuple of str
+        Tensors of which no run has read some slabs: these carry the stream as the others do.
     refuted : tuple of str
         Spaces that the proof has dropped, with the reason.
     unmapped : tuple of str
@@ -158,6 +160,7 @@ class Axes:
     spaces: tuple[Space, ...]
     unknown: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
+    alike: tuple[str, ...] = ()
     refuted: tuple[str, ...] = ()
     unmapped: tuple[str, ...] = ()
 

@@ -117,7 +117,7 @@ class Stored:
         yield from (x for x in lengths if x not in self.sizes and x != "any" and not x.isdigit())
 
     def _fields(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        fields = {self.aliases.get(key, key): value for key, value in config.items()}
+        fields = {self.aliases.get(key, key): value for key, value in _flat(config).items()}
         absent = [(f, e) for f, e in self.left_out.items() if f not in fields]
         absent += [(f, e) for f, e in self.null.items() if f in fields and fields[f] is None]
         for _ in absent:  # one may be as another is
@@ -126,6 +126,15 @@ class Stored:
                 if value is not None:
                     fields[field] = value
         return fields
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """With the fields of configs inside of it as ``part.field``."""
+    found = dict(config)
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            found |= {f"{name}.{key}": inner for key, inner in _flat(value).items()}
+    return found
 
 
 def _among(value: Any, accepted: list[Any]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from bmatch.architecture.pictures import with_picture
-from bmatch.architecture.shrink import LAYERS, shrunken, values_of, with_fields
+from bmatch.architecture.shrink import LAYERS, parts_of, shrunken, values_of, with_fields
 from bmatch.architecture.templates import numberless
 
 MORE_LAYERS = (4, 8)
@@ -95,10 +95,7 @@ def run_plainly(config: Any) -> None:
 
 
 def _parts(config: Any) -> list[Any]:
-    nested = [
-        v for v in vars(config).values() if hasattr(v, "to_dict") and hasattr(v, "model_type")
-    ]
-    return [config, *(part for value in nested for part in _parts(value))]
+    return [config, *(part for held in parts_of(config).values() for part in _parts(held))]
 
 
 def randomise(model: torch.nn.Module, seed: int = 0, *, spread: float = 0.4) -> None:

@@ -130,18 +130,14 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         never_flips(self.constraints, label)
 
 
-    @property
-    def asks_all(self) -> bool:
-        """Whether the run read all slabs of tensors of which it read one.
+    def slabs(self, *, read: bool) -> set[tuple[str, int]]:
+        """Parameters and slabs of them: those that the run has read, or all of such parameters.
 
         Routers may send no token to an expert.
         """
-        met = self.constraints.met
-        by_tensor: dict[tuple[str, int], set[bool]] = {}
-        for number, axis in enumerate(self.constraints.axes):
-            if axis.slab is not None:
-                by_tensor.setdefault((axis.parameter, axis.dim), set()).add(number in met)
-        return all(len(found) == 1 for found in by_tensor.values())
+        axes = enumerate(self.constraints.axes)
+        met = self.constraints.met if read else set(range(len(self.constraints.axes)))
+        return {(a.parameter, a.slab) for k, a in axes if a.slab is not None and k in met}
 
 
 def _is_view(func: Any) -> bool:

@@ -20,8 +20,15 @@ def test_values():
     assert fields_of("a*b+2*b//c") == {"a", "b", "c"}
 
 
+def test_fields_of_configs_inside_of_others():
+    fields = {"a.b": 6, "a": {"b": 6}, "b": 4}
+    assert evaluate("2*a.b+b", fields) == 16
+    assert evaluate("a", fields) is None
+    assert fields_of("2*a.b+b//a.c.d") == {"a.b", "b", "a.c.d"}
+
+
 @pytest.mark.parametrize(
-    "text", ["a**b", "f(a)", "a.b", "__import__('os')", "a if b else c", "1.5", "a b", "-a", "a[0]"]
+    "text", ["a**b", "f(a)", "f(a).b", "__import__('os')", "a if b else c", "1.5", "a b", "-a", "a[0]"]
 )
 def test_anything_else_is_refused(text):
     with pytest.raises(ValueError, match="no expression of a config's fields"):
