@@ -36,6 +36,7 @@ _IRRELEVANT = re.compile(  # fields that say nothing of what tensors carry
     r"|rope_.*|.*eps(ilon)?|pretraining_tp|.*loss.*|.*aux.*|torch.*|dtype|architectures|_.*"
     r"|transformers_version|summary_.*|task_specific_params|finetuning_task|classifier.*"
     r"|.*jitter.*|.*router_logits|time_step.*|rescale_.*|use_mamba.*|use_associative_scan"
+    r"|per_layer_config"  # fields of single layers: lengths that differ are of any number
 )
 
 def _is_irrelevant(field: str) -> bool:

@@ -21,6 +21,8 @@ LAYERS = re.compile(
     r"|num_(encoder|decoder)_layers|num_hidden_(encoder|decoder)_layers|depth|num_layers_per_stack)$"
 )
 """Fields that count blocks."""
+_KINDS = re.compile("layer_types|layers_block_type|block_types")
+"""Lists of the kinds of layers, which count them where no other field does."""
 _LAYERS_BY_STAGE = re.compile("block_sizes|block_repeats")
 """Lists that count the blocks of each stage, or how often one is run."""
 _SIZES: tuple[tuple[str, int], ...] = (  # the first that matches a field's name
@@ -52,6 +54,7 @@ _SIZES: tuple[tuple[str, int], ...] = (  # the first that matches a field's name
     (r"image_size", 28),
     (r"patch_size", 7),  # four by four of them
     (r"mm_tokens_per_image", 4),
+    (r"output_channels", 16),
     (
         r".*(hidden_size|d_model|n_embd|n_embed|hidden_dim|embed_dim|embedding_size|model_dim"
         r"|embedding_dim|bottleneck_size)",
@@ -149,7 +152,9 @@ def _small(given: Mapping[str, Any]) -> dict[str, Any]:
     heads = [v for k, v in given.items() if re.fullmatch(r"num_attention_heads|n_heads?", k)]
     widths = [v for k, v in given.items() if re.fullmatch("hidden_size|d_model|n_embd|dim", k)]
     found: dict[str, Any] = {}
-    layers = next((v for k, v in given.items() if LAYERS.match(k) and isinstance(v, int)), 0)
+    counts = [v for k, v in given.items() if LAYERS.match(k) and isinstance(v, int)]
+    counts += [len(v) for k, v in given.items() if _KINDS.fullmatch(k) and isinstance(v, list)]
+    layers = next(iter(counts), 0)
     kinds = _kinds(given, layers)
     for key, value in given.items():
         if value is None and re.fullmatch(_NEEDED, key):
