@@ -259,17 +259,22 @@ def _variants(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _named(word: str, kind: Type) -> str:
-    """The field for the width, the number of blocks, or the vocabulary."""
-    text = kind.config.get_text_config(decoder=True)
-    places = (name for name, part in parts_of(kind.config).items() if part is text)
-    field = ".".join([*places, NAMED[word]])
-    field = _aliases(kind.config).get(field, field)
-    if field not in kind.measured.fields:
-        raise ValueError(f"configs have no field {field}")
+    """The field for the width, the number of blocks, or the vocabulary.
+
+    Of the config that the stream's width is a field of, where a config holds others.
+    """
+    measured, aliases = kind.measured, _aliases(kind.config)
     _, axes, _ = kind.derived({})
-    if word == "D" and (axes.residual is None or axes.residual.size != kind.measured.fields[field]):
-        raise ValueError(f"the stream is not as wide as {field}")
-    return field
+    stream = axes.residual
+    for place in ("", *(f"{name}." for name in parts_of(kind.config))):
+        fields = [aliases.get(f := f"{place}{NAMED[w]}", f) for w in ("D", word)]
+        known = all(field in measured.fields for field in fields)
+        if not known or stream is None or stream.size != measured.fields[fields[0]]:
+            continue
+        lengths = (measured.length(measured.split(m.tensor)[0], m.axis) for m in stream.members)
+        if not place or fields[0] in lengths:
+            return fields[1]
+    raise ValueError(f"configs have no field {NAMED[word]} that is the stream's")
 
 
 def _conditions(measured: Measured, config: Any) -> tuple[list[list[str]], dict[str, list[Any]]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from bmatch import architecture
+from bmatch.architecture.constraints import Axis
+from bmatch.architecture.solve import traced
 
 CHANNELS = 6
 
@@ -49,6 +52,26 @@ def test_a_full_convolution_ends_one_space_and_starts_another():
     after = found[frozenset({("conv.weight", 0), ("conv.bias", 0), ("write.weight", 1)})]
     assert (before.size, after.size) == (CHANNELS, CHANNELS)
     assert len(found) == 2
+
+
+def test_channels_that_a_group_reads_are_one_index_in_all_its_kernels():
+    """Each in its group; a plain convolution has one group."""
+    for groups in (1, 2):
+        module = Convolved(groups)
+        trace = traced(module, {"x": torch.randn(1, 7, 4)})
+        c = trace.constraints
+        number = {axis: k for k, axis in enumerate(c.axes)}
+        atoms = np.arange(1, c.num_atoms)
+
+        def of(*axis, c=c, number=number, atoms=atoms):
+            return c.find(atoms[c.axis_of(atoms) == number[Axis(*axis)]])
+
+        channels = of("read.weight", 0)
+        size = CHANNELS // groups
+        for slab in range(CHANNELS):
+            first = slab // size * size
+            read = channels[first : first + size]
+            assert np.array_equal(of("conv.weight", 1, slab), read)
 
 
 def test_groups_of_a_convolution_move_as_blocks():

@@ -11,8 +11,11 @@ from torch import nn
 from toy_models import NEURONS, WIDTH, Toy, rms, tokens
 
 from bmatch import architecture
-from bmatch.architecture.deriving import proved_spaces
+from bmatch.architecture.deriving import proved_spaces, with_whole_slabs
+from bmatch.architecture.shrink import shrunken, with_fields
+from bmatch.architecture.spaces import Axes, Member, Space
 from bmatch.architecture.survey import config_and_class
+from bmatch.architecture.tiny import generic_model
 from bmatch.architecture.tiny import tiny_model as small_model
 
 
@@ -73,6 +76,60 @@ def test_experts_are_carried_over_to_more_of_them():
     assert (neurons.size, neurons.group) == (14336, "signed_permutation")
     gate_up = neurons.members[0]
     assert (gate_up.slab, gate_up.offsets, gate_up.odd) == (7, (0, 14336), (False, True))
+
+
+def test_slabs_that_no_run_reads_carry_the_stream_as_the_others():
+    """But not those that only the run that was taken did not read."""
+    members = [Member("experts", 2, slab, (1,), (0,), (True,)) for slab in (0, 2)]
+    members.append(Member("embed", 1, None, (1,), (0,), (True,)))
+    axes = Axes((Space("residual", "signed_permutation", 8, tuple(members)),))
+    whole = with_whole_slabs(axes, set())
+    assert whole.alike == ("experts",)
+    assert [(m.tensor, m.slab) for m in whole.residual.members] == [
+        ("experts", None),
+        ("embed", None),
+    ]
+    assert with_whole_slabs(axes, {("experts", 1)}).residual == axes.residual
+    members[0] = Member("experts", 2, 0, (1,), (0,), (False,))
+    apart = Axes((Space("residual", "signed_permutation", 8, tuple(members)),))
+    assert with_whole_slabs(apart, set()) == apart
+
+
+def test_experts_without_weights_leave_slabs_that_nothing_reads():
+    """A router of six over experts of which two only hand on what they are given."""
+    config = with_fields(shrunken(transformers.LongcatFlashConfig()), {"num_layers": 1})
+    model = generic_model(config, transformers.LongcatFlashForCausalLM._from_config)
+    axes, _ = proved_spaces(model)
+    assert axes.unread == ()
+    assert axes.alike == ("model.layers.0.mlp.experts.gate_up_proj",)
+    assert way(axes.residual, "model.layers.0.mlp.experts.gate_up_proj") == (2, (True,))
+
+
+def test_a_stream_that_is_read_beside_the_embeddings():
+    """Joined with them along one axis, whose norm has gains for both."""
+    size = 2 * WIDTH
+    joined = nn.Linear(size, NEURONS)
+    gains = nn.Parameter(torch.ones(size))
+
+    class Joined(Toy):
+        def __init__(self):
+            super().__init__(stream=lambda model, x: x + model.back(model.read(x)))
+            self.joined, self.gains, self.back = joined, gains, nn.Linear(NEURONS, WIDTH)
+
+        def read(self, x):
+            y = torch.cat([x, self.first], dim=-1)
+            return self.joined(rms(y) * self.gains)
+
+        def forward(self, tokens):
+            self.first = self.embed(tokens)
+            return super().forward(tokens)
+
+    derived = architecture.derive(Joined(), tokens())
+    assert (derived.residual.size, derived.residual.group) == (WIDTH, "signed_permutation")
+    assert way(derived.residual, "joined.weight") == (1, (True, True))
+    assert way(derived.residual, "gains") == (0, (False, False))
+    twice = next(m for m in derived.residual.members if m.tensor == "gains")
+    assert (twice.strides, twice.offsets) == ((1, 1), (0, WIDTH))
 
 
 def test_models_without_a_head_keep_their_gauge():

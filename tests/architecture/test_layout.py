@@ -9,16 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bmatch import SignedPermutation
+from bmatch.orthogonal import OrthogonalGauge
 from bmatch.architecture.layout import Piece, Word, carry, carry_slabs, words
 from bmatch.architecture.spaces import Part, member_of
 
 
 def test_words_are_read_and_written():
-    shape = "vocab_size D +D a*b:heads 48:+mlp 2*f:+mlp,mlp any a:+q|2*b:+q,q|c b|a:+q"
-    read = words(shape)
+    shape = "vocab_size D +D 2*w:+D,+D a*b:heads 48:+mlp 2*f:+mlp,mlp any a:+q|2*b:+q,q|c b|a:+q"
+    read = list(words(shape))
     assert " ".join(map(str, read)) == shape
-    assert [word.space for word in read] == ["", "D", "D", "heads", "mlp", "mlp", "", "q", "q"]
-    assert [word.length for word in read[:4]] == ["vocab_size", "D", "D", "a*b"]
+    assert [word.space for word in read] == ["", "D", "D", "D", "heads", "mlp", "mlp", "", "q", "q"]
+    assert [word.length for word in read[:5]] == ["vocab_size", "D", "D", "2*w", "a*b"]
+    read.pop(3)
     assert [word.length for word in read[4:]] == ["48", "2*f", "any", "a+2*b+c", "b+a"]
     assert read[5].odd == (False, True)
     assert read[7].pieces == (Piece("a", (False,)), Piece("2*b", (False, True)), Piece("c"))
@@ -101,3 +103,16 @@ def test_axes_that_do_not_divide_are_refused():
     for length in (6, 3):
         with pytest.raises(ValueError, match=f"{length} entries, not 1 parts of 4"):
             word.parts(4, length, {}.get)
+
+
+@pytest.mark.parametrize("gauge", [SignedPermutation, OrthogonalGauge])
+def test_the_stream_several_times_over_is_carried_in_each_copy(gauge):
+    """What reads the stream beside the embeddings, whatever the group."""
+    gauge = gauge.random(5, seed=3)
+    (word,) = words("15:D,D,D")
+    tensor = np.random.default_rng(0).normal(size=(4, 15))
+    parts = word.parts(5, 15, {}.get)
+    expected = np.concatenate([gauge.apply(copy, 1) for copy in np.split(tensor, 3, 1)], 1)
+    assert np.allclose(carry(tensor, 1, gauge, parts), expected, rtol=0, atol=1e-15)
+    moved = carry(torch.from_numpy(tensor), 1, gauge, parts)
+    assert np.allclose(moved.numpy(), expected, rtol=0, atol=1e-15)

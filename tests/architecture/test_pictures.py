@@ -9,7 +9,8 @@ import transformers
 import bmatch
 from bmatch import architecture, transport
 from bmatch.architecture.pictures import with_picture
-from bmatch.architecture.tiny import generic_model, inputs_for
+from bmatch.architecture.survey import config_and_class
+from bmatch.architecture.tiny import generic_model, inputs_for, tiny_model
 
 WIDTH, VISION_WIDTH = 32, 24
 
@@ -49,6 +50,17 @@ def test_a_picture_goes_where_its_tokens_are(model):
         assert not torch.equal(
             model(**given).logits, model(**{**given, "pixel_values": plain}).logits
         )
+
+
+def test_one_tower_for_both_is_given_patches():
+    """No config of its own for pictures: their patches go to the text's layers as they are."""
+    config, build = config_and_class("neomme")
+    model = tiny_model(config, build)
+    given = inputs_for(model)
+    assert given["pixel_values"].shape[1] == 3 * model.config.patch_size**2
+    assert int((given["input_ids"] == model.config.image_token_id).sum()) == len(
+        given["pixel_values"]
+    )
 
 
 def test_models_of_text_get_text():

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 import transformers
 
-from bmatch.architecture.shrink import shrunken, with_fields, with_twice_the_experts
+from bmatch.architecture.shrink import (
+    flat_values,
+    shrunken,
+    with_fields,
+    with_twice_the_experts,
+)
 from bmatch.architecture.tiny import MOST_PARAMETERS, covering, randomise, tiny_model
 
 BUILD = transformers.AutoModelForCausalLM.from_config
@@ -37,6 +42,25 @@ def test_nested_configs_are_made_small_too():
     small = shrunken(transformers.Gemma3Config())
     assert small.text_config.hidden_size == 32
     assert small.vision_config.num_hidden_layers == 2
+
+
+def test_fields_of_nested_configs_are_changed_and_told_by_their_place():
+    small = shrunken(transformers.Gemma3Config())
+    values = flat_values(small)
+    assert (values["text_config.hidden_size"], values["vision_config.patch_size"]) == (32, 7)
+    assert not values.keys() & {"text_config", "vision_config"}
+    changed = with_fields(small, {"text_config.num_hidden_layers": 4, "mm_tokens_per_image": 16})
+    assert len(changed.text_config.layer_types) == 4
+    assert (changed.mm_tokens_per_image, changed.vision_config.num_hidden_layers) == (16, 2)
+    assert (small.text_config.num_hidden_layers, small.mm_tokens_per_image) == (2, 4)
+
+
+def test_layers_that_only_a_list_of_their_kinds_counts():
+    class Counted(transformers.PreTrainedConfig):
+        layers_block_type: list | None = None
+
+    kinds = ["moe", "attention", "moe", "moe", "attention"]
+    assert shrunken(Counted(layers_block_type=kinds)).layers_block_type == ["moe", "attention"]
 
 
 def test_what_stays_large_is_refused():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 import transformers
@@ -9,7 +11,7 @@ from torch import nn
 
 from bmatch.architecture import tables
 from bmatch.architecture.measuring import Measured
-from bmatch.architecture.stored import FOLDER, from_text
+from bmatch.architecture.stored import FOLDER, from_text, stored
 
 
 def test_a_table_is_derived_as_it_is_stored(tmp_path, capsys):
@@ -63,6 +65,40 @@ def test_lengths_are_expressions_of_fields():
     assert measured.null("inner") == measured.left_out("inner") == "4*width"
     assert measured.left_out("width") == "4"
     assert measured.null("width") is None
+
+
+class Pair(transformers.PreTrainedConfig):
+    """Two configs side by side, as those of an encoder and a decoder."""
+
+    model_type = "pair"
+
+    def __init__(self, one=None, other=None, **others):
+        self.one, self.other = (Sizes(**p) if isinstance(p, dict) else p for p in (one, other))
+        super().__init__(**others)
+
+    def to_dict(self):
+        return {"one": self.one.to_dict(), "other": self.other.to_dict()}
+
+
+def both(config):
+    module = nn.Module()
+    module.first, module.second = Model(config.one), Model(config.other)
+    return module
+
+
+def test_lengths_are_of_fields_of_the_config_that_has_them():
+    measured = Measured(Pair(Sizes(width=16), Sizes(width=8, inner=6, num_layers=3)), both)
+    assert measured.lists == {
+        "first.blocks": "one.num_layers",
+        "second.blocks": "other.num_layers",
+    }
+    assert measured.length("first.blocks.{layer}.qkv", 1) == "one.width"
+    assert measured.length("second.blocks.{layer}.up", 0) == "other.inner"
+    table = dataclasses.replace(stored("llama"), left_out={}, null={}, structure={}, equal=[])
+    given = {"one": {"width": 64}, "other": {"width": 32, "depth": None}}
+    named = dataclasses.replace(table, sizes={"D": "one.width", "L": "2", "V": "3*other.width"})
+    axes = named.table({**given, "vocab_size": 96})
+    assert (axes.dim, axes.vocab_size) == (64, 96)
 
 
 @pytest.mark.parametrize("inner", [7, None])
