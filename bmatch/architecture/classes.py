@@ -39,6 +39,7 @@ _IRRELEVANT = re.compile(  # fields that say nothing of what tensors carry
     r"|per_layer_config"  # fields of single layers: lengths that differ are of any number
 )
 
+
 def _is_irrelevant(field: str) -> bool:
     return bool(_IRRELEVANT.fullmatch(_last(field)))
 

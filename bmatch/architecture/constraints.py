@@ -171,9 +171,9 @@ class Constraints:
 
     def signs_of(self, atoms: Ids) -> Ids:
         """The forms that are the sign of one atom each."""
-        return np.array([self.form(frozenset((a,))) for a in atoms.ravel().tolist()], np.int64).reshape(
-            atoms.shape
-        )
+        return np.array(
+            [self.form(frozenset((a,))) for a in atoms.ravel().tolist()], np.int64
+        ).reshape(atoms.shape)
 
     def add(self, a: Ids, b: Ids) -> Ids:
         """Sum of two arrays of forms that broadcast; WILD where one is."""

@@ -176,7 +176,7 @@ def proved_spaces(
             break
     assert best is not None
     _draw(tiny, best[0])
-    found = with_whole_slabs(solved(best[1], tiny), ever - best[1].slabs(read=True))
+    found = with_whole_slabs(solved(best[1], tiny), ever)
     missed = _read_in_part(found, _shapes(tiny))
     kept = tuple(space for space in found.spaces if wanted(space))
     unread = tuple(sorted({*found.unread, *missed}))
@@ -187,14 +187,14 @@ def _draw(tiny: torch.nn.Module, seed: int) -> None:
     randomise(tiny, seed, spread=0.4 if seed < _CLOSER else 0.1)
 
 
-def with_whole_slabs(axes: Axes, others: Set[tuple[str, int]]) -> Axes:
+def with_whole_slabs(axes: Axes, read: Set[tuple[str, int]]) -> Axes:
     """With the residual stream on all slabs of tensors of which it has some, all alike.
 
     Parameters
     ----------
     axes : Axes
-    others : set of tuple of str and int
-        Slabs that other runs have read: their tensors are left as they are.
+    read : set of tuple of str and int
+        Slabs that any run has read: a tensor of which the stream is not on all of these is left.
     """
     stream = axes.residual
     if stream is None:
@@ -204,14 +204,12 @@ def with_whole_slabs(axes: Axes, others: Set[tuple[str, int]]) -> Axes:
         if member.slab is not None:
             place = member.tensor, member.axis
             alike.setdefault(place, set()).add(replace(member, slab=None))
-    named = {name for name, _ in others}
-    whole = {p for p, ways in alike.items() if len(ways) == 1 and p[0] not in named}
+    missed = {name for name, _ in read - {(m.tensor, m.slab) for m in stream.members}}
+    whole = {p for p, ways in alike.items() if len(ways) == 1 and p[0] not in missed}
     members = dict.fromkeys(
         replace(m, slab=None) if (m.tensor, m.axis) in whole else m for m in stream.members
     )
-    spaces = tuple(
-        replace(s, members=tuple(members)) if s is stream else s for s in axes.spaces
-    )
+    spaces = tuple(replace(s, members=tuple(members)) if s is stream else s for s in axes.spaces)
     return replace(axes, spaces=spaces, alike=tuple(sorted({name for name, _ in whole})))
 
 

@@ -104,6 +104,7 @@ def scaled(axes: Axes, tiny: Shapes, full: Shapes, blocks: Callable[[int], int |
                 taken[copy.name] += 1
                 again = f" {taken[copy.name]}" if taken[copy.name] > 1 else ""
                 found[copy.members] = replace(copy, name=copy.name + again)
+
     def in_full(given: Iterable[str]) -> tuple[str, ...]:
         keys = {names.split(name)[0] for name in given}
         return tuple(sorted(name for key in keys for name in by_key[key].values()))

@@ -82,9 +82,7 @@ def shrunken(config: Any, *, wide_heads: bool = False) -> Any:
     them, or to be divided in four, then is.
     """
     given = values_of(config)
-    nested = {
-        key: shrunken(part, wide_heads=wide_heads) for key, part in parts_of(config).items()
-    }
+    nested = {key: shrunken(part, wide_heads=wide_heads) for key, part in parts_of(config).items()}
     kept = {key: value for key, value in given.items() if key not in nested}
     small = _small(kept)
     if {"qk_nope_head_dim", "qk_rope_head_dim", "qk_head_dim"} <= small.keys():

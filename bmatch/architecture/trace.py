@@ -129,7 +129,6 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.constraints.fix(self.constraints.plain(atoms))
         never_flips(self.constraints, label)
 
-
     def slabs(self, *, read: bool) -> set[tuple[str, int]]:
         """Parameters and slabs of them: those that the run has read, or all of such parameters.
 

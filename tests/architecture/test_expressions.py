@@ -28,7 +28,8 @@ def test_fields_of_configs_inside_of_others():
 
 
 @pytest.mark.parametrize(
-    "text", ["a**b", "f(a)", "f(a).b", "__import__('os')", "a if b else c", "1.5", "a b", "-a", "a[0]"]
+    "text",
+    ["a**b", "f(a)", "f(a).b", "__import__('os')", "a if b else c", "1.5", "a b", "-a", "a[0]"],
 )
 def test_anything_else_is_refused(text):
     with pytest.raises(ValueError, match="no expression of a config's fields"):

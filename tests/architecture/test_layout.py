@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bmatch import SignedPermutation
-from bmatch.orthogonal import OrthogonalGauge
 from bmatch.architecture.layout import Piece, Word, carry, carry_slabs, words
 from bmatch.architecture.spaces import Part, member_of
+from bmatch.orthogonal import OrthogonalGauge
 
 
 def test_words_are_read_and_written():
