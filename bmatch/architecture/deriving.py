@@ -164,19 +164,19 @@ def proved_spaces(
     """
     tokens = inputs_for(tiny)
     ever: set[tuple[str, int]] = set()
-    best: tuple[int, Trace] | None = None
+    best: tuple[int, int, Trace] | None = None  # slabs read, the draw, its run
     for seed in range(SEEDS):
         _draw(tiny, seed)
         trace = traced(tiny, tokens)
-        read = trace.slabs(read=True)
+        read, there = trace.slabs()
         ever |= read
-        if best is None or len(read) > len(best[1].slabs(read=True)):
-            best = seed, trace
-        if read == trace.slabs(read=False):
+        if best is None or len(read) > best[0]:
+            best = len(read), seed, trace
+        if read == there:
             break
     assert best is not None
-    _draw(tiny, best[0])
-    found = with_whole_slabs(solved(best[1], tiny), ever)
+    _draw(tiny, best[1])
+    found = with_whole_slabs(solved(best[2], tiny), ever)
     missed = _read_in_part(found, _shapes(tiny))
     kept = tuple(space for space in found.spaces if wanted(space))
     unread = tuple(sorted({*found.unread, *missed}))

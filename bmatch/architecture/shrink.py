@@ -99,7 +99,7 @@ def with_fields(config: Any, changes: Mapping[str, Any]) -> Any:
     """
     given, parts = values_of(config), parts_of(config)
     inside: dict[str, dict[str, Any]] = {name: {} for name in parts}
-    outside = {}
+    outside: dict[str, Any] = {}
     for field, value in changes.items():
         name, _, rest = field.partition(".")
         (inside[name] if rest else outside)[rest or field] = value

@@ -129,14 +129,18 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.constraints.fix(self.constraints.plain(atoms))
         never_flips(self.constraints, label)
 
-    def slabs(self, *, read: bool) -> set[tuple[str, int]]:
-        """Parameters and slabs of them: those that the run has read, or all of such parameters.
+    def slabs(self) -> tuple[set[tuple[str, int]], set[tuple[str, int]]]:
+        """Parameters and slabs of them that the run has read, and all slabs of these parameters.
 
         Routers may send no token to an expert.
         """
-        axes = enumerate(self.constraints.axes)
-        met = self.constraints.met if read else set(range(len(self.constraints.axes)))
-        return {(a.parameter, a.slab) for k, a in axes if a.slab is not None and k in met}
+        met = self.constraints.met
+        slabs = [(a.parameter, a.slab, k in met) for k, a in enumerate(self.constraints.axes)]
+        found = {(name, slab) for name, slab, was in slabs if was and slab is not None}
+        names = {name for name, _ in found}
+        return found, {
+            (name, slab) for name, slab, _ in slabs if name in names and slab is not None
+        }
 
 
 def _is_view(func: Any) -> bool:
