@@ -28,12 +28,13 @@ def with_picture(model: Any, tokens: torch.Tensor) -> dict[str, Any]:
     """
     plain = {"input_ids": tokens}
     token = getattr(model.config, "image_token_id", None)
-    reads = getattr(model, "get_image_features", None) or getattr(
-        getattr(model, "base_model", None), "get_image_features", None
-    )
+    vision = getattr(model.config, "vision_config", None)
+    reader = model
+    if vision is None:  # one tower for both
+        vision, reader = model.config, getattr(model, "base_model", None)
+    reads = getattr(reader, "get_image_features", None)
     if token is None or reads is None:
         return plain
-    vision = getattr(model.config, "vision_config", None) or model.config  # of one tower for both
     before, after = tokens[:1, : _TEXT[0]], tokens[:1, -_TEXT[1] :]
     for picture in _pictures(vision):
         with contextlib.suppress(Exception), torch.no_grad():  # another way than this model's
