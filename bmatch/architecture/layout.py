@@ -148,7 +148,9 @@ def carry(tensor: AnyArray, axis: int, gauge: Gauge, parts: Sequence[Part]) -> A
     if not isinstance(gauge, SignedPermutation):  # of the stream, which lies there several times
         shape = tuple(tensor.shape)
         apart = (*shape[:axis], len(parts), gauge.dim, *shape[axis + 1 :])
-        return carry(tensor.reshape(apart), axis + 1, gauge, parts[:1]).reshape(shape)
+        copies: Any = tensor.reshape(apart)
+        moved: AnyArray = carry(copies, axis + 1, gauge, parts[:1]).reshape(shape)
+        return moved
     return widened(gauge, parts, length).apply(tensor, axis)
 
 
