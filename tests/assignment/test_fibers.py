@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import torch
-from fibers import ROOT, Fibers, compile_fibers, needs_fibers, play_device
+from fibers import built_fibers, needs_fibers, play_device
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_fuzz import FAMILIES
@@ -26,9 +26,7 @@ pytestmark = needs_fibers
 
 @pytest.fixture(scope="module")
 def fibers(tmp_path_factory):
-    library = tmp_path_factory.mktemp("fibers") / "libfibers.so"
-    compile_fibers(ROOT / "csrc/cuda/host/library.cpp", library, "-O2", "-shared", "-fPIC")
-    return Fibers(library)
+    return built_fibers(tmp_path_factory)
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from fibers import ROOT, Fibers, compile_fibers, needs_fibers, play_device
+from fibers import built_fibers, needs_fibers, play_device
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optimality import scipy_objective
@@ -55,9 +55,7 @@ def test_each_is_solved_as_if_alone(problems, maximize, threads):
 
 @pytest.fixture(scope="module")
 def fibers(tmp_path_factory):
-    library = tmp_path_factory.mktemp("fibers") / "libfibers.so"
-    compile_fibers(ROOT / "csrc/cuda/host/library.cpp", library, "-O2", "-shared", "-fPIC")
-    return Fibers(library)
+    return built_fibers(tmp_path_factory)
 
 
 @needs_fibers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import mmap
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -245,3 +246,13 @@ def test_where_float64_holds_no_sum_of_the_costs_the_answer_is_scipys():
         assert cost[answer.row_ind, answer.col_ind].sum() == cost[row_ind, col_ind].sum()
         large = _core.solve(cost, _core.Sense.minimize, 1, True, None, small=0).col_of_row
         assert cost[np.arange(n), large].sum() == cost[row_ind, col_ind].sum()
+
+
+@pytest.mark.skipif(
+    _core.cuda_facts().built and os.environ.get("BMATCH_CUDA") != "0", reason="built with CUDA"
+)
+def test_a_module_without_the_kernels_says_so():
+    """`BMATCH_CUDA=0`, as `make solver-test` has it, leaves nvcc aside where it is there."""
+    facts = _core.cuda_facts()
+    assert (facts.built, facts.devices) == (False, 0)
+    assert facts.trouble.startswith("bmatch was built without CUDA")

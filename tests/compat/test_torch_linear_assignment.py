@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import scipy.optimize
 import torch
-from fibers import ROOT, Fibers, compile_fibers, needs_fibers, play_device
+from fibers import built_fibers, needs_fibers, play_device
 
 from bmatch.compat import torch_linear_assignment
 from bmatch.compat.torch_linear_assignment import assignment_to_indices, batch_linear_assignment
@@ -67,10 +67,8 @@ def test_a_device_without_kernels_is_left_with_a_warning(monkeypatch, usable):
 
 
 @needs_fibers
-def test_a_batch_is_solved_where_it_lies(tmp_path, monkeypatch):
-    library = tmp_path / "libfibers.so"
-    compile_fibers(ROOT / "csrc/cuda/host/library.cpp", library, "-O2", "-shared", "-fPIC")
-    fibers = Fibers(library)
+def test_a_batch_is_solved_where_it_lies(tmp_path_factory, monkeypatch):
+    fibers = built_fibers(tmp_path_factory)
     play_device(monkeypatch, fibers)
     cost = torch.rand(3, 5, 4, generator=torch.Generator().manual_seed(3))
     fibers.spent()

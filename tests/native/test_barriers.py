@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from once import once
 from race_places import build_planted, caught, faults
 from races import needs_detector
 
@@ -11,7 +12,7 @@ pytestmark = needs_detector
 
 @pytest.fixture(scope="module")
 def check(tmp_path_factory):
-    return build_planted(tmp_path_factory.mktemp("check"))
+    return once(tmp_path_factory, "races", build_planted) / "check"
 
 
 @pytest.mark.parametrize("number", range(len(faults())), ids=faults())

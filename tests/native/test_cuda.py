@@ -6,12 +6,12 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 
 import pytest
 from fibers import KERNELS, ROOT, SEEDS, build_check, caught, needs_fibers, run_check
+from sanitized import compiled
+from switches import plant
 
-SANITIZED = ["-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed")
 
 
@@ -25,28 +25,15 @@ BOUNDS = (
     ("warp_paths.h", "Optimal && i < rows_;", "Optimal && i < rows_ - OFF;", 1),
     ("fours.h", "first[a] < p.cols ? first[a]", "first[a] < p.cols + OFF ? first[a]", 1),
 )
-SWITCH = """
-namespace planted {
-inline const char* const text = std::getenv("BOUND_OFF");
-inline const int chosen = text == nullptr ? -1 : std::atoi(text);
-inline int off(int bound) { return bound == chosen; }
-}  // namespace planted
-"""
 
 
 @pytest.fixture(scope="module")
-def check(host_solver, tmp_path_factory):
+def check(tmp_path_factory):
     """One program for all: an instrumented build takes longer than most that is done with it."""
     folder = tmp_path_factory.mktemp("check")
     kernels = shutil.copytree(KERNELS, folder / "cuda")
-    runtime = kernels / "host/cuda_runtime.h"
-    runtime.write_text(runtime.read_text() + SWITCH)
-    for number, (name, before, after, _) in enumerate(BOUNDS):
-        text = (kernels / name).read_text()
-        assert before in text
-        switched = after.replace("OFF", f"planted::off({number})")
-        (kernels / name).write_text(text.replace(before, switched, 1))
-    return build_check(folder / "check", host_solver, SANITIZED, kernels)
+    plant(kernels, "host/cuda_runtime.h", BOUNDS)
+    return build_check(folder / "check", compiled(tmp_path_factory, "address"), kernels)
 
 
 @needs_fibers
@@ -62,7 +49,7 @@ def test_clean_under_sanitizers(check):
 def test_a_bound_off_by_one_is_caught(number, check):
     first = BOUNDS[number][3]
     seeds = sorted(SEEDS, key=lambda seed: seed != first)
-    assert caught(check, seeds, BOUND_OFF=str(number))
+    assert caught(check, seeds, FAULT=str(number))
 
 
 @needs_nvcc
@@ -81,30 +68,3 @@ def test_nvcc_spills_nothing(tmp_path):
     spills = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", done.stderr)
     assert len(spills) >= 4
     assert set(spills) == {("0", "0")}, done.stderr
-
-
-def test_without_nvcc_a_stand_in_is_built(tmp_path):
-    """`BMATCH_CUDA=0`: the module loads, and says why a device cannot be used."""
-    copy = tmp_path / "copy"
-    shutil.copytree(ROOT / "csrc", copy / "csrc")
-    (copy / "bmatch").mkdir()
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "bmatch/_version.py"):
-        shutil.copy(ROOT / name, copy / name)
-    plain = (copy / "setup.py").read_text().replace('"-O3"', '"-O0"')  # nothing is timed here
-    (copy / "setup.py").write_text(plain)
-    for package in ("bmatch", "bmatch/kernels", "bmatch/transport"):
-        (copy / package).mkdir(exist_ok=True)
-        (copy / package / "__init__.py").touch()
-    environment = {**os.environ, "BMATCH_CUDA": "0"}
-    subprocess.run(
-        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
-        cwd=copy,
-        env=environment,
-        check=True,
-        capture_output=True,
-    )
-    code = "from bmatch._core import cuda_facts as f; print(f().built, f().devices, f().trouble)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=copy, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.startswith("False 0 bmatch was built without CUDA")

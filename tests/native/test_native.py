@@ -6,20 +6,13 @@ import os
 import platform
 import shutil
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
-from sources import sources
+from sanitized import SANITIZERS, command, compile_all, compiled
+from sources import COMPILER, ROOT
 
-ROOT = Path(__file__).parents[2]
-COMPILER = os.environ.get("CXX", "g++")
 CHECKS = ("files_check", "kernels_check", "solver_check", "correlation_check", "factor_check")
 THREADED = CHECKS[2:]
-SANITIZERS = {
-    "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
-    "thread": ["-fsanitize=thread"],
-}
 # Rounds of the solver's check, and instruction sets. 27 rounds have every kind of costs with every
 # number of threads. Threads meet in the same places whatever the costs, and none begins in what an
 # instruction set has of its own. Reads out of bounds are sought in three sizes of each, on all.
@@ -30,23 +23,13 @@ if "BMATCH_RACES" in os.environ:  # `make races`
 
 @pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"{COMPILER} is not installed")
 @pytest.mark.parametrize("sanitizer", SANITIZERS)
-def test_clean_under_sanitizers(sanitizer, tmp_path):
-    flags = ["-std=c++17", "-O1", "-g1", "-ffp-contract=off", f"-I{ROOT / 'csrc'}"]
-    flags += SANITIZERS[sanitizer]
+def test_clean_under_sanitizers(sanitizer, tmp_path, tmp_path_factory):
+    cpu = compiled(tmp_path_factory, sanitizer)
     names = CHECKS if sanitizer == "address" else THREADED
     checks = [ROOT / "tests/native" / f"{name}.cpp" for name in names]
-
-    def build(source):
-        target = tmp_path / f"{'-'.join(source.relative_to(ROOT).parts)}.o"
-        subprocess.run([COMPILER, *flags, "-c", source, "-o", target], check=True)
-        return target
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        objects = list(pool.map(build, sources("assignment", "correlation", "files")))
-        checks = list(pool.map(build, checks))
-    for check in checks:
+    for check in compile_all(checks, tmp_path, sanitizer):
         program = tmp_path / check.stem
-        link = [COMPILER, *flags, *objects, check, "-pthread", "-o", program]
+        link = [*command(sanitizer), check, cpu, "-pthread", "-o", program]
         subprocess.run(link, check=True)
         arguments = SOLVER[sanitizer] if check.stem.endswith("solver_check.cpp") else ()
         run = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from once import once
 from race_places import build_planted
 from races import CASES, FAMILIES, NATIVE, build, needs_detector, reports, run
 
@@ -71,7 +72,7 @@ def test_model(kernel, model):
 
 @pytest.fixture(scope="module")
 def check(tmp_path_factory):
-    program = build_planted(tmp_path_factory.mktemp("check"))
+    program = once(tmp_path_factory, "races", build_planted) / "check"
     assert run(program, "--list").stdout.split() == CASES
     return program
 

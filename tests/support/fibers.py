@@ -11,6 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from once import once
+from sanitized import SANITIZERS
 from sources import COMPILER, FLAGS, KERNELS, ROOT
 
 from benchmarks.fibers import Arguments, load, spent
@@ -34,11 +36,11 @@ def compile_fibers(source, target, *flags, kernels=KERNELS, libraries=()):
     subprocess.run([str(part) for part in command], check=True)
 
 
-def build_check(target, host_solver, flags, kernels=KERNELS):
-    """`native/cuda_check.cpp` with the kernels and the CPU solver."""
+def build_check(target, cpu, kernels=KERNELS):
+    """`native/cuda_check.cpp` with the kernels and the CPU solver, under a sanitizer of memory."""
     check = ROOT / "tests/native/cuda_check.cpp"
-    library = [f"-L{host_solver}", "-Wl,--no-as-needed", "-pthread"]
-    compile_fibers(check, target, *flags, *library, kernels=kernels, libraries=["-lhost"])
+    flags = ["-O1", "-g1", *SANITIZERS["address"], "-pthread"]
+    compile_fibers(check, target, *flags, kernels=kernels, libraries=[cpu])
     return target
 
 
@@ -55,6 +57,16 @@ def run_check(program, seed, problems, most_rows, **environment):
 def caught(program, seeds, **environment):
     """Whether some interleaving goes wrong: wrong answer, deadlock, endless loop or crash."""
     return any(run_check(program, seed, 48, 100, **environment).returncode != 0 for seed in seeds)
+
+
+def built_fibers(tmp_path_factory):
+    """The kernels for `Fibers`."""
+
+    def build(folder):
+        library = ROOT / "csrc/cuda/host/library.cpp"
+        compile_fibers(library, folder / "libfibers.so", "-O2", "-shared", "-fPIC")
+
+    return Fibers(once(tmp_path_factory, "fibers", build) / "libfibers.so")
 
 
 class Fibers:
