@@ -57,9 +57,11 @@ demo: $(VENV)/.demo
 	rm -rf bmatch-demo
 	$(BIN)/bmatch demo --out bmatch-demo
 
-# A process a core, one thread each: more threads than cores would wait for one another.
+# A process a core, one thread each: more threads than cores would wait for one another. Files in the
+# order of tests/conftest.py, not the ones of most tests first.
 test: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile \
+	    --no-loadscope-reorder
 
 check: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile \

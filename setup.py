@@ -5,9 +5,11 @@
 loads on machines without a GPU, too.
 """
 
+import hashlib
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -67,6 +69,45 @@ def toolkit(nvcc: str) -> tuple[Path, str]:
     return Path(root[1].strip()), release[1]
 
 
+def flags_of(name: str) -> list[str]:
+    return shlex.split(os.environ.get(name, ""))
+
+
+def is_current(target: Path, *sources: str) -> bool:
+    """Whether it was begun after the last change of these, of a header and of this file."""
+    newest = max(os.path.getmtime(path) for path in [*sources, *HEADERS, __file__])
+    return target.exists() and target.stat().st_mtime > newest
+
+
+def compile_one(command: list[str], source: str, target: Path) -> None:
+    """Whole or not there, and older than what is edited meanwhile."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial, begun = target.with_suffix(f".{os.getpid()}.o"), time.time()
+    subprocess.run([*command, "-c", source, "-o", str(partial)], check=True)
+    os.utime(partial, (begun, begun))
+    partial.replace(target)
+
+
+class Plain:
+    """Objects of C++ that knows nothing of Python: kept for other interpreters."""
+
+    def __init__(self, compiler: str, flags: list[str], build: Path) -> None:
+        # Not the interpreter's own flags, which differ, but for what pyenv's and Debian's share.
+        told = [flag for name in ("CPPFLAGS", "CFLAGS", "CXXFLAGS") for flag in flags_of(name)]
+        self.command = [compiler, "-DNDEBUG", "-fwrapv", "-fPIC", *told, *flags, "-Icsrc"]
+        version = subprocess.run(
+            [compiler, "--version"], capture_output=True, text=True, check=True
+        )
+        key = "\0".join([*self.command, version.stdout])
+        self.kept = build / f"cpp-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+
+    def compile(self, source: str, target: str, anew: bool) -> None:
+        kept = self.kept / f"{source}.o"
+        if anew or not is_current(kept, source):
+            compile_one(self.command, source, kept)
+        shutil.copy(kept, target)
+
+
 class Kernels:
     """Objects of the .cu files, which know nothing of Python: kept for other interpreters."""
 
@@ -77,26 +118,20 @@ class Kernels:
         self.objects = {kernel: kept / f"{kernel}.o" for kernel in KERNELS}
 
     def compile(self, anew: bool) -> None:
-        newest = max(os.path.getmtime(path) for path in [*KERNELS, *HEADERS, __file__])
         for kernel, target in self.objects.items():
-            if anew or not target.exists() or target.stat().st_mtime <= newest:
-                self.compile_one(kernel, target)
+            if anew or not is_current(target, *KERNELS):
+                compile_one(self.command(), kernel, target)
 
-    def compile_one(self, kernel: str, target: Path) -> None:
+    def command(self) -> list[str]:
         compiled = f"{' '.join(ARCHITECTURES)}, CUDA {self.release}"
         command = [self.nvcc, "-std=c++17", "-O3", "-fmad=false", "--expt-relaxed-constexpr"]
         command += ["-Icsrc", f'-DBMATCH_CUDA_COMPILED="{compiled}"']
         command += ["-Werror=all-warnings", "-Xcompiler=-fPIC,-Wall,-Wextra"]
         # A thread an architecture, as many as BMATCH_BUILD_JOBS says; 0: a thread a core.
         command += [f"--threads={os.environ.get(JOBS, '0')}"]
-        command += [
+        return command + [
             f"--generate-code=arch={arch},code={code}" for code, arch in ARCHITECTURES.items()
         ]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial, begun = target.with_suffix(f".{os.getpid()}.o"), time.time()
-        subprocess.run([*command, "-c", kernel, "-o", str(partial)], check=True)
-        os.utime(partial, (begun, begun))  # older than what is edited meanwhile
-        partial.replace(target)
 
     def link(self, ext: Extension) -> None:
         ext.extra_objects += map(str, self.objects.values())
@@ -112,10 +147,11 @@ class BuildWithKernels(build_ext):  # type: ignore[misc]
     def build_extension(self, ext: Extension) -> None:
         if platform.machine() in ("x86_64", "AMD64") and has_flag(self.compiler, WITHIN_LINES):
             ext.extra_compile_args.append(WITHIN_LINES)
+        build = Path(self.get_finalized_command("build").build_base)
+        self.keep_plain(Plain(self.compiler.compiler_so_cxx[0], ext.extra_compile_args, build))
         nvcc, kernels = find_nvcc(), None
         try:
             if nvcc is not None:
-                build = Path(self.get_finalized_command("build").build_base)
                 kernels = Kernels(nvcc, build)
                 ext.depends += map(str, kernels.objects.values())
         except (OSError, subprocess.CalledProcessError) as error:
@@ -141,6 +177,17 @@ class BuildWithKernels(build_ext):  # type: ignore[misc]
 
         self.compiler.compile = compile_all
         super().build_extension(ext)
+
+    def keep_plain(self, plain: Plain) -> None:
+        compile_object: Callable[..., None] = self.compiler._compile
+
+        def compile_or_take(target: str, source: str, *options: Any) -> None:
+            if source.startswith("csrc/python/"):
+                compile_object(target, source, *options)
+            else:
+                plain.compile(source, target, bool(self.force))
+
+        self.compiler._compile = compile_or_take
 
     def without_kernels(self, error: Exception) -> None:
         if os.environ.get("BMATCH_CUDA") == "1":

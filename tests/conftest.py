@@ -9,12 +9,25 @@ import types
 
 os.environ["TQDM_DISABLE"] = "1"  # transformers' bars would fill the test output
 
+import hypothesis
 import pytest
 
 import bmatch
 
+# A core that others work on, too, makes no test wrong.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
+
 # In a process of their own, which test_kernels.py starts.
 collect_ignore = ["kernels"]
+
+# Begun first, so that no process works on one of them alone while the others have nothing left.
+LONGEST = ("kernels", "native", "fibers", "demo", "minilm", "background")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: not any(word in item.nodeid.split("::")[0] for word in LONGEST))
+
 
 # Rich reads these as its consoles are made; the terminal the tests were started from is not theirs.
 for name in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
