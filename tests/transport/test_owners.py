@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import types
 
 import pytest
 import torch
@@ -103,7 +104,10 @@ def test_sparsify(transcode, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["AutoEncoder", "GatedAutoEncoder", "JumpReluAutoEncoder"])
-def test_dictionary_learning(name, tmp_path):
+def test_dictionary_learning(name, tmp_path, monkeypatch):
+    nnsight = types.ModuleType("nnsight")  # the package's buffers name a class of it, and no more
+    nnsight.LanguageModel = object
+    monkeypatch.setitem(sys.modules, "nnsight", nnsight)
     package = pytest.importorskip("dictionary_learning.dictionary", exc_type=ImportError)
     made = getattr(package, name)
     dictionary = randomised(made(D, F))
