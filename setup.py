@@ -2,7 +2,7 @@
 
 ``BMATCH_CUDA=auto|0|1`` says whether the solver for CUDA devices is built: where nvcc is found
 (default), never, or always. nvcc's objects are linked with a static runtime, so the module
-loads on machines without a GPU, too.
+loads on machines without a GPU, too. Objects that know nothing of Python are kept below build/.
 """
 
 import hashlib
@@ -92,7 +92,7 @@ class Plain:
     """Objects of C++ that knows nothing of Python: kept for other interpreters."""
 
     def __init__(self, compiler: str, flags: list[str], build: Path) -> None:
-        # Not the interpreter's own flags, which differ, but for what pyenv's and Debian's share.
+        # Of an interpreter's own flags, which differ, those that change what code does.
         told = [flag for name in ("CPPFLAGS", "CFLAGS", "CXXFLAGS") for flag in flags_of(name)]
         self.command = [compiler, "-DNDEBUG", "-fwrapv", "-fPIC", *told, *flags, "-Icsrc"]
         version = subprocess.run(
