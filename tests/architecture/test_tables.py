@@ -15,17 +15,15 @@ from bmatch.architecture.stored import FOLDER, from_text, stored
 
 
 def test_a_table_is_derived_as_it_is_stored(tmp_path, capsys):
-    tables.main(["bloom", "modernbert-decoder", "xglm", "perceiver", "--out", str(tmp_path)])
+    tables.main(["bloom", "xglm", "perceiver", "--out", str(tmp_path)])
     told = capsys.readouterr().out.splitlines()
     assert told[0].startswith("bloom: permutation_global_sign, ")
-    assert told[2].startswith("xglm: no table: no gauge of xglm's residual stream was found")
-    assert "could not be made small" in told[3]
-    names = ["bloom.json", "modernbert-decoder.json"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == names
-    for name in names:
-        derived, ours = (from_text((f / name).read_text()) for f in (tmp_path, FOLDER))
-        assert derived.family == ours.family
-        assert (derived.structure, derived.left_out) == (ours.structure, ours.left_out)
+    assert told[1].startswith("xglm: no table: no gauge of xglm's residual stream was found")
+    assert "could not be made small" in told[2]
+    assert [path.name for path in tmp_path.iterdir()] == ["bloom.json"]
+    derived, ours = (from_text((f / "bloom.json").read_text()) for f in (tmp_path, FOLDER))
+    assert derived.family == ours.family
+    assert (derived.structure, derived.left_out) == (ours.structure, ours.left_out)
 
 
 class Sizes(transformers.PreTrainedConfig):
