@@ -131,7 +131,7 @@ def merge(
             result += share * (theirs.to(wide) - mine)
         narrow = result.to(tensor.dtype)
         try:
-            require_finite(name, narrow, out)
+            require_finite(name, narrow, os.fspath(out))
         except ValueError:
             raise ValueError(
                 f"merged, {name} is more than {narrow.dtype} holds: take smaller weights"
