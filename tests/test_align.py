@@ -196,7 +196,7 @@ def test_a_tokenizer_of_another_model_is_refused(pair, tmp_path, tokenizer):
 
 @pytest.mark.parametrize("device", ["meta", "mps", "hpu", "nonsense", ""])
 def test_devices_that_cannot_be_used(pair, device):
-    message = f"device '{device}' cannot be used here: models run on cpu or on a CUDA device"
+    message = f"device '{device}' cannot be used here: bmatch runs on cpu or on a CUDA device"
     with pytest.raises(ValueError, match=message):
         align_checkpoints(*pair, device=device)
 

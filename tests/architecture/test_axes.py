@@ -183,7 +183,7 @@ def test_fields_left_out_are_as_transformers_has_them():
 def test_other_architectures_are_refused_by_name():
     with pytest.raises(ValueError, match=r"unknown architecture 'nonesuch': bmatch has tables"):
         architecture.residual_axes({"model_type": "nonesuch"})
-    with pytest.raises(ValueError, match="unknown architecture None"):
+    with pytest.raises(ValueError, match="the config has no model_type"):
         architecture.residual_axes({})
     with pytest.raises(ValueError, match="config of this llama is damaged: it has no hidden_size"):
         architecture.residual_axes({"model_type": "llama", "hidden_size": "wide"})
