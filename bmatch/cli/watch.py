@@ -65,14 +65,14 @@ def watch(
         from bmatch.report.paths import hop_line
         from bmatch.trajectory.watch import Watch, alarms, appeared
     require_device(device)
+    if evidence == "weights" and text:
+        raise ValueError("evidence from weights reads no text: leave --text out")
     raised: list[str] = []
     broken: list[str] = []
     with console.working(f"waiting for checkpoints in {run}"):
         first = appeared(run, every=every, patience=patience)
     options: dict[str, Any] = {"evidence": evidence, "witness": witness, "dtype": dtype}
     forward: list[Any] = []
-    if evidence == "weights" and text:
-        raise ValueError("evidence from weights reads no text: leave --text out")
     if evidence != "weights":
         sizes = tokens, sequence_length, batch_size
         forward, _ = read_batches([first], text or (), *sizes)

@@ -106,17 +106,20 @@ def test_without_its_gauge_nothing_is_found(bmatch_, dictionaries):
     assert read(folder / "pairs.csv") == []
 
 
+def carry_labels(bmatch_, folder, labels, out):
+    return bmatch_(
+        *("match-features", folder / "a", folder / "b", "--gauge", folder / "g.safetensors"),
+        *("--out", folder / "pairs.csv", "--labels", labels, "--labels-out", out),
+    )
+
+
 def test_labels_in_csv_keep_their_other_columns(bmatch_, dictionaries):
     folder, truth = dictionaries
     (folder / "b.csv").write_text(
         "layer,index,text\n"
         + "".join(f'1,{n},"about {n}, one"\n1,{n},two\n' for n in range(15, 25))
     )
-    code, _, _ = bmatch_(
-        "match-features", folder / "a", folder / "b", "--gauge", folder / "g.safetensors",
-        "--out", folder / "pairs.csv", "--labels", folder / "b.csv",
-        "--labels-out", folder / "a.csv",
-    )  # fmt: skip
+    code, _, _ = carry_labels(bmatch_, folder, folder / "b.csv", folder / "a.csv")
     assert code == 0
     target = {int(s): t for t, s in enumerate(truth) if s >= 0}
     expected = sorted(
@@ -184,10 +187,7 @@ def test_damaged_labels(bmatch_, dictionaries, name, content, told):
     (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     before = sorted(folder.iterdir())
     out = (folder / name).with_stem("m")
-    code, _, err = bmatch_(
-        "match-features", folder / "a", folder / "b", "--gauge", folder / "g.safetensors",
-        "--out", folder / "pairs.csv", "--labels", folder / name, "--labels-out", out,
-    )  # fmt: skip
+    code, _, err = carry_labels(bmatch_, folder, folder / name, out)
     assert code == 1
     assert told in err
     assert sorted(folder.iterdir()) == before
@@ -197,11 +197,7 @@ def test_labels_that_begin_with_a_mark(bmatch_, dictionaries):
     """As spreadsheets write them."""
     folder, truth = dictionaries
     (folder / "b.csv").write_text("index,text\n40,a\n", "utf-8-sig")
-    code, _, _ = bmatch_(
-        "match-features", folder / "a", folder / "b", "--gauge", folder / "g.safetensors",
-        "--out", folder / "pairs.csv", "--labels", folder / "b.csv",
-        "--labels-out", folder / "a.csv",
-    )  # fmt: skip
+    code, _, _ = carry_labels(bmatch_, folder, folder / "b.csv", folder / "a.csv")
     assert code == 0
     (row,) = read(folder / "a.csv")
     assert (truth[int(row["index"])], row["text"]) == (40, "a")
