@@ -42,6 +42,10 @@ REGIMES = (
 )
 
 
+COMPARED = (("path", "endpoint"), ("endpoint", "via base"))
+"""Routes within a run: runs differ more from one another than routes do."""
+
+
 def measure(seed: int, size: Size) -> Iterator[Figure]:
     """Shares of coordinates recovered, index and sign."""
     held_out = relatives.texts()[2]
@@ -58,8 +62,12 @@ def measure(seed: int, size: Size) -> Iterator[Figure]:
             if regime is REGIMES[0]:
                 found["weights"] = by_weights(carried[-1], carried[0])
             case = f"{regime.name}, {step} steps"
-            for route, gauge in found.items():
-                yield Figure(case, route, "recovered", "1", gauge.agreement(truth))
+            recovered = {route: gauge.agreement(truth) for route, gauge in found.items()}
+            for route, share in recovered.items():
+                yield Figure(case, route, "recovered", "1", share)
+            for more, less in COMPARED:
+                difference = recovered[more] - recovered[less]
+                yield Figure(case, f"{more} less {less}", "recovered", "1", difference)
             if regime is REGIMES[0]:
                 share = in_every_space(runs.a[step], runs.b[step], seed)
                 route = "weights, neurons and heads renumbered"

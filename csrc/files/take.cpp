@@ -8,6 +8,7 @@
 #include <cstring>
 #include <limits>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 namespace bmatch {
@@ -37,47 +38,67 @@ auto with_size(int itemsize, F f) {
 template <typename T>
 constexpr int kBlock = 16 / static_cast<int>(sizeof(T));
 
-// 16 bytes, entries of a row or of a column of a block.
+// 16 bytes, a column of a block.
 struct alignas(16) Chunk {
   unsigned char bytes[16];
 };
 
-// The rows of a square of kBlock<T> rows become its columns: in each step rows of its first and of
-// its second half are zipped, entry by entry.
+// A square of kBlock<T> rows, whose rows become its columns: in each step rows of its first and of
+// its second half are zipped, entry by entry.  All of it stays in registers.
 template <typename T>
-void transpose(Chunk* square) {
-  constexpr int n = kBlock<T>;
+class Square {
+ public:
+  static constexpr int n = kBlock<T>;
+
 #if defined(__x86_64__)
-  for (int step = 1; step < n; step *= 2) {
-    __m128i rows[n];
-    for (int k = 0; k < n; ++k) {
-      rows[k] = _mm_load_si128(reinterpret_cast<const __m128i*>(square + k));
-    }
-    for (int k = 0; k < n / 2; ++k) {
-      const __m128i a = rows[k], b = rows[k + n / 2];
-      __m128i low, high;
-      if constexpr (sizeof(T) == 1) {
-        low = _mm_unpacklo_epi8(a, b), high = _mm_unpackhi_epi8(a, b);
-      } else if constexpr (sizeof(T) == 2) {
-        low = _mm_unpacklo_epi16(a, b), high = _mm_unpackhi_epi16(a, b);
-      } else if constexpr (sizeof(T) == 4) {
-        low = _mm_unpacklo_epi32(a, b), high = _mm_unpackhi_epi32(a, b);
-      } else {
-        low = _mm_unpacklo_epi64(a, b), high = _mm_unpackhi_epi64(a, b);
+  void set_row(int i, const void* entries) {
+    rows_[i] = _mm_loadu_si128(static_cast<const __m128i*>(entries));
+  }
+  // Row i with the bits of `signs` turned.
+  void write_row(int i, const void* signs, void* out) const {
+    const __m128i turn = _mm_loadu_si128(static_cast<const __m128i*>(signs));
+    _mm_storeu_si128(static_cast<__m128i*>(out), _mm_xor_si128(rows_[i], turn));
+  }
+  void write_row(int i, void* out) const { _mm_storeu_si128(static_cast<__m128i*>(out), rows_[i]); }
+  void transpose() {
+    for (int step = 1; step < n; step *= 2) {
+      __m128i zipped[n];
+      for (int k = 0; k < n / 2; ++k) {
+        const __m128i a = rows_[k], b = rows_[k + n / 2];
+        if constexpr (sizeof(T) == 1) {
+          zipped[2 * k] = _mm_unpacklo_epi8(a, b), zipped[2 * k + 1] = _mm_unpackhi_epi8(a, b);
+        } else if constexpr (sizeof(T) == 2) {
+          zipped[2 * k] = _mm_unpacklo_epi16(a, b), zipped[2 * k + 1] = _mm_unpackhi_epi16(a, b);
+        } else if constexpr (sizeof(T) == 4) {
+          zipped[2 * k] = _mm_unpacklo_epi32(a, b), zipped[2 * k + 1] = _mm_unpackhi_epi32(a, b);
+        } else {
+          zipped[2 * k] = _mm_unpacklo_epi64(a, b), zipped[2 * k + 1] = _mm_unpackhi_epi64(a, b);
+        }
       }
-      _mm_store_si128(reinterpret_cast<__m128i*>(square + 2 * k), low);
-      _mm_store_si128(reinterpret_cast<__m128i*>(square + 2 * k + 1), high);
+      for (int k = 0; k < n; ++k) rows_[k] = zipped[k];
     }
   }
+
+ private:
+  __m128i rows_[n];
 #else
-  T entries[n][n], turned[n][n];
-  std::memcpy(entries, square, sizeof entries);
-  for (int i = 0; i < n; ++i) {
-    for (int j = 0; j < n; ++j) turned[j][i] = entries[i][j];
+  void set_row(int i, const void* entries) { std::memcpy(rows_[i], entries, sizeof rows_[i]); }
+  void write_row(int i, const T* signs, void* out) const {
+    T turned[n];
+    for (int j = 0; j < n; ++j) turned[j] = rows_[i][j] ^ signs[j];
+    std::memcpy(out, turned, sizeof turned);
   }
-  std::memcpy(square, turned, sizeof turned);
+  void write_row(int i, void* out) const { std::memcpy(out, rows_[i], sizeof rows_[i]); }
+  void transpose() {
+    for (int i = 0; i < n; ++i) {
+      for (int j = 0; j < i; ++j) std::swap(rows_[i][j], rows_[j][i]);
+    }
+  }
+
+ private:
+  T rows_[n][n];
 #endif
-}
+};
 
 // Columns of rows from elsewhere in them, one row at a time.
 template <typename T, typename Column>
@@ -94,8 +115,10 @@ void take_block(const T* const* rows, const Column* columns, const T* const* sig
   const std::int64_t squares = cols / n * n;
   std::int64_t j = 0;
   for (; j < squares; j += n) {
-    for (int i = 0; i < n; ++i) std::memcpy(room + j + i, rows[i] + j, sizeof(Chunk));
-    transpose<T>(room + j);
+    Square<T> square;
+    for (int i = 0; i < n; ++i) square.set_row(i, rows[i] + j);
+    square.transpose();
+    for (int i = 0; i < n; ++i) square.write_row(i, room + j + i);
   }
   for (; j < cols; ++j) {
     T column[n];
@@ -103,15 +126,10 @@ void take_block(const T* const* rows, const Column* columns, const T* const* sig
     std::memcpy(room + j, column, sizeof(Chunk));
   }
   for (j = 0; j < squares; j += n) {
-    Chunk square[n];
-    for (int k = 0; k < n; ++k) square[k] = room[columns[j + k]];
-    transpose<T>(square);
-    for (int i = 0; i < n; ++i) {
-      T entries[n];
-      std::memcpy(entries, square + i, sizeof entries);
-      for (int k = 0; k < n; ++k) entries[k] ^= signs[i][j + k];
-      std::memcpy(out[i] + j, entries, sizeof entries);
-    }
+    Square<T> square;
+    for (int k = 0; k < n; ++k) square.set_row(k, room + columns[j + k]);
+    square.transpose();
+    for (int i = 0; i < n; ++i) square.write_row(i, signs[i] + j, out[i] + j);
   }
   for (; j < cols; ++j) {
     for (int i = 0; i < n; ++i) out[i][j] = rows[i][columns[j]] ^ signs[i][j];
