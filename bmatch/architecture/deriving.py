@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Mapping, Set
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -120,13 +121,27 @@ def _as_it_is(given: torch.nn.Module, inputs: Mapping[str, Any]) -> Axes:
     return prove(module, spaces_of(module, inputs), inputs)[0]
 
 
-def _as_made(given: torch.nn.Module) -> torch.nn.Module:
+def _as_made(given: Any) -> torch.nn.Module:
     """What the class of a model of transformers makes of its config, without weights."""
-    config, build = _builder(given)
-    config = copy.deepcopy(config)
+    return _made(_Plan(type(given), given.config.to_json_string(use_diff=False), given.config))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A class of transformers and the config of a model; the same values are the same plan."""
+
+    kind: Any
+    values: str
+    config: Any = field(compare=False)
+
+
+@lru_cache(maxsize=2)  # checkpoints of a run, or of two, are looked at in turn
+def _made(plan: _Plan) -> torch.nn.Module:
+    config = copy.deepcopy(plan.config)
     run_plainly(config)
     with torch.device("meta"):
-        return build(config)
+        made: torch.nn.Module = plan.kind._from_config(config)
+    return made
 
 
 class Derivation(NamedTuple):
