@@ -2,7 +2,9 @@
 
 ``BMATCH_CUDA=auto|0|1`` says whether the solver for CUDA devices is built: where nvcc is found
 (default), never, or always. nvcc's objects are linked with a static runtime, so the module
-loads on machines without a GPU, too. Objects that know nothing of Python are kept below build/.
+loads on machines without a GPU, too. Objects are kept below build/ with the names of the headers
+they include: what is built anew is what a change concerns. Those that know nothing of Python serve
+all interpreters.
 """
 
 import hashlib
@@ -12,6 +14,8 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
+import sysconfig
 import time
 import warnings
 from collections.abc import Callable
@@ -20,6 +24,7 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
+from pybind11 import __version__ as pybind11_version
 from pybind11.setup_helpers import ParallelCompile, Pybind11Extension, has_flag
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -73,19 +78,52 @@ def flags_of(name: str) -> list[str]:
     return shlex.split(os.environ.get(name, ""))
 
 
-def is_current(target: Path, *sources: str) -> bool:
-    """Whether it was begun after the last change of these, of a header and of this file."""
-    newest = max(os.path.getmtime(path) for path in [*sources, *HEADERS, __file__])
-    return target.exists() and target.stat().st_mtime > newest
+def headers_of(target: Path) -> Path:
+    """Where the compiler says, as make would read it, what an object is made of."""
+    return target.with_suffix(".d")
+
+
+def is_current(target: Path) -> bool:
+    """Whether it was begun after the last change of its source, its headers and this file."""
+    if not target.exists() or not headers_of(target).exists():
+        return False
+    names = headers_of(target).read_text().partition(":")[2].replace("\\\n", " ").split()
+    own = [name for name in names if name.startswith("csrc/")]
+    try:
+        newest = max(os.path.getmtime(path) for path in [*own, __file__])
+    except FileNotFoundError:  # a header that is no more
+        return False
+    return target.stat().st_mtime > newest
+
+
+def keep(target: Path, compile_to: Callable[[str, list[str]], object]) -> None:
+    """An object whole or not there, and older than what is edited meanwhile.
+
+    compile_to(path, flags) makes it; the flags are those that name its headers.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial, begun = target.with_suffix(f".{os.getpid()}.o"), time.time()
+    headers = headers_of(partial)
+    compile_to(str(partial), ["-MMD", "-MF", str(headers)])
+    headers.replace(headers_of(target))
+    os.utime(partial, (begun, begun))
+    partial.replace(target)
 
 
 def compile_one(command: list[str], source: str, target: Path) -> None:
-    """Whole or not there, and older than what is edited meanwhile."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial, begun = target.with_suffix(f".{os.getpid()}.o"), time.time()
-    subprocess.run([*command, "-c", source, "-o", str(partial)], check=True)
-    os.utime(partial, (begun, begun))
-    partial.replace(target)
+    keep(
+        target,
+        lambda path, flags: subprocess.run(
+            [*command, *flags, "-c", source, "-o", path], check=True
+        ),
+    )
+
+
+def folder_of(build: Path, command: list[str], *told: str) -> Path:
+    """Where objects are kept: by command, the compiler's version and what else is told."""
+    version = subprocess.run([command[0], "--version"], capture_output=True, text=True, check=True)
+    key = "\0".join([*command, version.stdout, *told])
+    return build / f"cpp-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
 class Plain:
@@ -95,15 +133,11 @@ class Plain:
         # Of an interpreter's own flags, which differ, those that change what code does.
         told = [flag for name in ("CPPFLAGS", "CFLAGS", "CXXFLAGS") for flag in flags_of(name)]
         self.command = [compiler, "-DNDEBUG", "-fwrapv", "-fPIC", *told, *flags, "-Icsrc"]
-        version = subprocess.run(
-            [compiler, "--version"], capture_output=True, text=True, check=True
-        )
-        key = "\0".join([*self.command, version.stdout])
-        self.kept = build / f"cpp-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+        self.kept = folder_of(build, self.command)
 
     def compile(self, source: str, target: str, anew: bool) -> None:
         kept = self.kept / f"{source}.o"
-        if anew or not is_current(kept, source):
+        if anew or not is_current(kept):
             compile_one(self.command, source, kept)
         shutil.copy(kept, target)
 
@@ -119,7 +153,7 @@ class Kernels:
 
     def compile(self, anew: bool) -> None:
         for kernel, target in self.objects.items():
-            if anew or not is_current(target, *KERNELS):
+            if anew or not is_current(target):
                 compile_one(self.command(), kernel, target)
 
     def command(self) -> list[str]:
@@ -148,7 +182,7 @@ class BuildWithKernels(build_ext):  # type: ignore[misc]
         if platform.machine() in ("x86_64", "AMD64") and has_flag(self.compiler, WITHIN_LINES):
             ext.extra_compile_args.append(WITHIN_LINES)
         build = Path(self.get_finalized_command("build").build_base)
-        self.keep_plain(Plain(self.compiler.compiler_so_cxx[0], ext.extra_compile_args, build))
+        self.keep_objects(ext.extra_compile_args, build)
         nvcc, kernels = find_nvcc(), None
         try:
             if nvcc is not None:
@@ -178,14 +212,26 @@ class BuildWithKernels(build_ext):  # type: ignore[misc]
         self.compiler.compile = compile_all
         super().build_extension(ext)
 
-    def keep_plain(self, plain: Plain) -> None:
+    def keep_objects(self, flags: list[str], build: Path) -> None:
         compile_object: Callable[..., None] = self.compiler._compile
+        command = self.compiler.compiler_so_cxx
+        plain = Plain(command[0], flags, build)
+        # By version, not by folder: pip has pybind11 in another one each time.
+        interpreter = (sys.version, sysconfig.get_config_var("SOABI") or "", pybind11_version)
+        bound = folder_of(build, [*command, *flags], *interpreter)
 
-        def compile_or_take(target: str, source: str, *options: Any) -> None:
-            if source.startswith("csrc/python/"):
-                compile_object(target, source, *options)
-            else:
+        def compile_or_take(
+            target: str, source: str, ext: str, cc: list[str], post: list[str], pp: list[str]
+        ) -> None:
+            if not source.startswith("csrc/python/"):
                 plain.compile(source, target, bool(self.force))
+                return
+            kept = bound / f"{source}.o"
+            if self.force or not is_current(kept):
+                keep(
+                    kept, lambda path, own: compile_object(path, source, ext, cc, [*post, *own], pp)
+                )
+            shutil.copy(kept, target)
 
         self.compiler._compile = compile_or_take
 

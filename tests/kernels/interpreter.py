@@ -3,10 +3,13 @@
 Two faults of triton 3.6 and 3.7: `tl.dot` multiplies the bit patterns of bfloat16 operands, and a
 cast from float32 to bfloat16 cuts bits off where every GPU rounds them. One of triton 3.6: loops
 over a number of steps known at run time fail with NumPy 2.4 and later.
-`test_interpreter.py` fails when a repair is no longer in place.
+`test_interpreter.py` fails when a repair is no longer in place. And one slowness: each operation
+makes a table of NumPy's types, where here each type is looked up once.
 """
 
 from __future__ import annotations
+
+import functools
 
 import numpy as np
 import torch
@@ -16,6 +19,13 @@ from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
 _cast = InterpreterBuilder.cast_impl
 _patch_tensor = interpreter._patch_lang_tensor
+_get_np_dtype = interpreter._get_np_dtype
+_of_number = functools.cache(_get_np_dtype)
+
+
+def _numpy_type(kind):
+    # Pointers and blocks cannot be looked up.
+    return _of_number(kind) if type(kind) is tl.dtype else _get_np_dtype(kind)
 
 
 def _as_float32(handle):
@@ -33,6 +43,8 @@ def _rounding_cast(self, src, dst_type):
     if src.dtype.scalar == tl.float32 and dst_type.scalar == tl.bfloat16:
         rounded = torch.from_numpy(np.ascontiguousarray(src.data)).bfloat16()
         return TensorHandle(rounded.view(torch.uint16).numpy(), tl.bfloat16)
+    if src.dtype.scalar == tl.bfloat16 and dst_type.scalar == tl.float32:
+        return TensorHandle(_as_float32(src), tl.float32)  # the upper half of its bits, as it is
     return _cast(self, src, dst_type)
 
 
@@ -46,3 +58,4 @@ def repair():
     InterpreterBuilder.create_dot = _dot
     InterpreterBuilder.cast_impl = _rounding_cast
     interpreter._patch_lang_tensor = _indexing_patch
+    interpreter._get_np_dtype = _numpy_type

@@ -16,7 +16,7 @@ def read(found, sites):
 
 
 @pytest.mark.parametrize(
-    ("sites", "parts", "width", "tokens"), [(1, 1, 2, 1), (3, 9, 1030, 2050), (2, 70, 64, 7)]
+    ("sites", "parts", "width", "tokens"), [(1, 1, 2, 1), (3, 9, 134, 2050), (2, 70, 64, 7)]
 )
 def test_findings(sites, parts, width, tokens):
     g = torch.Generator().manual_seed(0)
