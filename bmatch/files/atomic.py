@@ -7,6 +7,7 @@ library wrote it (safetensors makes files that only their owner can read).
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import secrets
 import shutil
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_promised: set[Path] = set()  # outputs that `require_new` found free, until they are written
 _SHOWN = 64  # bytes of the final name in the temporary one, which is then short enough anywhere
 
 
@@ -25,10 +27,14 @@ def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     Whatever ends the block early (an error, a full disk, Ctrl-C) removes the temporary file
     and leaves an earlier file at `path` as it was. A symbolic link is followed.
 
+    Where `require_new` has found `path` free before, and another job has written it meanwhile, that
+    stays, and what was written here is kept under a free name beside it.
+
     Raises
     ------
     FileExistsError
-        If `path` is something other than a file.
+        If `path` is something other than a file; or has appeared meanwhile: the sentence names the
+        file that has what was written here.
     OSError
         If it cannot be written.
     """
@@ -42,7 +48,11 @@ def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield partial
         _set_mode(partial, mode)
-        partial.replace(final)
+        if final in _promised:
+            _promised.discard(final)
+            _take_free_name(partial, final)
+        else:
+            partial.replace(final)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -93,6 +103,32 @@ def require_new(final: Path) -> None:
     _require_place(final)
     if os.path.lexists(final):
         raise FileExistsError(f"{final} exists already: name another output, or remove it first")
+    _promised.add(Path(os.path.realpath(final)))
+
+
+def _take_free_name(partial: Path, final: Path) -> None:
+    """Give a finished file its name, or a free one like it where that has been taken meanwhile.
+
+    A link is refused by the system itself where the name is taken, so that of two jobs that end at
+    the same time one has it.
+    """
+    for number in itertools.count(1):
+        name = final if number == 1 else final.with_name(f"{final.stem}-{number}{final.suffix}")
+        try:
+            os.link(partial, name)
+        except FileExistsError:
+            continue
+        except OSError:  # a file system without links, where two jobs may still meet here
+            if os.path.lexists(name):
+                continue
+            partial.replace(name)
+        partial.unlink(missing_ok=True)
+        if name != final:
+            raise FileExistsError(
+                f"{final} has appeared meanwhile, by another job, and was left as it is: what this "
+                f"job found is in {name}"
+            )
+        return
 
 
 def _require_place(final: Path) -> None:

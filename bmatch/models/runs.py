@@ -98,7 +98,9 @@ def _numbered(parent: Path, beside: Path) -> Iterator[Place]:
     stems: dict[str, list[Place]] = {}
     for folder in parent.iterdir() if parent.is_dir() else ():
         match = _NUMBERED.fullmatch(folder.name)
-        if match and folder.is_dir() and not folder.name.startswith(("tmp-", ".")):
+        # A link that leads nowhere stands for a checkpoint that is missing.
+        held = folder.is_dir() or (folder.is_symlink() and not folder.exists())
+        if match and held and not folder.name.startswith(("tmp-", ".")):
             place = Place(folder, int(match["number"]), beside)
             stems.setdefault(match["stem"], []).append(place)
     kept = {

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import stat
 import subprocess
 import sys
+from contextlib import suppress
+from unittest import mock
 
 import pytest
 from privileges import heed_permissions
@@ -145,3 +148,55 @@ def test_an_output_that_appears_meanwhile_is_kept(tmp_path, folder):
         job()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (final / "theirs").exists() if folder else final.read_text() == "theirs"
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_appears_meanwhile_is_kept_and_so_is_ours(tmp_path, monkeypatch, links):
+    if not links:  # as on FAT
+        monkeypatch.setattr(os, "link", mock.Mock(side_effect=PermissionError))
+    final = tmp_path / "out.csv"
+    (tmp_path / "out-2.csv").write_text("older")
+    require_new(final)
+
+    def job():
+        with new_file(final) as partial:
+            partial.write_text("ours")
+            final.write_text("theirs")
+
+    with pytest.raises(FileExistsError, match=r"meanwhile.*is in .*out-3\.csv"):
+        job()
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert found == {"out.csv": "theirs", "out-2.csv": "older", "out-3.csv": "ours"}
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_was_new_can_be_replaced_by_who_wrote_it(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, "link", mock.Mock(side_effect=PermissionError))
+    require_new(tmp_path / "out")
+    for text in ("first", "second"):
+        with new_file(tmp_path / "out") as partial:
+            partial.write_text(text)
+        assert [path.read_text() for path in tmp_path.iterdir()] == [text]
+
+
+def _write_at_once(final, number, start):
+    require_new(final)
+    start.wait()
+    with suppress(FileExistsError), new_file(final) as partial:
+        partial.write_text(number)
+
+
+def test_of_jobs_that_end_at_the_same_time_each_has_a_file(tmp_path):
+    context = multiprocessing.get_context("fork")
+    start = context.Barrier(8)
+    jobs = [
+        context.Process(target=_write_at_once, args=(tmp_path / "out", str(number), start))
+        for number in range(8)
+    ]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    assert sorted(path.read_text() for path in tmp_path.iterdir()) == list("01234567")
+    assert {path.name for path in tmp_path.iterdir()} == {"out", *(f"out-{n}" for n in range(2, 9))}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bmatch.models.runs import find_run
+from bmatch.trajectory.stops import open_stops
 
 
 def made(root, *names):
@@ -49,6 +50,15 @@ def test_what_a_name_says_is_a_checkpoint_is_listed_though_empty(tmp_path):
     (tmp_path / "checkpoint-1").mkdir()
     made(tmp_path, "checkpoint-2")
     assert steps(tmp_path) == [1, 2]
+
+
+def test_a_link_that_leads_nowhere_is_listed_and_named(tmp_path):
+    made(tmp_path, "checkpoint-1")
+    (tmp_path / "checkpoint-2").symlink_to("moved-away")
+    (tmp_path / "latest3").symlink_to("moved-away")
+    assert steps(tmp_path) == [1, 2]
+    with pytest.raises(FileNotFoundError, match="checkpoint-2"):
+        open_stops(find_run(tmp_path)[1:])
 
 
 def test_a_list_is_taken_in_its_order(tmp_path):
