@@ -65,8 +65,8 @@ Step DensePaths::claim_free(bool may_wait) {
       waiting_.push_back(i);
       if (k + 1 == kFirstRows &&
           is_above(static_cast<std::int64_t>(waiting_.size()), kFirstRows, kNearlyAll)) {
-        may_wait = false;  // where all wait, none need
-        rows.insert(rows.end(), waiting_.begin(), waiting_.end());
+        may_wait = false;  // where all wait, none need; others may take any column, and come later
+        rows.insert(rows.begin() + kFirstRows, waiting_.begin(), waiting_.end());
         waiting_.clear();
       }
     } else if (claim.free_col != kNone) {
@@ -158,22 +158,9 @@ Step DensePaths::augment_free(std::int64_t& left, std::int64_t given, bool hurri
   const std::int64_t before = left;
   Step step = Step::done;
   std::size_t done = 0;
-  std::int64_t reads_of_paths = 0, paths = 0, walks = 0, found = 0;
   while (done < free_rows_.size()) {
-    const std::int64_t here = left;
-    if (reads_of_paths > kLongPath * paths && !is_above(walks - found, walks, kFewLost)) {
-      step = walk(free_rows_[done], std::min(reads_of_paths / paths, kWalk), left);
-      if (step == Step::interrupted) break;
-      ++walks;
-    }
-    if (matching_.col_of_row[free_rows_[done]] != kNone) {
-      ++found;
-    } else {
-      step = augment(free_rows_[done], left);
-      if (step != Step::done) break;
-      ++paths;
-      reads_of_paths += here - left;
-    }
+    step = augment(free_rows_[done], left);
+    if (step != Step::done) break;
     ++done;
     const std::int64_t taken = before - left;
     if (hurries && done < free_rows_.size() && taken > given / kEarliest &&
@@ -246,29 +233,6 @@ Step DensePaths::augment(Index free_row, std::int64_t& sweeps) {
   }
   ++stats_.augmentations;
   return step;
-}
-
-// The row takes a column among its minima that no row has, or else one that this walk has not seen,
-// and the row that had it goes on.  What is left of it is as good a free row as the first.
-Step DensePaths::walk(Index& free_row, std::int64_t most, std::int64_t& sweeps) {
-  std::vector<std::uint8_t> unseen(free_.size(), 0xff);
-  for (std::int64_t k = 0; k < most; ++k) {
-    sweeps -= 2;
-    if (take_turn()) return Step::interrupted;
-    const Claim claim = costs_.claim(free_row, price_.data(), free_.data(), scratch_);
-    if (claim.free_col != kNone) {
-      match(free_row, claim.free_col);
-      ++stats_.augmentations;
-      break;
-    }
-    if (claim.best == kInfinity) break;
-    if (take_turn()) return Step::interrupted;
-    const Index j = costs_.claim(free_row, price_.data(), unseen.data(), scratch_).free_col;
-    if (j == kNone) break;
-    take_column(unseen, j);
-    free_row = matching_.match(free_row, j);
-  }
-  return Step::done;
 }
 
 std::vector<Index> DensePaths::trapped() const {

@@ -8,9 +8,8 @@
 //   linear assignment problems", Computing 38 (1987).
 //
 // Differences from the paper: a free column at the distance of the search ends it at once, the
-// nearest column is found by the same sweep that lowers the distances, every stage prefers free
-// columns among equals, and where rows tie in many columns, so that a search goes through most of
-// them, a row first walks from one of them to the next.
+// nearest column is found by the same sweep that lowers the distances, and every stage prefers
+// free columns among equals.
 #pragma once
 
 #include <cstdint>
@@ -61,7 +60,6 @@ class DensePaths {
   Step claim_waiting();
   Step augment_free(std::int64_t& left, std::int64_t given, bool hurries);
   Step augment(Index free_row, std::int64_t& sweeps);
-  Step walk(Index& free_row, std::int64_t most, std::int64_t& sweeps);
   void match(Index i, Index j);
   void publish_prices();
   bool take_turn();  // asks now and then whether the user wants to stop

@@ -210,13 +210,6 @@ constexpr std::int64_t kFewValuesReads = 8, kHopelessReads = 5;
 constexpr std::int64_t kCrowdedReadsOf = 8, kCrowdedReads = 48;
 constexpr int kEarliest = 16;  // 1 of so many of those reads are spent before they are judged
 
-// Where paths have read more rows than this each, a row first walks among the columns in which it
-// ties, so many steps at most, as long as no more than this part of the walks are lost.  Two
-// values, of which 450 rows and columns of 1500 have one alone: 56 -> 13 ms.  With half of them
-// lost: blocks 1024 18 -> 23 ms.
-constexpr std::int64_t kLongPath = 64, kWalk = 128;
-constexpr Share kFewLost{1, 4};
-
 // Then, where most costs are alike and most rows are free, columns are tried as rows if no more
 // than this part of them want another's row: groups of ten equal rows that keep their nearest 5
 // columns 1000 27 -> 10 ms, since those columns want different rows.

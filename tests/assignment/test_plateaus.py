@@ -105,6 +105,16 @@ def test_paths_begin_on_the_side_that_is_no_plateau(name):
         assert solve(c, 0).stats["passes"] < 30
 
 
+def test_first_rows_are_not_put_off_where_all_tie():
+    """Rows that pay the same everywhere took their columns, and each cost a path to get back."""
+    cost = np.ones((600, 600))
+    cost[:420, :420] = 0.0
+    answer = solve(cost, 0)
+    assert answer.objective == 180.0
+    assert answer.stats["augmentations"] == 0
+    assert answer.stats["passes"] < 4
+
+
 @pytest.mark.parametrize("name", MATRICES)
 def test_threads_do_not_share_columns_that_are_being_copied(name):
     cost = MATRICES[name](np.random.default_rng(2), 500)
