@@ -275,6 +275,8 @@ def _named(word: str, kind: Type) -> str:
         lengths = (measured.length(measured.split(m.tensor)[0], m.axis) for m in stream.members)
         if not place or fields[0] in lengths:
             return fields[1]
+    if word == "L" and not parts_of(kind.config) and (found := measured.computed(NAMED[word])):
+        return found
     raise ValueError(f"configs have no field {NAMED[word]} that is the stream's")
 
 

@@ -93,6 +93,19 @@ class Measured:
             self._lengths[key] = self._expression(self._length(template, axis))
         return self._lengths[key]
 
+    def computed(self, name: str) -> str | None:
+        """A number that configs compute, as an expression of fields; None if it has none."""
+
+        def number(changes: Changes) -> int | None:
+            try:
+                value = getattr(self.changed(changes), name, None)
+            except Exception:  # each class has checks, and errors, of its own
+                return None
+            return value if type(value) is int else None
+
+        found = self._expression(number)
+        return found if found and not found.isdigit() else None  # a list may say how many
+
     def left_out(self, field: str) -> str | None:
         """What a field is that a config leaves out: a number, or an expression of others."""
         probes = [{}, *self._probes(PROBES)]

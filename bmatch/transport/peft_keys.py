@@ -99,12 +99,28 @@ def require_widths(shapes: Shapes, known: Mapping[str, Along], axes: ResidualAxe
     """
     for name, along in known.items():
         for axis, _ in along.axes:
-            if len(shapes[name]) <= axis or shapes[name][axis] != axes.dim:
+            length = shapes[name][axis] if len(shapes[name]) > axis else 0
+            if length == axes.dim:
+                continue
+            copies, rest = divmod(length, axes.dim)
+            if copies > 1 and not rest and _has_copies(axes, copies):
                 raise ValueError(
-                    f"{name} has shape {list(shapes[name])}: its axis {axis} should carry the "
-                    f"{axes.dim} coordinates of the stream of this {axes.model_type}; is the "
-                    "adapter of another model?"
+                    f"{name} has shape {list(shapes[name])}: its axis {axis} is {copies} times as "
+                    f"long as the stream of this {axes.model_type} is wide, as are axes of the "
+                    f"model that carry it {copies} times over, and adapters of those are not "
+                    "carried: merge the adapter into the base model, and carry that"
                 )
+            raise ValueError(
+                f"{name} has shape {list(shapes[name])}: its axis {axis} should carry the "
+                f"{axes.dim} coordinates of the stream of this {axes.model_type}; is the "
+                "adapter of another model?"
+            )
+
+
+def _has_copies(axes: ResidualAxes, copies: int) -> bool:
+    """Whether a tensor of the model has the stream several times over on an axis."""
+    words = (word for rule in axes.rules for word in rule.words)
+    return any(word.space == "D" and len(word.odd) == copies for word in words)
 
 
 def _move(

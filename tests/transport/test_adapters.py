@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
+from dataclasses import replace
 
 import gguf
 import numpy as np
@@ -14,10 +15,10 @@ import transformers
 from safetensors.torch import load_file, save_file
 from tiny_models import VOCABULARY, WIDTH, in_gauge, logits, tiny_model
 
-from bmatch import SignedPermutation
+from bmatch import SignedPermutation, architecture
 from bmatch.transport.adapters import adapter, find
 from bmatch.transport.objects import SIDECAR, carry
-from bmatch.transport.peft_keys import PROMPTS, TENSORS
+from bmatch.transport.peft_keys import PROMPTS, TENSORS, Along, require_widths
 from bmatch.transport.peft_refused import TUNERS
 
 pytestmark = [
@@ -292,6 +293,23 @@ def test_tensors_that_do_not_fit_are_refused_by_name(tmp_path):
     file.unlink()
     with pytest.raises(ValueError, match="and no weights"):
         find(tmp_path / "here", config_of(base))
+
+
+def test_an_axis_that_has_the_stream_twice_is_refused_as_such():
+    table = architecture.residual_axes({"model_type": "llama", "hidden_size": WIDTH})
+    doubled = [
+        replace(rule, shape="any any:D,D") if rule.name.endswith("q_proj.weight") else rule
+        for rule in table.rules
+    ]
+    axes = replace(table, family=replace(table.family, rules=tuple(doubled)))
+    shapes = {"a": (4, 2 * WIDTH)}
+    known = {"a": Along(((1, True),))}
+    with pytest.raises(ValueError, match="carry it 2 times over.*merge the adapter"):
+        require_widths(shapes, known, axes)
+    with pytest.raises(ValueError, match="of another model"):
+        require_widths(shapes, known, table)
+    with pytest.raises(ValueError, match="of another model"):
+        require_widths({"a": (4, 3 * WIDTH)}, known, axes)
 
 
 def test_what_is_no_adapter_is_left_to_others(tmp_path):
