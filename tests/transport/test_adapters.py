@@ -304,7 +304,7 @@ def test_an_axis_that_has_the_stream_twice_is_refused_as_such():
     axes = replace(table, family=replace(table.family, rules=tuple(doubled)))
     shapes = {"a": (4, 2 * WIDTH)}
     known = {"a": Along(((1, True),))}
-    with pytest.raises(ValueError, match="carry it 2 times over.*merge the adapter"):
+    with pytest.raises(ValueError, match=r"carry it 2 times over.*merge the adapter"):
         require_widths(shapes, known, axes)
     with pytest.raises(ValueError, match="of another model"):
         require_widths(shapes, known, table)
