@@ -11,7 +11,7 @@ from bmatch.architecture.survey import config_and_class
 from bmatch.architecture.tiny import tiny_model
 
 QUICK = ("distilbert", "mamba", "mixtral", "mt5", "phi3")
-"""An encoder, a state space, experts, an encoder with a decoder, fused qkv."""
+"""An encoder, a state space, experts, an encoder with a decoder, and fused qkv."""
 
 
 @pytest.mark.parametrize("model_type", QUICK)

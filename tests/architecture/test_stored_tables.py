@@ -9,13 +9,16 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 import transformers
 from tiny_models import CONFIGS, tiny_model
 
-from bmatch import architecture
+from bmatch import SignedPermutation, architecture
 from bmatch.architecture.plans import agreement
+from bmatch.architecture.shrink import with_fields
 from bmatch.architecture.stored import FOLDER, from_text, shipped, stored, to_text
-from bmatch.architecture.tiny import randomise
+from bmatch.architecture.survey import config_and_class
+from bmatch.architecture.tiny import covering, generic_model, inputs_for, randomise
 
 # What a llama is, as its paper and its code have it: who reads the stream, and who writes it.
 READS = r"embed_tokens|lm_head|[qkv]_proj|gate_proj|up_proj"
@@ -52,6 +55,36 @@ def test_llama_and_its_like(model_type, tied):
         assert axes.rule(buffer).role == "inner"
         axes.require_shapes({buffer: (4,)})
     assert (axes.dim, axes.group) == (size, "signed_permutation")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "changes"),
+    [
+        ("falcon_mamba", {"num_hidden_layers": 3, "state_size": 12, "time_step_rank": 7}),
+        ("longcat_flash", {"num_layers": 3, "n_routed_experts": 12, "v_head_dim": 12}),
+    ],
+)
+def test_all_spaces_at_once_in_other_sizes(model_type, changes):
+    config, build = config_and_class(model_type)
+    model = generic_model(with_fields(covering(config, build), changes), build)
+    tensors = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    axes = stored(model_type).table(model.config.to_dict())
+    gauges = {}
+    for seed, space in enumerate(axes.spaces({n: tuple(t.shape) for n, t in tensors.items()})):
+        gauge = SignedPermutation.random(space.size, seed=seed)
+        signs = gauge.sign if space.group == "signed_permutation" else np.ones(space.size)
+        gauges[space.name] = SignedPermutation(gauge.perm, signs)
+    inputs = inputs_for(model)
+    with torch.no_grad():
+        before = model(**inputs).logits
+        model.load_state_dict({n: axes.transform(n, t, gauges) for n, t in tensors.items()})
+        after = model(**inputs).logits
+    assert (after - before).abs().max() < 1e-4 * before.abs().max()
+    assert len(gauges) > 2 * 3
+    moved = [n for n, t in model.state_dict().items() if axes.rule(n).role != "inner"]
+    with torch.no_grad():  # all are moved, but for one that carries the stream
+        model.load_state_dict({moved[1]: tensors[moved[1]]}, strict=False)
+        assert (model(**inputs).logits - before).abs().max() > 1e-2 * before.abs().max()
 
 
 def test_the_most_common_types_come_with_bmatch():

@@ -36,6 +36,14 @@ class Sizes(transformers.PreTrainedConfig):
         self.inner, self.num_layers = inner, num_layers
         super().__init__(**others)
 
+    @property
+    def computed(self):
+        return 3 * self.num_layers
+
+    @property
+    def constant(self):
+        return 4
+
     def to_dict(self):
         names = ("width", "heads", "keys", "head", "inner", "num_layers")
         return {name: getattr(self, name) for name in names}
@@ -65,6 +73,13 @@ def test_lengths_are_expressions_of_fields():
     assert measured.null("inner") == measured.left_out("inner") == "4*width"
     assert measured.left_out("width") == "4"
     assert measured.null("width") is None
+
+
+def test_numbers_that_configs_compute_are_expressions_of_fields():
+    measured = Measured(Sizes(width=16), Model)
+    assert measured.computed("computed") == "3*num_layers"
+    assert measured.computed("constant") is None
+    assert measured.computed("nothing") is None
 
 
 class Pair(transformers.PreTrainedConfig):
