@@ -17,8 +17,8 @@ from tiny_models import VOCABULARY, WIDTH, in_gauge, logits, tiny_model
 
 from bmatch import SignedPermutation, architecture
 from bmatch.transport.adapters import adapter, find
-from bmatch.transport.objects import SIDECAR, carry
-from bmatch.transport.peft_keys import PROMPTS, TENSORS, Along, require_widths
+from bmatch.transport.objects import SIDECAR, Along, carry
+from bmatch.transport.peft_keys import PROMPTS, TENSORS, require_widths
 from bmatch.transport.peft_refused import TUNERS
 
 pytestmark = [
