@@ -372,6 +372,15 @@ print(peak() - before, a.gap)
     assert float(gap) <= 1e-9
 
 
+@pytest.fixture
+def ctrl_c():
+    """As in the foreground: jobs in the background inherit an ignored SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_stops_a_solve():
     r = np.random.default_rng(12)
     factors = Factors(*r.normal(size=(2, 30_000, 300)).astype(np.float32), "cosine")
