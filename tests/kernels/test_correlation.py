@@ -57,9 +57,7 @@ def test_highest_without_descriptors(case, monkeypatch):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", CASES)
 def test_the_stated_bounds(case, dtype, precision, bound):
-    """Batches are merged alike whatever they hold; `test_highest` has two of each case."""
-    batches = 2 if case == "random" else 1
-    assert largest_error(case, dtype, precision, 256, batches) < bound
+    assert largest_error(case, dtype, precision) < bound
 
 
 @pytest.mark.parametrize(
