@@ -72,7 +72,10 @@ def _gathered(
 
 @rule("index", "_unsafe_index")
 def indexed(call: Call) -> None:
-    """Indices on some axes; masks are taken as the indices that they stand for."""
+    """Indices on some axes; masks are taken as the indices that they stand for.
+
+    An axis along which a mask is alike is taken whole.
+    """
     tensor = call["self"]
     axes: dict[int, torch.Tensor] = {}
     behind = []
@@ -82,7 +85,8 @@ def indexed(call: Call) -> None:
         if index is None:
             dim += 1
         elif index.dtype in (torch.bool, torch.uint8):
-            axes.update(dict.fromkeys(range(dim, dim + index.ndim), index))
+            picked = [k for k in range(index.ndim) if (index != index.narrow(k, 0, 1)).any()]
+            axes.update({dim + k: index for k in picked})
             if call.label(index):
                 call.labels.mark_derived(index)
             dim += index.ndim

@@ -38,7 +38,7 @@ def with_picture(model: Any, tokens: torch.Tensor) -> dict[str, Any]:
     before, after = tokens[:1, : _TEXT[0]], tokens[:1, -_TEXT[1] :]
     for picture in _pictures(vision):
         with contextlib.suppress(Exception), torch.no_grad():  # another way than this model's
-            found = _features(reads(**picture))
+            found = features(reads(**picture))
             seen = torch.full((1, sum(len(rows) for rows in found)), token)
             ids = torch.cat([before, seen, after], dim=1)
             given = {"input_ids": ids, **picture}
@@ -69,7 +69,7 @@ def _pictures(vision: Any) -> Iterator[dict[str, torch.Tensor]]:
     yield {"pixel_values": patches}
 
 
-def _features(out: Any) -> list[torch.Tensor]:
+def features(out: Any) -> list[torch.Tensor]:
     """What stands for a picture among embeddings: ``[tokens, width]`` for each."""
     found = getattr(out, "pooler_output", out)
     tensors = [found] if isinstance(found, torch.Tensor) else list(found)

@@ -61,6 +61,7 @@ _SIZES: tuple[tuple[str, int], ...] = (  # the first that matches a field's name
         WIDTH,
     ),
     (r"dim|width|.*lru_width|emb_dim|.*embed_size|word_embed_proj_dim|project(ion)?_dim", WIDTH),
+    (r"output_dim|.*_out_channel", WIDTH),
     (r".*sliding_window|window_size|attention_window", 64),
     (r".*_cycles", 2),
     (r".*n_groups|num_groups|.*ngroups", 2),
@@ -159,6 +160,8 @@ def _small(given: Mapping[str, Any]) -> dict[str, Any]:
             found[key] = _size(key, 1 << 30, heads, 2)
         elif value is None and key in ("pad_token_id", "mask_token_id"):
             found[key] = 0
+        elif value is None and key == "audio_token_id":
+            found[key] = 2
         elif isinstance(value, bool) or value is None:
             found[key] = value
         elif isinstance(value, int):
@@ -183,6 +186,9 @@ def _small(given: Mapping[str, Any]) -> dict[str, Any]:
             found[key] = [min(v, 2) for v in value]
         else:
             found[key] = value
+    wide = found.get("intermediate_size")
+    if "num_mel_bins" in given and wide and given["intermediate_size"] == 4 * given["hidden_size"]:
+        found["intermediate_size"] = 4 * found["hidden_size"]  # of four frames of a sound together
     return found
 
 

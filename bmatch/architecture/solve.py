@@ -44,8 +44,9 @@ def solved(trace: Trace, model: torch.nn.Module) -> Axes:
 
 
 def text_embeddings(model: Any, names: Mapping[str, torch.Tensor]) -> str | None:
-    """The embeddings of a model that has a tower for pictures beside its text; else None."""
-    if getattr(getattr(model, "config", None), "vision_config", None) is None:
+    """The embeddings of a model that has a tower for pictures or sounds; else None."""
+    config = getattr(model, "config", None)
+    if all(getattr(config, f"{kind}_config", None) is None for kind in ("vision", "audio")):
         return None
     weight = model.get_input_embeddings().weight
     return next((name for name, tensor in names.items() if tensor is weight), None)

@@ -10,6 +10,7 @@ import torch
 
 from bmatch.architecture.pictures import with_picture
 from bmatch.architecture.shrink import LAYERS, parts_of, shrunken, values_of, with_fields
+from bmatch.architecture.sounds import with_sound
 from bmatch.architecture.templates import numberless
 
 MORE_LAYERS = (4, 8)
@@ -123,7 +124,7 @@ def inputs_for(model: Any, seed: int = 1) -> dict[str, Any]:
     def tokens() -> torch.Tensor:
         return torch.randint(3, size, TOKENS, generator=generator)
 
-    inputs = with_picture(model, tokens())
+    inputs = with_sound(model, with_picture(model, tokens()))
     if getattr(config, "is_encoder_decoder", False):
         inputs["decoder_input_ids"] = tokens()
     return inputs

@@ -1,0 +1,90 @@
+"""Models that listen beside text: their towers write to the text's stream."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import transformers
+
+import bmatch
+from bmatch import architecture, transport
+from bmatch.architecture.sounds import with_sound
+from bmatch.architecture.survey import config_and_class
+from bmatch.architecture.tiny import generic_model, inputs_for, tiny_model
+
+WIDTH, AUDIO_WIDTH, TOKEN = 32, 24, 2
+
+
+@pytest.fixture(scope="module")
+def model():
+    text = transformers.LlamaConfig(
+        vocab_size=96,
+        hidden_size=WIDTH,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    audio = transformers.VoxtralEncoderConfig(
+        hidden_size=AUDIO_WIDTH,
+        intermediate_size=4 * AUDIO_WIDTH,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_mel_bins=16,
+        max_source_positions=20,
+    )
+    config = transformers.VoxtralConfig(audio_config=audio, text_config=text, audio_token_id=TOKEN)
+    return generic_model(config, transformers.VoxtralForConditionalGeneration)
+
+
+def test_a_sound_follows_its_text(model):
+    tokens = torch.arange(3, 51).reshape(2, 24)
+    given = with_sound(model, {"input_ids": tokens})
+    ids = given["input_ids"]
+    assert given["input_features"].shape == (1, 16, 40)
+    assert ids.tolist() == [[*range(3, 27), *[TOKEN] * 5, *range(22, 27)]]
+    silence = torch.zeros_like(given["input_features"])
+    with torch.no_grad():
+        heard, unheard = model(**given), model(**{**given, "input_features": silence})
+    assert not torch.equal(heard.logits, unheard.logits)
+
+
+@pytest.mark.parametrize("model_type", ["qwen2_audio", "granite_speech"])
+def test_other_ways_of_giving_a_sound(model_type):
+    """Without a method that tells how many tokens it takes; with frames before channels."""
+    config, build = config_and_class(model_type)
+    model = tiny_model(config, build)
+    given = inputs_for(model)
+    token = getattr(config, "audio_token_id", config.audio_token_index)
+    assert "input_features" in given
+    assert int((given["input_ids"] == min(token, 2)).sum()) > 10
+
+
+def test_models_of_text_get_text():
+    config = transformers.LlamaConfig(
+        vocab_size=96, hidden_size=WIDTH, intermediate_size=48, num_hidden_layers=1
+    )
+    model = generic_model(config, transformers.LlamaForCausalLM)
+    given = {"input_ids": torch.zeros((1, 4), dtype=torch.long)}
+    assert with_sound(model, given) is given
+
+
+def test_a_checkpoint_is_carried_with_its_projector(model, tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    model.save_pretrained(source)
+    axes = architecture.residual_axes(model)
+    assert (axes.dim, axes.group, axes.num_layers) == (WIDTH, "signed_permutation", 2)
+    assert axes.rule("multi_modal_projector.linear_2.weight").axes == ((0, True),)
+    assert axes.rule("language_model.model.norm.weight").axes == ((0, False),)
+    tower = [rule for rule in axes.rules if "audio_tower" in rule.name]  # of another width
+    assert len(tower) > 40
+    assert all(rule.role == "inner" for rule in tower)
+    gauge = bmatch.SignedPermutation.random(WIDTH, "signed_permutation", seed=3)
+    transport.checkpoint(source, gauge, target)
+    moved = transformers.VoxtralForConditionalGeneration.from_pretrained(
+        target, attn_implementation="eager"
+    )
+    given = inputs_for(model)
+    with torch.no_grad():
+        before, after = model(**given).logits, moved.eval()(**given).logits
+    assert float((before - after).abs().max()) < 1e-4 * float(before.abs().max())
