@@ -174,7 +174,8 @@ def _scattered(
             if here.label
             else np.where(here.tensor.numpy() == 0, WILD, NONE)
         )
-        hit = placed(np.zeros((1,) * source.ndim, np.int64), WILD) == 0
+        untouched = torch.zeros(shape, dtype=torch.int64)
+        hit = run(untouched, torch.ones(source.shape, dtype=torch.int64)).numpy() == 1
         signs = (compact(np.where(hit, there.label.signs[0], old)),)
     call.write(met, signs)
 

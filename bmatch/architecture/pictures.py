@@ -12,41 +12,53 @@ from typing import Any
 
 import torch
 
+from bmatch.architecture.shrink import parts_of
+
 _TEXT = (5, 7)
 """Tokens before and after the picture's."""
 
 
-def with_picture(model: Any, tokens: torch.Tensor) -> dict[str, Any]:
-    """Arguments of a model with a picture among tokens; no picture where it takes none.
+def with_picture(model: Any, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Arguments of a model with a picture among tokens; as they are where it takes none.
 
     Parameters
     ----------
     model : transformers model
         Small, on the CPU.
-    tokens : int64 tensor [batch, tokens]
-        Of text.
+    given : dict
+        ``input_ids``, int64 ``[batch, tokens]``, and what else it is given, one for each of these.
     """
-    plain = {"input_ids": tokens}
+    single = {name: tensor[:1] for name, tensor in given.items()}
     token = getattr(model.config, "image_token_id", None)
-    vision = getattr(model.config, "vision_config", None)
-    reader = model
-    if vision is None:  # one tower for both
-        vision, reader = model.config, getattr(model, "base_model", None)
-    reads = getattr(reader, "get_image_features", None)
-    if token is None or reads is None:
-        return plain
-    before, after = tokens[:1, : _TEXT[0]], tokens[:1, -_TEXT[1] :]
-    for picture in _pictures(vision):
+    readers = (model, getattr(model, "base_model", None))
+    reads = next(filter(None, (getattr(r, "get_image_features", None) for r in readers)), None)
+    if token is None and reads is None and getattr(model.config, "vision_config", None) is None:
+        return given
+    for picture in _pictures(_of_pictures(model.config)):
         with contextlib.suppress(Exception), torch.no_grad():  # another way than this model's
-            found = features(reads(**picture))
-            seen = torch.full((1, sum(len(rows) for rows in found)), token)
-            ids = torch.cat([before, seen, after], dim=1)
-            given = {"input_ids": ids, **picture}
-            if "image_grid_thw" in picture:
-                given["mm_token_type_ids"] = (ids == token).int()
-            model(**given)
-            return given
-    return plain
+            if reads is None:  # beside the text, with no tokens for it
+                both = {**single, **picture}
+            else:
+                seen = sum(len(rows) for rows in features(reads(**picture)))
+                both = {**single, **picture, **_among(single["input_ids"], token, seen)}
+                if "image_grid_thw" not in picture:
+                    both.pop("mm_token_type_ids")
+            model(**both)
+            return both
+    return given
+
+
+def _among(tokens: torch.Tensor, token: int, count: int) -> dict[str, torch.Tensor]:
+    """Tokens with those of a picture among them, and which is which."""
+    seen = torch.full((1, count), token)
+    ids = torch.cat([tokens[:, : _TEXT[0]], seen, tokens[:, -_TEXT[1] :]], dim=1)
+    return {"input_ids": ids, "mm_token_type_ids": (ids == token).int()}
+
+
+def _of_pictures(config: Any) -> Any:
+    """The config of the tower: its own or that of a part; of one tower for both, the whole."""
+    held = [getattr(part, "vision_config", None) for part in (config, *parts_of(config).values())]
+    return next(filter(None, held), config)
 
 
 def _pictures(vision: Any) -> Iterator[dict[str, torch.Tensor]]:
@@ -65,12 +77,14 @@ def _pictures(vision: Any) -> Iterator[dict[str, torch.Tensor]]:
     side = 2 * int(getattr(vision, "spatial_merge_size", 1))
     numbers = channels * int(getattr(vision, "temporal_patch_size", 1)) * patch**2
     patches = torch.randn((side * side, numbers), generator=generator)
-    yield {"pixel_values": patches, "image_grid_thw": torch.tensor([[1, side, side]])}
     yield {"pixel_values": patches}
+    yield {"pixel_values": patches, "image_grid_thw": torch.tensor([[1, side, side]])}
 
 
 def features(out: Any) -> list[torch.Tensor]:
-    """What stands for a picture among embeddings: ``[tokens, width]`` for each."""
+    """What stands for pictures or sounds among embeddings: ``[tokens, width]`` for each."""
     found = getattr(out, "pooler_output", out)
+    if found is None:
+        found = out.last_hidden_state
     tensors = [found] if isinstance(found, torch.Tensor) else list(found)
     return [tensor.flatten(0, -2) for tensor in tensors]

@@ -28,7 +28,7 @@ _FRAMES_OF = ("max_source_positions", "n_window")
 """Fields of which models take sounds of twice as many frames."""
 
 
-def with_sound(model: Any, given: dict[str, Any]) -> dict[str, Any]:
+def with_sound(model: Any, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Arguments of a model with a sound behind its tokens; as they are where it takes none.
 
     Parameters
@@ -36,17 +36,18 @@ def with_sound(model: Any, given: dict[str, Any]) -> dict[str, Any]:
     model : transformers model
         Small, on the CPU.
     given : dict
-        ``input_ids``, int64 ``[batch, tokens]``, and what else it is given.
+        As for `with_picture`, or from there.
     """
     token = _token(model.config)
     if token is None:
         return given
-    ids = given["input_ids"][:1]
+    single = {name: tensor[:1] for name, tensor in given.items()}
+    ids = single["input_ids"]
     for sound in _sounds(model):
         said = ""
         for count in _counts(model, sound):
             heard = torch.full((1, count), token)
-            both = {**given, **sound, "input_ids": torch.cat([ids, heard, ids[:, -_TEXT:]], dim=1)}
+            both = {**single, **sound, "input_ids": torch.cat([ids, heard, ids[:, -_TEXT:]], dim=1)}
             try:
                 with torch.no_grad():
                     model(**both)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -114,7 +115,7 @@ def randomise(model: torch.nn.Module, seed: int = 0, *, spread: float = 0.4) -> 
 def inputs_for(model: Any, seed: int = 1) -> dict[str, Any]:
     """Random tokens for a language model, for both sides where it has an encoder and a decoder.
 
-    With a picture where it reads any.
+    With a picture and a sound where it takes any.
     """
     generator = torch.Generator().manual_seed(seed)
     config = model.config
@@ -124,7 +125,11 @@ def inputs_for(model: Any, seed: int = 1) -> dict[str, Any]:
     def tokens() -> torch.Tensor:
         return torch.randint(3, size, TOKENS, generator=generator)
 
-    inputs = with_sound(model, with_picture(model, tokens()))
+    inputs = {"input_ids": tokens()}
     if getattr(config, "is_encoder_decoder", False):
         inputs["decoder_input_ids"] = tokens()
-    return inputs
+    if "global_attention_mask" in inspect.signature(model.forward).parameters:
+        some = torch.zeros(TOKENS, dtype=torch.long)
+        some[:, :2] = 1  # tokens that attend to all others have projections of their own
+        inputs["global_attention_mask"] = some
+    return with_sound(model, with_picture(model, inputs))

@@ -1,0 +1,65 @@
+"""Rows written among others, and rows picked out of them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from bmatch import architecture
+
+WIDTH = 6
+PLACES = torch.tensor([False, True, False, True, True])
+
+
+class Mixed(nn.Module):
+    """Embeddings of which some rows are what a linear layer makes of other input."""
+
+    def __init__(self, write, after):
+        super().__init__()
+        self.embed, self.other = nn.Embedding(9, WIDTH), nn.Linear(4, WIDTH)
+        self.head = nn.Linear(WIDTH, 3, bias=False)
+        self.write, self.after = write, after
+
+    def forward(self, tokens, x):
+        return self.head(self.after(self.write(self.embed(tokens), self.other(x))))
+
+
+def by_mask(rows, others):
+    return rows.masked_scatter(PLACES[:, None], others)
+
+
+def by_put(rows, others):
+    rows = rows.clone()
+    rows[PLACES] = others
+    return rows
+
+
+def by_copy(rows, others):
+    return rows.index_copy(0, PLACES.nonzero()[:, 0], others)
+
+
+def checked(rows, others):
+    """The numbers of all that is replaced, picked entry by entry, are counted."""
+    whole = PLACES[:, None].expand_as(rows)
+    assert rows[whole].numel() == others.numel()
+    return rows.masked_scatter(whole, others)
+
+
+@pytest.mark.parametrize("write", [by_mask, by_put, by_copy, checked])
+@pytest.mark.parametrize(
+    ("after", "odd"), [(nn.Identity(), True), (nn.ReLU(), False)], ids=["plain", "relu"]
+)
+def test_rows_left_and_rows_written_flip_together(write, after, odd):
+    torch.manual_seed(0)
+    given = {"tokens": torch.tensor([3, 1, 4, 1, 5]), "x": torch.randn(3, 4)}
+    found = architecture.derive(Mixed(write, after), given)
+    assert found.unknown == found.refuted == ()
+    (space,) = found.spaces
+    assert (space.size, space.group) == (WIDTH, "signed_permutation" if odd else "permutation")
+    assert {(m.tensor, m.axis, m.odd) for m in space.members} == {
+        ("embed.weight", 1, (odd,)),
+        ("other.weight", 0, (odd,)),
+        ("other.bias", 0, (odd,)),
+        ("head.weight", 1, (odd,)),
+    }
