@@ -245,6 +245,17 @@ def _builder(given: Any) -> tuple[Any, Callable[[Any], torch.nn.Module]]:
     """A config, and how models are made of configs of its kind."""
     if isinstance(given, torch.nn.Module):
         return given.config, type(given)._from_config  # type: ignore[attr-defined]
+    return given, auto_class(given).from_config
+
+
+def auto_class(config: Any) -> Any:
+    """The class of transformers that makes and loads language models of such configs.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
     import transformers
     from transformers.models.auto import modeling_auto as auto
 
@@ -255,13 +266,13 @@ def _builder(given: Any) -> tuple[Any, Callable[[Any], torch.nn.Module]]:
         (transformers.AutoModelForMaskedLM, auto.MODEL_FOR_MASKED_LM_MAPPING),
         (transformers.AutoModel, auto.MODEL_MAPPING),
     ]
-    if getattr(given, "is_encoder_decoder", False):  # of which a causal model is one half
+    if getattr(config, "is_encoder_decoder", False):  # of which a causal model is one half
         kinds[:2] = kinds[1::-1]
     for kind, mapping in kinds:
-        if type(given) in mapping:
-            return given, kind.from_config
+        if type(config) in mapping:
+            return kind
     raise ValueError(
-        f"no model of transformers belongs to a {type(given).__name__}: give a model, or a config"
+        f"no model of transformers belongs to a {type(config).__name__}: give a model, or a config"
     )
 
 

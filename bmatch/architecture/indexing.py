@@ -56,12 +56,7 @@ def _gathered(
         if extent(component) & found_by_run and extent(found):
             found = chosen_at(found)
         atoms.append(found)
-    signs = []
-    for part in label.signs:
-        if extent(part) & given:
-            c.equate(part, np.zeros((1,) * part.ndim, np.int64))
-        else:
-            signs.append(compact(run(full(part, tensor.shape)).numpy()))
+    signs = [compact(run(full(part, tensor.shape)).numpy()) for part in label.signs]
     if behind:
         shape = tuple(call.out.shape)
         others = [Operand(Label(shape, (compact(chosen_at(b)),)), torch.zeros(())) for b in behind]

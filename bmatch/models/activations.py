@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from operator import attrgetter
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -17,6 +17,7 @@ import torch
 from bmatch.architecture.axes import ResidualAxes
 from bmatch.architecture.table import residual_axes
 from bmatch.architecture.wrappers import unwrapped
+from bmatch.models.blocks import run_blocks, stream_blocks
 
 Sites = Literal["all"] | Sequence[int]
 
@@ -114,24 +115,10 @@ class Reader:
         plain = unwrapped(model)
         return cls(plain, residual_axes(plain))
 
-    @property
+    @cached_property
     def blocks(self) -> Sequence[torch.nn.Module]:
-        """The blocks, in order.
-
-        Raises
-        ------
-        ValueError
-            If they are not one list: encoders beside decoders, towers beside the text's.
-        """
-        if not self.axes.family.blocks:
-            raise ValueError(
-                f"the blocks of {self.axes.model_type} are not one list, so between which of them "
-                "its stream is read is not known"
-            )
-        blocks: Sequence[torch.nn.Module] = attrgetter(self.axes.family.blocks)(
-            self.model.base_model
-        )
-        return blocks
+        """The blocks, in order (see `stream_blocks`)."""
+        return stream_blocks(self.model, self.axes)
 
 
 @contextmanager
@@ -219,15 +206,20 @@ def run(
             f"token ids must be from 0 to {vocab_size - 1}, the model's vocabulary; "
             f"got {int(tokens.min())} to {int(tokens.max())}"
         )
-    with residual_hooks(reader, sites, receive):
-        model.base_model(
-            input_ids=tokens.to(model.device, non_blocking=True),
-            attention_mask=(
-                None
-                if attention_mask is None
-                else attention_mask.to(model.device, non_blocking=True)
-            ),
-            use_cache=False,
+
+    def receive_tokens(site: int, stream: torch.Tensor) -> None:
+        while stream.ndim > 3:  # the first of several copies, which blocks predict from each other
+            stream = stream[0]
+        receive(site, stream[:, : tokens.shape[1]])  # padded to whole windows by some
+
+    with residual_hooks(reader, sites, receive_tokens):
+        run_blocks(
+            model,
+            reader.blocks,
+            tokens.to(model.device, non_blocking=True),
+            None
+            if attention_mask is None
+            else attention_mask.to(model.device, non_blocking=True),
         )
 
 

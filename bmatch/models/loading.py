@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from bmatch.architecture.deriving import auto_class
 from bmatch.files.pointers import require_content
 from bmatch.models.checkpoint import Checkpoint
 
@@ -18,7 +19,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 def load_model(checkpoint: Checkpoint, dtype: str, device: str) -> Any:
-    """The causal language model of a checkpoint, in eval mode.
+    """The language model of a checkpoint, in eval mode.
 
     Parameters
     ----------
@@ -34,13 +35,14 @@ def load_model(checkpoint: Checkpoint, dtype: str, device: str) -> Any:
     MemoryError
         If they do not fit.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     with _reading(checkpoint, "weights"):
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        if (apart := checkpoint.config_folder) != checkpoint.folder:
-            options["config"] = AutoConfig.from_pretrained(apart, **options)
-        model: Any = AutoModelForCausalLM.from_pretrained(
+        config = AutoConfig.from_pretrained(checkpoint.config_folder, **options)
+        if checkpoint.config_folder != checkpoint.folder:
+            options["config"] = config
+        model: Any = auto_class(config).from_pretrained(
             checkpoint.folder, dtype=getattr(torch, dtype), **options
         )
         model = model.to(device).eval()
