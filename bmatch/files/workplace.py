@@ -8,6 +8,7 @@ any file system.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -20,6 +21,7 @@ from pathlib import Path
 _SHOWN = 64  # bytes of the output's name in that of the folder, which is then short enough anywhere
 _KERNEL = Path("/proc/sys/kernel/random/boot_id")
 _ENDING = ".partial"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of a write, which does not say where to
 
 
 @contextmanager
@@ -46,7 +48,8 @@ def workplace(final: Path) -> Iterator[Path]:
             os.close(lock)
     except OSError as error:
         _rename(error, str(place), str(final))
-        if str(error.filename).startswith(str(final.with_name(start))):
+        hidden = str(error.filename).startswith(str(final.with_name(start)))
+        if hidden or (error.filename is None and error.errno in _FULL):
             error.filename = str(final)
         raise
 
