@@ -4,10 +4,11 @@ Partners are planted among strangers and among kin: in families, directions lie 
 other as those of split features do. Features without a partner have relatives in the other
 dictionary where those have a partner, and in `mixed` families also where they have none. Of the
 trained ones, two of other seeds are matched, and one with itself under two gauges, as it is carried
-to two copies of the model: there all of it ought to be found. Beside ours, what people do by hand: pairs that are each other's closest, and the best assignment of all by
-SciPy, both from a cosine of 0.7 on. Rows go to results/features.csv, or below --out. Each figure
-is of a process of its own, or memory that one way leaves behind would count for the next; its
-memory is the most while it matched, dictionaries and libraries included.
+to two copies of the model: there all of it ought to be found. Beside ours, what people do by hand:
+pairs that are each other's closest, and the best assignment of all by SciPy, both from a cosine of
+0.7 on. Rows go to results/features.csv, or below --out. Each figure of planted ones is of a process
+of its own, or memory that one way leaves behind would count for the next; its memory is the most
+while it matched, dictionaries and libraries included.
 """
 
 from __future__ import annotations
@@ -190,8 +191,8 @@ def table(rows: Sequence[results.Row]) -> list[str]:
         lines += [
             "",
             "Two dictionaries on SmolLM2's stream. Activations correlate over tokens that neither "
-            "was trained on; the last column counts pairs that are each other's most correlated. Of "
-            "one dictionary under two gauges, the same are those that are right.",
+            "was trained on; the last column counts pairs that are each other's most correlated. "
+            "Of one dictionary under two gauges, the same are those that are right.",
             "",
             "| compared | by | pairs | the same as ours by decoder | correlation in the median | "
             "each other's most correlated |",

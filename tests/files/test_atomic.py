@@ -245,13 +245,19 @@ def _umask():
 @pytest.mark.parametrize("output", [new_file, new_folder])
 def test_errors_name_the_output_and_not_a_temporary_path(tmp_path, output):
     final = tmp_path / "out"
-    with pytest.raises(OSError, match=rf"^{re.escape(str(final))} is full$"), output(final) as p:
-        raise OSError(f"{p} is full")
-    with pytest.raises(OSError, match="Not a directory") as told, output(final) as partial:
-        if output is new_folder:
-            (partial / "shard").touch()
-        (partial / "shard" / "inner").mkdir()
-    assert told.value.filename == str(final / "shard" / "inner")
+    told = rf"^{re.escape(str(final))} is full$"
+    with pytest.raises(OSError, match=told), output(final) as partial:
+        raise OSError(f"{partial} is full")
+    with pytest.raises(OSError, match="device") as raised, output(final) as partial:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert raised.value.filename == str(final)
+    with pytest.raises(OSError, match="No such file") as raised, output(final) as partial:
+        (partial.with_name("other") / "shard").touch()
+    assert raised.value.filename == str(final)
+    told = r"No such file|Not a directory"
+    with pytest.raises(OSError, match=told) as raised, output(final) as partial:
+        (partial / "inner" / "shard").rmdir()
+    assert raised.value.filename == str(final / "inner" / "shard")
 
 
 def _write(final, end):
