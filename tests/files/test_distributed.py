@@ -133,3 +133,10 @@ def test_no_room_for_it(tmp_path, size):
         DistributedFiles(tmp_path / "a").container().copy(
             tmp_path / "full" / "b", lambda _, tensor: tensor, {}
         )
+
+
+def test_it_is_the_same_bytes_wherever_it_is_written(folder, tmp_path):
+    for place in ("one", "other"):
+        DistributedFiles(folder).container().copy(tmp_path / place, lambda _, tensor: tensor, {})
+    one, other = (tmp_path / place / INDEX for place in ("one", "other"))
+    assert one.read_bytes() == other.read_bytes()
