@@ -2,18 +2,20 @@
 
 Partners are planted among strangers and among kin: in families, directions lie as close to each
 other as those of split features do. Features without a partner have relatives in the other
-dictionary where those have a partner, and in `mixed` families also where they have none. Beside
-ours, what people do by hand: pairs that are each other's closest, and the best assignment of all by
-SciPy, both from a cosine of 0.7 on. Rows go to results/features.csv, or below --out. Each figure
-is of a process of its own, or memory that one way leaves behind would count for the next; its
-memory is the most while it matched, dictionaries and libraries included.
+dictionary where those have a partner, and in `mixed` families also where they have none. Of the
+trained ones, two of other seeds are matched, and one with itself under two gauges, as it is carried
+to two copies of the model: there all of it ought to be found. Beside ours, what people do by hand:
+pairs that are each other's closest, and the best assignment of all by SciPy, both from a cosine of
+0.7 on. Rows go to results/features.csv, or below --out. Each figure of planted ones is of a process
+of its own, or memory that one way leaves behind would count for the next; its memory is the most
+while it matched, dictionaries and libraries included.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, NamedTuple
 
@@ -22,11 +24,13 @@ import numpy.typing as npt
 import torch
 
 import bmatch
-from benchmarks import relatives, report, results
+from benchmarks import harness, objects, relatives, report, results
 from benchmarks.harness import clock, seconds
 from benchmarks.peers import OURS
 from bmatch.features import ActivationSketch
 from bmatch.jobs.phases import Phase, phase
+from bmatch.models.smollm2 import read_smollm2
+from bmatch.models.text import default_text, token_batches
 
 CPU = torch.device("cpu")
 THRESHOLD = 0.7
@@ -187,7 +191,8 @@ def table(rows: Sequence[results.Row]) -> list[str]:
         lines += [
             "",
             "Two dictionaries on SmolLM2's stream. Activations correlate over tokens that neither "
-            "was trained on; the last column counts pairs that are each other's most correlated.",
+            "was trained on; the last column counts pairs that are each other's most correlated. "
+            "Of one dictionary under two gauges, the same are those that are right.",
             "",
             "| compared | by | pairs | the same as ours by decoder | correlation in the median | "
             "each other's most correlated |",
@@ -207,16 +212,22 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks features", description=__doc__)
     parser.add_argument("--case", action="append", choices=CASES, help="repeatable; default: all")
     parser.add_argument("--real", action="store_true", help="dictionaries of SAELens alone")
+    parser.add_argument(
+        "--quick", action="store_true", help="with --real and --out: small ones, in a minute or two"
+    )
     parser.add_argument("--seed", type=int, default=1)
     results.arguments(parser)
     options = parser.parse_args(arguments)
     if options.report:
         return report.write("features")
+    if options.quick and (not options.real or options.out is None):
+        parser.error("--quick makes small dictionaries for trying: it needs --real and --out DIR")
+    size = QUICK if options.quick else WHOLE
     with results.appending("features", options) as out:
         if options.real:
-            for case, provider, pairs, told in real(trained(options.seed)):
+            for case, provider, pairs, told in real(trained(options.seed, size), size):
                 out.add(case, provider, "pairs", "", pairs, {**told, "seed": options.seed})
-                print(f"{case}, {provider}: {pairs} pairs, {told}")
+                print(f"{case}, {provider}: {pairs} pairs, {told}", flush=True)
         else:
             for case in options.case or CASES:
                 measure(case, options.seed, out)
@@ -278,6 +289,28 @@ def matched(case: str, provider: str, seed: int) -> Measured:
     )
 
 
+class Size(NamedTuple):
+    """Of a dictionary, of what it is trained on, and of its training."""
+
+    features: int
+    active: int
+    tokens: int
+    held_out: int
+    steps: int
+    batch: int
+
+
+WHOLE = Size(
+    objects.FEATURES,
+    objects.ACTIVE,
+    objects.TOKENS,
+    objects.HELD_OUT,
+    objects.STEPS,
+    objects.BATCH,
+)
+QUICK = Size(256, 16, 1536, 512, 60, 256)
+
+
 class Trained(NamedTuple):
     """A dictionary: a row a feature, and what the features did, [tokens, features].
 
@@ -289,65 +322,101 @@ class Trained(NamedTuple):
     activations: torch.Tensor
 
 
-def trained(seed: int) -> tuple[Trained, Trained, bmatch.SignedPermutation]:
+def trained(seed: int, size: Size) -> tuple[Trained, Trained, bmatch.SignedPermutation]:
     """Target and source, TopK dictionaries of other seeds, and the gauge from the model of the
     source to the re-gauged copy that the target is of.
     """
     import sae_lens
 
-    from benchmarks.objects import ACTIVE, FEATURES, HELD_OUT, SEQUENCE, TOKENS, streams, train
-    from bmatch.models.smollm2 import read_smollm2
-    from bmatch.models.text import default_text, token_batches
-
+    print("loading SmolLM2", flush=True)
     model, tokenizer = read_smollm2()
     gauge = bmatch.SignedPermutation.random(model.config.hidden_size, seed=seed)
-    batches = list(token_batches(tokenizer, default_text(), TOKENS + HELD_OUT, SEQUENCE, 4))
+    tokens = size.tokens + size.held_out
+    batches = list(token_batches(tokenizer, default_text(), tokens, objects.SEQUENCE, 4))
     made = []
     for number, on in enumerate((model, relatives.in_gauge(model, gauge))):
-        stream = streams(on, batches).after
+        which = f"dictionary {number + 1} of 2"
+        stream = objects.streams(on, batches, harness.telling, f"{which}, batches read").after
         torch.manual_seed(seed + number)
         config = sae_lens.TopKTrainingSAEConfig(
-            d_in=model.config.hidden_size, d_sae=FEATURES, k=ACTIVE
+            d_in=model.config.hidden_size, d_sae=size.features, k=size.active
         )
         dictionary = sae_lens.TopKTrainingSAE(config)
-        train(dictionary, stream, stream)
+        how = size.steps, size.batch, size.held_out
+        said = f"{which}, steps of training"
+        objects.train(dictionary, stream, stream, *how, harness.telling, said)
         with torch.no_grad():
             activations = dictionary.encode(stream).clone()
         made.append(Trained(dictionary.W_dec.detach(), dictionary.W_enc.detach().T, activations))
     return made[1], made[0], gauge
 
 
-def real(
-    made: tuple[Trained, Trained, bmatch.SignedPermutation],
-) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
-    """Pairs by each way to compare, and how far they do the same on tokens held out."""
-    from benchmarks.objects import HELD_OUT
+Compared = Iterator[tuple[str, str, int, dict[str, Any]]]
 
+
+def real(made: tuple[Trained, Trained, bmatch.SignedPermutation], size: Size) -> Compared:
+    """Pairs by each way to compare, and how far they do the same on tokens held out."""
     target, source, gauge = made
     sketches = []
     for side in (target, source):
         sketch = ActivationSketch(side.activations.shape[1])
-        sketch.update(side.activations[:-HELD_OUT])
+        sketch.update(side.activations[: -size.held_out])
         sketches.append(sketch.directions())
-    correlation = correlations(target.activations[-HELD_OUT:], source.activations[-HELD_OUT:])
-    best = correlation.argmax(1)  # of each target feature
-    mutual = correlation.argmax(0)[best] == np.arange(len(best))
-    none = np.full(len(target.decoder), -1)
-    by_decoder = None
-    for case, sides in {
+    theirs, ours = (side.activations[-size.held_out :] for side in (target, source))
+    cases = {
         "by decoder, carried by the gauge": (target.decoder, gauge.apply(source.decoder, 1)),
         "by decoder, not carried": (target.decoder, source.decoder),
         "by encoder, carried by the gauge": (target.encoder, gauge.apply(source.encoder, 1)),
-        "by activations": tuple(sketches),
-    }.items():
+        "by activations": (sketches[0], sketches[1]),
+    }
+    yield from compared(cases, correlations(theirs, ours))
+    yield from compared(two_gauges(source, gauge), correlations(ours, ours), np.arange(len(ours.T)))
+
+
+def two_gauges(
+    dictionary: Trained, one: bmatch.SignedPermutation
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """A dictionary as two copies of its model have it: one in a gauge, the other in another."""
+    other = bmatch.SignedPermutation.random(one.dim, seed=one.dim)
+    between = one @ other.inverse()
+    there = {
+        name: (one.apply(rows, 1), other.apply(rows, 1))
+        for name, rows in (("decoder", dictionary.decoder), ("encoder", dictionary.encoder))
+    }
+    name = "one dictionary under two gauges"
+    return {
+        f"{name}, by decoder, carried": (
+            there["decoder"][0],
+            between.apply(there["decoder"][1], 1),
+        ),
+        f"{name}, by decoder, not carried": there["decoder"],
+        f"{name}, by encoder, carried": (
+            there["encoder"][0],
+            between.apply(there["encoder"][1], 1),
+        ),
+    }
+
+
+def compared(
+    cases: Mapping[str, tuple[torch.Tensor, torch.Tensor]],
+    correlation: npt.NDArray[np.float64],
+    known: npt.NDArray[np.int64] | None = None,
+) -> Compared:
+    """Pairs of each case, held against the correlation of features and against known partners,
+    which are otherwise those of the first case by ours.
+    """
+    best = correlation.argmax(1)  # of each target feature
+    mutual = correlation.argmax(0)[best] == np.arange(len(best))
+    none = np.full(len(best), -1)
+    for case, sides in cases.items():
         for provider in (OURS, NEAREST):
-            row, col = PROVIDERS[provider](Planted(sides[0], sides[1], none))
-            if by_decoder is None:
-                by_decoder = none.copy()
-                by_decoder[row] = col
+            row, col = PROVIDERS[provider](Planted(*sides, none))
+            if known is None:
+                known = none.copy()
+                known[row] = col
             found = correlation[row, col]
             told = {
-                "same": int((by_decoder[row] == col).sum()),
+                "same": int((known[row] == col).sum()),
                 "correlation": float(np.median(found)) if len(found) else 0.0,
                 "confirmed": int((mutual[row] & (best[row] == col)).sum()),
             }

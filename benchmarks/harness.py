@@ -6,11 +6,14 @@ import argparse
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 Key = TypeVar("Key")
 Found = TypeVar("Found")
+
+
+_EVERY = 10.0  # seconds from line to line of a long stage
 
 
 class Spread(NamedTuple):
@@ -99,6 +102,20 @@ def clock(device: Any = None) -> str:
     import torch
 
     return "processor" if torch.get_num_threads() == 1 else "wall"
+
+
+def telling(items: Sequence[Found], description: str) -> Iterator[Found]:
+    """The items of a long stage; a line now and then says how far it has come and what is left."""
+    begin = told = time.monotonic()
+    print(f"{description}: {len(items)} to do", flush=True)
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if now - told >= _EVERY:
+            left = (now - begin) / done * (len(items) - done)
+            print(f"{description}: {done} of {len(items)}, {left:.0f} s left", flush=True)
+            told = now
+        yield item
+    print(f"{description}: done in {time.monotonic() - begin:.0f} s", flush=True)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

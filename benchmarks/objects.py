@@ -18,6 +18,7 @@ import torch
 from benchmarks import relatives, report, results
 from benchmarks.peers import OURS
 from bmatch import SignedPermutation
+from bmatch.jobs.progress import Progress, silent
 from bmatch.models.activations import Reader, replaced_stream
 from bmatch.models.smollm2 import read_smollm2
 from bmatch.models.text import default_text, token_batches
@@ -136,7 +137,12 @@ def dictionaries(
             yield case, name, "NMSE", left_over(carried, *theirs)
 
 
-def streams(model: Any, batches: list[torch.Tensor]) -> Streams:
+def streams(
+    model: Any,
+    batches: list[torch.Tensor],
+    progress: Progress = silent,
+    description: str = "reading",
+) -> Streams:
     """At one block, in the unit in which coordinates have variance 1 on average."""
     found: dict[str, list[torch.Tensor]] = {"after": [], "mlp_in": [], "mlp_out": []}
     block = model.model.layers[LAYER]
@@ -156,7 +162,7 @@ def streams(model: Any, batches: list[torch.Tensor]) -> Streams:
         block.post_attention_layernorm.register_forward_hook(keep("mlp_in")),
     ]
     with torch.no_grad():
-        for batch in batches:
+        for batch in progress(batches, description):
             model(batch)
     for handle in handles:
         handle.remove()
@@ -165,14 +171,21 @@ def streams(model: Any, batches: list[torch.Tensor]) -> Streams:
 
 
 def train(
-    dictionary: Any, x: torch.Tensor, y: torch.Tensor, steps: int = STEPS, batch: int = BATCH
+    dictionary: Any,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    steps: int = STEPS,
+    batch: int = BATCH,
+    held_out: int = HELD_OUT,
+    progress: Progress = silent,
+    description: str = "training",
 ) -> None:
     """Least squares on all but the last tokens."""
-    x, y = x[:-HELD_OUT], y[:-HELD_OUT]
+    x, y = x[:-held_out], y[:-held_out]
     optimizer = torch.optim.Adam(dictionary.parameters(), RATE)
     with torch.no_grad():
         dictionary.b_dec.copy_(y.mean(0))
-    for _ in range(steps):
+    for _ in progress(range(steps), description):
         rows = torch.randint(len(x), (batch,))
         loss = (dictionary(x[rows]) - y[rows]).pow(2).mean()
         optimizer.zero_grad()

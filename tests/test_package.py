@@ -39,6 +39,7 @@ FLOORS = (
 ROOMS = {
     "files": (
         *(
+            "workplace",
             "atomic",
             "names",
             "pointers",

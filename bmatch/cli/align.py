@@ -33,7 +33,7 @@ from bmatch.cli.options import (
     require_picture,
     sites_of,
 )
-from bmatch.files.atomic import require_new
+from bmatch.files.atomic import new_files, require_new
 from bmatch.jobs.metrics import Metrics
 from bmatch.jobs.pace import Pace
 from bmatch.jobs.phases import peak_bytes
@@ -198,15 +198,16 @@ def align(
         metrics.add({"verdict": None if match.group == "orthogonal" else match.verdict})
     told = None if match.group == "orthogonal" else sentence(match)  # of rotations none is judged
     written = force or match.group == "orthogonal" or match.verdict == "related"
-    if written:
-        alignment.gauge.save(out)
-        if alignment.kept is not None:
-            alignment.kept.forget()
-    if picture is not None:
-        if isinstance(match, GaugeMatch):
-            plot_alignment(alignment.correlation, match, picture, f"{source} -> {target}")
-        else:
-            console.note("no picture was drawn: a rotation has no partners to show")
+    with new_files() as place:
+        if written:
+            alignment.gauge.save(place(out))
+        if picture is not None and isinstance(match, GaugeMatch):
+            title = f"{source} -> {target}"
+            plot_alignment(alignment.correlation, match, place(picture), title)
+    if picture is not None and not isinstance(match, GaugeMatch):
+        console.note("no picture was drawn: a rotation has no partners to show")
+    if written and alignment.kept is not None:
+        alignment.kept.forget()
     if as_json:
         figures = {"warnings": warnings, **_alignment_figures(alignment)}
         console.print_json({"out": str(out) if written else None, **figures})

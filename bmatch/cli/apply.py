@@ -13,7 +13,7 @@ from bmatch.cli import console
 from bmatch.cli.dry_run import DryRun, show
 from bmatch.cli.options import AsJson, OutFile, examples
 from bmatch.cli.transport import is_model
-from bmatch.files.atomic import require_new
+from bmatch.files.atomic import new_files, require_new
 from bmatch.gauge_file import load_gauge
 from bmatch.groups import Composable, Gauge
 from bmatch.network_gauge import NetworkGauge
@@ -136,7 +136,8 @@ def compose(
     _require_one_kind(gauges, chain)
     _require_chain(gauges, chain)
     product = bmatch.compose(chain)
-    product.save(out, {"hops": str(len(chain)), "bmatch_version": bmatch.__version__})
+    with new_files() as place:
+        product.save(place(out), {"hops": str(len(chain)), "bmatch_version": bmatch.__version__})
     units = product.dim
     if as_json:
         console.print_json({"out": str(out), "dim": units, "hops": len(chain)})

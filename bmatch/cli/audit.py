@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from bmatch.cli import console
-from bmatch.cli.options import AsJson, examples
+from bmatch.cli.options import AsJson, examples, require_picture
 from bmatch.cli.transport import of_stream
-from bmatch.files.atomic import require_new
+from bmatch.files.atomic import new_files, require_new
 from bmatch.gauge import SignedPermutation
 
 EXAMPLES = examples(
@@ -59,7 +59,7 @@ def audit(
         if out.suffix != ".html":
             raise ValueError(f"the page must be named .html, got {out}")
         require_new(out)
-        require_new(out.with_suffix(".png"))
+        require_picture(out.with_suffix(".png"))
     names = [path.stem for path in claims]
     if len(set(names)) < len(names):
         raise ValueError(f"two claims have one name: {', '.join(names)}")
@@ -103,9 +103,10 @@ def audit(
     )
     title = f"{model.resolve().name}: claims in {gauges} random gauges"
     if out is not None:
-        plot_audit(sweeps, out.with_suffix(".png"), title)
         read = "the default text" if not text else ", ".join(path.name for path in text)
-        write_audit(sweeps, out, title, f"{tokens} tokens of {read}, float32.")
+        with new_files() as place:
+            plot_audit(sweeps, place(out.with_suffix(".png")), title)
+            write_audit(sweeps, place(out), title, f"{tokens} tokens of {read}, float32.")
     if as_json:
         written = None if out is None else str(out)
         console.print_json({"out": written, **{n: audit_figures(s) for n, s in sweeps.items()}})

@@ -21,7 +21,7 @@ from bmatch.cli.options import (
     require_picture,
 )
 from bmatch.cli.transport import of_stream
-from bmatch.files.atomic import require_new
+from bmatch.files.atomic import new_files, require_new
 from bmatch.jobs.device import require_device
 from bmatch.jobs.metrics import Metrics, followed
 from bmatch.jobs.progress import Progress, silent
@@ -94,6 +94,7 @@ def match_features(
         from bmatch.features.match import match_features as matched
         from bmatch.features.table import require_table
         from bmatch.jobs.ranks import joined, own_device
+        from bmatch.report.features import plot_features
     require_table(out)
     require_new(out)
     require_picture(picture)
@@ -132,10 +133,13 @@ def match_features(
         if not ranks.first:
             return
         metrics.add({"matched": len(match.target_ind)})
-    match.save(out)
     labelled = None
-    if known is not None and labels_out is not None:
-        labelled = carry_labels(known, match, labels_out)
+    with new_files() as place:
+        match.save(place(out))
+        if known is not None and labels_out is not None:
+            labelled = carry_labels(known, match, place(labels_out))
+        if picture is not None:
+            plot_features(match, place(picture), f"{source.name} in {target.name}")
     _tell(match, target, source, out, picture, labels_out, labelled, as_json)
     if not len(match.target_ind):
         raise typer.Exit(NOT_RELATED)
@@ -193,11 +197,8 @@ def _tell(
     labelled: int | None,
     as_json: bool,
 ) -> None:
-    from bmatch.report.features import features_table, plot_features
+    from bmatch.report.features import features_table
 
-    title = f"{source} -> {target}"
-    if picture is not None:
-        plot_features(match, picture, f"{source.name} in {target.name}")
     if as_json:
         console.print_json(
             {
@@ -211,7 +212,7 @@ def _tell(
             }
         )
         return
-    console.show(features_table(match, title))
+    console.show(features_table(match, f"{source} -> {target}"))
     console.say(f"pairs written to {out}")
     if labelled is not None:
         console.say(f"labels of {labelled:,} features written to {labels_out}")

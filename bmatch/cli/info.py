@@ -66,10 +66,11 @@ def _told(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         return _model_info(path) if path.is_dir() else _gauge_info(path)
     except (ValueError, FileNotFoundError) as error:
-        if is_model(path):
-            raise
         with console.working("loading torch"):
             from bmatch.transport.finding import UnknownObjectError, find_object
+            from bmatch.transport.resuming import is_sharded
+        if is_model(path) and not is_sharded(path):  # a training run has the model's config, too
+            raise
         try:
             return str(path), told_of(find_object(path))
         except UnknownObjectError as unknown:

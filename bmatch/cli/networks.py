@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bmatch.cli import console
+from bmatch.files.atomic import new_files
 
 
 def align_spaces(source: Path, target: Path, out: Path, spaces: str, as_json: bool) -> None:
@@ -20,7 +21,8 @@ def align_spaces(source: Path, target: Path, out: Path, spaces: str, as_json: bo
         progress=console.track,
         tell=None if as_json else console.say,
     )
-    found.gauge.save(out)
+    with new_files() as place:
+        found.gauge.save(place(out))
     if as_json:
         console.print_json({"out": str(out), **network_figures(found)})
         return

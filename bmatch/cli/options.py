@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -84,11 +85,15 @@ EventFolder = Annotated[
 
 
 def require_picture(path: Path | None) -> None:
-    """Refuse a picture of another format, or one that is there already."""
+    """Refuse a picture of another format, one that is there already, or one that nobody draws."""
     if path is not None:
         if path.suffix != ".png":
             raise ValueError(f"the picture must be named .png, got {path}")
         require_new(path)
+        if importlib.util.find_spec("matplotlib") is None:
+            raise ValueError(
+                f"{path} is drawn with matplotlib: pip install matplotlib, or leave it out"
+            )
 
 
 def require_apart(*outputs: Path | None) -> None:

@@ -34,7 +34,7 @@ from bmatch.cli.options import (
     require_picture,
     sites_of,
 )
-from bmatch.files.atomic import require_new
+from bmatch.files.atomic import new_files, require_new
 from bmatch.jobs.device import require_device
 from bmatch.jobs.metrics import Metrics, followed
 from bmatch.jobs.phases import peak_bytes, peak_bytes_of_processes
@@ -163,12 +163,13 @@ def path(
         found.find(ranks)
         peaks = ranks.gathered(max(peak_bytes(), peak_bytes_of_processes() if jobs > 1 else 0))
         metrics.add({"verdict": found.verdict})
-    if picture is not None:
-        plot_path(found, picture, f"{run_a} -> {run_b}")
     written = force or found.verdict == "related"
-    if written:
-        read = {} if evidence == "weights" else {"text": title_of(text or ()), "dtype": dtype}
-        found.gauge().save(out, read)
+    with new_files() as place:
+        if picture is not None:
+            plot_path(found, place(picture), f"{run_a} -> {run_b}")
+        if written:
+            read = {} if evidence == "weights" else {"text": title_of(text or ()), "dtype": dtype}
+            found.gauge().save(place(out), read)
     if as_json:
         memory = {"foreseen_bytes": foreseen, "peak_bytes": max(peaks)}
         console.print_json({"out": str(out) if written else None, **path_figures(found), **memory})

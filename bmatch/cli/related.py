@@ -10,7 +10,7 @@ import typer
 
 from bmatch.cli import console
 from bmatch.cli.options import NOT_RELATED, AsJson, OutFile, examples
-from bmatch.files.atomic import require_new
+from bmatch.files.atomic import new_files, require_new
 
 if TYPE_CHECKING:
     from bmatch.lineage.lineage import Lineage
@@ -41,7 +41,8 @@ def related(
     written = out is not None and found.gauge is not None
     if out is not None and found.gauge is not None:
         found.gauge.metadata.update(source=a.resolve().name, target=b.resolve().name)
-        found.gauge.save(out)
+        with new_files() as place:
+            found.gauge.save(place(out))
     values = _figures(found)
     if as_json:
         told = {"out": str(out) if written else None, "sentence": sentence(found)}

@@ -12,7 +12,7 @@ import typer
 import bmatch
 from bmatch.cli import console
 from bmatch.cli.options import AsJson, examples
-from bmatch.files.atomic import new_file, require_new
+from bmatch.files.atomic import new_files, require_new
 from bmatch.files.pointers import require_content
 from bmatch.report.tables import figures
 
@@ -94,5 +94,5 @@ def _write_assignment(out: Path, a: bmatch.Assignment) -> None:
     arrays = {name: getattr(a, name) for name in names}
     if a.sign is not None:
         arrays["sign"] = a.sign
-    with new_file(out) as partial, open(partial, "wb") as file:
+    with new_files() as place, open(place(out), "wb") as file:
         np.savez(file, **arrays)

@@ -84,8 +84,8 @@ def transport(
 def told_of(found: Any) -> dict[str, Any]:
     """What there is to tell of an object."""
     if not hasattr(found, "parts"):  # a list, or a run
-        where = {"rows": found.rows, **found.where} if hasattr(found, "rows") else {}
-        return {"kind": found.kind, "format": found.format, **where}
+        rows = {"rows": found.rows} if hasattr(found, "rows") else {}
+        return {"kind": found.kind, "format": found.format, **rows, **found.where}
     moved = sum(bool(along.axes) for part in found.parts for along in part.moves.values())
     return {
         "kind": found.kind,

@@ -1,4 +1,4 @@
-"""Outputs that are either whole or not there: written to a temporary name, then renamed.
+"""Outputs that are either whole or not there: written in a temporary place, then renamed.
 
 What appears has the permissions that the system gives to any new file or folder there, whichever
 library wrote it (safetensors makes files that only their owner can read).
@@ -9,32 +9,25 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import secrets
-import shutil
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-_promised: set[Path] = set()  # outputs that `require_new` found free, until they are written
-_SHOWN = 64  # bytes of the final name in the temporary one, which is then short enough anywhere
+from bmatch.files.workplace import workplace
 
 
 @contextmanager
 def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place when the block ends well.
+    """A temporary file of the same name that takes the place of `path` when the block ends well.
 
     Whatever ends the block early (an error, a full disk, Ctrl-C) removes the temporary file
     and leaves an earlier file at `path` as it was. A symbolic link is followed.
 
-    Where `require_new` has found `path` free before, and another job has written it meanwhile, that
-    stays, and what was written here is kept under a free name beside it.
-
     Raises
     ------
     FileExistsError
-        If `path` is something other than a file; or has appeared meanwhile: the sentence names the
-        file that has what was written here.
+        If `path` is something other than a file.
     OSError
         If it cannot be written.
     """
@@ -42,53 +35,72 @@ def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     _require_place(final)
     if final.exists() and not final.is_file():
         raise FileExistsError(f"{final} exists and is no ordinary file: name another output")
-    partial = _beside(final)
-    partial.touch(exist_ok=False)
-    mode = _mode(partial)
-    try:
+    with workplace(final) as partial:
+        partial.touch(exist_ok=False)
+        mode = _mode(partial)
         yield partial
         _set_mode(partial, mode)
-        if final in _promised:
-            _promised.discard(final)
-            _take_free_name(partial, final)
-        else:
-            partial.replace(final)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+        partial.replace(final)
 
 
 @contextmanager
-def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary folder beside `path` that takes its name when the block ends well.
+def new_files() -> Iterator[Callable[[Path], Path]]:
+    """Files that appear together when the block ends well, or none of them: a command's outputs.
+
+    Yields
+    ------
+    callable
+        Given the path of an output, which `require_new` has found free, a temporary path of the
+        same name to write it to. One that nothing is written to does not appear.
 
     Raises
     ------
     FileExistsError
-        If `path` exists already, or appears meanwhile: nothing is overwritten.
+        If an output has appeared meanwhile, by another job. That stays, and what was written here
+        is kept under a free name beside it, which the sentence tells.
+    OSError
+        If an output cannot be written; the sentence has its own name.
+    """
+    places: dict[Path, Path] = {}
+    modes: dict[Path, int] = {}
+    with ExitStack() as opened:
+
+        def place(final: Path) -> Path:
+            _require_place(final)
+            partial = places[final] = opened.enter_context(workplace(final))
+            partial.touch()
+            modes[final] = _mode(partial)
+            partial.unlink()
+            return partial
+
+        yield place
+        written = {final: partial for final, partial in places.items() if partial.exists()}
+        for final, partial in written.items():
+            _set_mode(partial, modes[final])
+        _name(written)
+
+
+@contextmanager
+def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary folder of the same name that takes the place of `path` when the block ends well.
+
+    Raises
+    ------
+    FileExistsError
+        If `path` exists already. Where it appears meanwhile, by another job, nothing is
+        overwritten, and what was written here is kept under a free name beside it.
     OSError
         If it cannot be written.
     """
     final = Path(path)
     require_new(final)
-    partial = _beside(final)
-    partial.mkdir()
-    mode = _mode(partial)
-    try:
+    with workplace(final) as partial:
+        partial.mkdir()
+        mode = _mode(partial)
         yield partial
         for inside in partial.rglob("*"):
             _set_mode(inside, mode if inside.is_dir() else mode & 0o666)
-        try:
-            partial.rename(final)
-        except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                raise FileExistsError(
-                    f"{final} has appeared meanwhile, by another job: name another output"
-                ) from None
-            raise
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        _name({final: partial})
 
 
 def require_new(final: Path) -> None:
@@ -103,11 +115,28 @@ def require_new(final: Path) -> None:
     _require_place(final)
     if os.path.lexists(final):
         raise FileExistsError(f"{final} exists already: name another output, or remove it first")
-    _promised.add(Path(os.path.realpath(final)))
 
 
-def _take_free_name(partial: Path, final: Path) -> None:
-    """Give a finished file its name, or a free one like it where that has been taken meanwhile.
+def _name(written: Mapping[Path, Path]) -> None:
+    """Give outputs their names, or free ones like them where those have been taken meanwhile."""
+    names: dict[Path, Path] = {}
+    try:
+        for final, partial in written.items():
+            names[final] = _named(partial, final)
+    except BaseException:
+        for name in names.values():
+            name.unlink()
+        raise
+    taken = [str(final) for final, name in names.items() if name != final]
+    if taken:
+        raise FileExistsError(
+            f"{', '.join(taken)} has appeared meanwhile, by another job, and was left as it is: "
+            f"what this job found is in {', '.join(map(str, names.values()))}"
+        )
+
+
+def _named(partial: Path, final: Path) -> Path:
+    """The name that was free, and is given.
 
     A link is refused by the system itself where the name is taken, so that of two jobs that end at
     the same time one has it.
@@ -115,20 +144,21 @@ def _take_free_name(partial: Path, final: Path) -> None:
     for number in itertools.count(1):
         name = final if number == 1 else final.with_name(f"{final.stem}-{number}{final.suffix}")
         try:
-            os.link(partial, name)
+            if not partial.is_dir():
+                os.link(partial, name)
+                return name
         except FileExistsError:
             continue
         except OSError:  # a file system without links, where two jobs may still meet here
-            if os.path.lexists(name):
-                continue
-            partial.replace(name)
-        partial.unlink(missing_ok=True)
-        if name != final:
-            raise FileExistsError(
-                f"{final} has appeared meanwhile, by another job, and was left as it is: what this "
-                f"job found is in {name}"
-            )
-        return
+            pass
+        if os.path.lexists(name):
+            continue
+        try:
+            return partial.rename(name)
+        except OSError as error:  # as of a folder that has something in it
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+    raise AssertionError
 
 
 def _require_place(final: Path) -> None:
@@ -146,12 +176,6 @@ def _require_place(final: Path) -> None:
         raise OSError(
             f"{final} cannot be written ({error.strerror}): name another output"
         ) from None
-
-
-def _beside(final: Path) -> Path:
-    """A name in the same folder that nothing has."""
-    shown = os.fsencode(final.name)[:_SHOWN].decode(errors="ignore")
-    return final.with_name(f".{shown}.{secrets.token_hex(8)}.partial")
 
 
 def _mode(path: Path) -> int:

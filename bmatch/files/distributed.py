@@ -143,6 +143,11 @@ class DistributedFiles:
         """Write the folder again, as one process would have, with its tensors transformed.
 
         What is no tensor is not loaded, and the same bytes.
+
+        Raises
+        ------
+        OSError
+            If there is no room for it.
         """
         tree: dict[Any, Any] = {}
         for name, path in self._paths.items():
@@ -165,7 +170,8 @@ class DistributedFiles:
             with _alone():
                 save(tree, storage_writer=_Writer(out, self._index), planner=_Lazily(moved, same))
         except CheckpointException as error:  # it tells of what was raised, of ranks and of lines
-            raise next(iter(error.failures.values()))[0] from None
+            raised = next(iter(error.failures.values()))[0]
+            raise _of_the_disk(raised) or raised from None
 
     def _kept(self, name: str) -> Any:
         return self._index.state_dict_metadata[self._keys[name]]
@@ -249,6 +255,10 @@ class _Writer(filesystem.FileSystemWriter):
             metadata.mcore_data = self._told  # type: ignore[attr-defined]
         super().finish(metadata, results)
 
+    def storage_meta(self) -> index.StorageMeta:
+        """Without the temporary path and a number at random, so that the same is the same bytes."""
+        return index.StorageMeta()
+
 
 class _Lazily(DefaultSavePlanner):
     """Asks for tensors as they are written, and for the bytes of what is none."""
@@ -268,6 +278,13 @@ class _Lazily(DefaultSavePlanner):
         if write_item.type == WriteItemType.BYTE_IO:
             return self._content(write_item.index.fqn)
         return super().transform_object(write_item, object)
+
+
+def _of_the_disk(raised: BaseException | None) -> OSError | None:
+    """What a write has raised, where a writer that then could not end either hides it."""
+    while raised is not None and not isinstance(raised, OSError):
+        raised = raised.__context__
+    return raised
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,9 +46,15 @@ def write(
             save_file(contiguous, partial, metadata=encodable)
             _in_order(partial)
         except SafetensorError as error:
-            raise OSError(
-                f"{os.fspath(path)} could not be written ({error}): nothing was left behind"
-            ) from None
+            raise _unwritten(path, str(error)) from None
+
+
+def _unwritten(path: str | os.PathLike[str], told: str) -> OSError:
+    """What the system said, whose number safetensors tells."""
+    number = re.search(r"\(os error (\d+)\)", told)
+    if number is not None:
+        return OSError(int(number[1]), os.strerror(int(number[1])), os.fspath(path))
+    return OSError(f"{os.fspath(path)} could not be written ({told}): nothing was left behind")
 
 
 def _in_order(path: Path) -> None:

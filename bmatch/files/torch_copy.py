@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 import zipfile
 import zlib
@@ -21,11 +22,22 @@ def copy_torch(tree: Any, out: Path, fill: Callable[[Any], None]) -> None:
     out : path
     fill : callable
         Is given the same tree with tensors in the new file, and writes to them.
+
+    Raises
+    ------
+    OSError
+        If there is no room for the file.
     """
     import torch
 
-    with torch.serialization.skip_data():  # leaves holes for the tensors
-        torch.save(tree, out)
+    try:
+        with torch.serialization.skip_data():  # leaves holes for the tensors
+            torch.save(tree, out)
+    except RuntimeError as error:
+        told = str(error).partition("\n")[0]
+        raise OSError(f"{out} could not be written ({told}): nothing was left behind") from None
+    with open(out, "r+b") as file:  # a hole for which there is no room ends who writes to the map
+        os.posix_fallocate(file.fileno(), 0, out.stat().st_size)
     with torch.serialization.set_default_mmap_options(mmap.MAP_SHARED), torch.no_grad():
         fill(torch.load(out, map_location="cpu", weights_only=True, mmap=True))
     _sum_up(out)

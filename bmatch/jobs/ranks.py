@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+_LOOK = 1.0  # seconds from look to look whether torchrun is there
+_PATIENCE = 10.0  # seconds that a rank has to end by itself
 _TORCHRUN = ("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR")
 
 
@@ -126,6 +130,15 @@ def joined(device: str = "cpu", minutes: float = 30.0) -> Iterator[Ranks]:
     if not all(name in os.environ for name in _TORCHRUN) or os.environ["WORLD_SIZE"] == "1":
         yield ALONE
         return
+    over = threading.Event()
+    threading.Thread(target=_end_without, args=(os.getppid(), over), daemon=True).start()
+    try:
+        yield from _joined(device, minutes)
+    finally:
+        over.set()
+
+
+def _joined(device: str, minutes: float) -> Iterator[Ranks]:
     import torch.distributed as dist
 
     ranks = Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
@@ -140,6 +153,15 @@ def joined(device: str = "cpu", minutes: float = 30.0) -> Iterator[Ranks]:
         yield ranks
     finally:
         dist.destroy_process_group()
+
+
+def _end_without(torchrun: int, over: threading.Event) -> None:
+    """End this process if torchrun is killed, or it would wait for others for long and in vain."""
+    while not over.wait(_LOOK):
+        if os.getppid() != torchrun:
+            os.kill(os.getpid(), signal.SIGTERM)
+            if not over.wait(_PATIENCE):  # it waits where no signal is heeded
+                os._exit(128 + signal.SIGTERM)
 
 
 def own_device(device: str, ranks: Ranks) -> str:

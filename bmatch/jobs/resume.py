@@ -81,7 +81,7 @@ class KeptParts:
             self.folder.mkdir(parents=True, exist_ok=True)
             tensor_file.write(self._path(key), self._kind, tensors, header)
         except OSError as error:
-            reason = error.strerror or str(error)
+            reason = error.strerror or str(error).replace(f"{self._path(key)} ", "")
             if reason != self._told:
                 self._tell(
                     f"how far it has come cannot be kept in {self.folder} ({reason}): the job goes "

@@ -111,7 +111,7 @@ def rewrite(
         needed = checkpoint.num_bytes + sum(size_of(checkpoint.folder / name) for name in beside)
         if free < needed:
             raise OSError(
-                f"{out} needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free "
+                f"{out} needs {needed / 1e9:.3g} GB and {free / 1e9:.3g} GB are free "
                 "there: nothing was written"
             )
         tensors = progress(checkpoint.names, description)

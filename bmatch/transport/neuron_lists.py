@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bmatch.architecture import residual_axes
-from bmatch.files.atomic import new_file, require_new
+from bmatch.files.atomic import new_files, require_new
 from bmatch.groups import Gauge
 from bmatch.transport.neurons import INDEX, SIGN, SITE, WEIGHT, carried_columns
 from bmatch.transport.objects import SIDECAR, notes_of, require_same_model
@@ -136,10 +136,9 @@ def carry_list(
         moved = carried_columns(table.columns, gauge, signed)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{found.path}: {error}") from None
-    with new_file(out) as partial:
-        partial.write_bytes(table.written(moved))
-    with new_file(sidecar) as partial:
-        partial.write_text(json.dumps(notes_of(gauge), indent=2) + "\n")
+    with new_files() as place:
+        place(out).write_bytes(table.written(moved))
+        place(sidecar).write_text(json.dumps(notes_of(gauge), indent=2) + "\n")
 
 
 @dataclass(frozen=True)

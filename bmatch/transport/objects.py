@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bmatch.files.atomic import new_file, new_folder, require_new
+from bmatch.files.atomic import new_files, new_folder, require_new
 from bmatch.files.containers import Container
 from bmatch.groups import Gauge
 from bmatch.jobs.progress import Progress, silent
@@ -131,11 +131,10 @@ def carry(
         sidecar = out.with_name(f"{out.name}.{SIDECAR}")
         if not roomy:
             require_new(sidecar)
-        with new_file(out) as partial:
-            _write(found.parts[0], gauge, partial, notes)
-        if not roomy:
-            with new_file(sidecar) as partial:
-                partial.write_text(sidecar_text(notes))
+        with new_files() as place:
+            _write(found.parts[0], gauge, place(out), notes)
+            if not roomy:
+                place(sidecar).write_text(sidecar_text(notes))
         return
     parts = {part.path: part for part in found.parts}
     files = sorted(

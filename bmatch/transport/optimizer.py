@@ -111,7 +111,7 @@ def find(path: Path, model: Mapping[str, Any] | None = None) -> StreamObject | N
     container = open_container(path)
     if not any(_MEMBER.fullmatch(name) for name in container.rest):
         return None
-    config = model or config_beside(path)
+    config = config_beside(path) if model is None else model
     axes = residual_axes(config)
     part = Part(container, state_of(container, axes, config).moves)
     return StreamObject(path, "optimizer state", "torch.optim", axes.dim, (part,))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
+
+from bmatch.models.checkpoint import read_json
 
 _KEPT = re.compile(  # of transformers' Trainer, and of accelerate's save_state
     r"scheduler(_\d+)?\.(pt|bin)|scaler\.pt|trainer_state\.json|training_args\.bin"
@@ -41,6 +44,28 @@ def indexed(folder: Path) -> list[Path]:
 def is_sharded(folder: Path) -> bool:
     """Whether a folder holds one of these, or DeepSpeed's universal form."""
     return bool(indexed(folder)) or (folder / UNIVERSAL).is_dir()
+
+
+def config_in(folder: Path) -> Mapping[str, Any]:
+    """The config of the model that such a folder is of.
+
+    Raises
+    ------
+    ValueError
+        If there is none in it.
+    """
+    file = folder / "config.json"
+    if not file.is_file():
+        raise ValueError(
+            f"{folder} has no config.json, and does not tell without what model it is of: put that "
+            "of the model in it, as transformers writes it, or name it (bmatch transport --model)"
+        )
+    return read_json(file)
+
+
+def weight_name(key: str) -> str:
+    """What an entry of `torch.distributed.checkpoint` would be called as a weight."""
+    return key.removeprefix("model/")
 
 
 def is_kept(path: Path) -> bool:

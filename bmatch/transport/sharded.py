@@ -33,9 +33,16 @@ from bmatch.models.rewrite import OTHER_WEIGHTS
 from bmatch.models.trainer import NamedParameters, Parameters, Shape, parameters_of
 from bmatch.transport.moved import require_moved
 from bmatch.transport.objects import SIDECAR, Along, notes_of, require_known
-from bmatch.transport.optimizer import config_beside, read_state, require_exact
+from bmatch.transport.optimizer import read_state, require_exact
 from bmatch.transport.pieces import Pieces
-from bmatch.transport.resuming import UNIVERSAL, indexed, is_kept, require_named
+from bmatch.transport.resuming import (
+    UNIVERSAL,
+    config_in,
+    indexed,
+    is_kept,
+    require_named,
+    weight_name,
+)
 from bmatch.transport.slots import SLOTS
 
 _FLAT = re.compile(r"state\.(.+)\.([^.]+)")
@@ -90,9 +97,12 @@ def sharded_checkpoint(
     What was written by many processes is written anew by one, under the same names.
     """
     require_new(out)
-    config = config or config_beside(folder / UNIVERSAL)
-    axes = residual_axes(config)
-    require_exact(axes, gauge)
+    config = config_in(folder) if config is None else config
+    try:
+        axes = residual_axes(config)
+        require_exact(axes, gauge)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from None
     universal = (folder / UNIVERSAL).is_dir()
     found = _universal(folder, axes, config) if universal else _distributed(folder, axes, config)
     if not found.moments:
@@ -133,7 +143,7 @@ def sharded_checkpoint(
 
 def _distributed(folder: Path, axes: ResidualAxes, config: Mapping[str, Any]) -> _Found:
     files = {place: DistributedFiles(place) for place in indexed(folder)}
-    names = {_named(key) for kept in files.values() for key in kept.shapes}
+    names = {weight_name(key) for kept in files.values() for key in kept.shapes}
     spelling = next((known for known in (TORCHTITAN, MEGATRON) if known.mark in names), None)
     spelled = None if spelling is None else spelling.spelled(axes, names)
     found = _Found(axes if spelled is None else spelled.axes, spelled)
@@ -142,9 +152,9 @@ def _distributed(folder: Path, axes: ResidualAxes, config: Mapping[str, Any]) ->
         container = kept.container(opaque=spelling is MEGATRON)
         moves: dict[str, Move] = {k: Along() for k in container.shapes if _KEPT.fullmatch(k)}
         for key in container.shapes:
-            rule = found.axes.rule(_named(key))
+            rule = found.axes.rule(weight_name(key))
             if rule is not None:
-                found.weights[_named(key)] = place, key
+                found.weights[weight_name(key)] = place, key
                 moves[key] = Along(rule.axes)
         states = [key for key in container.shapes if _in_state(key)]
         require_known(place, container.shapes, (*moves, *states))
@@ -192,11 +202,6 @@ def _in_rows(shapes: Mapping[str, Shape], weights: Mapping[str, Shape]) -> dict[
         if slot in SLOTS and stored != shape and len(stored) > len(shape) and pieces.fits:
             found[path] = pieces
     return found
-
-
-def _named(key: str) -> str:
-    """What an entry would be called as a weight."""
-    return key.removeprefix("model/")
 
 
 def _in_state(key: str) -> str:

@@ -13,6 +13,9 @@ from typing import Any
 
 import torch
 
+from bmatch.architecture import residual_axes
+from bmatch.architecture.megatron import MEGATRON
+from bmatch.architecture.torchtitan import TORCHTITAN
 from bmatch.files.containers import leaves, open_container, unpickled
 from bmatch.groups import Gauge
 from bmatch.jobs.progress import Progress, silent
@@ -20,8 +23,16 @@ from bmatch.models.checkpoint import Checkpoint, open_checkpoint
 from bmatch.models.rewrite import Write, Writer, rewrite_checked
 from bmatch.transport.formats import matching
 from bmatch.transport.moved import require_moved
-from bmatch.transport.optimizer import config_beside, require_exact, state_of
-from bmatch.transport.resuming import UNIVERSAL, indexed, is_kept, is_sharded, require_whole
+from bmatch.transport.optimizer import require_exact, state_of
+from bmatch.transport.resuming import (
+    UNIVERSAL,
+    config_in,
+    indexed,
+    is_kept,
+    is_sharded,
+    require_whole,
+    weight_name,
+)
 from bmatch.transport.sae_formats import FORMATS
 from bmatch.transport.weights import lazily, noted
 
@@ -112,12 +123,15 @@ class TrainingRun:
         Whose files they are.
     config : mapping
         Content of the model's ``config.json``.
+    where : mapping
+        What else there is to tell of it: the architecture, and how wide and deep it is.
     """
 
     path: Path
     kind: str
     format: str
     config: Mapping[str, Any]
+    where: Mapping[str, Any]
 
 
 def find_run(path: Path, model: Mapping[str, Any] | None = None) -> TrainingRun | None:
@@ -134,22 +148,28 @@ def find_run(path: Path, model: Mapping[str, Any] | None = None) -> TrainingRun 
     Raises
     ------
     ValueError
-        If there is no config.
+        If there is no config, or it tells no architecture.
     """
     if not (path.is_dir() and is_sharded(path)):
         return None
-    universal = (path / UNIVERSAL).is_dir()
-    if not universal and _has_dictionary(path):
-        return None
-    known = "DeepSpeed, universal form" if universal else "torch.distributed.checkpoint"
-    return TrainingRun(path, "training run", known, model or config_beside(path / UNIVERSAL))
+    known = "DeepSpeed, universal form"
+    if not (path / UNIVERSAL).is_dir():
+        from bmatch.files.distributed import DistributedFiles  # imports torch.distributed
 
-
-def _has_dictionary(path: Path) -> bool:
-    from bmatch.files.distributed import DistributedFiles  # imports torch.distributed
-
-    shapes = (DistributedFiles(place).shapes for place in indexed(path))
-    return any(any(matching(FORMATS, found)) for found in shapes)
+        shapes = [DistributedFiles(place).shapes for place in indexed(path)]
+        if any(any(matching(FORMATS, found)) for found in shapes):
+            return None
+        known = "torch.distributed.checkpoint"
+        for spelling in (TORCHTITAN, MEGATRON):
+            if any(spelling.mark in map(weight_name, found) for found in shapes):
+                known = f"{spelling.project}, {known}"
+    config = config_in(path) if model is None else model
+    try:
+        axes = residual_axes(config)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    where = {"architecture": axes.model_type, "coordinates": axes.dim, "blocks": axes.num_layers}
+    return TrainingRun(path, "training run", known, config, where)
 
 
 def carry_run(

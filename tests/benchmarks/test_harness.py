@@ -70,3 +70,15 @@ def test_no_case_begins_when_time_is_over(monkeypatch):
     now[0] = 105.0
     assert not left()
     assert always()
+
+
+def test_a_long_stage_tells_how_far_it_has_come(capsys, monkeypatch):
+    clock = itertools.count(0.0, 4.0)
+    monkeypatch.setattr(harness.time, "monotonic", lambda: next(clock))
+    assert list(harness.telling("abcdef", "steps")) == list("abcdef")
+    assert capsys.readouterr().out.splitlines() == [
+        "steps: 6 to do",
+        "steps: 2 of 6, 24 s left",
+        "steps: 5 of 6, 5 s left",
+        "steps: done in 28 s",
+    ]

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from agents import Job
+from disks import disk
 from safetensors.torch import save_file
 
+import bmatch.features.match
 from bmatch import SignedPermutation
 
 D, F = 32, 60
@@ -111,6 +113,48 @@ def carry_labels(bmatch_, folder, labels, out):
         *("match-features", folder / "a", folder / "b", "--gauge", folder / "g.safetensors"),
         *("--out", folder / "pairs.csv", "--labels", labels, "--labels-out", out),
     )
+
+
+def test_no_room_for_the_labels(bmatch_, dictionaries):
+    """The table, for which there is room, does not appear without them."""
+    folder, _ = dictionaries
+    (folder / "b.json").write_text(json.dumps({str(n): "about " * 200 for n in range(F)}))
+    before = sorted(folder.iterdir())
+    with disk(folder / "full", 20000):
+        places = (folder / "a", folder / "b", "--gauge", folder / "g.safetensors")
+        outputs = ("--out", "pairs.csv", "--labels-out", "a.json")
+        given = [folder / "full" / name if "." in name else name for name in outputs]
+        code, _, err = bmatch_("match-features", *places, "--labels", folder / "b.json", *given)
+        assert code == 1
+        assert err == (
+            f"error: No space left on device ({folder / 'full' / 'a.json'}); nothing was left "
+            "half-written"
+        )
+        assert list((folder / "full").iterdir()) == []
+        given[1] = folder / "pairs.csv"
+        code, _, _ = bmatch_("match-features", *places, "--labels", folder / "b.json", *given)
+        assert code == 1
+        assert list((folder / "full").iterdir()) == []
+    assert sorted(folder.iterdir()) == sorted([*before, folder / "full"])
+
+
+def test_what_has_appeared_meanwhile_stays_and_so_does_all_that_was_found(
+    bmatch_, dictionaries, monkeypatch
+):
+    folder, _ = dictionaries
+    (folder / "b.json").write_text(json.dumps({str(n): f"about {n}" for n in range(F)}))
+    matched = bmatch.features.match.match_features
+
+    def slowly(*given, **options):
+        (folder / "pairs.csv").write_text("theirs")
+        return matched(*given, **options)
+
+    monkeypatch.setattr(bmatch.features.match, "match_features", slowly)
+    code, _, err = carry_labels(bmatch_, folder, folder / "b.json", folder / "a.json")
+    assert code == 1
+    assert f"is in {folder / 'pairs-2.csv'}, {folder / 'a.json'}" in err
+    assert (folder / "pairs.csv").read_text() == "theirs"
+    assert len(read(folder / "pairs-2.csv")) == len(json.loads((folder / "a.json").read_text()))
 
 
 def test_labels_in_csv_keep_their_other_columns(bmatch_, dictionaries):

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import warnings
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
+from tiny_models import WIDTH
+from tiny_models import tiny_model as tiny_llama
 
 from bmatch import SignedPermutation
 from bmatch.architecture.survey import config_and_class
@@ -91,6 +95,25 @@ def test_families_that_are_not_supported_are_told_why(bmatch_, misfits, tmp_path
     assert (code, out) == (1, "")
     assert "no gauge of xglm's residual stream was found: what the model computes fixes its" in err
     assert "unknown architecture 'nonesuch'" in bmatch_("info", misfits / "unknown")[2]
+
+
+def test_a_training_run_is_told_though_it_has_the_config_of_its_model(bmatch_, tmp_path):
+    model = tiny_llama("llama", tied=False, num_hidden_layers=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dcp.save({"model": model.state_dict()}, storage_writer=dcp.FileSystemWriter(tmp_path))
+    code, _, err = bmatch_("info", tmp_path)
+    assert (code, f"{tmp_path} has no config.json" in err) == (1, True)
+    (tmp_path / "config.json").write_text(json.dumps(model.config.to_dict()))
+    code, out, _ = bmatch_("info", tmp_path, "--json")
+    assert code == 0
+    assert json.loads(out) == {
+        "kind": "training run",
+        "format": "torch.distributed.checkpoint",
+        "architecture": "llama",
+        "coordinates": WIDTH,
+        "blocks": 1,
+    }
 
 
 def test_what_is_no_file_is_called_so(bmatch_, pair, tmp_path):

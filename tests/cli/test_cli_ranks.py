@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from agents import Job
@@ -54,6 +55,36 @@ def test_a_rank_is_killed_and_a_single_process_goes_on(bmatch_, pair, secret, tm
     assert bmatch_(*arguments, "--out", tmp_path / "anew")[0] == 0
     assert (tmp_path / "g").read_bytes() == (tmp_path / "anew").read_bytes()
     assert SignedPermutation.load(tmp_path / "g") == secret
+
+
+def test_torchrun_is_killed_and_no_rank_stays(pair, tmp_path):
+    """Not even in the middle of what it waits for, of another that has stopped."""
+    arguments = ("align", *pair, "--tokens", 200_000, "--cache", tmp_path / "cache")
+    arguments += ("--metrics", tmp_path / "m", "--out", tmp_path / "none")
+    job = Job(tmp_path, ("--nproc-per-node", 2), arguments)
+    victims = [job.pid(rank) for rank in range(2)]
+    while not lines_of(tmp_path / "m"):
+        assert job.process.is_alive(), job.said.read_text()
+        time.sleep(0.01)
+    os.kill(victims[1], signal.SIGSTOP)
+    job.process.kill()
+    job.process.join()
+    os.kill(victims[1], signal.SIGCONT)
+    until = time.monotonic() + 60
+    while any(is_alive(victim) for victim in victims):
+        assert time.monotonic() < until, job.said.read_text()
+        time.sleep(0.1)
+    assert not (tmp_path / "none").exists()
+    assert "torchrun ended this job" in job.said.read_text()
+
+
+def is_alive(process):
+    """Whether it is there, and not only waits for somebody to ask how it ended."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state.rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.fixture(scope="module")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import multiprocessing
 import os
+import re
 import stat
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 from unittest import mock
 
 import pytest
 from privileges import heed_permissions
 
-from bmatch.files.atomic import new_file, new_folder, require_new
+from bmatch.files import workplace
+from bmatch.files.atomic import new_file, new_files, new_folder, require_new
 
 LONGEST = ["a" * 255, "名" * 85, "é" * 127 + "a", ".a" + "名" * 84 + "a"]
 
@@ -63,7 +68,7 @@ def test_names_as_long_as_the_file_system_takes(tmp_path, name):
     require_new(tmp_path / name)
     with new_file(tmp_path / name) as partial:
         partial.write_text("x")
-        assert len(os.fsencode(partial.name)) < 143  # the limit of some encrypted file systems
+        assert len(os.fsencode(partial.parent.name)) < 143  # of some encrypted file systems
     assert (tmp_path / name).read_text() == "x"
     (tmp_path / name).unlink()
     with new_folder(tmp_path / name) as partial:
@@ -144,10 +149,11 @@ def test_an_output_that_appears_meanwhile_is_kept(tmp_path, folder):
             else:
                 final.write_text("theirs")
 
-    with pytest.raises(FileExistsError, match="has appeared meanwhile"):
+    with pytest.raises(FileExistsError, match=r"has appeared meanwhile.*is in .*out-2"):
         job()
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "out-2"}
     assert (final / "theirs").exists() if folder else final.read_text() == "theirs"
+    assert (tmp_path / "out-2" / "mine").exists()
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -159,32 +165,148 @@ def test_a_file_that_appears_meanwhile_is_kept_and_so_is_ours(tmp_path, monkeypa
     require_new(final)
 
     def job():
-        with new_file(final) as partial:
-            partial.write_text("ours")
+        with new_files() as place:
+            place(final).write_text("ours")
+            place(tmp_path / "labels").write_text("of ours")
             final.write_text("theirs")
 
-    with pytest.raises(FileExistsError, match=r"meanwhile.*is in .*out-3\.csv"):
+    with pytest.raises(FileExistsError, match=r"meanwhile.*is in .*out-3\.csv, .*labels$"):
         job()
     found = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    assert found == {"out.csv": "theirs", "out-2.csv": "older", "out-3.csv": "ours"}
+    others = {"out-2.csv": "older", "out-3.csv": "ours", "labels": "of ours"}
+    assert found == {"out.csv": "theirs", **others}
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_a_file_that_was_new_can_be_replaced_by_who_wrote_it(tmp_path, monkeypatch, links):
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, OSError(errno.ENOSPC, "full")])
+def test_files_appear_together_or_not_at_all(tmp_path, monkeypatch, links, ending):
     if not links:
         monkeypatch.setattr(os, "link", mock.Mock(side_effect=PermissionError))
-    require_new(tmp_path / "out")
-    for text in ("first", "second"):
-        with new_file(tmp_path / "out") as partial:
-            partial.write_text(text)
-        assert [path.read_text() for path in tmp_path.iterdir()] == [text]
+    one, other, third = (tmp_path / name for name in ("one.csv", "other.json", "third"))
+
+    def job(*endings):
+        with new_files() as place:
+            assert place(one).name == one.name  # formats go by it
+            with new_file(place(one)) as partial:
+                partial.write_text("1")
+            assert not one.exists()
+            place(third)  # without a word
+            place(other).write_text("2")
+            for error in endings:
+                raise error
+
+    with pytest.raises((KeyboardInterrupt, OSError)):
+        job(ending)
+    assert list(tmp_path.iterdir()) == []
+    job()
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        one.name: "1",
+        other.name: "2",
+    }
+    assert mode(one) == mode(other) == 0o666 & ~_umask()
+
+
+def test_where_one_cannot_be_named_none_is(tmp_path, monkeypatch):
+    named = []
+
+    def link(partial, name):
+        if named:
+            raise OSError(errno.ENOSPC, "No space left on device", str(partial))
+        named.append(name)
+        Path(name).write_bytes(Path(partial).read_bytes())
+
+    monkeypatch.setattr(os, "link", link)
+    monkeypatch.setattr(Path, "rename", link)
+
+    def job():
+        with new_files() as place:
+            place(tmp_path / "one").write_text("1")
+            place(tmp_path / "other").write_text("2")
+
+    monkeypatch.setattr(workplace, "_locked", _unlocked)
+    with pytest.raises(OSError, match="No space left on device") as told:
+        job()
+    assert told.value.filename == str(tmp_path / "other")
+    assert named == [tmp_path / "one"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def _unlocked(folder):
+    folder.mkdir()
+    return os.open(folder, os.O_RDONLY)
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@pytest.mark.parametrize("output", [new_file, new_folder])
+def test_errors_name_the_output_and_not_a_temporary_path(tmp_path, output):
+    final = tmp_path / "out"
+    told = rf"^{re.escape(str(final))} is full$"
+    with pytest.raises(OSError, match=told), output(final) as partial:
+        raise OSError(f"{partial} is full")
+    with pytest.raises(OSError, match="device") as raised, output(final) as partial:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert raised.value.filename == str(final)
+    with pytest.raises(OSError, match="No such file") as raised, output(final) as partial:
+        (partial.with_name("other") / "shard").touch()
+    assert raised.value.filename == str(final)
+    told = r"No such file|Not a directory"
+    with pytest.raises(OSError, match=told) as raised, output(final) as partial:
+        (partial / "inner" / "shard").rmdir()
+    assert raised.value.filename == str(final / "inner" / "shard")
+
+
+def _write(final, end):
+    with new_folder(final) as partial:
+        (partial / "shard").write_bytes(bytes(1000))
+        end.send(None)
+        end.recv()
+
+
+def test_what_a_killed_job_left_goes_and_what_one_that_lives_writes_stays(tmp_path):
+    context = multiprocessing.get_context("fork")
+    jobs = []
+    for _ in range(2):
+        ours, theirs = context.Pipe()
+        job = context.Process(target=_write, args=(tmp_path / "out", theirs))
+        job.start()
+        ours.recv()
+        jobs.append((job, ours))
+    before = set(tmp_path.iterdir())
+    assert len(before) == 2
+    jobs[0][0].kill()
+    jobs[0][0].join()
+    with new_file(tmp_path / "other") as partial:
+        partial.touch()
+        assert before < set(tmp_path.iterdir())  # of another output
+    with new_folder(tmp_path / "out") as partial:
+        (partial / "mine").touch()
+        (living,) = before & set(tmp_path.iterdir())
+        assert (living / "out" / "shard").stat().st_size == 1000
+    jobs[1][1].send(None)
+    jobs[1][0].join()
+    assert {path.name for path in tmp_path.iterdir()} == {"other", "out", "out-2"}
+
+
+def test_where_there_are_no_locks_nothing_is_cleared(tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", mock.Mock(side_effect=OSError(errno.ENOLCK, "no locks")))
+    with new_folder(tmp_path / "out") as theirs:
+        (theirs / "shard").touch()
+        with new_file(tmp_path / "out") as ours:
+            ours.touch()
+        assert (theirs / "shard").exists()
+        (tmp_path / "out").unlink()
 
 
 def _write_at_once(final, number, start):
     require_new(final)
     start.wait()
-    with suppress(FileExistsError), new_file(final) as partial:
-        partial.write_text(number)
+    with suppress(FileExistsError), new_files() as place:
+        place(final).write_text(number)
 
 
 def test_of_jobs_that_end_at_the_same_time_each_has_a_file(tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import multiprocessing
 import os
 import zipfile
 from collections import OrderedDict
@@ -10,6 +12,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
+from disks import disk
 from safetensors.torch import load_file, save_file
 
 from bmatch.files.containers import open_container
@@ -161,3 +164,28 @@ def test_an_error_on_the_way_leaves_the_input_alone(tmp_path):
     with pytest.raises(ValueError, match="no"):
         written(open_container(path), tmp_path, fails)
     assert path.read_bytes() == before
+
+
+def _copied(path, out, told):
+    """In a process of its own: one that writes to a map where there is no room is ended."""
+    try:
+        open_container(path).copy(out, lambda _, tensor: tensor, {})
+    except OSError as error:
+        told.send(error.errno)
+        return
+    told.send("done")
+
+
+@pytest.mark.parametrize("size", [4096, 12288, 200_000])
+def test_no_room_for_a_file_of_torch(tmp_path, size):
+    torch.save({"rows": torch.ones(300, 300), "more": [torch.ones(9)]}, tmp_path / "a.pt")
+    with disk(tmp_path / "full", size):
+        ours, theirs = multiprocessing.Pipe(duplex=False)
+        out = tmp_path / "full" / "a.pt"
+        process = multiprocessing.get_context("fork").Process(
+            target=_copied, args=(tmp_path / "a.pt", out, theirs)
+        )
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+        assert ours.recv() in (None, errno.ENOSPC)

@@ -9,6 +9,7 @@ import shutil
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
+from disks import disk
 from torch.distributed.checkpoint import metadata as storage
 from torch.distributed.checkpoint import planner
 
@@ -119,3 +120,23 @@ def test_what_is_opaque_keeps_its_bytes_and_is_not_loaded(tmp_path):
     assert again._bytes("rng/shard_0_1") == found._bytes("rng/shard_0_1")
     assert not planted.exists()
     assert found.files == set((tmp_path / "a").iterdir())
+
+
+@pytest.mark.parametrize("size", [4096, 100_000])
+def test_no_room_for_it(tmp_path, size):
+    state = {"model": {str(number): torch.ones(100, 100) for number in range(5)}}
+    dcp.save(state, storage_writer=dcp.FileSystemWriter(tmp_path / "a"))
+    with (
+        disk(tmp_path / "full", size),
+        pytest.raises(OSError, match="No space left on device"),
+    ):
+        DistributedFiles(tmp_path / "a").container().copy(
+            tmp_path / "full" / "b", lambda _, tensor: tensor, {}
+        )
+
+
+def test_it_is_the_same_bytes_wherever_it_is_written(folder, tmp_path):
+    for place in ("one", "other"):
+        DistributedFiles(folder).container().copy(tmp_path / place, lambda _, tensor: tensor, {})
+    one, other = (tmp_path / place / INDEX for place in ("one", "other"))
+    assert one.read_bytes() == other.read_bytes()

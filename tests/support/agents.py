@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 _NEW_NETWORK = 0x40000000  # CLONE_NEWNET
+_DEATH = 1  # PR_SET_PDEATHSIG
 
 
 class Job:
@@ -75,6 +76,7 @@ def _agent(folder, options, arguments, network):
 def _rank(folder, arguments):
     from bmatch.cli import app
 
+    ctypes.CDLL(None).prctl(_DEATH, 0)  # torch's forks end with the agent, the command's do not
     (folder / os.environ["RANK"]).write_text(str(os.getpid()))
     sys.argv = ["bmatch", *arguments]
     app.main()

@@ -263,6 +263,8 @@ def test_padded_tokens_and_gains_less_one(tmp_path):
     """apply_layernorm_1p keeps gain - 1, and the table of tokens has rows that are none."""
     model, optimizer = start("llama")
     of_megatron(model, optimizer, tmp_path / "a", stacked=True, padding=84)
+    found = transport.find_object(tmp_path / "a")
+    assert found.format == "Megatron-core, torch.distributed.checkpoint"
     transport.trainer_checkpoint(tmp_path / "a", GAUGE, tmp_path / "b")
     weights, _ = carried(model, optimizer)
     require_alike(tmp_path / "b", megatron(weights, model.config, stacked=True, padding=84))

@@ -252,7 +252,7 @@ def test_refusals_are_one_sentence_and_leave_nothing_behind(tmp_path):
     save({"ema": model.state_dict()}, folder / "pytorch_model_fsdp_0")
     refused(r"how these move with the stream is not known: ema/")
     (folder / "config.json").unlink()
-    refused(r"put its config\.json beside it")
+    refused(rf"{folder} has no config\.json")
 
 
 @pytest.mark.parametrize(
@@ -263,11 +263,18 @@ def test_a_run_is_found_by_its_content(tmp_path, write, known):
     model, _ = write(tmp_path / "a")
     transport.trainer_checkpoint(tmp_path / "a", GAUGE, tmp_path / "b")
     config = tmp_path / "a" / "config.json"
-    config.unlink()
-    with pytest.raises(ValueError, match=r"put its config\.json beside it, or name the model"):
+    nameless = {key: value for key, value in model.config.to_dict().items() if key != "model_type"}
+    config.write_text(json.dumps(nameless))
+    with pytest.raises(ValueError, match=rf"^{tmp_path / 'a'}: the config has no model_type"):
         transport.find_object(tmp_path / "a")
+    config.unlink()
+    with pytest.raises(ValueError, match=rf"^{tmp_path / 'a'} has no config\.json"):
+        transport.find_object(tmp_path / "a")
+    with pytest.raises(ValueError, match=rf"^{tmp_path / 'a'}: the config has no model_type"):
+        transport.find_object(tmp_path / "a", model={})
     found = transport.find_object(tmp_path / "a", model=model.config.to_dict())
     assert (found.kind, found.format) == ("training run", known)
+    assert found.where == {"architecture": "llama", "coordinates": WIDTH, "blocks": 1}
     transport.carry(found, GAUGE, tmp_path / "c")
     names = [path.relative_to(tmp_path / "b") for path in (tmp_path / "b").rglob("*.pt")]
     for name in names:

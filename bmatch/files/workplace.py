@@ -1,0 +1,102 @@
+"""A hidden folder beside an output, in which it is written; what a killed job left of its own goes.
+
+A job that is killed cannot clean up behind it, and what it leaves may be as large as a model. The
+next job with the same output does it. To tell what is left from what is in use, a folder is locked
+as long as its job lives, and its name has the running kernel in it: only there a lock says so, on
+any file system.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_SHOWN = 64  # bytes of the output's name in that of the folder, which is then short enough anywhere
+_KERNEL = Path("/proc/sys/kernel/random/boot_id")
+_ENDING = ".partial"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of a write, which does not say where to
+
+
+@contextmanager
+def workplace(final: Path) -> Iterator[Path]:
+    """A path of the same name as an output to write it to, which for the time of the block has a
+    folder to itself: with what is in it then, that goes.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be made. This one, and those of the block, name the output and what is
+        in it in place of temporary paths.
+    """
+    start = _start(final)
+    _clear(final.parent, start)
+    folder = final.with_name(f"{start}{secrets.token_hex(8)}{_ENDING}")
+    place = folder / final.name
+    try:
+        lock = _locked(folder)
+        try:
+            yield place
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+    except OSError as error:
+        _rename(error, str(place), str(final))
+        hidden = str(error.filename).startswith(str(final.with_name(start)))
+        if hidden or (error.filename is None and error.errno in _FULL):
+            error.filename = str(final)
+        raise
+
+
+def _locked(folder: Path) -> int:
+    """Make a folder and lock it: the lock's descriptor."""
+    begun = folder.with_suffix(".begun")  # which is not taken for one that was left
+    begun.mkdir()
+    lock = os.open(begun, os.O_RDONLY)
+    with suppress(OSError):  # a file system without locks, where nothing is cleared either
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    begun.rename(folder)
+    return lock
+
+
+def _rename(error: OSError, place: str, final: str) -> None:
+    """Tell an error of an output in place of the temporary path that it names."""
+    error.args = tuple(
+        value.replace(place, final) if isinstance(value, str) else value for value in error.args
+    )
+    if isinstance(error.filename, str):
+        error.filename = error.filename.replace(place, final)
+
+
+def _clear(parent: Path, start: str) -> None:
+    """Remove folders that begin so and whose jobs are over."""
+    with suppress(OSError), os.scandir(parent) as entries:
+        for entry in entries:
+            if entry.name.startswith(start) and entry.name.endswith(_ENDING):
+                _remove_if_left(entry.path)
+
+
+def _remove_if_left(folder: str) -> None:
+    with suppress(OSError):
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(lock)
+
+
+def _start(final: Path) -> str:
+    """How the names of an output's folders begin on this machine since it was started."""
+    shown = os.fsencode(final.name)[:_SHOWN].decode(errors="ignore")
+    try:
+        kernel = hashlib.sha256(_KERNEL.read_bytes()).hexdigest()[:8]
+    except OSError:
+        kernel = secrets.token_hex(4)  # nobody's
+    return f".{shown}.{kernel}-"
