@@ -86,8 +86,7 @@ class Measured:
 
     def samples(self) -> Iterator[tuple[Any, dict[str, tuple[int, ...]]]]:
         """Configs with many fields changed at once, and the shapes of their models."""
-        lists = (probe for field in self._kinds for probe in other_lists(self.values, field))
-        for probe in (*self._probes(PROBES), *lists):
+        for probe in (*self._probes(PROBES), *self._lists()):
             shapes = self.shapes(probe)
             if shapes is not None:
                 yield self.changed(probe), shapes
@@ -238,7 +237,7 @@ class Measured:
         # A field that cannot be changed by itself may be what seems to be a number.
         if None in doubled.values() and re.search(r"(^|\+)\d\d*($|\+)", expression) and base > 1:
             return None
-        for probe in self._probes(PROBES):
+        for probe in (*self._probes(PROBES), *self._lists()):
             value = quantity(probe)
             if value is not None and value != evaluate(expression, {**self.fields, **probe}):
                 return None
@@ -288,6 +287,11 @@ class Measured:
             for chosen in subsets
         }
         return _written(terms, self.fields, under)
+
+    def _lists(self) -> Iterator[Changes]:
+        """Longer lists of kinds, one at a time."""
+        for field in self._kinds:
+            yield from other_lists(self.values, field)
 
     def _probes(self, count: int) -> list[dict[str, int]]:
         """Many fields changed at once, always the same ones."""

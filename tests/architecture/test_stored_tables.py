@@ -57,11 +57,18 @@ def test_llama_and_its_like(model_type, tied):
     assert (axes.dim, axes.group) == (size, "signed_permutation")
 
 
+KINDS = ["linear_attention", "moe", "full_attention", "mlp"]
+
+
 @pytest.mark.parametrize(
     ("model_type", "changes"),
     [
         ("falcon_mamba", {"num_hidden_layers": 3, "state_size": 12, "time_step_rank": 7}),
         ("longcat_flash", {"num_layers": 3, "n_routed_experts": 12, "v_head_dim": 12}),
+        ("zamba", {"hidden_size": 64, "attention_hidden_size": 128, "attention_head_dim": 32}),
+        ("zamba", {"num_hidden_layers": 7, "mamba_d_state": 12, "num_key_value_heads": 4}),
+        ("nemotron_h", {"layers_block_type": KINDS[:3] * 2, "moe_intermediate_size": 20}),
+        ("nemotron_h", {"layers_block_type": KINDS[::-1] + KINDS[1:], "n_routed_experts": 12}),
     ],
 )
 def test_all_spaces_at_once_in_other_sizes(model_type, changes):
@@ -177,6 +184,26 @@ def test_what_is_left_out_and_what_is_null():
     with pytest.raises(ValueError, match=r"is \[64, 64\] and not \[32, 64\]"):
         grouped.require_shapes(shapes)
     assert stored("gpt2").table({"hidden_size": 64}).dim == 64  # as n_embd is called, too
+
+
+def test_a_list_of_kinds_tells_how_many_layers_there_are():
+    table = stored("nemotron_h")
+    kinds = ["linear_attention", "mlp", "full_attention"]
+    for config in (
+        {"layers_block_type": kinds, "num_hidden_layers": 52},  # which the class does not read
+        {"layer_types": kinds},
+        {"hybrid_override_pattern": "M-*"},
+        {"layers_block_type": None, "hybrid_override_pattern": "M-*"},
+        {"layers_block_type": kinds, "hybrid_override_pattern": "MM"},
+    ):
+        read = transformers.CONFIG_MAPPING["nemotron_h"].from_dict(config)
+        assert table.fits(config)
+        assert table.table(config).num_layers == read.num_hidden_layers == 3
+    assert not table.fits({"hybrid_override_pattern": "M?*"})
+    assert not table.fits({"layers_block_type": None})
+    assert not table.fits({"layers_block_type": ["mamba"]})
+    with pytest.raises(ValueError, match="it has no layers_block_type"):
+        table.table({"layers_block_type": 3})
 
 
 def test_damaged_files_are_no_tables():
