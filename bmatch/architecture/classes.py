@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from bmatch.architecture.counting import Counted
 from bmatch.architecture.derived import blocks_of, family_of
 from bmatch.architecture.deriving import proved_spaces
@@ -27,7 +29,7 @@ from bmatch.architecture.solve import spaces_of, tensors
 from bmatch.architecture.spaces import Axes, Space
 from bmatch.architecture.stored import NAMED, Stored
 from bmatch.architecture.survey import config_and_class
-from bmatch.architecture.tiny import covering, generic_model, inputs_for
+from bmatch.architecture.tiny import covering, generic_model, inputs_for, run_plainly
 
 ACTIVATIONS = ("silu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 """Activations that a table is tried with."""
@@ -320,8 +322,7 @@ def _whole(table: Stored, kind: Type) -> Stored:
     ValueError
         If it does not tell of all tensors.
     """
-    samples = [(config, shapes) for config, shapes in kind.measured.samples() if _is_even(config)]
-    models = [(config, shapes) for config, shapes in samples]
+    models = [(config, shapes) for config, shapes in kind.measured.samples() if _is_even(config)]
     try:
         full = Measured.of(kind.config, kind.build)
     except Exception:  # a class's own defaults are not always those of a model
@@ -366,9 +367,12 @@ def _runs(config: Any, kind: Type) -> bool:
     """Whether there is a model of a config that may be made but not run: a width twice told."""
     if config is kind.config:
         return True
+    plain = copy.deepcopy(config)
+    run_plainly(plain)
+    model = kind.build(plain).float().eval()
     try:
-        model = generic_model(copy.deepcopy(config), kind.build)
-        model(**inputs_for(model))
+        with torch.no_grad():
+            model(**inputs_for(model))
     except RuntimeError:  # sizes that do not go together
         return False
     return True
