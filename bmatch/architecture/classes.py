@@ -18,8 +18,8 @@ from bmatch.architecture.counting import Counted
 from bmatch.architecture.derived import blocks_of, family_of
 from bmatch.architecture.deriving import proved_spaces
 from bmatch.architecture.describing import carried_by
-from bmatch.architecture.expressions import fields_of, lists_of
-from bmatch.architecture.layer_kinds import spellings_of
+from bmatch.architecture.expressions import fields_of
+from bmatch.architecture.layer_kinds import lists_of_kinds, spellings_of
 from bmatch.architecture.measuring import Measured
 from bmatch.architecture.overlap import merged, without_lengths, without_requiring
 from bmatch.architecture.proof import Proof, prove
@@ -169,8 +169,8 @@ def derive_type(model_type: str) -> Stored:
     lengths += [k.size for k in family.kinds] + [n for _, n in family.lists] + [*sizes.values()]
     expressions = [x for x in lengths if x not in (*NAMED, "any")]
     used = {field for x in expressions for field in fields_of(x)}
-    lists = sorted({field for x in expressions for field in lists_of(x)})
     text = config.get_text_config(decoder=True)
+    kinds = [field for field in lists_of_kinds(measured.values) if field in structure]
     _, axes, proof = kind.derived({})
     equal, fixed = _conditions(measured, config)
     table = Stored(
@@ -182,7 +182,7 @@ def derive_type(model_type: str) -> Stored:
         {f: found for f in sorted(used) if (found := measured.left_out(f))},
         {f: found for f in sorted(used) if (found := measured.null(f))},
         _aliases(config),
-        {f: found for f in lists if (found := spellings_of(measured.changed({}), f))},
+        {f: found for f in kinds if (found := spellings_of(measured.changed({}), f))},
         bool(getattr(text, "tie_word_embeddings", False)),
         transformers.__version__,
         {

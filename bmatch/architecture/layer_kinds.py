@@ -49,10 +49,18 @@ def counts_of(field: str, entries: Sequence[str]) -> list[str]:
 
 
 def spellings_of(config: Any, field: str) -> Spellings:
-    """Other fields by which a config's class takes a list: a string with a letter for each entry.
+    """Other ways in which a config's class takes a list, as older files have it.
 
-    What the class computes from the list and reads in its place, as older files have it.
+    By the list's own name older names of kinds. By those of other fields what the class computes
+    from the list and reads in its place: a string with a letter for each entry, say.
     """
+
+    def read(**told: Any) -> list[str] | None:
+        try:
+            return list(flat_values(with_fields(config, {**changes, **told}))[field])
+        except Exception:  # each class has checks, and errors, of its own
+            return None
+
     place, _, _ = field.rpartition(".")
     changes = next(other_lists(flat_values(config), field))
     entries = changes[field]
@@ -60,17 +68,29 @@ def spellings_of(config: Any, field: str) -> Spellings:
     for name in place.split(".") if place else ():
         part = parts_of(part)[name]
     found = {}
+    older = {
+        old: new
+        for old, new in _older_names().items()
+        if new in entries and read(**{field: [old if e == new else e for e in entries]}) == entries
+    }
+    if older:
+        found[field] = older
     for name, computed in vars(type(part)).items():
         if not isinstance(computed, property):
             continue
         other = f"{place}.{name}" if place else name
-        try:
-            told = getattr(part, name)
-            read = flat_values(with_fields(config, {**changes, field: ..., other: told}))[field]
-        except Exception:  # each class has checks, and errors, of its own
-            continue
+        told = getattr(part, name, None)
         if isinstance(told, (str, list, tuple)) and len(told) == len(entries):
             stands_for = dict(zip(told, entries, strict=True))
-            if list(read) == entries == [stands_for[entry] for entry in told]:
+            plain = [stands_for[entry] for entry in told]
+            if plain == entries == read(**{field: ..., other: told}):
                 found[other] = stands_for
+    return found
+
+
+def _older_names() -> Mapping[str, str]:
+    """What kinds of layers were once called, and are."""
+    from transformers import configuration_utils
+
+    found: Mapping[str, str] = getattr(configuration_utils, "_LEGACY_LAYER_TYPE_REMAP", {})
     return found

@@ -48,7 +48,8 @@ class Stored:
     aliases : dict of str to str
         Other names of fields.
     spelled : dict of str to dict
-        Lists that sizes go by, and other fields that may tell them: what each entry there is here.
+        Lists of kinds, and other fields that may tell them: what each entry there is here. By a
+        list's own name what its entries are called in older files.
     tied : bool
         Whether embeddings are tied where the config does not say.
     transformers : str
@@ -133,7 +134,8 @@ class Stored:
         for field, spellings in self.spelled.items():
             for other, kinds in spellings.items():
                 told = fields.get(other)
-                if fields.get(field) is None and isinstance(told, (str, list, tuple)):
+                free = other == field or fields.get(field) is None
+                if free and isinstance(told, (str, list, tuple)):
                     fields[field] = [kinds.get(entry, entry) for entry in told]
         absent = [(f, e) for f, e in self.left_out.items() if f not in fields]
         absent += [(f, e) for f, e in self.null.items() if f in fields and fields[f] is None]

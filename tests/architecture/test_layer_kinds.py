@@ -74,6 +74,19 @@ class Spelled(transformers.PreTrainedConfig):
         return {"kinds": self.kinds}
 
 
+class Older(transformers.PreTrainedConfig):
+    """A config that reads an older name of a kind."""
+
+    model_type = "older"
+
+    def __init__(self, kinds=None, **others):
+        self.kinds = ["full_attention" if kind == "attention" else kind for kind in kinds or ()]
+        super().__init__(**others)
+
+    def to_dict(self):
+        return {"kinds": self.kinds}
+
+
 class Outer(transformers.PreTrainedConfig):
     """One that holds another."""
 
@@ -91,4 +104,7 @@ def test_spellings_are_what_a_class_computes_and_reads():
     config = Spelled(kinds=["attention", "mamba"])
     assert spellings_of(config, "kinds") == {"pattern": LETTERS}
     assert config.kinds == ["attention", "mamba"]
+    assert spellings_of(Older(kinds=["full_attention", "moe"]), "kinds") == {
+        "kinds": {"attention": "full_attention"}
+    }
     assert spellings_of(Outer(config), "text.kinds") == {"text.pattern": LETTERS}

@@ -166,6 +166,9 @@ PUBLISHED = (  # as files on the hub have them, with names of fields that are no
     {"model_type": "gpt2", "n_embd": 768, "n_ctx": 1024, "summary_type": "cls_index"},
     {"model_type": "phi3", "hidden_size": 3072, "sliding_window": 2047, "attention_bias": False},
     {"model_type": "opt", "hidden_size": 768, "word_embed_proj_dim": 768},
+    {"model_type": "mpt", "d_model": 4096, "attn_config": {"alibi": True, "attn_impl": "torch"}},
+    {"model_type": "zamba2", "hidden_size": 2560, "layers_block_type": ["mamba", "hybrid"] * 27},
+    {"model_type": "llama4_text", "hidden_size": 5120, "num_hidden_layers": 24},
     {"model_type": "bert", "hidden_size": 768, "position_embedding_type": "absolute"},
 )
 
@@ -174,7 +177,8 @@ PUBLISHED = (  # as files on the hub have them, with names of fields that are no
 def test_configs_as_they_are_published(config):
     table = stored(config["model_type"])
     assert table.fits(config)
-    assert table.table(config).dim == config.get("hidden_size", config.get("n_embd"))
+    width = next(config[field] for field in ("hidden_size", "n_embd", "d_model") if field in config)
+    assert table.table(config).dim == width
 
 
 def test_what_is_left_out_and_what_is_null():
@@ -199,13 +203,14 @@ def test_a_list_of_kinds_tells_how_many_layers_there_are():
         {"hybrid_override_pattern": "M-*"},
         {"layers_block_type": None, "hybrid_override_pattern": "M-*"},
         {"layers_block_type": kinds, "hybrid_override_pattern": "MM"},
+        {"layers_block_type": ["mamba", "mlp", "attention"]},
     ):
         read = transformers.CONFIG_MAPPING["nemotron_h"].from_dict(config)
         assert table.fits(config)
         assert table.table(config).num_layers == read.num_hidden_layers == 3
     assert not table.fits({"hybrid_override_pattern": "M?*"})
     assert not table.fits({"layers_block_type": None})
-    assert not table.fits({"layers_block_type": ["mamba"]})
+    assert not table.fits({"layers_block_type": ["convolution"]})
     with pytest.raises(ValueError, match="it has no layers_block_type"):
         table.table({"layers_block_type": 3})
 
