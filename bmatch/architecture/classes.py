@@ -182,7 +182,7 @@ def derive_type(model_type: str) -> Stored:
         {f: found for f in sorted(used) if (found := measured.left_out(f))},
         {f: found for f in sorted(used) if (found := measured.null(f))},
         _aliases(config),
-        {f: found for f in kinds if (found := spellings_of(measured.changed({}), f))},
+        {f: ways for f in kinds if (ways := spellings_of(measured.changed({}), f))},
         bool(getattr(text, "tie_word_embeddings", False)),
         transformers.__version__,
         {

@@ -141,7 +141,7 @@ class Stored:
         absent += [(f, e) for f, e in self.null.items() if f in fields and fields[f] is None]
         for _ in absent:  # one may be as another is
             for field, expression in absent:
-                value = expression
+                value: Any = expression
                 if isinstance(expression, str):
                     value = evaluate(expression, fields)
                 if value is not None:
