@@ -100,7 +100,7 @@ ROOMS = {
         *("stored", "cached", "known"),
         *("constraints", "labels", "merging", "calls", "elementwise", "contraction", "movement"),
         *("indexing", "trace", "permutations", "signs", "solve", "shrink", "pictures"),
-        *("tiny", "nesting"),
+        *("tiny", "nesting", "layer_kinds"),
         *(
             "inner",
             "proof",

@@ -85,6 +85,7 @@ def _stored(table: ResidualAxes) -> Stored:
         left_out={},
         null={},
         aliases={},
+        spelled={},
         tied=table.tied,
         transformers=_transformers(),
         proved={},

@@ -6,16 +6,20 @@ null given a number. Where the table holds, or only has more tensors, it is one 
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
+
+import torch
 
 from bmatch.architecture.counting import Counted
 from bmatch.architecture.derived import blocks_of, family_of
 from bmatch.architecture.deriving import proved_spaces
 from bmatch.architecture.describing import carried_by
 from bmatch.architecture.expressions import fields_of
+from bmatch.architecture.layer_kinds import lists_of_kinds, spellings_of
 from bmatch.architecture.measuring import Measured
 from bmatch.architecture.overlap import merged, without_lengths, without_requiring
 from bmatch.architecture.proof import Proof, prove
@@ -25,7 +29,7 @@ from bmatch.architecture.solve import spaces_of, tensors
 from bmatch.architecture.spaces import Axes, Space
 from bmatch.architecture.stored import NAMED, Stored
 from bmatch.architecture.survey import config_and_class
-from bmatch.architecture.tiny import covering, generic_model, inputs_for
+from bmatch.architecture.tiny import covering, generic_model, inputs_for, run_plainly
 
 ACTIVATIONS = ("silu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 """Activations that a table is tried with."""
@@ -163,8 +167,10 @@ def derive_type(model_type: str) -> Stored:
     sizes = {word: _named(word, kind) for word in NAMED}
     lengths = [word.length for r in family.rules if r not in HEADS for word in r.words]
     lengths += [k.size for k in family.kinds] + [n for _, n in family.lists] + [*sizes.values()]
-    used = {f for x in lengths if x not in (*NAMED, "any") for f in fields_of(x)}
+    expressions = [x for x in lengths if x not in (*NAMED, "any")]
+    used = {field for x in expressions for field in fields_of(x)}
     text = config.get_text_config(decoder=True)
+    kinds = [field for field in lists_of_kinds(measured.values) if field in structure]
     _, axes, proof = kind.derived({})
     equal, fixed = _conditions(measured, config)
     table = Stored(
@@ -176,6 +182,7 @@ def derive_type(model_type: str) -> Stored:
         {f: found for f in sorted(used) if (found := measured.left_out(f))},
         {f: found for f in sorted(used) if (found := measured.null(f))},
         _aliases(config),
+        {f: ways for f in kinds if (ways := spellings_of(measured.changed({}), f))},
         bool(getattr(text, "tie_word_embeddings", False)),
         transformers.__version__,
         {
@@ -315,8 +322,7 @@ def _whole(table: Stored, kind: Type) -> Stored:
     ValueError
         If it does not tell of all tensors.
     """
-    samples = [(config, shapes) for config, shapes in kind.measured.samples() if _is_even(config)]
-    models = [(config.to_dict(), shapes) for config, shapes in samples]
+    models = [(config, shapes) for config, shapes in kind.measured.samples() if _is_even(config)]
     try:
         full = Measured.of(kind.config, kind.build)
     except Exception:  # a class's own defaults are not always those of a model
@@ -325,10 +331,12 @@ def _whole(table: Stored, kind: Type) -> Stored:
     else:
         if not table.fits(kind.config.to_dict()):
             raise ValueError("the table does not hold for the class's own config")
-        models.append((kind.config.to_dict(), full))
-    models = [(content, shapes) for content, shapes in models if table.fits(content)]
+        models.append((kind.config, full))
+    sized = [(config, shapes) for config, shapes in models if table.fits(config.to_dict())]
+    models = [m for m in sized if _has_spaces(table, *m) or _runs(m[0], kind)]
+    contents = [(config.to_dict(), shapes) for config, shapes in models]
     wrong: set[tuple[str, int]] = set()
-    for content, shapes in models:
+    for content, shapes in contents:
         axes = table.table(content)
         missed = {
             r.name for r in axes.rules if r.required and not shapes.keys() >= {*axes.names(r)}
@@ -339,10 +347,35 @@ def _whole(table: Stored, kind: Type) -> Stored:
         wrong |= {(axes.row(name).name, axis) for name, axis in axes.other_lengths(shapes)}
     if wrong:
         table = replace(table, family=without_lengths(table.family, wrong))
-    for content, shapes in models:
+    for content, shapes in contents:
         table.table(content).require_shapes(shapes)
         table.table(content).spaces(shapes)
     return table
+
+
+def _has_spaces(table: Stored, config: Any, shapes: Mapping[str, Any]) -> bool:
+    """Whether all spaces have places in tensors of these shapes, where the table knows them."""
+    axes = table.table(config.to_dict())
+    try:
+        axes.spaces({name: shape for name, shape in shapes.items() if axes.rule(name)})
+    except ValueError:
+        return False
+    return True
+
+
+def _runs(config: Any, kind: Type) -> bool:
+    """Whether there is a model of a config that may be made but not run: a width twice told."""
+    if config is kind.config:
+        return True
+    plain = copy.deepcopy(config)
+    run_plainly(plain)
+    model = kind.build(plain).float().eval()
+    try:
+        with torch.no_grad():
+            model(**inputs_for(model))
+    except RuntimeError:  # sizes that do not go together
+        return False
+    return True
 
 
 def _is_even(config: Any) -> bool:

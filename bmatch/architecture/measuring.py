@@ -1,8 +1,9 @@
 """Sizes of a model as expressions of its config, found by changing fields of small configs.
 
 A field that is doubled tells by what it multiplies: a length that doubles has it as a factor. Sums
-of products (q, k and v in one) are told apart by doubling fields together. What an expression says
-is then compared with models under many fields changed at once.
+of products (q, k and v in one) are told apart by doubling fields together. What no number tells may
+be the length of a list of kinds, or how many entries of one kind it has: longer lists tell. What an
+expression says is then compared with models under many fields changed at once.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ import torch
 
 from bmatch.architecture.describing import Split, splitter
 from bmatch.architecture.expressions import evaluate
+from bmatch.architecture.layer_kinds import counts_of, lists_of_kinds, other_lists
 from bmatch.architecture.shrink import flat_values, with_fields
 
-Changes: TypeAlias = Mapping[str, int]
+Changes: TypeAlias = Mapping[str, Any]
 Quantity: TypeAlias = Callable[[Changes], int | None]
 """Something of a model with changed fields; None where there is no such model, or no one number."""
 
@@ -49,8 +51,9 @@ class Measured:
             for key, value in self.values.items()
             if type(value) is int and value > 0 and not _NO_SIZES.fullmatch(key.rpartition(".")[2])
         }
+        self._kinds = lists_of_kinds(self.values)
         self._lengths: dict[tuple[str, int], str | None] = {}
-        self._known: dict[tuple[tuple[str, int], ...], dict[str, tuple[int, ...]] | None] = {}
+        self._known: dict[str, dict[str, tuple[int, ...]] | None] = {}
         counted = {path: self._expression(self._count(path)) for path in self._paths()}
         self.lists = {
             path: found for path, found in counted.items() if found and not found.isdigit()
@@ -66,7 +69,7 @@ class Measured:
 
     def shapes(self, changes: Mapping[str, Any]) -> dict[str, tuple[int, ...]] | None:
         """Shapes of a model's tensors by name; None if there is no model of this config."""
-        key = tuple(sorted(changes.items(), key=str))
+        key = repr(sorted(changes.items(), key=str))
         if key not in self._known:
             try:
                 self._known[key] = self.of(self.changed(changes), self.build)
@@ -83,8 +86,10 @@ class Measured:
 
     def samples(self) -> Iterator[tuple[Any, dict[str, tuple[int, ...]]]]:
         """Configs with many fields changed at once, and the shapes of their models."""
-        for probe in self._probes(PROBES):
-            yield self.changed(probe), self.shapes(probe) or {}
+        for probe in (*self._probes(PROBES), *self._lists()):
+            shapes = self.shapes(probe)
+            if shapes is not None:
+                yield self.changed(probe), shapes
 
     def length(self, template: str, axis: int) -> str | None:
         """The length of an axis of all tensors of a template; None if none was found."""
@@ -106,8 +111,11 @@ class Measured:
         found = self._expression(number)
         return found if found and not found.isdigit() else None  # a list may say how many
 
-    def left_out(self, field: str) -> str | None:
-        """What a field is that a config leaves out: a number, or an expression of others."""
+    def left_out(self, field: str) -> str | list[str] | None:
+        """What a field is that a config leaves out: a number, an expression of others, a list."""
+        if field in self._kinds:
+            given = flat_values(type(self._config)()).get(field)
+            return None if given is None else list(given)
         probes = [{}, *self._probes(PROBES)]
         found = [self._filled({**probe, field: ...}).get(field) for probe in probes]
         if all(type(value) is int for value in found):
@@ -196,6 +204,29 @@ class Measured:
         base = quantity({})
         if base is None:
             return None
+        found = self._of_numbers(quantity, base)
+        if found is None or found.isdigit():
+            return self._of_entries(quantity, base) or found
+        return found
+
+    def _of_entries(self, quantity: Quantity, base: int) -> str | None:
+        """The one count of a list's entries that a quantity is; None if it is none, or several."""
+        found = []
+        for field, given in self._kinds.items():
+            probes = [*other_lists(self.values, field), *self._probes(PROBES)]
+            there = [(value, probe) for probe in probes if (value := quantity(probe)) is not None]
+            if {value for value, _ in there} <= {base}:
+                continue
+            pairs = [(base, self.values)]
+            pairs += [(value, {**self.values, **self._filled(probe)}) for value, probe in there]
+            found += [
+                expression
+                for expression in counts_of(field, given)
+                if all(value == evaluate(expression, fields) for value, fields in pairs)
+            ]
+        return found[0] if len(found) == 1 else None
+
+    def _of_numbers(self, quantity: Quantity, base: int) -> str | None:
         doubled = {f: quantity({f: 2 * v}) for f, v in self.fields.items()}
         moved = {f: value for f, value in doubled.items() if value not in (None, base)}
         expression = str(base) if not moved else self._product(base, moved)
@@ -206,7 +237,7 @@ class Measured:
         # A field that cannot be changed by itself may be what seems to be a number.
         if None in doubled.values() and re.search(r"(^|\+)\d\d*($|\+)", expression) and base > 1:
             return None
-        for probe in self._probes(PROBES):
+        for probe in (*self._probes(PROBES), *self._lists()):
             value = quantity(probe)
             if value is not None and value != evaluate(expression, {**self.fields, **probe}):
                 return None
@@ -256,6 +287,11 @@ class Measured:
             for chosen in subsets
         }
         return _written(terms, self.fields, under)
+
+    def _lists(self) -> Iterator[Changes]:
+        """Longer lists of kinds, one at a time."""
+        for field in self._kinds:
+            yield from other_lists(self.values, field)
 
     def _probes(self, count: int) -> list[dict[str, int]]:
         """Many fields changed at once, always the same ones."""

@@ -110,9 +110,22 @@ def with_fields(config: Any, changes: Mapping[str, Any]) -> Any:
     for field, count in changes.items():
         for key, value in given.items() if LAYERS.match(field) else ():
             by_layer = isinstance(value, list) and not _NOT_BY_LAYER.fullmatch(key)
-            if by_layer and len(value) == given[field] > 0:
+            if by_layer and key not in changes and len(value) == given[field] > 0:
                 values[key] = [value[k % len(value)] for k in range(count)]
+    values |= dict.fromkeys(_computed_anew(config, {**given, **held}) - changes.keys(), ...)
     return type(config)(**{key: value for key, value in values.items() if value is not ...})
+
+
+def _computed_anew(config: Any, values: Mapping[str, Any]) -> set[str]:
+    """Lists of numbers, of layers say, that a class computes from other fields if left out."""
+    lists = {k for k, v in values.items() if isinstance(v, list) and {type(n) for n in v} == {int}}
+    if not lists:
+        return lists
+    try:
+        fresh = values_of(type(config)(**{k: v for k, v in values.items() if k not in lists}))
+    except Exception:  # each class has checks, and errors, of its own
+        return set()
+    return {key for key in lists if fresh.get(key) == values[key]}
 
 
 def with_twice_the_experts(config: Any) -> Any:

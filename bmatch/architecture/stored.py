@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from bmatch.architecture.axes import ResidualAxes
-from bmatch.architecture.expressions import evaluate, fields_of
+from bmatch.architecture.expressions import evaluate, fields_of, lists_of
 from bmatch.architecture.rules import Family, Kind, Rule
 
 FOLDER = Path(__file__).parent / "data"
@@ -22,6 +22,10 @@ FOLDER = Path(__file__).parent / "data"
 
 NAMED = {"D": "hidden_size", "L": "num_hidden_layers", "V": "vocab_size"}
 """Sizes that every table has, and what configs mostly call them."""
+
+
+Spellings: TypeAlias = Mapping[str, Mapping[str, str]]
+"""By names of fields that tell a list in another way, the kind that an entry there stands for."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,13 @@ class Stored:
         sizes, or nothing to it.
     equal : list of list of str
         Fields that have to be equal.
-    left_out, null : dict of str to str
+    left_out, null : dict of str to str or list of str
         What fields are that a config leaves out, or has as null.
     aliases : dict of str to str
         Other names of fields.
+    spelled : dict of str to dict
+        Lists of kinds, and other fields that may tell them: what each entry there is here. By a
+        list's own name what its entries are called in older files.
     tied : bool
         Whether embeddings are tied where the config does not say.
     transformers : str
@@ -57,9 +64,10 @@ class Stored:
     sizes: Mapping[str, str]
     structure: Mapping[str, list[Any]]
     equal: list[list[str]]
-    left_out: Mapping[str, str]
+    left_out: Mapping[str, str | list[str]]
     null: Mapping[str, str]
     aliases: Mapping[str, str]
+    spelled: Mapping[str, Spellings]
     tied: bool
     transformers: str
     proved: Mapping[str, float]
@@ -90,7 +98,12 @@ class Stored:
         for word, expression in self.sizes.items():
             value = evaluate(expression, fields)
             if value is None:
-                bad = [name for name in fields_of(expression) if evaluate(name, fields) is None]
+                lists = lists_of(expression)
+                bad = [
+                    name
+                    for name in fields_of(expression)
+                    if evaluate(f"len({name})" if name in lists else name, fields) is None
+                ]
                 raise ValueError(
                     f"the config of this {self.model_type} is damaged: it has no {bad[0]}"
                 )
@@ -118,11 +131,19 @@ class Stored:
 
     def _fields(self, config: Mapping[str, Any]) -> dict[str, Any]:
         fields = {self.aliases.get(key, key): value for key, value in _flat(config).items()}
+        for field, spellings in self.spelled.items():
+            for other, kinds in spellings.items():
+                told = fields.get(other)
+                free = other == field or fields.get(field) is None
+                if free and isinstance(told, (str, list, tuple)):
+                    fields[field] = [kinds.get(entry, entry) for entry in told]
         absent = [(f, e) for f, e in self.left_out.items() if f not in fields]
         absent += [(f, e) for f, e in self.null.items() if f in fields and fields[f] is None]
         for _ in absent:  # one may be as another is
             for field, expression in absent:
-                value = evaluate(expression, fields)
+                value: Any = expression
+                if isinstance(expression, str):
+                    value = evaluate(expression, fields)
                 if value is not None:
                     fields[field] = value
         return fields
@@ -189,6 +210,7 @@ def from_text(text: str) -> Stored:
         config["left_out"],
         config["null"],
         config["aliases"],
+        config.get("spelled", {}),
         config["tied"],
         content["transformers"],
         content["proved"],
@@ -209,6 +231,7 @@ def to_text(table: Stored) -> str:
             "left_out": dict(table.left_out),
             "null": dict(table.null),
             "aliases": dict(table.aliases),
+            **({"spelled": dict(table.spelled)} if table.spelled else {}),
             "tied": table.tied,
         },
         "prefix": family.prefix,

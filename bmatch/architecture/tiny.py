@@ -41,6 +41,8 @@ def covering(config: Any, build: Callable[[Any], torch.nn.Module]) -> Any:
     """A shrunken config with as many layers as it takes to have each kind of tensor.
 
     Which layers are of which kind may follow from periods and offsets: one layer in eight attends.
+    Where several layers are one, with the same tensors, there are two of them: what they read and
+    write is in the same coordinates.
     """
     try:
         small = shrunken(config)
@@ -58,12 +60,20 @@ def covering(config: Any, build: Callable[[Any], torch.nn.Module]) -> Any:
 
 
 def kinds_of_tensors(config: Any, build: Callable[[Any], torch.nn.Module]) -> set[str]:
-    """By names without numbers; none if there is no model of this config."""
+    """By names without numbers, those once more of which one tensor has several.
+
+    Empty if there is no model of this config.
+    """
     try:
         with torch.device("meta"):
-            return {numberless(name) for name in build(copy.deepcopy(config)).state_dict()}
+            named = build(copy.deepcopy(config)).state_dict(keep_vars=True)
     except Exception:  # each class has checks, and errors, of its own
         return set()
+    places: dict[tuple[int, str], list[str]] = {}
+    for name, tensor in named.items():
+        places.setdefault((id(tensor), numberless(name)), []).append(name)
+    several = {f"{kind} in several places" for (_, kind), n in places.items() if len(n) > 1}
+    return {kind for _, kind in places} | several
 
 
 def generic_model(small: Any, build: Callable[[Any], torch.nn.Module]) -> torch.nn.Module:

@@ -11,7 +11,13 @@ from bmatch.architecture.shrink import (
     with_fields,
     with_twice_the_experts,
 )
-from bmatch.architecture.tiny import MOST_PARAMETERS, covering, randomise, tiny_model
+from bmatch.architecture.tiny import (
+    MOST_PARAMETERS,
+    covering,
+    kinds_of_tensors,
+    randomise,
+    tiny_model,
+)
 
 BUILD = transformers.AutoModelForCausalLM.from_config
 
@@ -126,3 +132,25 @@ def test_blocks_of_stages_and_stacks_are_counted_too():
     assert (small.block_sizes, small.block_repeats) == ([1, 1, 1], [1, 1, 1])
     small = shrunken(transformers.CONFIG_MAPPING["hrm_text"]())
     assert (small.num_layers_per_stack, small.H_cycles, small.L_cycles) == (2, 2, 2)
+
+
+def test_layers_that_are_one_come_twice():
+    """A model of one layer of them would not show that all are in the same coordinates."""
+    small = covering(transformers.Zamba2Config(), BUILD)
+    assert small.layers_block_type.count("hybrid") == 2
+    kinds = kinds_of_tensors(small, BUILD)
+    assert sum(kind.endswith("in several places") for kind in kinds) >= 6
+    assert not any("several" in kind for kind in kinds_of_tensors(with_fields(small, ONE), BUILD))
+    assert kinds_of_tensors(small, lambda config: None) == set()
+
+
+ONE = {"num_hidden_layers": 2, "layers_block_type": ["linear_attention", "hybrid"]}
+
+
+def test_lists_that_a_class_computes_are_computed_anew():
+    small = covering(transformers.Zamba2Config(), BUILD)
+    longer = with_fields(small, {"num_hidden_layers": 8})
+    assert longer.hybrid_layer_ids == [1, 3, 5, 7]
+    assert with_fields(small, {"hybrid_layer_ids": [0, 1]}).hybrid_layer_ids == [0, 1]
+    turned = with_fields(small, {"layers_block_type": small.layers_block_type[::-1]})
+    assert turned.hybrid_layer_ids == [0, 2]

@@ -57,11 +57,22 @@ def test_llama_and_its_like(model_type, tied):
     assert (axes.dim, axes.group) == (size, "signed_permutation")
 
 
+KINDS = ["linear_attention", "moe", "full_attention", "mlp"]
+
+
 @pytest.mark.parametrize(
     ("model_type", "changes"),
     [
         ("falcon_mamba", {"num_hidden_layers": 3, "state_size": 12, "time_step_rank": 7}),
         ("longcat_flash", {"num_layers": 3, "n_routed_experts": 12, "v_head_dim": 12}),
+        ("zamba", {"hidden_size": 64, "attention_hidden_size": 128, "attention_head_dim": 32}),
+        ("zamba", {"num_hidden_layers": 7, "mamba_d_state": 12, "num_key_value_heads": 4}),
+        ("zamba2", {"num_hidden_layers": 8, "num_mem_blocks": 2, "intermediate_size": 40}),
+        ("zamba2", {"adapter_rank": 12, "mamba_d_state": 12, "num_key_value_heads": 4}),
+        ("dots1", {"num_hidden_layers": 4, "first_k_dense_replace": 2, "attention_bias": True}),
+        ("llama4_text", {"num_hidden_layers": 5, "num_local_experts": 6}),
+        ("nemotron_h", {"layers_block_type": KINDS[:3] * 2, "moe_intermediate_size": 20}),
+        ("nemotron_h", {"layers_block_type": KINDS[::-1] + KINDS[1:], "n_routed_experts": 12}),
     ],
 )
 def test_all_spaces_at_once_in_other_sizes(model_type, changes):
@@ -155,6 +166,9 @@ PUBLISHED = (  # as files on the hub have them, with names of fields that are no
     {"model_type": "gpt2", "n_embd": 768, "n_ctx": 1024, "summary_type": "cls_index"},
     {"model_type": "phi3", "hidden_size": 3072, "sliding_window": 2047, "attention_bias": False},
     {"model_type": "opt", "hidden_size": 768, "word_embed_proj_dim": 768},
+    {"model_type": "mpt", "d_model": 4096, "attn_config": {"alibi": True, "attn_impl": "torch"}},
+    {"model_type": "zamba2", "hidden_size": 2560, "layers_block_type": ["mamba", "hybrid"] * 27},
+    {"model_type": "llama4_text", "hidden_size": 5120, "num_hidden_layers": 24},
     {"model_type": "bert", "hidden_size": 768, "position_embedding_type": "absolute"},
 )
 
@@ -163,7 +177,8 @@ PUBLISHED = (  # as files on the hub have them, with names of fields that are no
 def test_configs_as_they_are_published(config):
     table = stored(config["model_type"])
     assert table.fits(config)
-    assert table.table(config).dim == config.get("hidden_size", config.get("n_embd"))
+    width = next(config[field] for field in ("hidden_size", "n_embd", "d_model") if field in config)
+    assert table.table(config).dim == width
 
 
 def test_what_is_left_out_and_what_is_null():
@@ -177,6 +192,27 @@ def test_what_is_left_out_and_what_is_null():
     with pytest.raises(ValueError, match=r"is \[64, 64\] and not \[32, 64\]"):
         grouped.require_shapes(shapes)
     assert stored("gpt2").table({"hidden_size": 64}).dim == 64  # as n_embd is called, too
+
+
+def test_a_list_of_kinds_tells_how_many_layers_there_are():
+    table = stored("nemotron_h")
+    kinds = ["linear_attention", "mlp", "full_attention"]
+    for config in (
+        {"layers_block_type": kinds, "num_hidden_layers": 52},  # which the class does not read
+        {"layer_types": kinds},
+        {"hybrid_override_pattern": "M-*"},
+        {"layers_block_type": None, "hybrid_override_pattern": "M-*"},
+        {"layers_block_type": kinds, "hybrid_override_pattern": "MM"},
+        {"layers_block_type": ["mamba", "mlp", "attention"]},
+    ):
+        read = transformers.CONFIG_MAPPING["nemotron_h"].from_dict(config)
+        assert table.fits(config)
+        assert table.table(config).num_layers == read.num_hidden_layers == 3
+    assert not table.fits({"hybrid_override_pattern": "M?*"})
+    assert not table.fits({"layers_block_type": None})
+    assert not table.fits({"layers_block_type": ["convolution"]})
+    with pytest.raises(ValueError, match="it has no layers_block_type"):
+        table.table({"layers_block_type": 3})
 
 
 def test_damaged_files_are_no_tables():

@@ -82,6 +82,58 @@ def test_numbers_that_configs_compute_are_expressions_of_fields():
     assert measured.computed("nothing") is None
 
 
+class Kinds(transformers.PreTrainedConfig):
+    """A config whose layers a list of kinds counts, or a string of letters."""
+
+    model_type = "kinds"
+
+    def __init__(self, width=4, kinds=None, letters="", **others):
+        self.width = width
+        self.kinds = kinds or [{"a": "plain", "b": "wide"}[letter] for letter in letters]
+        super().__init__(**others)
+
+    @property
+    def letters(self):
+        return "".join(kind[0].translate({112: "a", 119: "b"}) for kind in self.kinds)
+
+    @property
+    def depth(self):
+        return len(self.kinds)
+
+    def to_dict(self):
+        return {"width": self.width, "kinds": self.kinds}
+
+
+def of_kinds(config):
+    """Blocks of which each wide one has a list with a part for each wide one."""
+    model = nn.Module()
+    model.blocks = nn.ModuleList(nn.Module() for _ in config.kinds)
+    wide = config.kinds.count("wide")
+    for block, kind in zip(model.blocks, config.kinds, strict=True):
+        block.up = nn.Parameter(torch.empty(config.width))
+        if kind == "wide":
+            block.parts = nn.ModuleList(nn.Linear(config.width, 3) for _ in range(wide))
+            block.shared = nn.Parameter(torch.empty(2 * wide + len(config.kinds)))
+    model.all = nn.Parameter(torch.empty(config.kinds.count("plain"), 1))
+    return model
+
+
+def test_numbers_may_be_those_of_a_lists_entries():
+    measured = Measured(Kinds(kinds=["plain", "wide"]), of_kinds)
+    assert measured.lists == {"blocks": "len(kinds)"}
+    assert measured.computed("depth") == "len(kinds)"
+    assert measured.split("blocks.1.parts.0.weight") == (
+        "blocks.{layer}.parts.{}.weight",
+        ("1", "0"),
+    )
+    assert measured.length("all", 0) == "kinds.count('plain')"
+    assert measured.length("all", 1) == "1"
+    assert measured.length("blocks.{layer}.up", 0) == "width"
+    assert measured.length("blocks.{layer}.shared", 0) is None
+    shapes = [len(config.kinds) for config, _ in measured.samples()]
+    assert {2, 3, 4} <= set(shapes)
+
+
 class Pair(transformers.PreTrainedConfig):
     """Two configs side by side, as those of an encoder and a decoder."""
 
