@@ -217,9 +217,7 @@ def run(
             model,
             reader.blocks,
             tokens.to(model.device, non_blocking=True),
-            None
-            if attention_mask is None
-            else attention_mask.to(model.device, non_blocking=True),
+            None if attention_mask is None else attention_mask.to(model.device, non_blocking=True),
         )
 
 

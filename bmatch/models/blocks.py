@@ -32,9 +32,9 @@ def stream_blocks(model: Any, axes: ResidualAxes) -> Sequence[torch.nn.Module]:
     carrying = {id(p) for name, p in model.named_parameters() if _carries(axes, name)}
     for part in _parts(model):
         for module in part.modules():  # outer lists before those that they hold
-            if isinstance(module, torch.nn.ModuleList) and len(module) == axes.num_layers:
-                if all(any(id(p) in carrying for p in block.parameters()) for block in module):
-                    return module
+            is_list = isinstance(module, torch.nn.ModuleList) and len(module) == axes.num_layers
+            if is_list and all(any(id(p) in carrying for p in b.parameters()) for b in module):
+                return module
     raise ValueError(
         f"no list of {axes.num_layers} blocks of {axes.model_type} carries its stream, so between "
         "which of them it is read is not known"
