@@ -262,12 +262,13 @@ def auto_class(config: Any) -> Any:
     kinds = [
         (transformers.AutoModelForCausalLM, auto.MODEL_FOR_CAUSAL_LM_MAPPING),
         (transformers.AutoModelForSeq2SeqLM, auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING),
+        (transformers.AutoModelForSpeechSeq2Seq, auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING),
         (transformers.AutoModelForImageTextToText, auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING),
         (transformers.AutoModelForMaskedLM, auto.MODEL_FOR_MASKED_LM_MAPPING),
         (transformers.AutoModel, auto.MODEL_MAPPING),
     ]
     if getattr(config, "is_encoder_decoder", False):  # of which a causal model is one half
-        kinds[:2] = kinds[1::-1]
+        kinds[:3] = [*kinds[1:3], kinds[0]]
     for kind, mapping in kinds:
         if type(config) in mapping:
             return kind

@@ -29,7 +29,7 @@ _FRAMES_OF = ("max_source_positions", "n_window")
 
 
 def with_sound(model: Any, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Arguments of a model with a sound behind its tokens; as they are where it takes none.
+    """Arguments of a model with a sound behind its tokens, or in their place, if it takes any.
 
     Parameters
     ----------
@@ -38,11 +38,16 @@ def with_sound(model: Any, given: dict[str, torch.Tensor]) -> dict[str, torch.Te
     given : dict
         As for `with_picture`, or from there.
     """
+    single = {name: tensor[:1] for name, tensor in given.items()}
+    ids = single.pop("input_ids")
+    if _FEATURES.fullmatch(model.main_input_name):  # in place of tokens
+        for sound in _sounds(model):
+            with contextlib.suppress(Exception), torch.no_grad():  # another way than this model's
+                model(**single, **sound)
+                return single | sound
     token = _token(model.config)
     if token is None:
         return given
-    single = {name: tensor[:1] for name, tensor in given.items()}
-    ids = single["input_ids"]
     for sound in _sounds(model):
         said = ""
         for count in _counts(model, sound):

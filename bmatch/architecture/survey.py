@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from bmatch.architecture.derived import table_of
-from bmatch.architecture.deriving import proved_spaces
+from bmatch.architecture.deriving import auto_class, proved_spaces
 from bmatch.architecture.proof import TOLERANCE
 from bmatch.architecture.shrink import shrunken, values_of, with_fields
 from bmatch.architecture.templates import numberless
@@ -109,18 +109,9 @@ def _short(error: Exception) -> str:
 def config_and_class(model_type: str) -> tuple[Any, Any]:
     """The default config of a type, and from a config to the language model."""
     import transformers
-    from transformers.models.auto import modeling_auto as auto
 
     config = transformers.CONFIG_MAPPING[model_type]()
-    kinds: tuple[tuple[Any, Any], ...] = (
-        (transformers.AutoModelForCausalLM, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
-        (transformers.AutoModelForMaskedLM, auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES),
-        (transformers.AutoModelForImageTextToText, auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES),
-        (transformers.AutoModelForSeq2SeqLM, auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES),
-    )
-    if getattr(config, "is_encoder_decoder", False):  # of which a causal model is one half
-        kinds = kinds[::-1]
-    build = next(kind for kind, types in kinds if model_type in types).from_config
+    build = auto_class(config).from_config
     return _with_layer_types(config, build), build
 
 

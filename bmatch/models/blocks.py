@@ -65,8 +65,13 @@ def run_blocks(
     Raises
     ------
     ValueError
-        If there are more than the model has positions for.
+        If there are more than the model has positions for, or it reads no tokens.
     """
+    if model.main_input_name != "input_ids":
+        raise ValueError(
+            f"a {model.config.model_type} reads {model.main_input_name}, not tokens, so its stream "
+            "is not read here: match activations that are kept in files"
+        )
     base, beside = model.base_model, {"use_cache": False}
     if model.config.is_encoder_decoder:
         encoder = model.get_encoder()

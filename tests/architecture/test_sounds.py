@@ -11,6 +11,7 @@ from bmatch import architecture, transport
 from bmatch.architecture.sounds import with_sound
 from bmatch.architecture.survey import config_and_class
 from bmatch.architecture.tiny import generic_model, inputs_for, tiny_model
+from bmatch.models.activations import Reader, run
 
 WIDTH, AUDIO_WIDTH, TOKEN = 32, 24, 2
 
@@ -88,3 +89,24 @@ def test_a_checkpoint_is_carried_with_its_projector(model, tmp_path):
     with torch.no_grad():
         before, after = model(**given).logits, moved.eval()(**given).logits
     assert float((before - after).abs().max()) < 1e-4 * float(before.abs().max())
+
+
+def test_a_model_that_reads_nothing_but_sounds(tmp_path):
+    """Whisper: its encoder's stream, with nothing of the decoder's."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    model = tiny_model(*config_and_class("whisper"))
+    assert isinstance(model, transformers.WhisperForConditionalGeneration)
+    given = inputs_for(model)
+    assert given.keys() == {"input_features", "decoder_input_ids"}
+    model.save_pretrained(source)
+    axes = architecture.residual_axes(model)
+    assert (axes.dim, axes.group) == (WIDTH, "permutation")
+    assert axes.rule("model.encoder.conv2.weight").axes == ((0, False),)
+    assert axes.rule("model.decoder.layers.0.fc2.weight").role == "inner"
+    transport.checkpoint(source, bmatch.SignedPermutation.random(WIDTH, axes.group, seed=3), target)
+    moved = type(model).from_pretrained(target, attn_implementation="eager").eval()
+    with torch.no_grad():
+        before, after = model(**given).logits, moved(**given).logits
+    assert float((before - after).abs().max()) < 1e-4 * float(before.abs().max())
+    with pytest.raises(ValueError, match="a whisper reads input_features, not tokens"):
+        run(Reader.of(model), torch.zeros((1, 4), dtype=torch.long), [0], lambda site, stream: None)
