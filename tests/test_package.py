@@ -100,7 +100,7 @@ ROOMS = {
         *("stored", "cached", "known"),
         *("constraints", "labels", "merging", "calls", "elementwise", "contraction", "movement"),
         *("indexing", "trace", "permutations", "signs", "solve", "shrink", "pictures"),
-        *("tiny", "nesting", "layer_kinds"),
+        *("sounds", "tiny", "nesting", "layer_kinds"),
         *(
             "inner",
             "proof",
@@ -126,8 +126,8 @@ ROOMS = {
         "verify",
     ),
     "models": (
-        *("checkpoint", "rewrite", "plan", "hollow", "network_files", "loading", "activations"),
-        *("stored_pieces", "zarr_pieces", "stored_activations", "weight_evidence"),
+        *("checkpoint", "rewrite", "plan", "hollow", "network_files", "loading", "blocks"),
+        *("activations", "stored_pieces", "zarr_pieces", "stored_activations", "weight_evidence"),
         *("text", "shared_text", "smollm2", "trainer", "runs"),
     ),
     "verdict": ("bootstrap", "decoys", "witness", "calibration", "evidence", "verdict"),

@@ -63,9 +63,8 @@ def table(rows: Sequence[results.Row]) -> list[str]:
     """Markdown: a section a claim, with the paper's figure and the hyper-parameters."""
     kept = newest(rows)
     lines = [
-        f"{kept[-1].origin} Means over runs, with Student's intervals of 95%.",
-        "",
-        "A run has a seed of its own, which draws gauges, noise, tokens and training.",
+        "Means over runs, with Student's intervals of 95%. A run has a seed of its own, which "
+        "draws gauges, noise, tokens and training.",
     ]
     for name in CLAIMS:
         for size in ("quick", "full"):
@@ -88,6 +87,8 @@ def _section(of: Claim, name: str, size: str, rows: Sequence[results.Row]) -> li
         f"## {of.says}",
         "",
         f"`python -m benchmarks paper --claims {name} --{size}`. The paper: {of.paper}. {told}.",
+        "",
+        rows[-1].origin,
         "",
         "| case | route | figure | mean | 95% interval | runs |",
         "|---|---|---|---:|---|---:|",

@@ -29,7 +29,7 @@ def with_picture(model: Any, given: dict[str, torch.Tensor]) -> dict[str, torch.
         ``input_ids``, int64 ``[batch, tokens]``, and what else it is given, one for each of these.
     """
     single = {name: tensor[:1] for name, tensor in given.items()}
-    token = getattr(model.config, "image_token_id", None)
+    token: Any = getattr(model.config, "image_token_id", None)
     readers = (model, getattr(model, "base_model", None))
     reads = next(filter(None, (getattr(r, "get_image_features", None) for r in readers)), None)
     if token is None and reads is None and getattr(model.config, "vision_config", None) is None:

@@ -32,9 +32,10 @@ def stream_blocks(model: Any, axes: ResidualAxes) -> Sequence[torch.nn.Module]:
     carrying = {id(p) for name, p in model.named_parameters() if _carries(axes, name)}
     for part in _parts(model):
         for module in part.modules():  # outer lists before those that they hold
-            is_list = isinstance(module, torch.nn.ModuleList) and len(module) == axes.num_layers
-            if is_list and all(any(id(p) in carrying for p in b.parameters()) for b in module):
-                return module
+            if not isinstance(module, torch.nn.ModuleList) or len(module) != axes.num_layers:
+                continue
+            if all(any(id(p) in carrying for p in block.parameters()) for block in module):
+                return list(module)
     raise ValueError(
         f"no list of {axes.num_layers} blocks of {axes.model_type} carries its stream, so between "
         "which of them it is read is not known"
@@ -72,10 +73,10 @@ def run_blocks(
             f"a {model.config.model_type} reads {model.main_input_name}, not tokens, so its stream "
             "is not read here: match activations that are kept in files"
         )
-    base, beside = model.base_model, {"use_cache": False}
+    base, beside = model.base_model, dict[str, Any](use_cache=False)
     if model.config.is_encoder_decoder:
         encoder = model.get_encoder()
-        if any(module is blocks for module in encoder.modules()):
+        if any(module is blocks[0] for module in encoder.modules()):
             base, beside = encoder, {}
         else:
             beside["decoder_input_ids"] = tokens

@@ -91,13 +91,6 @@ def test_the_smaller_of_two_groups_is_matched_in():
         resolve_group(by_square, by_mean, "signed_permutation")
 
 
-def test_blocks_that_are_not_one_list_are_not_read():
-    model = tiny("t5")
-    tokens = torch.zeros((1, 4), dtype=torch.long)
-    with pytest.raises(ValueError, match="the blocks of t5 are not one list"):
-        bmatch.estimate_gauge(model, model, [tokens])
-
-
 def test_each_expert_has_a_rule_in_files_and_all_have_one_in_the_model():
     """transformers writes each expert by itself, and keeps all in one tensor."""
     axes = architecture.residual_axes(tiny("mixtral"))

@@ -143,7 +143,7 @@ def test_ctrl_c_in_the_middle_of_apply(tmp_path):
     )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
-        if len(list(tmp_path.glob(".out.*.partial/*"))) >= 2:
+        if len(list(tmp_path.glob(".out.*.partial/*/*"))) >= 2:
             break
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)

@@ -75,7 +75,8 @@ def test_torchrun_is_killed_and_no_rank_stays(pair, tmp_path):
         assert time.monotonic() < until, job.said.read_text()
         time.sleep(0.1)
     assert not (tmp_path / "none").exists()
-    assert "torchrun ended this job" in job.said.read_text()
+    said = job.said.read_text()
+    assert "torchrun ended this job" in said or "goes on from what was kept last" in said
 
 
 def is_alive(process):

@@ -57,6 +57,9 @@ def test_info_of_a_run(tmp_path):
     assert told_of(find_object(tmp_path, model=config)) == {
         "kind": "training run",
         "format": "DeepSpeed, universal form",
+        "architecture": "llama",
+        "coordinates": 4096,
+        "blocks": 32,
     }
 
 
