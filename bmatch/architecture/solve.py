@@ -44,9 +44,11 @@ def solved(trace: Trace, model: torch.nn.Module) -> Axes:
 
 
 def text_embeddings(model: Any, names: Mapping[str, torch.Tensor]) -> str | None:
-    """The embeddings of a model that has a tower for pictures or sounds; else None."""
+    """The embeddings of a model that has its text's config, and towers, inside; else None."""
     config = getattr(model, "config", None)
-    if all(getattr(config, f"{kind}_config", None) is None for kind in ("vision", "audio")):
+    if not hasattr(config, "get_text_config") or config.is_encoder_decoder:
+        return None
+    if config.get_text_config(decoder=True) is config:
         return None
     weight = model.get_input_embeddings().weight
     return next((name for name, tensor in names.items() if tensor is weight), None)

@@ -59,6 +59,10 @@ def test_other_ways_of_giving_a_sound(model_type):
     token = getattr(config, "audio_token_id", config.audio_token_index)
     assert "input_features" in given
     assert int((given["input_ids"] == min(token, 2)).sum()) > 10
+    stream = architecture.derive(model).residual  # the text's, though a tower may reach as far
+    carried = {(member.tensor, member.axis) for member in stream.members}
+    assert ("model.language_model.embed_tokens.weight", 1) in carried
+    assert stream.group == "signed_permutation"
 
 
 def test_models_of_text_get_text():
