@@ -45,7 +45,7 @@ def solved(trace: Trace, model: torch.nn.Module) -> Axes:
 
 def text_embeddings(model: Any, names: Mapping[str, torch.Tensor]) -> str | None:
     """The embeddings of a model that has its text's config, and towers, inside; else None."""
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     if not hasattr(config, "get_text_config") or config.is_encoder_decoder:
         return None
     if config.get_text_config(decoder=True) is config:
