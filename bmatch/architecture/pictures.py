@@ -40,19 +40,18 @@ def with_picture(model: Any, given: dict[str, torch.Tensor]) -> dict[str, torch.
                 both = {**single, **picture}
             else:
                 seen = sum(len(rows) for rows in features(reads(**picture)))
-                both = {**single, **picture, **_among(single["input_ids"], token, seen)}
-                if "image_grid_thw" not in picture:
-                    both.pop("mm_token_type_ids")
+                ids = _among(single["input_ids"], torch.full((1, seen), token))
+                both = {**single, **picture, "input_ids": ids}
+                if "image_grid_thw" in picture:
+                    both["mm_token_type_ids"] = (ids == token).int()
             model(**both)
             return both
     return given
 
 
-def _among(tokens: torch.Tensor, token: int, count: int) -> dict[str, torch.Tensor]:
-    """Tokens with those of a picture among them, and which is which."""
-    seen = torch.full((1, count), token)
-    ids = torch.cat([tokens[:, : _TEXT[0]], seen, tokens[:, -_TEXT[1] :]], dim=1)
-    return {"input_ids": ids, "mm_token_type_ids": (ids == token).int()}
+def _among(tokens: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    """Tokens with those of a picture among them."""
+    return torch.cat([tokens[:, : _TEXT[0]], seen, tokens[:, -_TEXT[1] :]], dim=1)
 
 
 def _of_pictures(config: Any) -> Any:

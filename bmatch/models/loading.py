@@ -40,10 +40,8 @@ def load_model(checkpoint: Checkpoint, dtype: str, device: str) -> Any:
     with _reading(checkpoint, "weights"):
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         config = AutoConfig.from_pretrained(checkpoint.config_folder, **options)
-        if checkpoint.config_folder != checkpoint.folder:
-            options["config"] = config
         model: Any = auto_class(config).from_pretrained(
-            checkpoint.folder, dtype=getattr(torch, dtype), **options
+            checkpoint.folder, config=config, dtype=getattr(torch, dtype), **options
         )
         model = model.to(device).eval()
     if getattr(model, "_hf_peft_config_loaded", False):

@@ -73,6 +73,16 @@ def logits(model, seed=1):
         return model(tokens).logits
 
 
+def change_when_carried(model, inputs, gauge, folder):
+    """How far logits of a model of any class move, of the largest, when its files are carried."""
+    model.save_pretrained(folder / "source")
+    bmatch.transport.checkpoint(folder / "source", gauge, folder / "target")
+    moved = type(model).from_pretrained(folder / "target", attn_implementation="eager").eval()
+    with torch.no_grad():
+        before, after = model(**inputs).logits, moved(**inputs).logits
+    return float((before - after).abs().max() / before.abs().max())
+
+
 def load(folder):
     """The model in a folder, as any user of transformers would load it."""
     return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
