@@ -338,6 +338,19 @@ def take(
     itemsize: int,
     out: int,
 ) -> None: ...
+def take_to_file(
+    source: int,
+    starts: npt.NDArray[np.int64],  # [rows]
+    turned: npt.NDArray[np.bool_] | None,  # [rows]
+    cols: int,
+    columns: npt.NDArray[np.int32] | None,  # [cols]
+    turned_columns: npt.NDArray[np.bool_] | None,  # [cols]
+    itemsize: int,
+    file: int,
+    at: int,
+    piece: int,
+    threads: int,
+) -> None: ...
 def largest_magnitude(entries: int, count: int, itemsize: int) -> int: ...
 def sha256_lanes() -> int: ...
 def sha256_blocks(

@@ -6,9 +6,10 @@ never lie in memory: pieces of it are made that stay in a cache until they are w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Mapping
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 
 PIECE = 1 << 18
 """Bytes of a piece: they stay in the cache that a core has to itself."""
+
+
+_Starts: TypeAlias = npt.NDArray[np.int64]  # [rows]
+_Signs: TypeAlias = npt.NDArray[np.bool_] | None  # [rows] or [cols]
+_Task: TypeAlias = tuple[int, _Starts, _Signs, int, npt.NDArray[Any] | None, _Signs, int]
+"""What rows are taken from: source, starts, turned, cols, columns, turned columns, itemsize."""
 
 
 def can_be_taken(tensor: torch.Tensor) -> bool:
@@ -129,33 +136,31 @@ class Taken:
         if not self._moves:
             return self.source
         made = torch.empty_like(self.source)
-        self._fill(*self._begun(0, self.rows), self.cols, made.data_ptr())
+        _core.take(*self._task(0, self.rows), made.data_ptr())
         return made
 
-    def pieces(self, first: int, last: int) -> Iterator[npt.NDArray[np.uint8]]:
-        """Bytes of rows `first` to `last`, in order: each piece in the room of the one before."""
+    def write(self, file: int, at: int, first: int, last: int, threads: int = 1) -> None:
+        """Write rows `first` to `last` to a file at a place, piece by piece.
+
+        One thread writes at a time, while others take entries.
+
+        Raises
+        ------
+        OSError
+            If they cannot be written.
+        """
+        if self._moves:
+            _core.take_to_file(*self._task(first, last), file, at, PIECE, threads)
+            return
         import torch
 
-        size, cols = self.source.itemsize, self.cols
-        if not self._moves:
-            whole = self.source.reshape(-1).view(torch.uint8).numpy()
-            begin, end = first * cols * size, last * cols * size
-            for at in range(begin, end, PIECE):
-                yield whole[at : min(at + PIECE, end)]
-            return
-        step = max(1, PIECE // (cols * size))  # rows
-        width = cols if self._columns else min(cols, max(1, PIECE // size))
-        room = np.empty(min(step, last - first) * width * size, np.uint8)
-        for row in range(first, last, step):
-            starts, turned = self._begun(row, min(row + step, last))
-            for at in range(0, cols, width):  # a long row has several pieces
-                some = min(width, cols - at)
-                self._fill(starts + at, turned, some, room.ctypes.data)
-                yield room[: len(starts) * some * size]
+        row = self.cols * self.source.itemsize
+        content = self.source.reshape(-1).view(torch.uint8).numpy()[first * row : last * row].data
+        while content:
+            some = os.pwrite(file, content, at)
+            content, at = content[some:], at + some
 
-    def _begun(
-        self, first: int, last: int
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_] | None]:
+    def _begun(self, first: int, last: int) -> tuple[_Starts, _Signs]:
         """Where in the source rows begin, and whether their signs are turned."""
         rows = np.arange(first, last)
         starts, turned = np.zeros(len(rows), np.int64), np.zeros(len(rows), bool)
@@ -171,8 +176,8 @@ class Taken:
             stride *= self._outer[axis]
         return starts, turned if turned.any() else None
 
-    def _fill(self, starts: Any, turned: Any, cols: int, out: int) -> None:
-        columns = self._columns
-        order, signs = (None, None) if columns is None else columns
+    def _task(self, first: int, last: int) -> _Task:
+        order, signs = (None, None) if self._columns is None else self._columns
+        starts, turned = self._begun(first, last)
         source, size = self.source.data_ptr(), self.source.itemsize
-        _core.take(source, starts, turned, cols, order, signs, size, out)
+        return source, starts, turned, self.cols, order, signs, size

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+
 import numpy as np
 import pytest
 import torch
@@ -48,20 +50,33 @@ def taken_by_torch(tensor, moves):
     return moved
 
 
-@given(tensors(), st.sampled_from([64, 500, 1 << 18]), st.integers(20, 200))
+@given(
+    tensors(), st.sampled_from([64, 500, 1 << 18]), st.integers(20, 200), st.sampled_from([1, 3])
+)
 @settings(max_examples=100, deadline=None)
-def test_every_bit_is_where_torch_would_have_it(found, piece, step):
+def test_every_bit_is_where_torch_would_have_it(found, piece, step, threads):
     tensor, moves = found
     taken = Taken(tensor)
     for axis, order, signs in moves:
         taken = taken.along(axis, order, signs)
     expected = taken_by_torch(tensor, moves)
     assert torch.equal(bits_of(taken.made()), expected)
-    with pytest.MonkeyPatch.context() as patched:
+    with pytest.MonkeyPatch.context() as patched, tempfile.TemporaryFile() as file:
         patched.setattr(bmatch.taking, "PIECE", piece)
-        parts = range(0, taken.rows, step)
-        pieces = [p.tobytes() for k in parts for p in taken.pieces(k, min(k + step, taken.rows))]
-    assert b"".join(pieces) == bits_of(expected).numpy().tobytes()
+        row = taken.cols * tensor.itemsize
+        for first in reversed(range(0, taken.rows, step)):
+            last = min(first + step, taken.rows)
+            taken.write(file.fileno(), 5 + first * row, first, last, threads)
+        assert file.read() == bytes(5) + bits_of(expected).numpy().tobytes()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("order", [None, np.arange(1 << 16)[::-1].copy()])
+def test_who_cannot_write_is_told(order, threads):
+    taken = Taken(torch.ones(1 << 16))
+    taken = taken if order is None else taken.along(0, order)
+    with open("/dev/full", "wb") as full, pytest.raises(OSError, match="No space left"):
+        taken.write(full.fileno(), 0, 0, taken.rows, threads)
 
 
 def test_a_tensor_with_strides_is_taken_from_as_it_reads():
@@ -79,8 +94,6 @@ def test_columns_beyond_16_bits():
 def test_what_nothing_is_taken_from_is_not_copied():
     tensor = torch.ones(3, 4)
     assert Taken(tensor).made() is tensor
-    (piece,) = Taken(tensor).pieces(0, 1)
-    assert piece.ctypes.data == tensor.data_ptr()
 
 
 @pytest.mark.parametrize(

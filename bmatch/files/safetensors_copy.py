@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from bmatch.files.mapped import MappedTensors
 from bmatch.files.room import Room
 from bmatch.taking import Taken
 
-_TURN = 1 << 22
-"""Bytes that a thread makes and writes before it takes other ones."""
+TURN = 1 << 26
+"""Bytes that are made and written before what they were made of is let go."""
 _MOST_THREADS = 3
-"""They write one after another, as file systems would have it, and make pieces meanwhile."""
+"""One of them writes at a time."""
 
 
 def copy_safetensors(
@@ -55,31 +52,27 @@ def copy_safetensors(
     import torch
 
     room = Room(0) if room is None else room  # one after another
-    turns = Lock()
-    with (
-        MappedTensors(path) as file,
-        open(out, "wb", buffering=0) as written,
-        ThreadPoolExecutor(min(threads, torch.get_num_threads())) as pool,
-    ):
+    threads = min(threads, torch.get_num_threads())
+    with MappedTensors(path) as file, open(out, "wb") as written:
         framed = framed_header(file, header)
-        _write(written.fileno(), memoryview(framed), 0)
+        written.write(framed)
+        written.flush()
         for name in file.in_order():
             begin, end = file.entries[name]["data_offsets"]
             with room.taken(end - begin) as keep:
                 moved = transform(name, file.tensor(name))
-                let_go = None
-                if not isinstance(moved, Taken):
-                    moved = Taken(moved)
-                elif moved.in_order:
-                    let_go = partial(_let_go, file, begin)
-                    keep(min(end - begin, threads * _TURN))
-                _write_taken(written.fileno(), moved, len(framed) + begin, pool, turns, let_go)
+                moved = moved if isinstance(moved, Taken) else Taken(moved)
+                if moved.in_order:
+                    keep(min(end - begin, TURN))
+                row = moved.cols * moved.source.itemsize
+                step = max(1, TURN // max(1, row))
+                for first in range(0, moved.rows, step):
+                    last, at = min(first + step, moved.rows), begin + first * row
+                    moved.write(written.fileno(), len(framed) + at, first, last, threads)
+                    if moved.in_order:
+                        file.let_go(at, begin + last * row)
                 del moved
                 file.let_go(begin, end)
-
-
-def _let_go(file: MappedTensors, begin: int, first: int, last: int) -> None:
-    file.let_go(begin + first, begin + last)
 
 
 def framed_header(
@@ -96,37 +89,3 @@ def framed(entries: dict[str, Any]) -> bytes:
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
-
-
-def _write_taken(
-    file: int,
-    moved: Taken,
-    begin: int,
-    pool: Executor,
-    turns: Lock,
-    let_go: Callable[[int, int], None] | None,
-) -> None:
-    """Write a tensor at a place in a file: its pieces are made and written by several threads."""
-    row = moved.cols * moved.source.itemsize
-    step = max(1, _TURN // max(1, row))
-
-    def write(first: int) -> None:
-        last = min(first + step, moved.rows)
-        at = begin + first * row
-        for piece in moved.pieces(first, last):
-            with turns:
-                _write(file, piece.data, at)
-            at += piece.nbytes
-        if let_go is not None:
-            let_go(first * row, last * row)
-
-    if moved.rows <= step:
-        return write(0)
-    for turn in [pool.submit(write, first) for first in range(0, moved.rows, step)]:
-        turn.result()
-
-
-def _write(file: int, content: memoryview, at: int) -> None:
-    while content:
-        some = os.pwrite(file, content, at)
-        content, at = content[some:], at + some

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from bmatch.files.mapped import MappedTensors
-from bmatch.files.safetensors_copy import framed_header
+from bmatch.files.safetensors_copy import TURN, framed_header
 from bmatch.files.sha256 import sha256_of
 from bmatch.jobs.progress import Progress, silent
 from bmatch.models.checkpoint import Checkpoint, stream_of
@@ -121,7 +121,8 @@ class Planning:
         if self._copies > 1:  # it is made whole
             return tensor.nbytes
         moved = transform(name, tensor)
-        return 0 if isinstance(moved, Taken) and moved.in_order else tensor.nbytes
+        in_order = isinstance(moved, Taken) and moved.in_order
+        return min(tensor.nbytes, TURN) if in_order else tensor.nbytes
 
 
 def memory_of(largest: int, held: int, files: int, copies: int = 1) -> int:
@@ -156,8 +157,7 @@ def seconds_a_byte(
         for name, tensor in tensors:
             moved = transform(name, tensor)
             moved = moved if isinstance(moved, Taken) else Taken(moved)
-            for piece in moved.pieces(0, moved.rows):
-                os.write(memory, piece.data)
+            moved.write(memory, 0, 0, moved.rows)
             if hashed:
                 dict(sha256_of([stream_of(name, tensor)], [tensor.numel()]))
             bytes_ += tensor.nbytes

@@ -4,12 +4,23 @@
 #include <emmintrin.h>
 #endif
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <condition_variable>
 #include <cstring>
+#include <deque>
 #include <limits>
+#include <memory>
+#include <mutex>
 #include <stdexcept>
+#include <system_error>
 #include <utility>
 #include <vector>
+
+#include "threads.h"
 
 namespace bmatch {
 namespace {
@@ -136,59 +147,218 @@ void take_block(const T* const* rows, const Column* columns, const T* const* sig
   }
 }
 
+// What all rows of a task share, and room for a block of them.
 template <typename T, typename Column>
-void take_rows(const Take& task, const std::vector<Column>& columns) {
-  constexpr int n = kBlock<T>;
-  const std::int64_t cols = task.cols;
-  const T* const source = static_cast<const T*>(task.source);
-  std::vector<T> signs(columns.size()), turned(columns.size());
-  for (std::size_t j = 0; j < columns.size(); ++j) {
-    signs[j] = task.turned_columns != nullptr && task.turned_columns[j] ? kSign<T> : T{0};
-    turned[j] = signs[j] ^ kSign<T>;
-  }
-  std::vector<Chunk> room(task.rows < n ? 0 : columns.size());
-  std::int64_t i = 0;
-  for (; !room.empty() && i + n <= task.rows; i += n) {
-    const T *rows[n], *turns[n];
-    T* out[n];
-    for (int k = 0; k < n; ++k) {
-      rows[k] = source + task.starts[i + k];
-      turns[k] = (task.turned != nullptr && task.turned[i + k] ? turned : signs).data();
-      out[k] = static_cast<T*>(task.out) + (i + k) * cols;
+class Taking {
+ public:
+  explicit Taking(const Take& task) : task_(task) {
+    if (task.columns != nullptr) {
+      columns_.assign(task.columns, task.columns + task.cols);
+      signs_.resize(columns_.size());
+      turned_.resize(columns_.size());
     }
-    take_block(rows, columns.data(), turns, cols, out, room.data());
+    for (std::size_t j = 0; j < columns_.size(); ++j) {
+      signs_[j] = task.turned_columns != nullptr && task.turned_columns[j] ? kSign<T> : T{0};
+      turned_[j] = signs_[j] ^ kSign<T>;
+    }
+    room_.resize(task.rows < kBlock<T> ? 0 : columns_.size());
   }
-  for (; i < task.rows; ++i) {
-    const T* const row = source + task.starts[i];
-    T* const out = static_cast<T*>(task.out) + i * cols;
-    const bool turn = task.turned != nullptr && task.turned[i];
-    if (!columns.empty()) {
-      take_columns(row, columns.data(), (turn ? turned : signs).data(), cols, out);
-    } else if (turn) {
-      for (std::int64_t j = 0; j < cols; ++j) out[j] = row[j] ^ kSign<T>;
+
+  // Entries `first_col` to `last_col` of rows `first` to `last`, one row after another; all entries
+  // where columns are taken.
+  void operator()(std::int64_t first, std::int64_t last, std::int64_t first_col,
+                  std::int64_t last_col, void* to) {
+    constexpr int n = kBlock<T>;
+    const std::int64_t cols = last_col - first_col;
+    const T* const source = static_cast<const T*>(task_.source) + first_col;
+    T* out = static_cast<T*>(to);
+    std::int64_t i = first;
+    for (; !room_.empty() && i + n <= last; i += n, out += n * cols) {
+      const T *rows[n], *signs[n];
+      T* to_row[n];
+      for (int k = 0; k < n; ++k) {
+        rows[k] = source + task_.starts[i + k];
+        signs[k] = (is_turned(i + k) ? turned_ : signs_).data();
+        to_row[k] = out + k * cols;
+      }
+      take_block(rows, columns_.data(), signs, cols, to_row, room_.data());
+    }
+    for (; i < last; ++i, out += cols) {
+      const T* const row = source + task_.starts[i];
+      if (!columns_.empty()) {
+        take_columns(row, columns_.data(), (is_turned(i) ? turned_ : signs_).data(), cols, out);
+      } else if (is_turned(i)) {
+        for (std::int64_t j = 0; j < cols; ++j) out[j] = row[j] ^ kSign<T>;
+      } else {
+        std::memcpy(out, row, static_cast<std::size_t>(cols) * sizeof(T));
+      }
+    }
+  }
+
+ private:
+  bool is_turned(std::int64_t row) const { return task_.turned != nullptr && task_.turned[row]; }
+
+  const Take& task_;
+  std::vector<Column> columns_;    // empty where none are taken
+  std::vector<T> signs_, turned_;  // of columns, in a row that is turned or not
+  std::vector<Chunk> room_;
+};
+
+// Calls f with the `Taking` of a task. Columns are numbers of 16 bits, where there are so few: they
+// stay in the nearest cache.
+template <typename F>
+void with_taking(const Take& task, F f) {
+  with_size(task.itemsize, [&](auto entry) {
+    using T = decltype(entry);
+    const std::int32_t *const first = task.columns, *const last =
+                                                        first + (first == nullptr ? 0 : task.cols);
+    if (std::all_of(first, last, [](std::int32_t column) { return column < 1 << 16; })) {
+      f(Taking<T, std::uint16_t>(task));
     } else {
-      std::memcpy(out, row, static_cast<std::size_t>(cols) * sizeof(T));
+      f(Taking<T, std::int32_t>(task));
     }
-  }
+  });
 }
 
-// Columns as numbers of 16 bits, where there are so few: they stay in the nearest cache.
-template <typename T>
-void take_entries(const Take& task) {
-  const std::int32_t *const first = task.columns, *const last = first + task.cols;
-  if (first == nullptr) {
-    take_rows<T>(task, std::vector<std::uint16_t>{});
-  } else if (std::all_of(first, last, [](std::int32_t column) { return column < 1 << 16; })) {
-    take_rows<T>(task, std::vector<std::uint16_t>(first, last));
-  } else {
-    take_rows<T>(task, std::vector<std::int32_t>(first, last));
+// Pieces of rows on their way to a file, one after another for each thread.  A file system lets one
+// thread write to a file at a time: whoever finds that nobody does writes what is ready, and the
+// others take pieces meanwhile.
+class Pieces {
+  static constexpr int kLooks = 100000;
+  static constexpr std::int64_t kFileBlock = 4096;
+
+ public:
+  Pieces(const Take& task, int file, std::int64_t at, std::int64_t piece, int threads)
+      : rows_(task.rows), cols_(task.cols), size_(task.itemsize), file_(file), at_(at) {
+    step_ = std::clamp<std::int64_t>(piece / (cols_ * size_), 1, rows_);
+    const std::int64_t part = std::max<std::int64_t>(1, piece / size_);
+    width_ = task.columns == nullptr ? std::min(cols_, part) : cols_;
+    across_ = (cols_ + width_ - 1) / width_;
+    count_ = (rows_ + step_ - 1) / step_ * across_;
+    room_.resize(static_cast<std::size_t>(threads == 1 ? 1 : 2 * threads));
+    for (auto& room : room_) {
+      room.reset(new unsigned char[static_cast<std::size_t>(kFileBlock + step_ * width_ * size_)]);
+      free_.push_back(room.get() + kFileBlock);
+    }
   }
-}
+
+  template <typename Taking>
+  void take_and_write(Taking& taking) {
+    std::unique_lock<std::mutex> lock(guard_);
+    while (error_ == 0 && (next_ < count_ || !ready_.empty())) {
+      if (!writing_ && !ready_.empty()) {
+        const Ready piece = ready_.front();
+        ready_.pop_front();
+        writing_ = true;
+        lock.unlock();
+        const int error = write(piece);
+        lock.lock();
+        writing_ = false;
+        free_.push_back(piece.content);
+        if (error != 0) error_ = error;
+        ++changes_;
+        changed_.notify_all();
+      } else if (next_ < count_ && !free_.empty()) {
+        const std::int64_t k = next_++;
+        unsigned char* const room = free_.back();
+        free_.pop_back();
+        lock.unlock();
+        const std::int64_t row = k / across_ * step_, col = k % across_ * width_;
+        const std::int64_t last = std::min(row + step_, rows_),
+                           last_col = std::min(col + width_, cols_);
+        taking(row, last, col, last_col, room);
+        lock.lock();
+        ready_.push_back(
+            {room, (last - row) * (last_col - col) * size_, at_ + (row * cols_ + col) * size_});
+      } else {
+        wait(lock);
+      }
+    }
+  }
+
+  void finish() {
+    if (error_ == 0) error_ = write_all(tail_, held_, held_at_);
+    if (error_ != 0) throw std::system_error(error_, std::generic_category());
+  }
+
+ private:
+  // Until a piece is written.  Who sleeps is woken where the writer runs, and takes its core: to
+  // look for as long as a few pieces take costs less.
+  void wait(std::unique_lock<std::mutex>& lock) {
+    const int seen = changes_;
+    lock.unlock();
+    for (int look = 0; look < kLooks && changes_ == seen;) ++look;
+    lock.lock();
+    changed_.wait(lock, [&] { return changes_ != seen; });
+  }
+
+  struct Ready {
+    unsigned char* content;
+    std::int64_t count, at;  // bytes, and where in the file
+  };
+
+  // What does not fill a block of the file waits for what follows it: a block that is written in
+  // two parts takes a file system twice as long.
+  int write(Ready piece) {
+    if (held_at_ + held_ == piece.at) {
+      piece = {piece.content - held_, piece.count + held_, held_at_};
+      std::memcpy(piece.content, tail_, static_cast<std::size_t>(held_));
+    } else if (const int error = write_all(tail_, held_, held_at_)) {
+      return error;
+    }
+    held_ = std::min(piece.count, (piece.at + piece.count) % kFileBlock);
+    piece.count -= held_;
+    held_at_ = piece.at + piece.count;
+    std::memcpy(tail_, piece.content + piece.count, static_cast<std::size_t>(held_));
+    return write_all(piece.content, piece.count, piece.at);
+  }
+
+  int write_all(const unsigned char* content, std::int64_t count, std::int64_t at) const {
+    while (count > 0) {
+      const ssize_t some = pwrite(file_, content, static_cast<std::size_t>(count), at);
+      if (some < 0 && errno != EINTR) return errno;
+      if (some > 0) content += some, count -= some, at += some;
+    }
+    return 0;
+  }
+
+  std::int64_t rows_, cols_, size_;
+  int file_;
+  std::int64_t at_;
+  std::int64_t step_, width_;    // rows and columns of a piece
+  std::int64_t across_, count_;  // pieces beside one another, and all
+  std::vector<std::unique_ptr<unsigned char[]>> room_;
+
+  unsigned char tail_[kFileBlock];  // of whoever writes
+  std::int64_t held_ = 0, held_at_ = 0;
+
+  std::mutex guard_;
+  std::condition_variable changed_;
+  std::vector<unsigned char*> free_;
+  std::deque<Ready> ready_;
+  std::int64_t next_ = 0;
+  bool writing_ = false;
+  std::atomic<int> changes_{0};
+  int error_ = 0;
+};
 
 }  // namespace
 
-void take(const Take& task) {
-  with_size(task.itemsize, [&](auto entry) { take_entries<decltype(entry)>(task); });
+void take(const Take& task, void* out) {
+  with_taking(task, [&](auto taking) { taking(0, task.rows, 0, task.cols, out); });
+}
+
+void take_to_file(const Take& task, int file, std::int64_t at, std::int64_t piece, int threads) {
+  if (task.rows == 0 || task.cols == 0) return;
+  Pieces pieces(task, file, at, piece, threads);
+  with_taking(task, [&](const auto& taking) {
+    ThreadTeam team(threads);
+    team.run([&](int) {
+      auto own = taking;  // with room of its own
+      pieces.take_and_write(own);
+    });
+  });
+  pieces.finish();
 }
 
 std::uint64_t largest_magnitude(const void* entries, std::int64_t count, int itemsize) {

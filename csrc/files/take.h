@@ -16,11 +16,14 @@ struct Take {
   const std::int32_t* columns;  // [cols]: entries of a row of source; nullptr for 0, 1, ...
   const bool* turned_columns;   // [cols]; nullptr for none
   int itemsize;
-  void* out;  // rows x cols
 };
 
-// Throws std::invalid_argument if entries have another size.
-void take(const Take& task);
+// Writes rows x cols entries.  Throws std::invalid_argument if they have another size.
+void take(const Take& task, void* out);
+
+// Writes them to a file at a place, by about `piece` bytes at a time: rows, or parts of a longer
+// one.  Throws also std::system_error if they cannot be written.
+void take_to_file(const Take& task, int file, std::int64_t at, std::int64_t piece, int threads);
 
 // The largest of `count` entries at an address, read as integers without their sign bit: of a
 // floating type the largest magnitude, or a NaN.

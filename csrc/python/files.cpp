@@ -4,9 +4,11 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <optional>
 #include <stdexcept>
+#include <system_error>
 
 #include "arrays.h"
 #include "files/sha256.h"
@@ -25,21 +27,43 @@ const T* data_of(const std::optional<Array<T>>& values, py::ssize_t size) {
   return values->data();
 }
 
+Take task_of(std::uintptr_t source, const Array<std::int64_t>& starts,
+             const std::optional<Array<bool>>& turned, std::int64_t cols,
+             const std::optional<Array<std::int32_t>>& columns,
+             const std::optional<Array<bool>>& turned_columns, int itemsize) {
+  return {reinterpret_cast<const void*>(source),
+          starts.data(),
+          data_of(turned, starts.size()),
+          starts.size(),
+          cols,
+          data_of(columns, cols),
+          data_of(turned_columns, cols),
+          itemsize};
+}
+
 void take_at(std::uintptr_t source, const Array<std::int64_t>& starts,
              const std::optional<Array<bool>>& turned, std::int64_t cols,
              const std::optional<Array<std::int32_t>>& columns,
              const std::optional<Array<bool>>& turned_columns, int itemsize, std::uintptr_t out) {
-  const Take task{reinterpret_cast<const void*>(source),
-                  starts.data(),
-                  data_of(turned, starts.size()),
-                  starts.size(),
-                  cols,
-                  data_of(columns, cols),
-                  data_of(turned_columns, cols),
-                  itemsize,
-                  reinterpret_cast<void*>(out)};
+  const Take task = task_of(source, starts, turned, cols, columns, turned_columns, itemsize);
   const py::gil_scoped_release release;
-  take(task);
+  take(task, reinterpret_cast<void*>(out));
+}
+
+void take_to_file_at(std::uintptr_t source, const Array<std::int64_t>& starts,
+                     const std::optional<Array<bool>>& turned, std::int64_t cols,
+                     const std::optional<Array<std::int32_t>>& columns,
+                     const std::optional<Array<bool>>& turned_columns, int itemsize, int file,
+                     std::int64_t at, std::int64_t piece, int threads) {
+  const Take task = task_of(source, starts, turned, cols, columns, turned_columns, itemsize);
+  try {
+    const py::gil_scoped_release release;
+    take_to_file(task, file, at, piece, threads);
+  } catch (const std::system_error& error) {
+    errno = error.code().value();
+    PyErr_SetFromErrno(PyExc_OSError);
+    throw py::error_already_set();
+  }
 }
 
 std::uint64_t largest_magnitude_at(std::uintptr_t entries, std::int64_t count, int itemsize) {
@@ -64,6 +88,10 @@ void define_files(py::module_& m) {
         py::arg("columns"), py::arg("turned_columns"), py::arg("itemsize"), py::arg("out"),
         "Writes rows to the address out: of each `cols` entries of the source behind its start, or "
         "those of these columns, with the sign bits of turned rows and columns turned.");
+  m.def("take_to_file", &take_to_file_at, py::arg("source"), py::arg("starts"), py::arg("turned"),
+        py::arg("cols"), py::arg("columns"), py::arg("turned_columns"), py::arg("itemsize"),
+        py::arg("file"), py::arg("at"), py::arg("piece"), py::arg("threads"),
+        "The rows of `take` written to a file at a place, about so many bytes at a time.");
   m.def("largest_magnitude", &largest_magnitude_at, py::arg("entries"), py::arg("count"),
         py::arg("itemsize"), "The largest entry, as bits without a sign.");
   m.def("sha256_lanes", &sha256_lanes, "Streams that are hashed at once; 1: no better than alone.");

@@ -1,5 +1,7 @@
 // The passes over files against plain loops: nothing is read or written beside the operands, with
 // every instruction set of the machine (run under sanitizers).
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -31,9 +33,24 @@ void check_take(std::int64_t rows, std::int64_t cols, bool by_columns, bool sign
   for (std::int64_t& start : starts) start = static_cast<std::int64_t>(generator() % rows) * cols;
   std::vector<std::int32_t> columns(static_cast<std::size_t>(cols));
   for (std::int32_t& column : columns) column = static_cast<std::int32_t>(generator() % cols);
-  take({source.data(), starts.data(), signs ? turned.get() : nullptr, rows, cols,
-        by_columns ? columns.data() : nullptr, by_columns && signs ? turned_columns.get() : nullptr,
-        sizeof(T), out.data()});
+  const Take task{source.data(),
+                  starts.data(),
+                  signs ? turned.get() : nullptr,
+                  rows,
+                  cols,
+                  by_columns ? columns.data() : nullptr,
+                  by_columns && signs ? turned_columns.get() : nullptr,
+                  sizeof(T)};
+  take(task, out.data());
+  const auto bytes = static_cast<std::size_t>(rows * cols) * sizeof(T);
+  for (const int threads : {1, 3}) {
+    std::vector<T> written(out.size());
+    std::FILE* const file = std::tmpfile();
+    take_to_file(task, fileno(file), 7, 100, threads);
+    require(pread(fileno(file), written.data(), bytes, 7) == static_cast<ssize_t>(bytes), "size");
+    require(written == out, "take_to_file");
+    std::fclose(file);
+  }
   T most = 0;
   for (std::int64_t i = 0; i < rows; ++i) {
     for (std::int64_t j = 0; j < cols; ++j) {

@@ -12,7 +12,7 @@ from sanitized import SANITIZERS, command, compile_all, compiled
 from sources import COMPILER, ROOT
 
 CHECKS = ("files_check", "kernels_check", "solver_check", "correlation_check", "factor_check")
-THREADED = CHECKS[2:]
+THREADED = tuple(name for name in CHECKS if name != "kernels_check")
 # Rounds of the solver's check, and instruction sets. 27 rounds have every kind of costs with every
 # number of threads. Threads meet in the same places whatever the costs, and none begins in what an
 # instruction set has of its own. Reads out of bounds are sought in three sizes of each, on all.
