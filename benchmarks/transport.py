@@ -2,8 +2,9 @@
 results/transport.csv, or below --out.
 
 A plain copy is `shutil.copyfile`, which the kernel does by itself; a second one is safetensors'
-`load_file` and `save_file`, a file in memory at a time. Files are in the page cache, and written to
-the same disk. Ours takes a thread for every core.
+`load_file` and `save_file`, a file in memory at a time. Files are in memory where ``--folder`` is,
+and in the page cache otherwise: then the disk has a say, who writes faster waits for it earlier.
+Ours takes a thread for every core.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -53,36 +55,37 @@ def main(arguments: list[str]) -> None:
     """Writes, carries and copies."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks transport", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--folder", default=".", help="whose file system is written to")
     harness.arguments(parser)
     results.arguments(parser)
     options = parser.parse_args(arguments)
     if options.report:
         return report.write("transport")
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    gauge = SignedPermutation.random(WIDTH, seed=0)
     layers, features = (1, 4096 * 2) if options.quick else (8, 131_072 * 2)
-    with (
-        tempfile.TemporaryDirectory(dir=".") as root,
-        results.appending("transport", options) as out,
-    ):
-        folder = Path(root)
-        cases: dict[str, tuple[Path, Callable[[Path], object]]] = {
-            "checkpoint, bfloat16": (
-                model(folder / "model", layers),
-                lambda to: checkpoint(folder / "model", gauge, to),
-            ),
-            "dictionary, bfloat16": (
-                dictionary(folder / "sae", features),
-                lambda to: carry(find_object(folder / "sae"), gauge, to),
-            ),
-        }
-        for case, (path, ours) in cases.items():
-            providers = {OURS: ours, "copy": copied(path), "safetensors": loaded_and_saved(path)}
-            calls = {name: fresh(folder / "out", call) for name, call in providers.items()}
-            size = sum(file.stat().st_size for file in path.iterdir())
-            for name, times in harness.in_turns(calls, options.rounds, seed=0).items():
-                out.add(case, name, "time", "s", Spread.of(times), {"bytes": size})
-                print(f"{case}: {name} {min(times):.2f} s")
+    gauge = SignedPermutation.random(WIDTH, seed=0)
+    made: dict[str, Callable[[Path], Path]] = {
+        "checkpoint, bfloat16": lambda at: model(at, layers),
+        "dictionary, bfloat16": lambda at: dictionary(at, features),
+    }
+    carried: dict[str, Callable[[Path, Path], object]] = {
+        "checkpoint, bfloat16": lambda path, to: checkpoint(path, gauge, to),
+        "dictionary, bfloat16": lambda path, to: carry(find_object(path), gauge, to),
+    }
+    with results.appending("transport", options) as out:
+        for case, make in made.items():
+            with tempfile.TemporaryDirectory(dir=options.folder) as root:
+                path = make(Path(root) / "it")
+                providers: dict[str, Callable[[Path], object]] = {
+                    OURS: partial(carried[case], path),
+                    "copy": copied(path),
+                    "safetensors": loaded_and_saved(path),
+                }
+                calls = {name: fresh(Path(root) / "out", call) for name, call in providers.items()}
+                size = sum(file.stat().st_size for file in path.iterdir())
+                for name, times in harness.in_turns(calls, options.rounds, seed=0).items():
+                    out.add(case, name, "time", "s", Spread.of(times), {"bytes": size})
+                    print(f"{case}: {name} {min(times):.2f} s")
     if options.out is None:
         report.write("transport")
 
