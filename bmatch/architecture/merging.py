@@ -138,11 +138,12 @@ def _relate(c: Constraints, old: Ids, new: Ids) -> str:
         return "finer" if ((b > 0) | (a <= 0)).all() and extent(old) <= extent(new) else "apart"
     if chosen or len(firsts) == num_old * num_new:
         return "apart"
-    # One axis beside the same one of every slab: all of these carry its indices.
-    if _is_in_each_slab(c, a, new):
+    # One axis beside the same one of every slab, or of the tensors that rows come from: all of
+    # these carry its indices.
+    if _is_in_each_axis(c, a, new):
         c.union(*_met(a, new))
         return "same" if ((a > 0) | (b <= 0)).all() else "apart"
-    if _is_in_each_slab(c, b, old):
+    if _is_in_each_axis(c, b, old):
         c.union(*_met(b, old))
         return "finer" if ((b > 0) | (a <= 0)).all() else "apart"
     # The atoms themselves: which of a class is met tells its entries apart.
@@ -161,13 +162,13 @@ def _met(one: Ids, other: Ids) -> tuple[Ids, Ids]:
     return firsts[valid], seconds[valid]
 
 
-def _is_in_each_slab(c: Constraints, one: Ids, slabs: Ids) -> bool:
-    """Whether atoms meet those of several slabs, one to one in each."""
-    firsts, seconds = _met(one, slabs)
+def _is_in_each_axis(c: Constraints, one: Ids, several: Ids) -> bool:
+    """Whether atoms meet those of several axes, one to one in each."""
+    firsts, seconds = _met(one, several)
     axes = c.axis_of(seconds)
     if len(np.unique(seconds)) < len(seconds) or (axes < 0).any():
         return False
-    if any(c.axes[axis].slab is None for axis in np.unique(axes).tolist()):
+    if len(np.unique(axes)) < 2:
         return False
     return len(np.unique(axes * (1 << 32) + firsts)) == len(firsts)
 

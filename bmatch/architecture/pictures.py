@@ -72,7 +72,8 @@ def _pictures(vision: Any) -> Iterator[dict[str, torch.Tensor]]:
     yield {"pixel_values": pixels}
     yield {"pixel_values": pixels, "image_sizes": sizes}
     yield {"pixel_values": pixels[None]}
-    yield {"pixel_values": pixels[None].repeat(1, 2, 1, 1, 1), "image_sizes": sizes}
+    for tiles in (2, 3):  # the whole, and each of its parts
+        yield {"pixel_values": pixels[None].repeat(1, tiles, 1, 1, 1), "image_sizes": sizes}
     side = 2 * int(getattr(vision, "spatial_merge_size", 1))
     numbers = channels * int(getattr(vision, "temporal_patch_size", 1)) * patch**2
     patches = torch.randn((side * side, numbers), generator=generator)

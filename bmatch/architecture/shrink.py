@@ -72,6 +72,8 @@ _GROUPS = ("n_group", "num_expert_group", "num_expert_groups")
 """Fields that count groups of experts."""
 _NOT_BY_LAYER = re.compile(r".*(_limit|_range|multipliers)")
 """Lists that may have as many entries as there are layers by chance."""
+_RESOLUTIONS = re.compile(r".*grid_pinpoints")
+"""Lists of heights and widths that are covered by pictures of the size that a tower takes."""
 _OTHER_WIDTHS = ("embedding_size", "word_embed_proj_dim")
 _COMPILED = tuple((re.compile(f"^({pattern})$"), size) for pattern, size in _SIZES)
 
@@ -86,11 +88,23 @@ def shrunken(config: Any, *, wide_heads: bool = False) -> Any:
     nested = {key: shrunken(part, wide_heads=wide_heads) for key, part in parts_of(config).items()}
     kept = {key: value for key, value in given.items() if key not in nested}
     small = _small(kept)
+    for key, value in small.items():
+        if _RESOLUTIONS.fullmatch(key) and value:
+            small[key] = _covered(value, config, nested)
     if {"qk_nope_head_dim", "qk_rope_head_dim", "qk_head_dim"} <= small.keys():
         small["qk_head_dim"] = 2 * HEAD
     if wide_heads and small.get("head_dim") == HEAD:
         small["head_dim"] = 2 * HEAD
     return type(config)(**{**small, **nested})
+
+
+def _covered(sizes: list[list[int]], config: Any, nested: Mapping[str, Any]) -> list[list[int]]:
+    """Heights and widths of as many pictures as before, of the size that small towers take."""
+    for name, part in parts_of(config).items():
+        old, new = (getattr(held, "image_size", None) for held in (part, nested[name]))
+        if isinstance(old, int) and isinstance(new, int):
+            return [[length * new // old for length in size] for size in sizes]
+    return sizes
 
 
 def with_fields(config: Any, changes: Mapping[str, Any]) -> Any:

@@ -64,6 +64,17 @@ def test_one_tower_for_both_is_given_patches():
     )
 
 
+def test_rows_of_a_picture_from_several_tensors_are_of_one_stream(tmp_path):
+    """Each line of patches ends with a parameter, which lies beside what the projector writes."""
+    model = tiny_model(*config_and_class("llava_next"))
+    axes = architecture.residual_axes(model)
+    assert (axes.dim, axes.group) == (WIDTH, "signed_permutation")
+    assert axes.rule("model.image_newline").axes == ((0, True),)
+    assert axes.rule("model.multi_modal_projector.linear_2.bias").axes == ((0, True),)
+    gauge = bmatch.SignedPermutation.random(WIDTH, "signed_permutation", seed=3)
+    assert change_when_carried(model, inputs_for(model), gauge, tmp_path) < 1e-4
+
+
 def test_models_of_text_get_text():
     config = transformers.LlamaConfig(
         vocab_size=96, hidden_size=WIDTH, intermediate_size=48, num_hidden_layers=1

@@ -50,6 +50,13 @@ def test_nested_configs_are_made_small_too():
     assert small.vision_config.num_hidden_layers == 2
 
 
+def test_resolutions_are_of_as_many_small_pictures():
+    config = transformers.LlavaNextConfig(image_grid_pinpoints=[[336, 672], [1008, 336]])
+    small = shrunken(config)
+    assert small.vision_config.image_size == 28
+    assert small.image_grid_pinpoints == [[28, 56], [84, 28]]
+
+
 def test_fields_of_nested_configs_are_changed_and_told_by_their_place():
     small = shrunken(transformers.Gemma3Config())
     values = flat_values(small)
