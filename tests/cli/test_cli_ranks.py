@@ -57,6 +57,16 @@ def test_a_rank_is_killed_and_a_single_process_goes_on(bmatch_, pair, secret, tm
     assert SignedPermutation.load(tmp_path / "g") == secret
 
 
+def test_four_ranks_find_the_gauge_of_one_process(bmatch_, pair, tmp_path):
+    arguments = ("align", *pair, "--tokens", 6000, "--sites", "0,-1", "--cache", tmp_path / "cache")
+    code, said = Job(tmp_path, ("--nproc-per-node", 4), (*arguments, "--out", tmp_path / "g")).end()
+    assert code == 0, said
+    ranks = said.split("largest memory of the ranks: ")[1].split(" MB")[0]
+    assert len(ranks.split(", ")) == 4
+    assert bmatch_(*arguments, "--out", tmp_path / "alone")[0] == 0
+    assert (tmp_path / "g").read_bytes() == (tmp_path / "alone").read_bytes()
+
+
 def test_torchrun_is_killed_and_no_rank_stays(pair, tmp_path):
     """Not even in the middle of what it waits for, of another that has stopped."""
     arguments = ("align", *pair, "--tokens", 200_000, "--cache", tmp_path / "cache")
