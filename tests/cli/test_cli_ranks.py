@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import pages
 import pytest
 from agents import Job
 from planted_runs import planted_runs
@@ -55,6 +58,26 @@ def test_a_rank_is_killed_and_a_single_process_goes_on(bmatch_, pair, secret, tm
     assert bmatch_(*arguments, "--out", tmp_path / "anew")[0] == 0
     assert (tmp_path / "g").read_bytes() == (tmp_path / "anew").read_bytes()
     assert SignedPermutation.load(tmp_path / "g") == secret
+
+
+def test_the_readmes_large_job_runs_as_printed(pair, secret, tmp_path):
+    for name, folder in zip("AB", pair, strict=True):
+        (tmp_path / name).symlink_to(folder)
+    sh = [block.code for block in pages.blocks(pages.ROOT / "README.md") if block.language == "sh"]
+    command = next(code for code in sh if code.startswith("torchrun"))
+    here = Path(sys.executable).parent
+    env = {
+        **os.environ,
+        "PATH": f"{here}:{os.environ['PATH']}",
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
+    done = subprocess.run(
+        command, shell=True, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "largest memory of the ranks" in done.stdout + done.stderr
+    assert SignedPermutation.load(tmp_path / "gauge.safetensors") == secret
+    assert lines_of(tmp_path / "metrics.jsonl")[-2]["tokens"] == 20_000
 
 
 def test_four_ranks_find_the_gauge_of_one_process(bmatch_, pair, tmp_path):
