@@ -1,13 +1,16 @@
 """Assignments from factors, without a matrix. Rows go to results/scale.csv, or below --out.
 
-Memory is that of the whole process. It fails where duals do not prove the answer.
+Memory is that of the whole process. It fails where duals do not prove the answer, and with
+``--beside`` where the answer of the whole matrix is another.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +18,7 @@ import numpy.typing as npt
 import bmatch
 from benchmarks import report, results
 from benchmarks.cases import Case
-from benchmarks.peers import OURS
+from benchmarks.peers import EXACT, HOST, OURS, Found, Solver
 from bmatch.assignment.factors import FactorCost
 from bmatch.jobs.phases import Phase, phase
 
@@ -46,26 +49,62 @@ FAMILIES: dict[str, tuple[Callable[..., _Sides], FactorCost, bool, float | None]
     "points": (_points, "euclidean", False, None),
 }
 """Factors, the cost, whether its sum is maximised, and the limit."""
+WHOLE = "bmatch, whole"
+BESIDE = (WHOLE, "scipy", "laprust")
+"""Who is asked of the matrix itself."""
 
 
 def table(rows: Sequence[results.Row]) -> list[str]:
     """Markdown."""
     kept = results.newest(rows)
     lines = [
-        f"{kept[-1].origin} float32 factors, one thread.",
+        f"{kept[-1].origin} float32 factors, one thread. On the right the seconds of those who "
+        "take the matrix whole, where they were asked.",
         "",
         "| matrix | the matrix in float32, GB | the process, MB | s | passes | "
-        "unmatched rows | relative gap |",
-        "|---|---|---|---|---|---|---|",
+        f"unmatched rows | relative gap | {' | '.join(BESIDE)} |",
+        f"|---|---|---|---|---|---|---{'|---' * len(BESIDE)}|",
     ]
-    for memory, time in zip(kept[::2], kept[1::2], strict=True):
-        extra = time.extra
+    by_case: dict[str, dict[tuple[str, str], results.Row]] = {}
+    for row in kept:
+        by_case.setdefault(row.case, {})[row.provider, row.metric] = row
+    for case, found in by_case.items():
+        memory, taken = found[OURS, "memory"], found[OURS, "time"]
+        whole = [found.get((name, "time")) for name in BESIDE]
         lines.append(
-            f"| {memory.case} | {memory.extra['matrix'] / 1e9:.1f} | "
-            f"{memory.value / 1e6:.0f} | {time.value:.3g} | {extra['passes']:.1f} | "
-            f"{extra['unmatched']} | {extra['relative gap']:.1e} |"
+            f"| {case} | {memory.extra['matrix'] / 1e9:.1f} | "
+            f"{memory.value / 1e6:.0f} | {taken.value:.3g} | {taken.extra['passes']:.1f} | "
+            f"{taken.extra['unmatched']} | {taken.extra['relative gap']:.1e} | "
+            f"{' | '.join('' if row is None else f'{row.value:.3g}' for row in whole)} |"
         )
     return lines
+
+
+def beside(
+    factors: bmatch.Factors, answer: bmatch.Solution, maximize: bool, limit: float | None
+) -> dict[str, Found]:
+    """Seconds of those who take the matrix whole, and how far from ours their sums are, relative."""
+    matrix = factors.dense()
+    cost = -matrix if maximize else matrix
+
+    def whole(_: Any) -> tuple[Any, Any]:
+        found = bmatch.solve(matrix, maximize, cost_limit=limit, num_threads=1)
+        return found.row_ind, found.col_ind
+
+    solvers = {WHOLE: Solver("bmatch", whole)}
+    if limit is None:
+        solvers |= {name: HOST[name] for name in BESIDE[1:]}
+    ours = matrix[answer.row_ind, answer.col_ind].sum(dtype=np.float64)
+    found = {}
+    for name, solver in solvers.items():
+        begun = time.perf_counter()
+        rows, columns = solver.matched(solver.solve(cost))
+        seconds = time.perf_counter() - begun
+        total = matrix[rows, columns].sum(dtype=np.float64)
+        found[name] = Found(seconds, float(abs(total - ours) / abs(ours)))
+    if not found[WHOLE].excess <= EXACT:
+        raise AssertionError(f"the whole matrix has another answer: {found[WHOLE].excess}")
+    return found
 
 
 def main(arguments: list[str]) -> None:
@@ -78,6 +117,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=20301701, help="never use it for tuning")
     parser.add_argument("--cache", type=int, default=2**28, help="bytes of rows that are kept")
     parser.add_argument("--certify", action="store_true", help="check all entries: a pass or two")
+    parser.add_argument("--beside", action="store_true", help="solve the matrix whole, too")
     results.arguments(parser)
     options = parser.parse_args(arguments)
     if options.report:
@@ -108,6 +148,10 @@ def main(arguments: list[str]) -> None:
         }
         out.add(case, OURS, "memory", "B", solve.peak_bytes, {"matrix": 4 * n * m})
         out.add(case, OURS, "time", "s", solve.seconds, told)
+        if options.beside:
+            for name, peer in beside(factors, answer, maximize, limit).items():
+                out.add(case, name, "time", "s", peer.seconds, {"excess": peer.excess})
+                print(f"{case}: {name} {peer.seconds:.3g} s, excess {peer.excess:.1e}")
         stages = {name: f"{value:.3g}" for name, value in answer.stats.items()}
         print(f"{case}: {solve.seconds:.3g} s, {solve.peak_bytes / 1e6:.0f} MB, {stages}")
     if options.out is None:
