@@ -83,7 +83,7 @@ def table(rows: Sequence[results.Row]) -> list[str]:
 def beside(
     factors: bmatch.Factors, answer: bmatch.Solution, maximize: bool, limit: float | None
 ) -> dict[str, Found]:
-    """Seconds of those who take the matrix whole, and how far from ours their sums are, relative."""
+    """Seconds of those who take the matrix whole, and how far from ours their sums are."""
     matrix = factors.dense()
     cost = -matrix if maximize else matrix
 
