@@ -55,28 +55,33 @@ BESIDE = (WHOLE, "scipy", "laprust")
 
 
 def table(rows: Sequence[results.Row]) -> list[str]:
-    """Markdown."""
-    kept = results.newest(rows)
+    """Markdown, a table for each machine."""
     lines = [
-        f"{kept[-1].origin} float32 factors, one thread. On the right the seconds of those who "
-        "take the matrix whole, where they were asked.",
-        "",
-        "| matrix | the matrix in float32, GB | the process, MB | s | passes | "
-        f"unmatched rows | relative gap | {' | '.join(BESIDE)} |",
-        f"|---|---|---|---|---|---|---{'|---' * len(BESIDE)}|",
+        "float32 factors, one thread. On the right the seconds of those who take the matrix whole, "
+        "where they were asked."
     ]
-    by_case: dict[str, dict[tuple[str, str], results.Row]] = {}
-    for row in kept:
-        by_case.setdefault(row.case, {})[row.provider, row.metric] = row
-    for case, found in by_case.items():
-        memory, taken = found[OURS, "memory"], found[OURS, "time"]
-        whole = [found.get((name, "time")) for name in BESIDE]
-        lines.append(
-            f"| {case} | {memory.extra['matrix'] / 1e9:.1f} | "
-            f"{memory.value / 1e6:.0f} | {taken.value:.3g} | {taken.extra['passes']:.1f} | "
-            f"{taken.extra['unmatched']} | {taken.extra['relative gap']:.1e} | "
-            f"{' | '.join('' if row is None else f'{row.value:.3g}' for row in whole)} |"
-        )
+    for of_machine in results.by_machine(rows).values():
+        kept = results.newest(of_machine)
+        lines += [
+            "",
+            kept[-1].origin,
+            "",
+            "| matrix | the matrix in float32, GB | the process, MB | s | passes | "
+            f"unmatched rows | relative gap | {' | '.join(BESIDE)} |",
+            f"|---|---|---|---|---|---|---{'|---' * len(BESIDE)}|",
+        ]
+        by_case: dict[str, dict[tuple[str, str], results.Row]] = {}
+        for row in kept:
+            by_case.setdefault(row.case, {})[row.provider, row.metric] = row
+        for case, found in by_case.items():
+            memory, taken = found[OURS, "memory"], found[OURS, "time"]
+            whole = [found.get((name, "time")) for name in BESIDE]
+            lines.append(
+                f"| {case} | {memory.extra['matrix'] / 1e9:.2g} | "
+                f"{memory.value / 1e6:.0f} | {taken.value:.3g} | {taken.extra['passes']:.1f} | "
+                f"{taken.extra['unmatched']} | {taken.extra['relative gap']:.1e} | "
+                f"{' | '.join('' if row is None else f'{row.value:.3g}' for row in whole)} |"
+            )
     return lines
 
 
