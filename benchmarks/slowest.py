@@ -19,7 +19,7 @@ from benchmarks import cases, contest, harness, provenance, recipes, report, res
 from benchmarks.cases import WIDE, Case
 from benchmarks.contest import OPTIMAL, REFUSED, WRONG, Ratios
 from benchmarks.peers import OURS, Solver
-from benchmarks.results import Row, newest
+from benchmarks.results import Row, by_machine
 from benchmarks.users import USERS
 
 BASES = tuple(
@@ -147,11 +147,22 @@ def _line(one: Tried) -> str:
 
 
 def table(rows: Sequence[Row]) -> list[str]:
-    """Markdown: the worst first."""
-    kept = newest(rows)
+    """Markdown: of each machine's last search the worst first, the newest search on top."""
+    last = [
+        [row for row in of_machine if row.date == max(row.date for row in of_machine)]
+        for of_machine in by_machine(rows).values()
+    ]
     lines = [
-        f"{kept[-1].origin} One thread. The best exact peer's least time and SciPy's in multiples "
-        "of ours; 0 where our answer is not right.",
+        "One thread. The best exact peer's least time and SciPy's in multiples of ours; 0 where "
+        "our answer is not right."
+    ]
+    for kept in sorted(last, key=lambda kept: kept[0].date, reverse=True):
+        lines += ["", kept[0].origin, *_worst(kept)]
+    return lines
+
+
+def _worst(kept: Sequence[Row]) -> list[str]:
+    lines = [
         "",
         "| recipe | shape | seed | ratio | best peer | SciPy | ours, ms |",
         "|---|---|---|---|---|---|---|",
