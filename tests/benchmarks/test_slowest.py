@@ -51,7 +51,14 @@ def test_beside_a_peer(tmp_path):
         assert row.extra["outcome"] == "optimal"
         assert row.extra["peer"] == "scipy"
         assert row.value > 0
-    assert len(slowest.table(rows)) == 6
+    of_one = slowest.table(rows)
+    assert len(of_one) == 8
+    older = [row._replace(date="2020-01-01T00:00") for row in rows]
+    assert slowest.table([*older, *rows]) == of_one  # the last search alone
+    elsewhere = [row._replace(machine="another") for row in older]
+    both = slowest.table([*elsewhere, *rows])
+    assert both[: len(of_one)] == of_one
+    assert both[len(of_one) + 1].startswith("another")
 
 
 def test_a_seed_searches_the_same():
