@@ -61,15 +61,16 @@ def copy_safetensors(
             begin, end = file.entries[name]["data_offsets"]
             with room.taken(end - begin) as keep:
                 moved = transform(name, file.tensor(name))
+                in_order = isinstance(moved, Taken) and moved.in_order
                 moved = moved if isinstance(moved, Taken) else Taken(moved)
-                if moved.in_order:
+                if in_order:
                     keep(min(end - begin, TURN))
                 row = moved.cols * moved.source.itemsize
                 step = max(1, TURN // max(1, row))
                 for first in range(0, moved.rows, step):
                     last, at = min(first + step, moved.rows), begin + first * row
                     moved.write(written.fileno(), len(framed) + at, first, last, threads)
-                    if moved.in_order:
+                    if in_order:
                         file.let_go(at, begin + last * row)
                 del moved
                 file.let_go(begin, end)
