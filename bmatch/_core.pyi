@@ -328,29 +328,20 @@ multiply_bfloat16 = multiply_float32
 fold_float64 = fold_float32
 
 # Addresses of tensors on the host, and of room for what is written.
-def take(
-    source: int,
-    starts: npt.NDArray[np.int64],  # [rows]
-    turned: npt.NDArray[np.bool_] | None,  # [rows]
-    cols: int,
-    columns: npt.NDArray[np.int32] | None,  # [cols]
-    turned_columns: npt.NDArray[np.bool_] | None,  # [cols]
-    itemsize: int,
-    out: int,
-) -> None: ...
-def take_to_file(
-    source: int,
-    starts: npt.NDArray[np.int64],  # [rows]
-    turned: npt.NDArray[np.bool_] | None,  # [rows]
-    cols: int,
-    columns: npt.NDArray[np.int32] | None,  # [cols]
-    turned_columns: npt.NDArray[np.bool_] | None,  # [cols]
-    itemsize: int,
-    file: int,
-    at: int,
-    piece: int,
-    threads: int,
-) -> None: ...
+class Take:
+    def __init__(
+        self,
+        source: int,
+        starts: npt.NDArray[np.int64],  # [rows]
+        turned: npt.NDArray[np.bool_] | None,  # [rows]
+        cols: int,
+        columns: npt.NDArray[np.int32] | None,  # [cols]
+        turned_columns: npt.NDArray[np.bool_] | None,  # [cols]
+        itemsize: int,
+    ) -> None: ...
+    def write(self, out: int) -> None: ...
+    def write_to_file(self, file: int, at: int, piece: int, threads: int) -> None: ...
+
 def largest_magnitude(entries: int, count: int, itemsize: int) -> int: ...
 def sha256_lanes() -> int: ...
 def sha256_blocks(

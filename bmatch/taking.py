@@ -25,8 +25,6 @@ PIECE = 1 << 18
 
 _Starts: TypeAlias = npt.NDArray[np.int64]  # [rows]
 _Signs: TypeAlias = npt.NDArray[np.bool_] | None  # [rows] or [cols]
-_Task: TypeAlias = tuple[int, _Starts, _Signs, int, npt.NDArray[Any] | None, _Signs, int]
-"""What rows are taken from: source, starts, turned, cols, columns, turned columns, itemsize."""
 
 
 def can_be_taken(tensor: torch.Tensor) -> bool:
@@ -136,7 +134,7 @@ class Taken:
         if not self._moves:
             return self.source
         made = torch.empty_like(self.source)
-        _core.take(*self._task(0, self.rows), made.data_ptr())
+        self._task(0, self.rows).write(made.data_ptr())
         return made
 
     def write(self, file: int, at: int, first: int, last: int, threads: int = 1) -> None:
@@ -150,7 +148,7 @@ class Taken:
             If they cannot be written.
         """
         if self._moves:
-            _core.take_to_file(*self._task(first, last), file, at, PIECE, threads)
+            self._task(first, last).write_to_file(file, at, PIECE, threads)
             return
         import torch
 
@@ -176,8 +174,8 @@ class Taken:
             stride *= self._outer[axis]
         return starts, turned if turned.any() else None
 
-    def _task(self, first: int, last: int) -> _Task:
+    def _task(self, first: int, last: int) -> _core.Take:
         order, signs = (None, None) if self._columns is None else self._columns
         starts, turned = self._begun(first, last)
         source, size = self.source.data_ptr(), self.source.itemsize
-        return source, starts, turned, self.cols, order, signs, size
+        return _core.Take(source, starts, turned, self.cols, order, signs, size)

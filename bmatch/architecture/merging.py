@@ -166,9 +166,7 @@ def _is_in_each_axis(c: Constraints, one: Ids, several: Ids) -> bool:
     """Whether atoms meet those of several axes, one to one in each."""
     firsts, seconds = _met(one, several)
     axes = c.axis_of(seconds)
-    if len(np.unique(seconds)) < len(seconds) or (axes < 0).any():
-        return False
-    if len(np.unique(axes)) < 2:
+    if len(np.unique(seconds)) < len(seconds) or (axes < 0).any() or len(np.unique(axes)) < 2:
         return False
     return len(np.unique(axes * (1 << 32) + firsts)) == len(firsts)
 

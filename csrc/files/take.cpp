@@ -242,8 +242,8 @@ class Pieces {
     }
   }
 
-  template <typename Taking>
-  void take_and_write(Taking& taking) {
+  template <typename T, typename Column>
+  void take_and_write(Taking<T, Column>& taking) {
     std::unique_lock<std::mutex> lock(guard_);
     while (error_ == 0 && (next_ < count_ || !ready_.empty())) {
       if (!writing_ && !ready_.empty()) {

@@ -9,6 +9,7 @@
 #include <optional>
 #include <stdexcept>
 #include <system_error>
+#include <utility>
 
 #include "arrays.h"
 #include "files/sha256.h"
@@ -27,44 +28,48 @@ const T* data_of(const std::optional<Array<T>>& values, py::ssize_t size) {
   return values->data();
 }
 
-Take task_of(std::uintptr_t source, const Array<std::int64_t>& starts,
-             const std::optional<Array<bool>>& turned, std::int64_t cols,
-             const std::optional<Array<std::int32_t>>& columns,
-             const std::optional<Array<bool>>& turned_columns, int itemsize) {
-  return {reinterpret_cast<const void*>(source),
-          starts.data(),
-          data_of(turned, starts.size()),
-          starts.size(),
-          cols,
-          data_of(columns, cols),
-          data_of(turned_columns, cols),
-          itemsize};
-}
+// A take with the arrays that it points into.
+class HeldTake {
+ public:
+  HeldTake(std::uintptr_t source, Array<std::int64_t> starts, std::optional<Array<bool>> turned,
+           std::int64_t cols, std::optional<Array<std::int32_t>> columns,
+           std::optional<Array<bool>> turned_columns, int itemsize)
+      : starts_(std::move(starts)),
+        turned_(std::move(turned)),
+        columns_(std::move(columns)),
+        turned_columns_(std::move(turned_columns)),
+        task_{reinterpret_cast<const void*>(source),
+              starts_.data(),
+              data_of(turned_, starts_.size()),
+              starts_.size(),
+              cols,
+              data_of(columns_, cols),
+              data_of(turned_columns_, cols),
+              itemsize} {}
 
-void take_at(std::uintptr_t source, const Array<std::int64_t>& starts,
-             const std::optional<Array<bool>>& turned, std::int64_t cols,
-             const std::optional<Array<std::int32_t>>& columns,
-             const std::optional<Array<bool>>& turned_columns, int itemsize, std::uintptr_t out) {
-  const Take task = task_of(source, starts, turned, cols, columns, turned_columns, itemsize);
-  const py::gil_scoped_release release;
-  take(task, reinterpret_cast<void*>(out));
-}
-
-void take_to_file_at(std::uintptr_t source, const Array<std::int64_t>& starts,
-                     const std::optional<Array<bool>>& turned, std::int64_t cols,
-                     const std::optional<Array<std::int32_t>>& columns,
-                     const std::optional<Array<bool>>& turned_columns, int itemsize, int file,
-                     std::int64_t at, std::int64_t piece, int threads) {
-  const Take task = task_of(source, starts, turned, cols, columns, turned_columns, itemsize);
-  try {
+  void write(std::uintptr_t out) const {
     const py::gil_scoped_release release;
-    take_to_file(task, file, at, piece, threads);
-  } catch (const std::system_error& error) {
-    errno = error.code().value();
-    PyErr_SetFromErrno(PyExc_OSError);
-    throw py::error_already_set();
+    take(task_, reinterpret_cast<void*>(out));
   }
-}
+
+  void write_to_file(int file, std::int64_t at, std::int64_t piece, int threads) const {
+    try {
+      const py::gil_scoped_release release;
+      take_to_file(task_, file, at, piece, threads);
+    } catch (const std::system_error& error) {
+      errno = error.code().value();
+      PyErr_SetFromErrno(PyExc_OSError);
+      throw py::error_already_set();
+    }
+  }
+
+ private:
+  Array<std::int64_t> starts_;
+  std::optional<Array<bool>> turned_;
+  std::optional<Array<std::int32_t>> columns_;
+  std::optional<Array<bool>> turned_columns_;
+  Take task_;
+};
 
 std::uint64_t largest_magnitude_at(std::uintptr_t entries, std::int64_t count, int itemsize) {
   const py::gil_scoped_release release;
@@ -84,14 +89,17 @@ void sha256_blocks_at(Array<std::uint32_t>& states, const Array<std::uintptr_t>&
 }  // namespace
 
 void define_files(py::module_& m) {
-  m.def("take", &take_at, py::arg("source"), py::arg("starts"), py::arg("turned"), py::arg("cols"),
-        py::arg("columns"), py::arg("turned_columns"), py::arg("itemsize"), py::arg("out"),
-        "Writes rows to the address out: of each `cols` entries of the source behind its start, or "
-        "those of these columns, with the sign bits of turned rows and columns turned.");
-  m.def("take_to_file", &take_to_file_at, py::arg("source"), py::arg("starts"), py::arg("turned"),
-        py::arg("cols"), py::arg("columns"), py::arg("turned_columns"), py::arg("itemsize"),
-        py::arg("file"), py::arg("at"), py::arg("piece"), py::arg("threads"),
-        "The rows of `take` written to a file at a place, about so many bytes at a time.");
+  py::class_<HeldTake>(m, "Take",
+                       "Rows: of each `cols` entries of the source behind its start, or those of "
+                       "these columns, with the sign bits of turned rows and columns turned.")
+      .def(py::init<std::uintptr_t, Array<std::int64_t>, std::optional<Array<bool>>, std::int64_t,
+                    std::optional<Array<std::int32_t>>, std::optional<Array<bool>>, int>(),
+           py::arg("source"), py::arg("starts"), py::arg("turned"), py::arg("cols"),
+           py::arg("columns"), py::arg("turned_columns"), py::arg("itemsize"))
+      .def("write", &HeldTake::write, py::arg("out"), "Writes them to an address.")
+      .def("write_to_file", &HeldTake::write_to_file, py::arg("file"), py::arg("at"),
+           py::arg("piece"), py::arg("threads"),
+           "Writes them to a file at a place, about so many bytes at a time.");
   m.def("largest_magnitude", &largest_magnitude_at, py::arg("entries"), py::arg("count"),
         py::arg("itemsize"), "The largest entry, as bits without a sign.");
   m.def("sha256_lanes", &sha256_lanes, "Streams that are hashed at once; 1: no better than alone.");
