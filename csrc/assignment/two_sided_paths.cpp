@@ -28,7 +28,7 @@ Step TwoSidedPaths::augment_all(DensePaths& rows, std::int64_t first, std::int64
                                 bool hurries) {
   const bool may_turn = has_columns(context_.costs);
   std::int64_t reads = may_turn ? std::min(first, most) : most;
-  Step step = from_rows(rows, reads, hurries);
+  Step step = may_turn && !hurries ? first_turn(rows, reads) : from_rows(rows, reads, hurries);
   std::int64_t left = most - reads;
   for (bool columns = true; step == Step::budget_spent && left > 0; columns = !columns) {
     reads = std::min(kMoreReads * reads, left);
@@ -45,6 +45,15 @@ Step TwoSidedPaths::augment_all(DensePaths& rows, std::int64_t first, std::int64
     }
   }
   return step;
+}
+
+Step TwoSidedPaths::first_turn(DensePaths& rows, std::int64_t reads) {
+  const std::int64_t early = std::min(kEarlyReads * context_.costs.rows(), reads);
+  const auto free = static_cast<std::int64_t>(rows.free_rows());
+  const Step step = from_rows(rows, early, false);
+  const std::int64_t done = free - static_cast<std::int64_t>(rows.free_rows());
+  if (step != Step::budget_spent || is_below(done, free, kFewDone)) return step;
+  return from_rows(rows, reads - early, false);
 }
 
 Step TwoSidedPaths::from_rows(DensePaths& rows, std::int64_t reads, bool hurries) {

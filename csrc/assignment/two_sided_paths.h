@@ -2,8 +2,8 @@
 //
 // Where most rows lie on one plateau of equal costs, paths from rows come through most of them, and
 // paths from columns through a few, or the other way round.  Neither side need know: each goes on
-// from where the other stopped, with twice as many reads as it had before, so that all paths
-// together read at most a few times as much as those of the better side.
+// from where the other stopped, with several times as many reads as it had before, so that all
+// paths together read at most a few times as much as those of the better side.
 //
 // At a turn the duals of one side become the prices of the other.  Those of matched rows and
 // columns are c_ij minus the other's dual, those of free ones their least reduced cost.
@@ -39,6 +39,8 @@ class TwoSidedPaths {
   const std::vector<Index>& trapped() const { return trapped_; }
 
  private:
+  // So many reads, but few of them if they bring few paths to an end.
+  Step first_turn(DensePaths& rows, std::int64_t reads);
   Step from_rows(DensePaths& rows, std::int64_t reads, bool hurries);
   Step from_columns(std::int64_t reads, bool hurries);
 

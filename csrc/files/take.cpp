@@ -1,9 +1,5 @@
 #include "take.h"
 
-#if defined(__x86_64__)
-#include <emmintrin.h>
-#endif
-
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "square.h"
 #include "threads.h"
 
 namespace bmatch {
@@ -45,70 +42,9 @@ auto with_size(int itemsize, F f) {
   }
 }
 
-// So many rows of entries of type T are a block: a column of it is 16 bytes.
-template <typename T>
-constexpr int kBlock = 16 / static_cast<int>(sizeof(T));
-
-// 16 bytes, a column of a block.
+// A square's rows are a block: a column of it is 16 bytes.
 struct alignas(16) Chunk {
   unsigned char bytes[16];
-};
-
-// A square of kBlock<T> rows, whose rows become its columns: in each step rows of its first and of
-// its second half are zipped, entry by entry.  All of it stays in registers.
-template <typename T>
-class Square {
- public:
-  static constexpr int n = kBlock<T>;
-
-#if defined(__x86_64__)
-  void set_row(int i, const void* entries) {
-    rows_[i] = _mm_loadu_si128(static_cast<const __m128i*>(entries));
-  }
-  // Row i with the bits of `signs` turned.
-  void write_row(int i, const void* signs, void* out) const {
-    const __m128i turn = _mm_loadu_si128(static_cast<const __m128i*>(signs));
-    _mm_storeu_si128(static_cast<__m128i*>(out), _mm_xor_si128(rows_[i], turn));
-  }
-  void write_row(int i, void* out) const { _mm_storeu_si128(static_cast<__m128i*>(out), rows_[i]); }
-  void transpose() {
-    for (int step = 1; step < n; step *= 2) {
-      __m128i zipped[n];
-      for (int k = 0; k < n / 2; ++k) {
-        const __m128i a = rows_[k], b = rows_[k + n / 2];
-        if constexpr (sizeof(T) == 1) {
-          zipped[2 * k] = _mm_unpacklo_epi8(a, b), zipped[2 * k + 1] = _mm_unpackhi_epi8(a, b);
-        } else if constexpr (sizeof(T) == 2) {
-          zipped[2 * k] = _mm_unpacklo_epi16(a, b), zipped[2 * k + 1] = _mm_unpackhi_epi16(a, b);
-        } else if constexpr (sizeof(T) == 4) {
-          zipped[2 * k] = _mm_unpacklo_epi32(a, b), zipped[2 * k + 1] = _mm_unpackhi_epi32(a, b);
-        } else {
-          zipped[2 * k] = _mm_unpacklo_epi64(a, b), zipped[2 * k + 1] = _mm_unpackhi_epi64(a, b);
-        }
-      }
-      for (int k = 0; k < n; ++k) rows_[k] = zipped[k];
-    }
-  }
-
- private:
-  __m128i rows_[n];
-#else
-  void set_row(int i, const void* entries) { std::memcpy(rows_[i], entries, sizeof rows_[i]); }
-  void write_row(int i, const T* signs, void* out) const {
-    T turned[n];
-    for (int j = 0; j < n; ++j) turned[j] = rows_[i][j] ^ signs[j];
-    std::memcpy(out, turned, sizeof turned);
-  }
-  void write_row(int i, void* out) const { std::memcpy(out, rows_[i], sizeof rows_[i]); }
-  void transpose() {
-    for (int i = 0; i < n; ++i) {
-      for (int j = 0; j < i; ++j) std::swap(rows_[i][j], rows_[j][i]);
-    }
-  }
-
- private:
-  T rows_[n][n];
-#endif
 };
 
 // Columns of rows from elsewhere in them, one row at a time.
@@ -122,7 +58,7 @@ void take_columns(const T* row, const Column* columns, const T* signs, std::int6
 template <typename T, typename Column>
 void take_block(const T* const* rows, const Column* columns, const T* const* signs,
                 std::int64_t cols, T* const* out, Chunk* room) {
-  constexpr int n = kBlock<T>;
+  constexpr int n = Square<T>::n;
   const std::int64_t squares = cols / n * n;
   std::int64_t j = 0;
   for (; j < squares; j += n) {
@@ -161,14 +97,14 @@ class Taking {
       signs_[j] = task.turned_columns != nullptr && task.turned_columns[j] ? kSign<T> : T{0};
       turned_[j] = signs_[j] ^ kSign<T>;
     }
-    room_.resize(task.rows < kBlock<T> ? 0 : columns_.size());
+    room_.resize(task.rows < Square<T>::n ? 0 : columns_.size());
   }
 
   // Entries `first_col` to `last_col` of rows `first` to `last`, one row after another; all entries
   // where columns are taken.
   void operator()(std::int64_t first, std::int64_t last, std::int64_t first_col,
                   std::int64_t last_col, void* to) {
-    constexpr int n = kBlock<T>;
+    constexpr int n = Square<T>::n;
     const std::int64_t cols = last_col - first_col;
     const T* const source = static_cast<const T*>(task_.source) + first_col;
     T* out = static_cast<T*>(to);

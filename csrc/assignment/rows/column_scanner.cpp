@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "assignment/policy.h"
+#include "turned_lines.h"
 
 namespace bmatch {
 namespace {
@@ -39,8 +40,8 @@ ColumnScanner::ColumnScanner(const RowScanner& costs)
       block_(is_made(first_, scratch_.row()) ? costs.cols() : kBlock),
       here_((costs.cols() + block_ - 1) / block_, 0) {
   const std::size_t item = std::holds_alternative<const float*>(first_.entries) ? 4 : 8;
-  copy_.reset(new std::byte[item * static_cast<std::size_t>(costs.rows()) *
-                            static_cast<std::size_t>(costs.cols())]);
+  copy_ = ReusedVector<std::byte>(item * static_cast<std::size_t>(costs.rows()) *
+                                  static_cast<std::size_t>(costs.cols()));
 }
 
 template <typename T>
@@ -50,15 +51,18 @@ void ColumnScanner::require(Index j) const {
   const std::int64_t n = costs_.rows();
   const Index begin = j / block_ * block_, end = std::min(begin + block_, costs_.cols());
   T* const out = copy<T>();
-  constexpr Index kRows = 64, kCols = 8;  // at a time; see packed.h
-  for (Index i0 = 0; i0 < n; i0 += kRows) {
-    const Index i1 = std::min<Index>(i0 + kRows, static_cast<Index>(n));
+  // A few columns at a time, as in packed.h.
+  constexpr Index kCols = 8, kRows = 64;
+  const Index rows = is_made(first_, scratch_.row()) ? kGroup : kRows;
+  for (Index i0 = 0; i0 < n; i0 += rows) {
+    const Index count = std::min<Index>(rows, static_cast<Index>(n) - i0);
+    const T* lines[kRows];
+    for (Index k = 0; k < count; ++k) {
+      lines[k] = std::get<const T*>(costs_.row(i0 + k, scratch_.row(k % kGroup)).entries) + begin;
+    }
     for (Index j0 = begin; j0 < end; j0 += kCols) {
-      const Index j1 = std::min(j0 + kCols, end);
-      for (Index i = i0; i < i1; ++i) {
-        const T* const entries = std::get<const T*>(costs_.row(i, scratch_.row()).entries);
-        for (Index k = j0; k < j1; ++k) out[k * n + i] = entries[k];
-      }
+      turn_lines(lines, count, std::min(kCols, end - j0), out + j0 * n + i0, n);
+      for (Index k = 0; k < count; ++k) lines[k] += kCols;
     }
   }
 }

@@ -27,7 +27,7 @@ class ColumnScanner final : public RowScanner {
  private:
   template <typename T>
   T* copy() const {
-    return reinterpret_cast<T*>(copy_.get());
+    return reinterpret_cast<T*>(copy_.data());
   }
   template <typename T>
   void require(Index j) const;
@@ -36,7 +36,7 @@ class ColumnScanner final : public RowScanner {
   mutable Scratch scratch_;
   const StoredRow first_;                   // for the type of the entries
   const Index block_;                       // columns copied at a time
-  std::unique_ptr<std::byte[]> copy_;       // [cols, rows]
+  mutable ReusedVector<std::byte> copy_;    // [cols, rows]
   mutable std::vector<std::uint8_t> here_;  // [blocks]
 };
 

@@ -11,6 +11,7 @@
 #include "assignment/policy.h"
 #include "assignment/reused.h"
 #include "dense_scanner.h"
+#include "turned_lines.h"
 #include "widened_scanner.h"
 
 namespace bmatch {
@@ -18,12 +19,26 @@ namespace bmatch {
 template <typename T>
 using ScannerOf = std::conditional_t<kIsWide<T>, DenseScanner<T>, WidenedScanner<T>>;
 
-// A row-major copy of a matrix whose rows lie far apart in memory.  In blocks of whole cache lines
-// by eight: columns a power of two apart share the places of eight lines in a cache.
+// A row-major copy of a matrix whose rows lie far apart in memory.  Of one that is turned, in
+// squares of a cache line; else in blocks of whole lines by eight.  More columns a power of two
+// apart would take one another's place in a cache.
 template <typename T>
 ReusedVector<T> packed(const CostView<T>& view) {
-  constexpr std::int64_t kRows = 256 / sizeof(T), kCols = 8;
+  constexpr std::int64_t kLine = 64 / sizeof(T), kRows = 4 * kLine, kCols = 8;
   ReusedVector<T> copy(static_cast<std::size_t>(view.rows * view.cols));
+  if (view.row_stride == 1) {
+    for (std::int64_t j0 = 0; j0 < view.cols; j0 += kLine) {
+      const std::int64_t count = std::min(kLine, view.cols - j0);
+      for (std::int64_t i0 = 0; i0 < view.rows; i0 += kLine) {
+        const T* lines[kLine];
+        for (std::int64_t k = 0; k < count; ++k)
+          lines[k] = view.data + (j0 + k) * view.col_stride + i0;
+        turn_lines(lines, count, std::min(kLine, view.rows - i0), copy.data() + i0 * view.cols + j0,
+                   view.cols);
+      }
+    }
+    return copy;
+  }
   for (std::int64_t i0 = 0; i0 < view.rows; i0 += kRows) {
     const std::int64_t i1 = std::min(i0 + kRows, view.rows);
     for (std::int64_t j0 = 0; j0 < view.cols; j0 += kCols) {
