@@ -98,7 +98,8 @@ ROOMS = {
         *("wrappers", "expressions", "templates", "spaces", "layout", "rules", "axes"),
         *("spellings", "torchtitan", "megatron"),
         *("stored", "cached", "known"),
-        *("constraints", "labels", "merging", "calls", "elementwise", "contraction", "movement"),
+        *("forms", "constraints", "labels", "merging", "calls", "elementwise", "contraction"),
+        "movement",
         *("indexing", "trace", "permutations", "signs", "solve", "shrink", "pictures"),
         *("sounds", "tiny", "nesting", "layer_kinds"),
         *(
