@@ -100,7 +100,7 @@ ROOMS = {
         *("stored", "cached", "known"),
         *("forms", "constraints", "labels", "merging", "calls", "elementwise", "contraction"),
         "movement",
-        *("indexing", "trace", "permutations", "signs", "solve", "shrink", "pictures"),
+        *("indexing", "trace", "permutations", "signs", "solve", "reads", "shrink", "pictures"),
         *("sounds", "tiny", "nesting", "layer_kinds"),
         *(
             "inner",

@@ -85,13 +85,6 @@ class Constraints:
         """Index along their axis."""
         return self._place[atoms]
 
-    @property
-    def met(self) -> set[int]:
-        """Positions in `axes` of those of which an atom carries one index with another atom."""
-        roots = self.find(np.arange(self.num_atoms))
-        shared = np.bincount(roots, minlength=self.num_atoms)[roots] > 1
-        return set(np.unique(self._axis[shared]).tolist())
-
     def is_beside(self, one: Ids, other: Ids) -> bool:
         """Whether two atoms have one place along axes of one length."""
         a, b = int(self._axis[one.ravel()[0]]), int(self._axis[other.ravel()[0]])

@@ -62,8 +62,9 @@ def _flips(c: Constraints, space: Slots) -> tuple[list[int], list[int]]:
     for numbers in (equations * units + unit, equations):
         first = np.flatnonzero(np.diff(numbers, prepend=-1))
         sums = np.bitwise_xor.reduceat(bits, first, axis=0) if len(first) else bits
-        rows = np.unique(sums, axis=0).astype("<u8")
-        found.append([int.from_bytes(row.tobytes(), "little") for row in rows])
+        sums = sums[np.lexsort(sums.T)]
+        rows = sums[np.append(True, (sums[1:] != sums[:-1]).any(axis=1))[: len(sums)]]
+        found.append([int.from_bytes(row.tobytes(), "little") for row in rows.astype("<u8")])
     return found[0], found[1]
 
 
