@@ -98,8 +98,9 @@ ROOMS = {
         *("wrappers", "expressions", "templates", "spaces", "layout", "rules", "axes"),
         *("spellings", "torchtitan", "megatron"),
         *("stored", "cached", "known"),
-        *("constraints", "labels", "merging", "calls", "elementwise", "contraction", "movement"),
-        *("indexing", "trace", "permutations", "signs", "solve", "shrink", "pictures"),
+        *("forms", "constraints", "labels", "merging", "calls", "elementwise", "contraction"),
+        "movement",
+        *("indexing", "trace", "permutations", "signs", "solve", "reads", "shrink", "pictures"),
         *("sounds", "tiny", "nesting", "layer_kinds"),
         *(
             "inner",

@@ -6,23 +6,20 @@ meet their head, the relation is kept (`Constraints.relate`); what is summed ove
 has to stay a set, which gets an atom of its own, a block (`Constraints.block`); numbers that
 differ along an axis tell its atoms apart (`Constraints.colour`).
 
-Each atom also has an unknown sign. A *form* is a sum over GF(2) of such unknowns, held as the set
-of their atoms and named by a small number, so that an array of forms is an array of integers.
+Each atom also has an unknown sign. A *form* is a sum over GF(2) of such unknowns, named by a small
+number (`Forms`), so that an array of forms is an array of integers.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-Ids = npt.NDArray[np.int64]
-Form: TypeAlias = frozenset[int]
+from bmatch.architecture.forms import Forms, Ids, stretches
 
 NONE = 0  # the atom of what moves with no parameter, and the form of what never flips
 WILD = -1  # of entries that are zero: they agree with every atom and every form
@@ -55,11 +52,9 @@ class Constraints:
         self._colour = np.zeros(1, np.uint64)
         self.edges: dict[tuple[bytes, bytes], tuple[Ids, Ids]] = {}
         self._blocks: dict[bytes, int] = {}
-        self._forms: list[Form] = [frozenset()]
-        self._form_ids: dict[Form, int] = {frozenset(): NONE}
-        self.equations: set[Form] = set()
-        self._by_atom: dict[int, list[Form]] = {}
-        self._indexed = 0
+        self._forms = Forms()
+        self._equations: dict[int, tuple[int, int]] = {}  # equal forms, by the key of their sum
+        self._by_atom: tuple[int, Ids, Ids] | None = None  # and how many equations it has
 
     # Atoms
 
@@ -89,13 +84,6 @@ class Constraints:
     def place_of(self, atoms: Ids) -> Ids:
         """Index along their axis."""
         return self._place[atoms]
-
-    @property
-    def met(self) -> set[int]:
-        """Positions in `axes` of those of which an atom carries one index with another atom."""
-        roots = self.find(np.arange(self.num_atoms))
-        shared = np.bincount(roots, minlength=self.num_atoms)[roots] > 1
-        return set(np.unique(self._axis[shared]).tolist())
 
     def is_beside(self, one: Ids, other: Ids) -> bool:
         """Whether two atoms have one place along axes of one length."""
@@ -162,46 +150,61 @@ class Constraints:
 
     # Forms
 
-    def form(self, atoms: Form) -> int:
+    def form(self, atoms: Iterable[int]) -> int:
         """The number that names the sum of some atoms' unknowns."""
-        found = self._form_ids.setdefault(atoms, len(self._forms))
-        if found == len(self._forms):
-            self._forms.append(atoms)
-        return found
+        return self._forms.of_set(atoms)
 
     def signs_of(self, atoms: Ids) -> Ids:
         """The forms that are the sign of one atom each."""
-        return np.array(
-            [self.form(frozenset((a,))) for a in atoms.ravel().tolist()], np.int64
-        ).reshape(atoms.shape)
+        return self._forms.of_atoms(atoms.ravel()).reshape(atoms.shape)
 
     def add(self, a: Ids, b: Ids) -> Ids:
         """Sum of two arrays of forms that broadcast; WILD where one is."""
         a, b = np.broadcast_arrays(a, b)
         pairs, inverse = np.unique(a * (1 << 32) + b, return_inverse=True)
         firsts, seconds = pairs_of(pairs)
-        sums = [
-            WILD if min(one, other) < 0 else self.form(self._forms[one] ^ self._forms[other])
-            for one, other in zip(firsts.tolist(), seconds.tolist(), strict=True)
-        ]
-        return np.array(sums, np.int64)[inverse].reshape(a.shape)
+        told = (firsts >= 0) & (seconds >= 0)
+        sums = np.full(len(pairs), WILD)
+        sums[told] = self._forms.sums(firsts[told], seconds[told])
+        return sums[inverse].reshape(a.shape)
 
     def equate(self, a: Ids, b: Ids) -> None:
         """The forms of each pair are equal; WILD agrees with all."""
         a, b = np.broadcast_arrays(a, b)
         firsts, seconds = pairs_of(np.unique(a * (1 << 32) + b))
-        for one, other in zip(firsts.tolist(), seconds.tolist(), strict=True):
-            if one != other and min(one, other) >= 0:
-                self.equations.add(self._forms[one] ^ self._forms[other])
+        told = (firsts != seconds) & (firsts >= 0) & (seconds >= 0)
+        firsts, seconds = firsts[told], seconds[told]
+        keys = self._forms.keys_of(firsts, seconds).tolist()
+        pairs = zip(firsts.tolist(), seconds.tolist(), strict=True)
+        self._equations.update(zip(keys, pairs, strict=True))
 
-    def equations_of(self, atoms: Iterable[int]) -> set[Form]:
-        """The equations in which any of these atoms' unknowns stand."""
-        if self._indexed != len(self.equations):
-            self._indexed, self._by_atom = len(self.equations), defaultdict(list)
-            for equation in self.equations:
-                for atom in equation:
-                    self._by_atom[atom].append(equation)
-        return {equation for atom in atoms for equation in self._by_atom.get(atom, ())}
+    @property
+    def num_equations(self) -> int:
+        """Number of equations, each of forms of which not all are the same."""
+        return len(self._equations)
+
+    def equations_of(self, atoms: Ids) -> tuple[Ids, Ids]:
+        """The equations in which some atoms' unknowns stand.
+
+        Parameters
+        ----------
+        atoms : int64 [atoms]
+            Each once.
+
+        Returns
+        -------
+        equations, places : int64 [found]
+            Numbers of equations, and which of the atoms each has, one at a time.
+        """
+        if self._by_atom is None or self._by_atom[0] != self.num_equations:
+            pairs = np.array(list(self._equations.values()), np.int64).reshape(-1, 2)
+            equations, held = self._forms.members(pairs[:, 0], pairs[:, 1])
+            order = np.argsort(held, kind="stable")
+            self._by_atom = self.num_equations, equations[order], held[order]
+        _, equations, held = self._by_atom
+        starts = np.searchsorted(held, atoms)
+        places, found = stretches(starts, np.searchsorted(held, atoms, side="right") - starts)
+        return equations[found], places
 
 
 def pairs_of(keys: Ids) -> tuple[Ids, Ids]:

@@ -13,8 +13,9 @@ import torch
 
 from bmatch.architecture.altered import FORMS, altered, is_from_elsewhere
 from bmatch.architecture.proof import Proof, prove
+from bmatch.architecture.reads import slabs
 from bmatch.architecture.scale import scaled
-from bmatch.architecture.solve import solved, spaces_of, tensors, traced
+from bmatch.architecture.solve import spaces_of, tensors
 from bmatch.architecture.spaces import Axes, Member, Space
 from bmatch.architecture.tiny import (
     MOST_PARAMETERS,
@@ -23,7 +24,6 @@ from bmatch.architecture.tiny import (
     run_plainly,
     tiny_model,
 )
-from bmatch.architecture.trace import Trace
 from bmatch.architecture.wrappers import unwrapped
 
 SEEDS = 8
@@ -179,19 +179,17 @@ def proved_spaces(
     """
     tokens = inputs_for(tiny)
     ever: set[tuple[str, int]] = set()
-    best: tuple[int, int, Trace] | None = None  # slabs read, the draw, its run
+    best = most = 0
     for seed in range(SEEDS):
         _draw(tiny, seed)
-        trace = traced(tiny, tokens)
-        read, there = trace.slabs()
+        read, there = slabs(tiny, tokens)
         ever |= read
-        if best is None or len(read) > best[0]:
-            best = len(read), seed, trace
+        if len(read) > most:
+            best, most = seed, len(read)
         if read == there:
             break
-    assert best is not None
-    _draw(tiny, best[1])
-    found = with_whole_slabs(solved(best[2], tiny), ever)
+    _draw(tiny, best)
+    found = with_whole_slabs(spaces_of(tiny, tokens), ever)
     missed = _read_in_part(found, _shapes(tiny))
     kept = tuple(space for space in found.spaces if wanted(space))
     unread = tuple(sorted({*found.unread, *missed}))

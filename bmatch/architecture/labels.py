@@ -55,12 +55,15 @@ def compact(array: Ids) -> Ids:
     for axis, size in enumerate(array.shape):
         if size > 1:
             first = array[(slice(None),) * axis + (slice(0, 1),)]
-            if array.strides[axis] != 0 and not np.array_equal(
-                array, np.broadcast_to(first, array.shape)
-            ):
-                first = array.max(axis=axis, keepdims=True)
-                if not ((array == first) | (array < 0)).all():
+            if array.strides[axis] != 0:
+                lane = array[(0,) * axis + (slice(None),) + (0,) * (array.ndim - axis - 1)]
+                known = lane[lane >= 0]
+                if known.size and (known != known[0]).any():  # most that vary do so here
                     continue
+                if not (array == first).all():
+                    first = array.max(axis=axis, keepdims=True)
+                    if not ((array == first) | (array < 0)).all():
+                        continue
             array = first
     return array
 

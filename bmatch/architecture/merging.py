@@ -242,7 +242,7 @@ def plus(c: Constraints, parts: Iterable[Ids]) -> tuple[Ids, ...]:
 
 def total(c: Constraints, parts: Sequence[Ids], ndim: int) -> Ids:
     """The sum of all parts as one array."""
-    return fold(c.add, parts, np.zeros((1,) * ndim, np.int64))
+    return fold(c.add, parts) if parts else np.zeros((1,) * ndim, np.int64)
 
 
 def never_flips(c: Constraints, label: Label) -> None:

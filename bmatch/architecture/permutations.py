@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bmatch.architecture.constraints import Constraints, Ids, digest
+from bmatch.architecture.forms import mixed
 
 Unit: TypeAlias = tuple[int, ...]
 """Nodes that move together, in an order that all units of a space share."""
@@ -105,13 +106,13 @@ class Graph:
         colours = np.zeros(self.size, np.uint64)
         atoms = np.arange(1, c.num_atoms)
         with np.errstate(over="ignore"):
-            np.add.at(colours, self._node[atoms], _mixed(self._kind[atoms] ^ c.colour_of(atoms)))
+            np.add.at(colours, self._node[atoms], mixed(self._kind[atoms] ^ c.colour_of(atoms)))
             classes = 0
             while (found := len(np.unique(colours))) != classes:
                 classes = found
                 met = np.zeros(self.size, np.uint64)
-                np.add.at(met, sources, _mixed(_mixed(colours[targets]) + kinds))
-                colours = _mixed(colours + _mixed(met))
+                np.add.at(met, sources, mixed(mixed(colours[targets]) + kinds))
+                colours = mixed(colours + mixed(met))
         return colours
 
     def exchange(
@@ -155,14 +156,6 @@ class Graph:
                 if {image.get(n, n) for n in here} != far[kind]:
                     return None
         return pairs
-
-
-def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Each number scattered over 64 bits (the finaliser of SplitMix64)."""
-    values = values + np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
 
 
 def spaces(c: Constraints) -> list[Slots]:

@@ -40,7 +40,7 @@ _SIZES: tuple[tuple[str, int], ...] = (  # the first that matches a field's name
         r"(moe|shared|expert|dense)?_?.*(intermediate|ffn|feed_forward|ff_dim|mlp_dim|d_ff|inner).*",
         48,
     ),
-    (r"dff|n_inner|ff_size|ffn|mlp_hidden_size|d_inner|dim_feedforward", 48),
+    (r"dff|dim_ff|n_inner|ff_size|ffn|mlp_hidden_size|d_inner|dim_feedforward", 48),
     (r".*(key_value_heads|kv_heads|head_kv|query_groups?|multi_query_group_num)", 2),
     (r"mamba_n_heads|mamba_num_heads|n_mamba_heads|.*mamba.*heads", 8),
     (r"mamba_d_ssm", 64),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from bmatch.architecture.constraints import Constraints
 from bmatch.architecture.permutations import Slots
 from bmatch.groups import Group
@@ -24,23 +26,7 @@ def odd_slots(
     gains : frozenset of int
         Positions of slots that hold gains.
     """
-    place = {
-        int(atom): (unit, slot)
-        for unit, row in enumerate(space.atoms)
-        for slot, atom in enumerate(row)
-    }
-    alone: set[int] = set()
-    together: set[int] = set()
-    for equation in c.equations_of(place):
-        by_unit: dict[int, int] = {}
-        for atom in equation & place.keys():
-            unit, slot = place[atom]
-            by_unit[unit] = by_unit.get(unit, 0) ^ (1 << slot)
-        alone.update(by_unit.values())
-        whole = 0
-        for slots in by_unit.values():
-            whole ^= slots
-        together.add(whole)
+    alone, together = _flips(c, space)
     count = space.atoms.shape[1]
     plain = [1 << gain for gain in sorted(gains)]
     every = (1 << count) - 1 - sum(plain)
@@ -58,6 +44,28 @@ def odd_slots(
     if not odd:
         return "permutation", (False,) * count
     return group, tuple(bool(odd >> slot & 1) for slot in range(count))
+
+
+def _flips(c: Constraints, space: Slots) -> tuple[list[int], list[int]]:
+    """The slots of a unit that have to flip evenly: each unit by itself, and all with one sign.
+
+    Bit sets, each once.
+    """
+    units, slots = space.atoms.shape
+    equations, places = c.equations_of(space.atoms.ravel())
+    unit, slot = np.divmod(places, slots)
+    order = np.argsort(equations * units + unit, kind="stable")
+    equations, unit, slot = equations[order], unit[order], slot[order]
+    bits = np.zeros((len(order), -(-slots // 64)), np.uint64)
+    bits[np.arange(len(order)), slot // 64] = np.uint64(1) << (slot % 64).astype(np.uint64)
+    found = []
+    for numbers in (equations * units + unit, equations):
+        first = np.flatnonzero(np.diff(numbers, prepend=-1))
+        sums = np.bitwise_xor.reduceat(bits, first, axis=0) if len(first) else bits
+        sums = sums[np.lexsort(sums.T)]
+        rows = sums[np.append(True, (sums[1:] != sums[:-1]).any(axis=1))[: len(sums)]]
+        found.append([int.from_bytes(row.tobytes(), "little") for row in rows.astype("<u8")])
+    return found[0], found[1]
 
 
 def _widest(equations: Sequence[int], count: int, every: int, block: bool) -> int:

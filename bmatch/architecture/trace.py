@@ -62,7 +62,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         writes = func._schema.is_mutable
         plain = name.removesuffix("_") if writes else name
         rule = RULES.get(plain)
-        if rule is None and not writes and not _is_view(func):
+        if rule is None and not writes and not is_view(func):
             decomposed = self._decomposed(func, args, kwargs)
             if decomposed is not NotImplemented:
                 return decomposed
@@ -70,7 +70,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor, label in zip(given, labels, strict=True):
             call.before[id(tensor)] = label, tensor.clone() if writes else tensor
         call.out = func(*args, **kwargs)
-        if _is_view(func) and rule is None:
+        if is_view(func) and rule is None:
             return call.out
         if rule is not None and writes:
             call.function = _functional(func)
@@ -129,21 +129,9 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.constraints.fix(self.constraints.plain(atoms))
         never_flips(self.constraints, label)
 
-    def slabs(self) -> tuple[set[tuple[str, int]], set[tuple[str, int]]]:
-        """Parameters and slabs of them that the run has read, and all slabs of these parameters.
 
-        Routers may send no token to an expert.
-        """
-        met = self.constraints.met
-        slabs = [(a.parameter, a.slab, k in met) for k, a in enumerate(self.constraints.axes)]
-        found = {(name, slab) for name, slab, was in slabs if was and slab is not None}
-        names = {name for name, _ in found}
-        return found, {
-            (name, slab) for name, slab, _ in slabs if name in names and slab is not None
-        }
-
-
-def _is_view(func: Any) -> bool:
+def is_view(func: Any) -> bool:
+    """Whether what an operation gives shows the memory of what it was given."""
     aliases = [r.alias_info for r in func._schema.returns]
     return any(info is not None and not info.is_write for info in aliases) or func._schema.name in (
         "aten::_unsafe_view",

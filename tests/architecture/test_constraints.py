@@ -50,24 +50,33 @@ def test_a_set_is_one_block_and_a_single_atom_is_its_own():
     assert c.block(atoms[:1]) == atoms[0]
 
 
-@given(st.lists(st.sets(st.integers(0, 5)), min_size=2, max_size=4))
-def test_forms_add_as_sets_with_symmetric_difference(sets):
-    c = Constraints()
-    forms = [np.array([c.form(frozenset(one))]) for one in sets]
-    total, expected = forms[0], sets[0]
-    for form, one in zip(forms[1:], sets[1:], strict=True):
-        total, expected = c.add(total, form), expected ^ one
-    assert total[0] == c.form(frozenset(expected))
-
-
 def test_zeros_agree_with_every_form():
     c = Constraints()
-    one, other, third = frozenset({0, 1}), frozenset({0, 2}), frozenset({0})
+    one, other, third = {1, 2}, {1, 3}, {1}
     form = np.array([c.form(one), c.form(other), WILD])
     assert c.add(form, np.array([WILD])).tolist() == [WILD] * 3
     c.equate(form, np.array([WILD, c.form(other), c.form(third)]))
-    assert not c.equations
+    assert c.num_equations == 0
     c.equate(form, np.array([NONE]))
-    assert c.equations == {one, other}
-    assert c.equations_of([1]) == {one}
-    assert c.equations_of([0, 5]) == {one, other}
+    c.equate(form, np.array([NONE]))
+    assert c.num_equations == 2
+
+
+def test_equations_are_found_by_their_atoms():
+    c = Constraints()
+    for one, other in (({1, 2}, {2, 5}), ({3}, set()), ({5, 1}, set())):
+        c.equate(np.array([c.form(one)]), np.array([c.form(other)]))
+    assert c.num_equations == 2  # the third says what the first does
+
+    def found(*atoms):
+        numbers, places = c.equations_of(np.array(atoms))
+        sets = {}
+        for number, place in zip(numbers.tolist(), places.tolist(), strict=True):
+            sets.setdefault(number, set()).add(atoms[place])
+        return sorted(map(sorted, sets.values()))
+
+    assert found(5, 3, 2, 1) == [[1, 5], [3]]
+    assert found(5, 2) == [[5]]
+    assert found(4) == []
+    c.equate(np.array([c.form({4})]), np.array([NONE]))
+    assert found(4) == [[4]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import numpy as np
@@ -9,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmatch.architecture.constraints import Axis, Constraints
+from bmatch.architecture.constraints import NONE, Axis, Constraints
 from bmatch.architecture.permutations import Slots
-from bmatch.architecture.signs import _solutions, odd_slots
+from bmatch.architecture.signs import _flips, _solutions, odd_slots
 
 
 @given(st.lists(st.integers(0, 63), max_size=8))
@@ -35,10 +36,15 @@ def space(slots, nodes=1, units=3):
     return c, Slots(tuple(range(slots)), np.stack(columns, axis=1), nodes)
 
 
+def even(c, *atoms):
+    """The signs of some atoms sum to nothing."""
+    c.equate(np.array([c.form(map(int, atoms))]), np.array([NONE]))
+
+
 def equal(c, atoms, *slots):
     """In each unit the signs of these slots sum to nothing."""
     for row in atoms:
-        c.equations.add(frozenset(int(row[k]) for k in slots))
+        even(c, *(row[k] for k in slots))
 
 
 def test_a_writer_and_its_reader_flip_together():
@@ -58,7 +64,7 @@ def test_a_mean_over_units_leaves_one_sign_for_all():
     c, found = space(2)
     equal(c, found.atoms, 0, 1)
     for row in found.atoms[1:]:
-        c.equations.add(frozenset({int(row[0]), int(found.atoms[0, 0])}))
+        even(c, row[0], found.atoms[0, 0])
     assert odd_slots(c, found, frozenset()) == ("permutation_global_sign", (True, True))
 
 
@@ -84,9 +90,9 @@ def test_rows_and_columns_of_one_matrix_are_no_sign_of_the_space():
     equal(c, found.atoms, 0, 2)
     equal(c, found.atoms, 2, 3)  # a gain, before what is tied reads
     for row in found.atoms[1:]:
-        c.equations.add(frozenset({int(row[0]), int(found.atoms[0, 0])}))
+        even(c, row[0], found.atoms[0, 0])
     for row, other in itertools.product(found.atoms, repeat=2):
-        c.equations.add(frozenset({int(row[4]), int(other[5])}))
+        even(c, row[4], other[5])
     expected = ("permutation_global_sign", (True, True, True, True, False, False))
     assert odd_slots(c, found, frozenset({3})) == expected
 
@@ -97,6 +103,22 @@ def test_the_sign_for_all_may_pass_through_a_gain():
     equal(c, found.atoms, 0, 1)
     equal(c, found.atoms, 1, 2)
     for row in found.atoms[1:]:
-        c.equations.add(frozenset({int(row[0]), int(found.atoms[0, 0])}))
+        even(c, row[0], found.atoms[0, 0])
     expected = ("permutation_global_sign", (True, True, True))
     assert odd_slots(c, found, frozenset({2})) == expected
+
+
+@given(st.data(), st.integers(1, 3), st.sampled_from([1, 5, 70]))
+def test_slots_that_flip_evenly_are_those_of_sets(data, units, slots):
+    """More slots than a number has bits among them."""
+    c, found = space(slots, units=units)
+    atoms = st.sets(st.integers(1, units * slots), min_size=1, max_size=6)
+    alone, together = set(), set()
+    for members in data.draw(st.lists(atoms, max_size=6)):
+        even(c, *members)
+        by_unit = {}
+        for unit, slot in np.argwhere(np.isin(found.atoms, sorted(members))).tolist():
+            by_unit[unit] = by_unit.get(unit, 0) ^ 1 << slot
+        alone |= {*by_unit.values()}
+        together.add(functools.reduce(int.__xor__, by_unit.values()))
+    assert tuple(map(sorted, _flips(c, found))) == (sorted(alone), sorted(together))
