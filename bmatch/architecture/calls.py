@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from bmatch.architecture.constraints import Constraints, Ids
+from bmatch.architecture.constraints import Constraints
+from bmatch.architecture.forms import Ids
 from bmatch.architecture.labels import Label, Labels
 from bmatch.architecture.merging import Operand
 

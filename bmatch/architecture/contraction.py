@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from bmatch.architecture.calls import Call, NoRule, full, rule
-from bmatch.architecture.constraints import WILD, Ids
+from bmatch.architecture.constraints import WILD
+from bmatch.architecture.forms import Ids
 from bmatch.architecture.labels import Label, compact
 from bmatch.architecture.merging import (
     Operand,

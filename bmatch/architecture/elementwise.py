@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from bmatch.architecture.calls import Call, rule
-from bmatch.architecture.constraints import Ids
+from bmatch.architecture.forms import Ids
 from bmatch.architecture.labels import Label, compact, extent
 from bmatch.architecture.merging import (
     agree,

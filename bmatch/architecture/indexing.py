@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from bmatch.architecture.calls import Call, full, rule
-from bmatch.architecture.constraints import NONE, WILD, Ids
+from bmatch.architecture.constraints import NONE, WILD
+from bmatch.architecture.forms import Ids
 from bmatch.architecture.labels import Label, compact, extent
 from bmatch.architecture.merging import Operand, agree, meet, pin, total
 from bmatch.architecture.movement import chosen_at

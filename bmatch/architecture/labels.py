@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from bmatch.architecture.constraints import NONE, WILD, Axis, Constraints, Ids
+from bmatch.architecture.constraints import NONE, WILD, Axis, Constraints
+from bmatch.architecture.forms import Ids
 
 MOST_ROWS = 64
 """Of a matrix whose rows have axes of their own: there are no more experts in a tiny model."""

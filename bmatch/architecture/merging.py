@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bmatch.architecture.constraints import CHOSEN, WILD, Constraints, Ids, digest, pairs_of
+from bmatch.architecture.constraints import CHOSEN, WILD, Constraints, digest, pairs_of
+from bmatch.architecture.forms import Ids
 from bmatch.architecture.labels import Label, compact, extent
 
 Values = npt.NDArray[np.float64]

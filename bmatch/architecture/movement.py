@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from bmatch.architecture.calls import Call, full, rule
-from bmatch.architecture.constraints import CHOSEN, NONE, WILD, Ids, digest
+from bmatch.architecture.constraints import CHOSEN, NONE, WILD, digest
+from bmatch.architecture.forms import Ids
 from bmatch.architecture.labels import compact, extent
 from bmatch.architecture.merging import (
     contract_atoms,

@@ -15,8 +15,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from bmatch.architecture.constraints import Constraints, Ids, digest
-from bmatch.architecture.forms import mixed
+from bmatch.architecture.constraints import Constraints, digest
+from bmatch.architecture.forms import Ids, mixed
 
 Unit: TypeAlias = tuple[int, ...]
 """Nodes that move together, in an order that all units of a space share."""

@@ -75,8 +75,8 @@ class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for tensor in watched:
                 name = self._name(tensor)
                 if name in self._sliced:
-                    whole = rows is None or tensor is not args[0]
-                    self.read |= {(name, row) for row in (self._shown(tensor) if whole else rows)}
+                    shown = self._shown(tensor) if rows is None or tensor is not args[0] else rows
+                    self.read |= {(name, row) for row in shown}
         return out
 
     def _name(self, tensor: torch.Tensor) -> str:
