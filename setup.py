@@ -119,6 +119,24 @@ def compile_one(command: list[str], source: str, target: Path) -> None:
     )
 
 
+def compile_kernels(command: list[str], source: str, target: Path) -> None:
+    """Beside the object stays what ptxas tells of registers and spills."""
+
+    def compile_to(path: str, flags: list[str]) -> None:
+        done = subprocess.run(
+            [*command, "-Xptxas=-v", *flags, "-c", source, "-o", path],
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            sys.stderr.write(done.stderr)
+            done.check_returncode()
+        target.with_suffix(".ptxas").write_text(done.stderr)
+
+    keep(target, compile_to)
+
+
 def folder_of(build: Path, command: list[str], *told: str) -> Path:
     """Where objects are kept: by command, the compiler's version and what else is told."""
     version = subprocess.run([command[0], "--version"], capture_output=True, text=True, check=True)
@@ -154,7 +172,7 @@ class Kernels:
     def compile(self, anew: bool) -> None:
         for kernel, target in self.objects.items():
             if anew or not is_current(target):
-                compile_one(self.command(), kernel, target)
+                compile_kernels(self.command(), kernel, target)
 
     def command(self) -> list[str]:
         compiled = f"{' '.join(ARCHITECTURES)}, CUDA {self.release}"

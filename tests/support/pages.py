@@ -7,10 +7,12 @@ import io
 import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -68,15 +70,19 @@ def check(page: Path) -> None:
 
 
 def run(command: str) -> str:
-    """What a bmatch command prints."""
-    program, *arguments = shlex.split(command)
-    assert program == "bmatch", command
-    done = subprocess.run(
-        [sys.executable, "-m", "bmatch", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "COLUMNS": "100"},
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    """What a bmatch command prints, in this process, which has all libraries already."""
+    from bmatch.cli import app
+
+    arguments = shlex.split(command)
+    assert arguments[0] == "bmatch", command
+    printed, told = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", arguments),
+        mock.patch.dict(os.environ, COLUMNS="100"),
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(told),
+        pytest.raises(SystemExit) as ended,
+    ):
+        app.main()
+    assert ended.value.code == 0, told.getvalue()
+    return printed.getvalue()
