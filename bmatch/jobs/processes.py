@@ -53,7 +53,7 @@ def in_processes(work: Callable[[Any], Iterable[Found]], inputs: Sequence[Any]) 
     try:
         for given in inputs:
             ours, theirs = fresh.Pipe(duplex=False)
-            # Pickled here, so that the process looks after itself before it imports what work needs.
+            # Pickled here: it looks after itself before it imports what the work needs.
             task = pickle.dumps((work, given))
             process = fresh.Process(target=_serve, args=(task, theirs), daemon=True)
             with _deaf_to_ctrl_c():
