@@ -158,8 +158,13 @@ def _joined(device: str, minutes: float) -> Iterator[Ranks]:
             store, *_ = next(dist.rendezvous("env://", timeout=patience))
             store.set_timeout(patience)
             start = dist.PrefixStore(met(store, ranks.rank, ranks.world, patience), store)
-            numbers = {"rank": ranks.rank, "world_size": ranks.world}
-            dist.init_process_group(backend, store=start, timeout=patience, **numbers)
+            dist.init_process_group(
+                backend,
+                timeout=patience,
+                world_size=ranks.world,
+                rank=ranks.rank,
+                store=start,
+            )
         before = _before(ranks)
         yield ranks
     except SystemExit as ending:
