@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> None:
@@ -14,7 +17,14 @@ def main() -> None:
             f"error: the command line needs {error.name}, which is not installed: "
             "pip install 'bmatch[all]' brings what the commands need"
         )
-    app.main()
+    except KeyboardInterrupt:
+        print("error: interrupted; nothing was left half-written", file=sys.stderr)
+        sys.exit(130)
+    try:
+        app.main()
+    finally:  # all is said and written: who ends it now would have a traceback of what is put away
+        for number in _ENDING:
+            signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ ROOMS = {
         "phases",
         "progress",
         "processes",
+        "meeting",
         "ranks",
         "resume",
         "events",

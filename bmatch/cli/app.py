@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import sys
 from typing import Annotated
@@ -88,12 +87,6 @@ def main() -> None:
     except typer.Exit as exit_:
         code = exit_.exit_code
     except SystemExit as ending:
-        ended = ending.code in (128 + signal.SIGTERM, 128 + signal.SIGHUP)
-        if ended and "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK") == "0":
-            console.fail(
-                "torchrun ended this job, as it does when a rank is lost; nothing was left "
-                "half-written, and started again it goes on from what was kept last"
-            )
         if not isinstance(ending.__context__, BrokenPipeError):
             raise
         code = 0  # nobody reads what typer prints

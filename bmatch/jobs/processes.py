@@ -1,15 +1,19 @@
 """Work shared out to processes, each of which hands back results as they come.
 
-A process that nobody listens to any more ends with its next result: a job that was killed leaves
-none behind for long.
+They end with the job, whichever way that ends: even one that is killed leaves none behind.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
+import pickle
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple, TypeVar
 
@@ -49,8 +53,11 @@ def in_processes(work: Callable[[Any], Iterable[Found]], inputs: Sequence[Any]) 
     try:
         for given in inputs:
             ours, theirs = fresh.Pipe(duplex=False)
-            process = fresh.Process(target=_serve, args=(work, given, theirs), daemon=True)
-            process.start()
+            # Pickled here: it looks after itself before it imports what the work needs.
+            task = pickle.dumps((work, given))
+            process = fresh.Process(target=_serve, args=(task, theirs), daemon=True)
+            with _deaf_to_ctrl_c():
+                process.start()
             theirs.close()
             running[ours] = process
         while running:
@@ -75,9 +82,21 @@ def in_processes(work: Callable[[Any], Iterable[Found]], inputs: Sequence[Any]) 
             process.join()
 
 
-def _serve(work: Callable[[Any], Iterable[Any]], given: Any, theirs: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the job's own to heed
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes that are started here never hear it: it is the job's own to heed."""
+    resource_tracker.ensure_running()  # which hears it again once it has been started
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _serve(task: bytes, theirs: Connection) -> None:
+    threading.Thread(target=_end_with_the_job, daemon=True).start()
+    try:
+        work, given = pickle.loads(task)
         for found in work(given):
             theirs.send(found)
     except BrokenPipeError:
@@ -85,3 +104,10 @@ def _serve(work: Callable[[Any], Iterable[Any]], given: Any, theirs: Connection)
     except Exception as error:
         theirs.send(_Failed(error))
     theirs.close()
+
+
+def _end_with_the_job() -> None:
+    job = multiprocessing.parent_process()
+    assert job is not None
+    job.join()
+    os._exit(1)

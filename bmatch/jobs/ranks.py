@@ -16,11 +16,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from bmatch.jobs.meeting import met
+
 if TYPE_CHECKING:
     import torch
 
 _LOOK = 1.0  # seconds from look to look whether torchrun is there
 _PATIENCE = 10.0  # seconds that a rank has to end by itself
+_ENDED = (128 + signal.SIGTERM, 128 + signal.SIGHUP)  # codes of those whom a signal ends
 _TORCHRUN = ("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR")
 
 
@@ -92,9 +95,9 @@ class Ranks:
         try:
             yield
         except RuntimeError as error:
-            # Without the line of its source and the advice to read logs.
+            # Without lines of its source and the advice to read logs.
             said = (str(error).strip() or type(error).__name__).splitlines()[0]
-            reason = re.sub(r"^\[[^]]*\] ", "", said).partition(". ")[0]
+            reason = re.sub(r"\[[^]]*:\d+\] ", "", said).partition(". ")[0]
             raise ConnectionError(
                 f"rank {self.rank} of {self.world} hears nothing more of another, which was lost "
                 f"or is too slow ({reason}): start again with any number of ranks, and it goes on "
@@ -125,7 +128,8 @@ def joined(device: str = "cpu", minutes: float = 30.0) -> Iterator[Ranks]:
     Raises
     ------
     ConnectionError
-        If not all of them come.
+        If not all of them come; or if torchrun ends this one, and none before it on its host is
+        left to tell that.
     """
     if not all(name in os.environ for name in _TORCHRUN) or os.environ["WORLD_SIZE"] == "1":
         yield ALONE
@@ -147,12 +151,48 @@ def _joined(device: str, minutes: float) -> Iterator[Ranks]:
         import torch
 
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    with ranks._listening():
-        dist.init_process_group(backend, timeout=timedelta(minutes=minutes))
+    patience = timedelta(minutes=minutes)
+    before = [] if ranks.first else [os.getppid()]  # until these are known, others tell
     try:
+        with ranks._listening():
+            store, *_ = next(dist.rendezvous("env://", timeout=patience))
+            store.set_timeout(patience)
+            start = dist.PrefixStore(met(store, ranks.rank, ranks.world, patience), store)
+            dist.init_process_group(
+                backend,
+                timeout=patience,
+                world_size=ranks.world,
+                rank=ranks.rank,
+                store=start,
+            )
+        before = _before(ranks)
         yield ranks
+    except SystemExit as ending:
+        if ending.code not in _ENDED or any(map(_is_there, before)):
+            raise
+        raise ConnectionError(
+            "torchrun ended this job, as it does when a rank is lost; nothing was left "
+            "half-written, and started again it goes on from what was kept last"
+        ) from None
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _before(ranks: Ranks) -> list[int]:
+    """The processes of those ranks before this one that are on its host."""
+    host = os.environ["GROUP_RANK"]
+    processes = ranks.told(ranks.gathered((host, os.getpid())))
+    return [process for other, process in processes[: ranks.rank] if other == host]
+
+
+def _is_there(process: int) -> bool:
+    """Whether it runs, or has ended and torchrun has not seen that yet."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _end_without(torchrun: int, over: threading.Event) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,16 +23,27 @@ def lines_of(file):
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def killed(job, rank, ready):
-    """Kill a rank once it is time; what was said of it."""
+def kill(job, rank, ready):
+    """Kill a rank once it is time."""
     victim = job.pid(rank)
     while not ready():
         assert job.process.is_alive(), job.said.read_text()
         time.sleep(0.002)
     os.kill(victim, signal.SIGKILL)
+
+
+def killed(job, rank, ready):
+    """What is said of a rank that is killed once it is time."""
+    kill(job, rank, ready)
     code, said = job.end()
     assert code != 0
     return said
+
+
+def free_port():
+    with socket.socket() as taken:
+        taken.bind(("localhost", 0))
+        return taken.getsockname()[1]
 
 
 def test_a_rank_is_killed_and_a_single_process_goes_on(bmatch_, pair, secret, tmp_path):
@@ -58,6 +70,60 @@ def test_a_rank_is_killed_and_a_single_process_goes_on(bmatch_, pair, secret, tm
     assert bmatch_(*arguments, "--out", tmp_path / "anew")[0] == 0
     assert (tmp_path / "g").read_bytes() == (tmp_path / "anew").read_bytes()
     assert SignedPermutation.load(tmp_path / "g") == secret
+
+
+@pytest.mark.parametrize(("backend", "victim"), [("static", 0), ("c10d", 1)])
+def test_torchrun_starts_a_job_again_that_has_lost_a_rank(bmatch_, pair, tmp_path, backend, victim):
+    """Which goes on from what was kept, in a store that has the addresses of those before."""
+    arguments = ("align", *pair, "--tokens", 12000, "--sites", "0,-1", "--no-witness")
+    metrics, cache = tmp_path / "metrics", tmp_path / "cache"
+    options = ("--max-restarts", 1, "--nproc-per-node", 2)
+    options += ("--rdzv-backend", backend, "--rdzv-endpoint", f"localhost:{free_port()}")
+    kept = ("--cache", cache, "--save-every", 0, "--metrics", metrics)
+    job = Job(tmp_path, options, (*arguments, *kept, "--out", tmp_path / "g"))
+    kill(job, victim, lambda: any(cache.glob("[0-9a-f]*")))
+    code, said = job.end()
+    assert code == 0, said
+    tokens = [line["tokens"] for line in lines_of(metrics)[:-1]]
+    assert tokens[0] == 0
+    again = next(k for k in range(1, len(tokens)) if tokens[k] <= tokens[k - 1])
+    assert tokens[again] > 0
+    assert tokens[-1] == 12000
+    alone = ("--cache", tmp_path / "one", "--out", tmp_path / "alone")
+    assert bmatch_(*arguments, *alone)[0] == 0
+    assert (tmp_path / "g").read_bytes() == (tmp_path / "alone").read_bytes()
+
+
+def test_the_first_rank_is_killed_and_the_next_one_tells_it(pair, tmp_path):
+    """Once, though torchrun ends it before it has heard that the first is gone."""
+    arguments = ("align", *pair, "--tokens", 200_000, "--cache", tmp_path / "cache")
+    arguments += ("--metrics", tmp_path / "m", "--out", tmp_path / "none")
+    job = Job(tmp_path, ("--nproc-per-node", 2), arguments)
+    next_one = job.pid(1)
+
+    def ready():
+        if lines_of(tmp_path / "m"):
+            os.kill(next_one, signal.SIGSTOP)
+            return True
+        return False
+
+    kill(job, 0, ready)
+    while not is_to_end(next_one):
+        assert job.process.is_alive(), job.said.read_text()
+        time.sleep(0.01)
+    os.kill(next_one, signal.SIGCONT)
+    code, said = job.end()
+    assert code != 0
+    assert said.count("error: ") == said.count("error: torchrun ended this job") == 1
+    assert "SystemExit" not in said
+    assert not (tmp_path / "none").exists()
+
+
+def is_to_end(process):
+    """Whether a process that stands still has been sent SIGTERM."""
+    status = Path(f"/proc/{process}/status").read_text()
+    pending = next(line for line in status.splitlines() if line.startswith("ShdPnd:"))
+    return int(pending.split()[1], 16) >> (signal.SIGTERM - 1) & 1
 
 
 def test_the_readmes_large_job_runs_as_printed(pair, secret, tmp_path):

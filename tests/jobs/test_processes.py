@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import time
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -41,6 +44,57 @@ def test_what_a_process_raises_is_raised_here_and_the_others_end():
     with pytest.raises(ChildProcessError, match="ended with code 7"):
         list(in_processes(ends, [[3]]))
     assert multiprocessing.active_children() == []
+
+
+def sleeps(numbers):
+    yield os.getpid()
+    time.sleep(600)
+
+
+def job_of_two(told, said):
+    os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT), 2)
+    os.setsid()  # Ctrl-C goes to a whole group
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for process in in_processes(sleeps, [[1], [2]]):
+        told.send(process)
+
+
+@pytest.fixture
+def job(tmp_path):
+    """A job, and the processes that work for it."""
+    fresh = multiprocessing.get_context("spawn")
+    ours, theirs = fresh.Pipe(duplex=False)
+    job = fresh.Process(target=job_of_two, args=(theirs, tmp_path / "said"))
+    job.start()
+    theirs.close()
+    workers = [ours.recv() for _ in range(2)]
+    yield job, workers
+    for process in (job.pid, *workers):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    job.join()
+
+
+def is_there(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
+def test_none_outlives_the_job_in_the_middle_of_its_work(job, ending, tmp_path):
+    job, workers = job
+    os.killpg(job.pid, signal.SIGINT) if ending == signal.SIGINT else job.kill()
+    job.join()
+    assert job.exitcode == (1 if ending == signal.SIGINT else -signal.SIGKILL)
+    until = time.monotonic() + 30
+    while any(map(is_there, workers)):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    said = (tmp_path / "said").read_text()
+    assert said.count("KeyboardInterrupt\n") == (ending == signal.SIGINT)  # the job's own
 
 
 @given(st.lists(st.integers()), st.integers(1, 9))

@@ -74,9 +74,9 @@ def _agent(folder, options, arguments, network):
 
 
 def _rank(folder, arguments):
-    from bmatch.cli import app
+    from bmatch.__main__ import main
 
     ctypes.CDLL(None).prctl(_DEATH, 0)  # torch's forks end with the agent, the command's do not
     (folder / os.environ["RANK"]).write_text(str(os.getpid()))
     sys.argv = ["bmatch", *arguments]
-    app.main()
+    main()
