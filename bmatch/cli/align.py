@@ -114,11 +114,14 @@ def align(
         raise ValueError(
             "--picture draws partners in the stream: leave it out with a rotation or --spaces"
         )
-    if spaces is not None:
-        require_new(out)
-        align_spaces(source, target, out, spaces, as_json)
-        return
     with joined(device, rank_timeout) as ranks, ExitStack() as ending:
+        if spaces is not None:
+            if ranks.first and ranks.world > 1:
+                raise ValueError("--spaces is the work of one process: start it without torchrun")
+            if ranks.first:
+                require_new(out)
+                align_spaces(source, target, out, spaces, as_json)
+            return
         device = own_device(device, ranks)
         if not ranks.first:
             console.quiet_transformers()

@@ -156,6 +156,14 @@ def test_four_ranks_find_the_gauge_of_one_process(bmatch_, pair, tmp_path):
     assert (tmp_path / "g").read_bytes() == (tmp_path / "alone").read_bytes()
 
 
+def test_all_spaces_are_the_work_of_one_process(pair, tmp_path):
+    arguments = ("align", *pair, "--spaces", "residual", "--out", tmp_path / "none")
+    code, said = Job(tmp_path, ("--nproc-per-node", 2), arguments).end()
+    assert code == 1
+    assert said.count("start it without torchrun") == 1
+    assert not (tmp_path / "none").exists()
+
+
 def test_torchrun_is_killed_and_no_rank_stays(pair, tmp_path):
     """Not even in the middle of what it waits for, of another that has stopped."""
     arguments = ("align", *pair, "--tokens", 200_000, "--cache", tmp_path / "cache")
