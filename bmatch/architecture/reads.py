@@ -7,11 +7,10 @@ from typing import Any, TypeAlias
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
 
 from bmatch.architecture.labels import MOST_ROWS
 from bmatch.architecture.solve import tensors
-from bmatch.architecture.trace import is_view
+from bmatch.architecture.trace import is_view, tensors_in
 
 Slab: TypeAlias = tuple[str, int]
 """The name of a parameter, and an index on its first axis."""
@@ -61,15 +60,18 @@ class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         """Run an operation, and note what it reads; of nothing, it reads nothing."""
         out = func(*args, **(kwargs or {}))
-        given = [v for v in tree_flatten((args, kwargs))[0] if isinstance(v, torch.Tensor)]
-        watched = [tensor for tensor in given if tensor.untyped_storage()._cdata in self._watched]
+        watched = [
+            tensor
+            for tensor in tensors_in((args, kwargs))
+            if tensor.untyped_storage()._cdata in self._watched
+        ]
         if not watched:
             return out
         if is_view(func):
             if func is torch.ops.aten.select.int and args[1] == 0:
                 self._sliced.add(self._name(args[0]))
             return out
-        made = [v for v in tree_flatten(out)[0] if isinstance(v, torch.Tensor)]
+        made = tensors_in(out)
         if not made or any(tensor.numel() for tensor in made):
             rows = self._rows(func, args)
             for tensor in watched:

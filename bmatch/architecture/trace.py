@@ -52,7 +52,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         """Run an operation, and label what comes out."""
         kwargs = dict(kwargs or {})
-        given = [v for v in tree_flatten((args, kwargs))[0] if isinstance(v, torch.Tensor)]
+        given = tensors_in((args, kwargs))
         if func is torch.ops.aten.select.int and args[1] == 0:
             self.labels.mark_sliced(args[0])
         labels = [self.labels.read(tensor) for tensor in given]
@@ -96,8 +96,8 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Integers made of integers that the run found were found by the run."""
         if not any(self.labels.is_derived(tensor) for tensor in given):
             return
-        for tensor in tree_flatten(out)[0]:
-            if isinstance(tensor, torch.Tensor) and not tensor.is_floating_point():
+        for tensor in tensors_in(out):
+            if not tensor.is_floating_point():
                 self.labels.mark_derived(tensor)
                 targets = self.labels.targets(given[0])
                 if name in ("clone", "_to_copy", "index", "masked_select") and targets is not None:
@@ -118,9 +118,8 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for atoms in label.atoms:
                 self.constraints.fix(self.constraints.plain(atoms))
             never_flips(self.constraints, label)
-        for tensor in tree_flatten(call.out)[0]:
-            if isinstance(tensor, torch.Tensor):
-                call.write((), (), tensor)
+        for tensor in tensors_in(call.out):
+            call.write((), (), tensor)
 
     def require_unchanged(self, tensor: torch.Tensor) -> None:
         """The numbers of an output stay what they are, each at its place."""
@@ -128,6 +127,11 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for atoms in label.atoms:
             self.constraints.fix(self.constraints.plain(atoms))
         never_flips(self.constraints, label)
+
+
+def tensors_in(tree: Any) -> list[torch.Tensor]:
+    """The tensors among what an operation is given, or gives."""
+    return [leaf for leaf in tree_flatten(tree)[0] if isinstance(leaf, torch.Tensor)]
 
 
 def is_view(func: Any) -> bool:

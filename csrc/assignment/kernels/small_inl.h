@@ -265,7 +265,7 @@ class SmallSolver {
   Step augment_all(bool starts = false) {
     for (Index k = 0; k < p_.free_count; ++k) {
       if (p_.reads >= p_.most_reads) return Step::budget_spent;
-      if (starts && p_.reads > p_.rows && is_below(k, p_.free_count, kFewDone)) {
+      if (starts && p_.reads > kEarlyReads * p_.rows && is_below(k, p_.free_count, kFewDone)) {
         return Step::budget_spent;
       }
       if (!augment(p_.free_rows[k])) return Step::infeasible;
