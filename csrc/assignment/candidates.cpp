@@ -143,22 +143,17 @@ void CandidateLists::rescan(const Index* rows, int count) {
 bool CandidateLists::list_below_plateau(Index i) {
   ++stats_.row_reads;
   ++stats_.rescans;
-  const Index cols = costs_.cols();
-  const double* cost = costs_.row_costs(i, scratch_[0]);
-  double greatest = -kInfinity;
-  for (Index j = 0; j < cols; ++j) greatest = std::max(greatest, cost[j]);
-  Index below = 0;
-  for (Index j = 0; j < cols; ++j) below += cost[j] < greatest;
-  const auto& v = matching_.v;
-  const double bound = greatest - *std::max_element(v.begin(), v.end());
-  if (below >= cols / kWholeRow || bound <= bound_[i]) return false;
-  LongList list;
-  for (Index j = 0; j < cols; ++j) {
-    if (!(cost[j] < greatest)) continue;
-    list.col.push_back(j);
-    list.cost.push_back(cost[j]);
-  }
-  set_long(i, std::move(list), bound);
+  const Index most = costs_.cols() / kWholeRow;
+  below_cost_.resize(most + 8);
+  below_col_.resize(most + 8);
+  const BelowGreatest below = costs_.below_greatest(i, matching_.v.data(), most, below_cost_.data(),
+                                                    below_col_.data(), scratch_[0]);
+  const double bound = below.greatest - below.price;
+  if (below.count >= most || bound <= bound_[i]) return false;
+  set_long(i,
+           {{below_cost_.begin(), below_cost_.begin() + below.count},
+            {below_col_.begin(), below_col_.begin() + below.count}},
+           bound);
   return true;
 }
 

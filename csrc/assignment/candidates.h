@@ -138,6 +138,8 @@ class CandidateLists {
   std::vector<double> bound_;        // [rows]
   std::vector<std::uint8_t> plain_;  // [rows], whether the list was made at price zero
   std::unordered_map<Index, LongList> long_;
+  std::vector<double> below_cost_;  // room for what is below a plateau
+  std::vector<Index> below_col_;
   std::vector<float> rounded_;  // [padded cols], prices in float32
   double magnitude_ = 0.0;
   ThreadTeam& team_;

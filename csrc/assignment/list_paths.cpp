@@ -5,6 +5,15 @@
 #include "policy.h"
 
 namespace bmatch {
+namespace {
+
+Index taken(std::vector<Index>& stack) {
+  const Index last = stack.back();
+  stack.pop_back();
+  return last;
+}
+
+}  // namespace
 
 ListPaths::ListPaths(const Context& context, CandidateLists& lists, bool below_plateaus)
     : costs_(context.costs),
@@ -55,7 +64,11 @@ void ListPaths::offer(Index i, double base) {
     }
   }
   const double more = base + list.bound;
-  if (more < best_) push(more, ~i);
+  if (!(more < best_)) return;
+  if (more <= at_)
+    bounds_.push_back(i);
+  else
+    push(more, ~i);
 }
 
 // The nearest free column through row i, which is read for it.
@@ -72,10 +85,58 @@ void ListPaths::offer_free(Index i, double base) {
   predecessor_[best_col_] = i;
 }
 
+// More of row i; returns how many reads of a row that counts for.
+std::int64_t ListPaths::grow(Index i) {
+  if (below_plateaus_ && lists_.list_below_plateau(i)) return 0;  // once a row
+  const double bound = lists_.of(i).bound;
+  if (!is_fresh_[i]) {
+    is_fresh_[i] = 1;
+    fresh_.push_back(i);
+    lists_.rescan(i);
+  }
+  if (lists_.of(i).bound <= bound) lists_.lengthen(i);
+  return kGrowthReads;
+}
+
+void ListPaths::settle(Index j) {
+  if (is_settled_[j]) return;  // reached more cheaply before
+  is_settled_[j] = 1;
+  settled_.push_back(j);
+  const Index i = matching_.row_of_col[j];
+  rows_.push_back(i);
+  base_[i] = distance_[j] - (lists_.cost(i, j) - matching_.v[j]);
+  offer(i, base_[i]);
+}
+
+// To the next distance at which there is something.
+void ListPaths::advance() {
+  at_ = heap_.front().distance;
+  while (!heap_.empty() && heap_.front().distance <= at_) {
+    const Index id = heap_.front().id;
+    std::pop_heap(heap_.begin(), heap_.end());
+    heap_.pop_back();
+    if (id < 0)
+      bounds_.push_back(~id);
+    else
+      level_.push_back(id);
+  }
+}
+
+// Reads a row whose bound is here for a free column, unless its list tells of all that is nearer.
+void ListPaths::ask(Index i, Budget& budget) {
+  ended_.push_back(i);
+  if (is_fresh_[i]) return;
+  --budget.reads;
+  offer_free(i, base_[i]);
+  misses_ = best_ > at_ ? misses_ + 1 : 0;
+}
+
 Step ListPaths::augment(Index free_row, Budget& budget) {
   Step step = Step::done;
   heap_.clear();
   level_.clear();
+  bounds_.clear();
+  ended_.clear();
   settled_.clear();
   reached_.clear();
   rows_.assign(1, free_row);
@@ -85,62 +146,31 @@ Step ListPaths::augment(Index free_row, Budget& budget) {
   base_[free_row] = 0.0;
   offer(free_row, 0.0);
 
-  while (true) {
+  while (best_ > at_) {
     if (++turns_ % kPopsATurn == 0 && interrupted_()) {
       step = Step::interrupted;
       break;
     }
-    Index id;
-    if (!level_.empty()) {
-      if (best_ <= at_) break;
-      id = level_.back();
-      level_.pop_back();
-    } else {
-      if (heap_.empty() || best_ <= heap_.front().distance) break;
-      const Key key = heap_.front();
-      std::pop_heap(heap_.begin(), heap_.end());
-      heap_.pop_back();
-      if (key.id >= 0 && key.distance > distance_[key.id]) continue;  // reached more cheaply since
-      id = key.id;
-      at_ = std::max(at_, key.distance);
-    }
-    if (--budget.pops < 0) {
+    if (budget.pops < 0 || budget.reads < 0) {
       step = Step::budget_spent;
       break;
     }
-    if (id < 0) {
-      const Index i = ~id;
-      const double bound = lists_.of(i).bound;
-      if (!is_fresh_[i]) {
-        if (--budget.reads < 0) {
-          step = Step::budget_spent;
-          break;
-        }
-        offer_free(i, base_[i]);
-        if (best_ <= at_) break;
-      }
-      if (below_plateaus_ && lists_.list_below_plateau(i)) {  // once a row
-        offer(i, base_[i]);
-        continue;
-      }
-      budget.reads -= kGrowthReads;
-      if (!is_fresh_[i]) {
-        is_fresh_[i] = 1;
-        fresh_.push_back(i);
-        lists_.rescan(i);
-      }
-      if (lists_.of(i).bound <= bound) lists_.lengthen(i);
+    --budget.pops;
+    if (!bounds_.empty() && misses_ < kMisses) {
+      ask(taken(bounds_), budget);
+    } else if (!level_.empty()) {
+      settle(taken(level_));
+    } else if (!ended_.empty()) {
+      const Index i = taken(ended_);
+      budget.reads -= grow(i);
       offer(i, base_[i]);
-      continue;
+    } else if (!bounds_.empty()) {
+      ask(taken(bounds_), budget);
+    } else if (!heap_.empty() && heap_.front().distance < best_) {
+      advance();
+    } else {
+      break;
     }
-    if (is_settled_[id]) continue;
-    is_settled_[id] = 1;
-    settled_.push_back(id);
-    const double d = distance_[id];
-    const Index i = matching_.row_of_col[id];
-    rows_.push_back(i);
-    base_[i] = d - (lists_.cost(i, id) - matching_.v[id]);
-    offer(i, base_[i]);
   }
   for (const Index i : fresh_) is_fresh_[i] = 0;
   fresh_.clear();

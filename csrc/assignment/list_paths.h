@@ -7,8 +7,9 @@
 // Difference from the paper: the sparse graph is never wrong.  A scanned row i at distance b_i
 // offers its listed columns at once and everything else at b_i + t_i or beyond, t_i the bound of
 // its list.  That key waits in the heap like a column; when it comes up before any free column, the
-// row is read for its own nearest free column, which ends the path where costs tie at the bound.
-// Otherwise the list is made again or lengthened and the row offers more.  Lists grow to whole rows
+// row is read for its own nearest free column, which ends the path where costs tie at the bound:
+// before all columns at that distance, of which there may be many.  Otherwise, once these are
+// settled, the list is made again or lengthened and the row offers more.  Lists grow to whole rows
 // if they must, so a path is found if there is one, and it is a shortest one of the dense graph.
 #pragma once
 
@@ -46,7 +47,11 @@ class ListPaths {
   };
   void offer(Index i, double base);
   void offer_free(Index i, double base);
+  std::int64_t grow(Index i);
+  void settle(Index j);
   void push(double distance, Index id);
+  void advance();
+  void ask(Index i, Budget& budget);
 
   const RowScanner& costs_;
   Matching& matching_;
@@ -65,9 +70,12 @@ class ListPaths {
   std::vector<Key> heap_;
   std::vector<std::uint8_t> free_;  // [padded cols / 8], one bit a column, once it is asked for
   std::unique_ptr<RowScanner::Scratch> scratch_;
-  std::vector<Index> level_;  // columns at the distance of the search
-  double at_ = 0.0;           // distance of the search
-  double best_ = 0.0;         // of the nearest free column
+  // At the distance of the search: columns, rows whose bound it is, and those of them that were
+  // read and have no free column there.
+  std::vector<Index> level_, bounds_, ended_;
+  int misses_ = 0;     // reads for a free column since the last one that found it
+  double at_ = 0.0;    // distance of the search
+  double best_ = 0.0;  // of the nearest free column
   Index best_col_ = kNone;
   std::int64_t turns_ = 0;
 };

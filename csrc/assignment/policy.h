@@ -45,12 +45,17 @@ constexpr std::int64_t kThreaded = std::int64_t{1} << 24;
 // of the matrix.  512 x 256 float64, tall, from there on copied: 0.32 -> 0.20 ms.
 constexpr std::int64_t kGathered = 64 * 128;
 
-// A matrix has few values if a sample of it has: its rows tie in more columns than lists hold, and
-// whole rows are tried first.  In prototypes binary and constant matrices of n = 1024 so came to
-// beat the best peer 1.4 to 4.5 times.
+// A matrix has few values if a sample of it has: its rows tie in more columns than lists hold.
 constexpr int kValueRows = 4;      // of the sample
 constexpr int kValueColumns = 64;  // of each of these rows
 constexpr int kFewValues = 64;     // distinct ones, at most
+// Then whole rows are tried first if in so many rows of another sample more than this part is at
+// its least cost, and lists end at once: binary, constant 1024 0.40 -> 0.24, graph edit 1024
+// 1.5 -> 0.55 ms.  Whatever few values there are, as before: IoU crowded 1500 2.2 -> 9.1, gate 4096
+// 7.0 -> 39, forbidden 1500 1.9 -> 9.3 ms, the geometric mean of 150 matrices of 1024 and 1500 rows
+// 1.24.
+constexpr std::int32_t kPlateauRows = 16;
+constexpr Share kManyPlateaus{1, 4};
 
 // Sampled entries below a limit at which rows may stay out, above which a square matrix is solved
 // as one whose entries are clamped.  n = 4000, all below: spatial 733 -> 154 ms, uniform 92 -> 45
@@ -136,6 +141,11 @@ constexpr std::int64_t kGrowthReads = 10;
 constexpr std::int64_t kPathReads = 1;
 constexpr std::int64_t kLeastPathReads = 160;
 
+// Reads of rows for a free column at their bound that find none, one after another, up to which
+// such reads come before the columns at that distance.  Never before them: few zeros 1500
+// 1.4 -> 7 ms; always: edits 1024 1.9 -> 2.5, two decimals 1024 1.5 -> 1.7 ms.
+constexpr int kMisses = 8;
+
 // ---- Auction -------------------------------------------------------------------------------
 
 // A typical gap up to this part of the best costs' typical magnitude is none: bids would crawl. Not
@@ -209,12 +219,6 @@ constexpr std::int64_t kStartBids = 2;
 constexpr std::int64_t kFewValuesReads = 8, kHopelessReads = 5;
 constexpr std::int64_t kCrowdedReadsOf = 8, kCrowdedReads = 48;
 constexpr int kEarliest = 16;  // 1 of so many of those reads are spent before they are judged
-
-// Then, where most costs are alike and most rows are free, columns are tried as rows if no more
-// than this part of them want another's row: groups of ten equal rows that keep their nearest 5
-// columns 1000 27 -> 10 ms, since those columns want different rows.
-constexpr Share kFewContests{1, 8};
-constexpr std::int64_t kContestsSampled = 16;
 
 // Rows from which on a small square matrix may turn, and go the way of large ones if more than this
 // part of the rows are free before they bid.  At 32 rows what is looked at costs more than it

@@ -67,6 +67,22 @@ bool most_are_below(const RowScanner& costs, double limit) {
   return is_above(below, static_cast<std::int64_t>(seen.size()), kMostBelow);
 }
 
+bool many_rows_are_plateaus(const Context& context) {
+  const RowScanner& costs = context.costs;
+  const std::vector<double> price(padded(costs.cols()), 0.0);
+  const std::vector<std::uint8_t> free(padded(costs.cols()) / 8, 0);
+  RowScanner::Scratch scratch = costs.scratch();
+  const Index count = std::min(kPlateauRows, costs.rows());
+  Index plateaus = 0;
+  for (std::int64_t k = 0; k < count; ++k) {
+    const auto i = static_cast<Index>(k * costs.rows() / count);
+    ++context.stats.row_reads;
+    const Claim claim = costs.claim(i, price.data(), free.data(), scratch);
+    plateaus += claim.valid && costs.is_plateau(i, claim.best, scratch);
+  }
+  return is_above(plateaus, count, kManyPlateaus);
+}
+
 Agreements agreements(Index rows, Index cols, const std::function<double(Index, Index)>& cost) {
   const int count = std::min(std::clamp(rows / kSampledOf, kLeastSample, kMostSample), rows);
   std::vector<double> sample;  // [count, count]

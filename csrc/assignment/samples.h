@@ -3,12 +3,15 @@
 
 #include <functional>
 
-#include "assignment/rows/row_scanner.h"
+#include "context.h"
 
 namespace bmatch {
 
 // Whether it seems to have so few distinct values that rows tie in more columns than lists hold.
 bool has_few_values(const RowScanner& costs);
+
+// Whether many rows of a sample, which are read, are least in a good part.
+bool many_rows_are_plateaus(const Context& context);
 
 // Whether most entries seem to be below a limit.
 bool most_are_below(const RowScanner& costs, double limit);

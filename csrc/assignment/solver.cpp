@@ -10,7 +10,6 @@
 #include "auction.h"
 #include "candidates.h"
 #include "certify.h"
-#include "column_contests.h"
 #include "context.h"
 #include "dense_paths.h"
 #include "exactness.h"
@@ -78,9 +77,8 @@ class Solver {
   bool solve_warm();
   bool solve_crowded();
   bool dense_start(const WholeRows& budget);
-  bool start_from_columns();
   bool dense_rest(DensePaths& rows, const WholeRows& budget);
-  bool solve_transposed(bool only_start = false);
+  bool solve_transposed();
   bool first_read();
   bool list_and_claim();
   bool reduce_rows(bool& ended);
@@ -108,7 +106,6 @@ class Solver {
   std::unique_ptr<CandidateLists> lists_;
   ReusedVector<RowMinima> minima_;  // [rows], if they are the answer
   bool few_values_ = false;         // most costs may be alike
-  bool most_are_free_ = false;      // rows, after the start over whole rows
   bool by_whole_rows_ = false;      // the answer: lists are not of its prices
 };
 
@@ -140,12 +137,11 @@ bool Solver::solve_large() {
     matching_ = Matching(rows_, cols_);
     lists_.reset();
   }
-  few_values_ = square() && has_few_values(costs_);
-  if (few_values_) {
+  few_values_ = has_few_values(costs_);
+  if (square() && few_values_ && many_rows_are_plateaus(context_)) {
     const Agreements seen = sampled();
     if (may_turn() && seen.fewer_columns_are_plateaus() && solve_transposed()) return true;
     if (dense_start(tried(kFewValuesReads, seen.has_plateaus()))) return true;
-    if (most_are_free_ && may_turn() && start_from_columns()) return true;
   }
   if (first_read()) return true;
   bool ended = false;
@@ -236,7 +232,7 @@ bool Solver::solve_crowded() {
 }
 
 // With columns as rows.  A proof that there is no answer is wanted in terms of the rows.
-bool Solver::solve_transposed(bool only_start) {
+bool Solver::solve_transposed() {
   bool copied = false;
   const std::unique_ptr<RowScanner> columns = columns_of(costs_, &copied);
   Options options = options_;
@@ -244,12 +240,7 @@ bool Solver::solve_transposed(bool only_start) {
   options.nested = true;
   if (copied) options.threads = 1;  // as they are read
   options.certificate = false;
-  Solver solver(*columns, options, context_.interrupted);
-  if (only_start && !solver.dense_start(tried(kFewValuesReads, false))) {
-    stats_.add(solver.stats_);
-    return false;
-  }
-  Solution other = only_start ? std::move(solver.solution_) : solver.run();
+  Solution other = Solver(*columns, options, context_.interrupted).run();
   solution_.outcome = other.outcome;
   stats_.add(other.stats);
   if (other.outcome != Outcome::optimal) return other.outcome != Outcome::infeasible;
@@ -368,19 +359,11 @@ bool Solver::dense_start(const WholeRows& budget) {
   return dense_rest(paths, budget);
 }
 
-// The same with columns as rows, where these are hardly at odds.
-bool Solver::start_from_columns() {
-  const std::optional<std::int64_t> contests = column_contests(context_);
-  if (!contests) return finished(Step::interrupted);
-  return !is_above(*contests, cols_, kFewContests) && solve_transposed(true);
-}
-
 // The bids and the paths.  If they are given up, there is no matching again.
 bool Solver::dense_rest(DensePaths& rows, const WholeRows& budget) {
   const auto free = static_cast<std::int64_t>(rows.free_rows());
   Step step = Step::budget_spent;
-  most_are_free_ = is_above(free, rows_, kHalf);
-  if (!budget.hurries || !most_are_free_) {
+  if (!budget.hurries || !is_above(free, rows_, kHalf)) {
     step = rows.reduce_rows(kStartBids * free);
     if (step == Step::done) {
       TwoSidedPaths paths(context_);

@@ -17,10 +17,11 @@
 //      free column;
 //   3. an auction with epsilon scaling, if more than a few rows are free (scaling.h);
 //   4. shortest augmenting paths for the rows still free, exact from any prices (list_paths.h).
-// Lists hold the truth about the few best columns of a row.  Where that is not what decides, as on
-// plateaus, in ties, and where all rows want the same columns, whole rows do better, as in the
-// dense algorithm of Jonker and Volgenant (dense_paths.h): from the rows' minima, from the columns'
-// own minima, or from regrets (regret_start.h).  Two things keep its paths short on plateaus.  Rows
+// Lists hold the truth about the few best columns of a row: also of a row most of whose costs are
+// one number, if few are less.  Where that is not what decides, as where the least costs tie, and
+// where all rows want the same columns, whole rows do better, as in the dense algorithm of Jonker
+// and Volgenant (dense_paths.h): from the rows' minima, from the columns' own minima, or from
+// regrets (regret_start.h).  Two things keep its paths short where many costs are alike.  Rows
 // that would take many columns at the same cost wait until the others are matched, and take what is
 // left.  And paths begin at the free rows and at the free columns in turns (two_sided_paths.h):
 // what is a plateau from one side is a few entries from the other.  Small matrices begin there

@@ -92,6 +92,34 @@ def test_lists_end_at_the_plateau_of_what_is_out_of_reach(name):
         assert solve(c, 0).stats["passes"] < 30
 
 
+def crowd(r, n):
+    """Distances to those near, 0.7 to all others."""
+    x, noise = r.random((n, 2)) * n**0.5 / 3, r.standard_normal((n, 2)) / 10
+    return np.minimum(np.hypot(*(x[:, None] - (x + noise)[r.permutation(n)]).T), 0.7)
+
+
+def hardly_allowed(r, n):
+    cost = np.where(r.random((n, n)) < 0.9, 1e6, r.random((n, n)))
+    cost[np.arange(n), r.permutation(n)] = r.random(n)
+    return cost
+
+
+def few_zeros(r, n):
+    return np.where(r.random((n, n)) < 2.5 / n, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("draw", [crowd, hardly_allowed, few_zeros])
+def test_few_entries_below_a_plateau_are_read_once(draw):
+    """Whole rows read them 4 to 12 times."""
+    cost = draw(np.random.default_rng(0), 600)
+    for dtype in (np.float32, np.float64):
+        c = cost.astype(dtype)
+        answer = solve(c, 0)
+        assert answer.stats["passes"] < 2
+        best = c[scipy.optimize.linear_sum_assignment(c)].sum(dtype=np.float64)
+        assert answer.objective == pytest.approx(best, rel=1e-6)
+
+
 def test_small_matrices_are_handed_on_where_most_is_out_of_reach():
     cost = reachable(np.random.default_rng(0), 400)
     assert solve(cost, 2**40).stats["passes"] > 3  # a small one counts one read

@@ -134,6 +134,29 @@ void check(std::mt19937& r, int kind, Index cols, int count) {
     }
   }
 
+  for (const Index most : {cols / 4, cols}) {
+    std::vector<double> cost(most + 8);
+    std::vector<Index> col(most + 8);
+    for (Index i = 0; i < count; ++i) {
+      const BelowGreatest below =
+          costs.below_greatest(i, v.data(), most, cost.data(), col.data(), scratch);
+      double greatest = -kInf;
+      for (Index j = 0; j < cols; ++j) greatest = std::max(greatest, costs.cost(i, j));
+      std::vector<Index> expected;
+      for (Index j = 0; j < cols; ++j) {
+        if (costs.cost(i, j) < greatest) expected.push_back(j);
+      }
+      const auto all = static_cast<Index>(expected.size());
+      require(below.greatest == greatest, "greatest", kind, cols);
+      require(below.price == *std::max_element(v.begin(), v.begin() + cols), "price", kind, cols);
+      require(all <= most ? below.count == all : below.count > most && below.count <= most + 8,
+              "how many below", kind, cols);
+      for (Index k = 0; k < below.count; ++k) {
+        require(col[k] == expected[k] && cost[k] == costs.cost(i, col[k]), "below", kind, cols);
+      }
+    }
+  }
+
   // One entry that is no cost is seen, whatever rows are scanned with it.
   const std::size_t spoiled = r() % (static_cast<std::size_t>(count) * cols);
   for (const double bad : {std::numeric_limits<double>::quiet_NaN(), -kInf}) {

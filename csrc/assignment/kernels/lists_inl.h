@@ -72,9 +72,9 @@ inline Floats cell_at(const StandIn& s, Index j, NanFlag& nan) {
   return min(min(x[0], x[1]), min(x[2], x[3]));
 }
 
-// Which of 64 columns from j on have a stand-in at or below t.
+// Which of 64 columns from j on have a stand-in at or below t; an exact one, below the limit.
 template <typename StandIn>
-inline std::uint64_t hits_at(const StandIn& s, Index j, float t) {
+inline std::uint64_t hits_at(const StandIn& s, Index j, float t, double) {
   std::uint64_t hits = 0;
   for (int q = 0; q < 4; ++q) {
     const unsigned bits = bits_le(s.template block<true>(j + 16 * q), Floats::all(t));
@@ -83,8 +83,7 @@ inline std::uint64_t hits_at(const StandIn& s, Index j, float t) {
   return hits;
 }
 
-// Rounding is monotone: the least of 4 is rounded in place of 4, and what lies below the float
-// above t, in place of what rounds to t or less.
+// Rounding is monotone: the least of 4 is rounded in place of 4.
 template <bool check, typename T, bool priced>
 inline Floats cell_at(const LowerStandIn<T, priced>& s, Index j, NanFlag& nan) {
   Doubles x[8];
@@ -96,8 +95,8 @@ inline Floats cell_at(const LowerStandIn<T, priced>& s, Index j, NanFlag& nan) {
 }
 
 template <typename T, bool priced>
-inline std::uint64_t hits_at(const LowerStandIn<T, priced>& s, Index j, float t) {
-  const Doubles above = Doubles::all(static_cast<double>(next_above(t)));
+inline std::uint64_t hits_at(const LowerStandIn<T, priced>& s, Index j, float, double limit) {
+  const Doubles above = Doubles::all(limit);
   std::uint64_t hits = 0;
   for (int q = 0; q < 8; ++q) {
     const unsigned bits = (s.template half<true>(j + 8 * q) < above).bits();
@@ -125,6 +124,7 @@ inline float at_or_above(const Floats (&lane)[4], int wanted) {
   if (high == kInfF) high = kMaxF;
   if (low == -kInfF) low = -kMaxF;
   if (count(low) >= wanted) return low;
+  if (count(next_below(high)) < wanted) return high;  // most lanes tie, as where costs are capped
   // Halves the range of values and the range of representations in turn: the one is quick where
   // values are spread evenly, the other where they span orders of magnitude.
   for (int step = 0; step < 64; ++step) {
@@ -227,6 +227,7 @@ inline bool collect(const StandIn& s, const Row<T>& row, const float* cells, dou
   bool shrunk = false;
   out.valid = true;
   Floats t = Floats::all(threshold);
+  double limit = static_cast<double>(next_above(threshold));  // what rounds down to less is below
   // Of a list that is too long, or was once and may hold what is not below the bound.
   auto cut = [&] {
     constexpr int kKept = kListCapacity / 2;
@@ -246,11 +247,12 @@ inline bool collect(const StandIn& s, const Row<T>& row, const float* cells, dou
     threshold = reach(bound);
     if (exact_below && threshold >= bound) threshold = next_below(threshold);
     t = Floats::all(threshold);
+    limit = bound;
   };
   auto look_into = [&](Index j) {
     std::uint64_t hits = 0;
     if (j + kCellBlock <= whole) {
-      hits = hits_at(s, j, threshold);
+      hits = hits_at(s, j, threshold, limit);
     } else {
       for (int q = 0; j + 16 * q < cols; ++q) {
         const Index at = j + 16 * q;

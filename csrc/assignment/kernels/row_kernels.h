@@ -65,6 +65,13 @@ struct CandidateRow {
   bool valid = true;  // as in RowMinima; set by scans at price zero
 };
 
+// How many columns cost less than the greatest cost of a row.
+struct BelowGreatest {
+  double greatest = -std::numeric_limits<double>::infinity();
+  double price = -std::numeric_limits<double>::infinity();  // the greatest price
+  Index count = 0;
+};
+
 // Column prices as a scan reads them.  Null `v` stands for zero.
 struct PriceView {
   const double* v = nullptr;       // [padded]
@@ -100,6 +107,10 @@ struct RowScans {
   void (*relax)(const T* row, Index cols, CostBits<T> bits, Index i, double base, PathState& state);
   // least_j = min(least_j, c_j - u).
   void (*lower)(const T* row, Index cols, CostBits<T> bits, double u, double* least);
+  // Lists the columns that cost less than the greatest cost, ascending; up to 8 more than `most` of
+  // them, and then no more.
+  BelowGreatest (*below_greatest)(const T* row, Index cols, CostBits<T> bits, const double* v,
+                                  Index most, double* cost, Index* col);
   // Whether all finite costs are multiples of `grid`, a power of two.
   bool (*on_grid)(const T* row, Index cols, CostBits<T> bits, double grid);
 };

@@ -199,6 +199,37 @@ void lower(const T* costs, Index cols, CostBits<T> bits, double u, double* least
 }
 
 template <typename T>
+BelowGreatest below_greatest(const T* costs, Index cols, CostBits<T> bits, const double* v,
+                             Index most, double* cost, Index* col) {
+  const Row<T> row(costs, cols, bits);
+  Doubles high_cost = Doubles::all(-kInf), high_price = high_cost;
+  for (Index j = 0; j < row.whole(); j += 8) {
+    high_cost = max(row.template direct<Doubles>(j), high_cost);
+    high_price = max(Doubles::load(v + j), high_price);
+  }
+  BelowGreatest out;
+  double lanes[2][8];
+  high_cost.store(lanes[0]);
+  high_price.store(lanes[1]);
+  out.greatest = *std::max_element(lanes[0], lanes[0] + 8);
+  out.price = *std::max_element(lanes[1], lanes[1] + 8);
+  for (Index j = row.whole(); j < cols; ++j) {
+    out.greatest = std::max(out.greatest, static_cast<double>(row[j]));
+    out.price = std::max(out.price, v[j]);
+  }
+  const Doubles greatest = Doubles::all(out.greatest);
+  for (Index j = 0; j < cols && out.count <= most; j += 8) {
+    unsigned hits = (row.template block<Doubles>(j) < greatest).bits();
+    for (; hits != 0; hits &= hits - 1, ++out.count) {
+      const Index at = j + static_cast<Index>(__builtin_ctz(hits));
+      cost[out.count] = static_cast<double>(row[at]);
+      col[out.count] = at;
+    }
+  }
+  return out;
+}
+
+template <typename T>
 bool on_grid(const T* costs, Index cols, CostBits<T> bits, double grid) {
   const Row<T> row(costs, cols, bits);
   // From 2^52 grids on float64 holds multiples of the grid only: what is added to that is rounded

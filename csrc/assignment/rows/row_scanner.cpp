@@ -90,6 +90,13 @@ bool RowScanner::is_plateau(Index i, double least, Scratch& scratch) const {
   });
 }
 
+BelowGreatest RowScanner::below_greatest(Index i, const double* v, Index most, double* cost,
+                                         Index* col, Scratch& scratch) const {
+  return scan(i, scratch, [&](const auto* entries, auto bits, const auto& scans) {
+    return scans.below_greatest(entries, cols(), bits, v, most, cost, col);
+  });
+}
+
 bool RowScanner::on_grid(Index i, double grid, Scratch& scratch) const {
   return scan(i, scratch, [&](const auto* entries, auto bits, const auto& scans) {
     return scans.on_grid(entries, cols(), bits, grid);
