@@ -22,6 +22,8 @@ CandidateLists::CandidateLists(const Context& context, ThreadTeam& team)
       size_(costs_.rows(), 0),
       bound_(costs_.rows(), -kInfinity),
       plain_(costs_.rows(), 0),
+      found_cost_(costs_.cols() + 8),
+      found_col_(costs_.cols() + 8),
       rounded_(padded(costs_.cols()), 0.0f),
       team_(team) {
   for (int k = 0; k < team.threads(); ++k) scratch_.push_back(costs_.scratch());
@@ -143,66 +145,57 @@ void CandidateLists::rescan(const Index* rows, int count) {
 bool CandidateLists::list_below_plateau(Index i) {
   ++stats_.row_reads;
   ++stats_.rescans;
+  const Greatest greatest = costs_.greatest(i, matching_.v.data(), scratch_[0]);
+  const double bound = greatest.cost - greatest.price;
+  if (bound <= bound_[i]) return false;
   const Index most = costs_.cols() / kWholeRow;
-  below_cost_.resize(most + 8);
-  below_col_.resize(most + 8);
-  const BelowGreatest below = costs_.below_greatest(i, matching_.v.data(), most, below_cost_.data(),
-                                                    below_col_.data(), scratch_[0]);
-  const double bound = below.greatest - below.price;
-  if (below.count >= most || bound <= bound_[i]) return false;
-  set_long(i,
-           {{below_cost_.begin(), below_cost_.begin() + below.count},
-            {below_col_.begin(), below_col_.begin() + below.count}},
-           bound);
+  const Index count = costs_.below(i, nullptr, greatest.cost, most, found_cost_.data(),
+                                   found_col_.data(), scratch_[0]);
+  if (count >= most) return false;
+  set_long(i, found(count), bound);
   return true;
+}
+
+CandidateLists::LongList CandidateLists::found(Index count) const {
+  return {{found_cost_.begin(), found_cost_.begin() + count},
+          {found_col_.begin(), found_col_.begin() + count}};
 }
 
 void CandidateLists::lengthen(Index i) {
   ++stats_.row_reads;
   ++stats_.rescans;
-  struct Entry {
-    double value;
-    Index col;
-    bool operator<(const Entry& b) const {
-      return value != b.value ? value < b.value : col < b.col;
-    }
-  };
   const Index cols = costs_.cols();
-  const double* cost = costs_.row_costs(i, scratch_[0]);
   const double* v = matching_.v.data();
-  Index wanted = kLengthen * std::max<Index>(of(i).size, kListCapacity);
-  if (wanted >= cols / kWholeRow) wanted = cols;
-  // As many stretches of the row as columns are wanted: the greatest of their minima has at least
-  // so many columns at or below it, and as a rule a few times as many.
+  const Index wanted = kLengthen * std::max<Index>(of(i).size, kListCapacity);
   double threshold = kInfinity;
-  if (wanted < cols) {
-    threshold = -kInfinity;
-    const Index stretch = cols / wanted;
-    for (Index from = 0; from + stretch <= cols; from += stretch) {
-      double lowest = kInfinity;
-      for (Index j = from; j < from + stretch; ++j) lowest = std::min(lowest, cost[j] - v[j]);
-      threshold = std::max(threshold, lowest);
-    }
+  if (wanted < cols / kWholeRow) {
+    threshold = costs_.exceeded_by_most(i, v, wanted, found_cost_.data(), scratch_[0]);
   }
   // Where many tie there, as at a plateau, what is below it is a list by itself.
-  std::vector<Entry> found;
-  const bool strictly = threshold < kInfinity && threshold > of(i).bound;
-  for (Index j = 0; j < cols; ++j) {
-    const double x = cost[j] - v[j];
-    if (x < threshold || (!strictly && x == threshold && x < kInfinity)) found.push_back({x, j});
+  const bool strictly = threshold > of(i).bound || threshold == kInfinity;
+  const double limit = strictly ? threshold : std::nextafter(threshold, kInfinity);
+  const Index count =
+      costs_.below(i, v, limit, cols, found_cost_.data(), found_col_.data(), scratch_[0]);
+  if (count <= kFewTimes * wanted || threshold == kInfinity) {
+    set_long(i, found(count), threshold);
+    return;
   }
-  double bound = threshold;
-  if (static_cast<Index>(found.size()) > kFewTimes * wanted) {
-    std::nth_element(found.begin(), found.begin() + wanted, found.end());
-    bound = found[wanted].value;
-    found.resize(wanted);
-  }
-  std::sort(found.begin(), found.end(),
-            [](const Entry& a, const Entry& b) { return a.col < b.col; });
+  struct Entry {
+    double value;
+    Index at;  // in what was found
+    bool operator<(const Entry& b) const { return value != b.value ? value < b.value : at < b.at; }
+  };
+  std::vector<Entry> entries(count);
+  for (Index k = 0; k < count; ++k) entries[k] = {found_cost_[k] - v[found_col_[k]], k};
+  std::nth_element(entries.begin(), entries.begin() + wanted, entries.end());
+  const double bound = entries[wanted].value;
+  entries.resize(wanted);
+  std::sort(entries.begin(), entries.end(),
+            [](const Entry& a, const Entry& b) { return a.at < b.at; });
   LongList list;
-  for (const Entry& entry : found) {
-    list.col.push_back(entry.col);
-    list.cost.push_back(cost[entry.col]);
+  for (const Entry& entry : entries) {
+    list.cost.push_back(found_cost_[entry.at]);
+    list.col.push_back(found_col_[entry.at]);
   }
   set_long(i, std::move(list), bound);
 }

@@ -115,6 +115,9 @@ class CandidateLists {
   Index sample_step() const { return std::max(costs_.rows() / kSampledRows, Index{1}); }
   bool remake(const Index* rows, int count, PriceView prices, RowScanner::Scratch& scratch);
 
+  // The first so many of what was found.
+  LongList found(Index count) const;
+
   // Fills the list up to a multiple of 8.
   void set_long(Index i, LongList list, double bound);
 
@@ -138,8 +141,8 @@ class CandidateLists {
   std::vector<double> bound_;        // [rows]
   std::vector<std::uint8_t> plain_;  // [rows], whether the list was made at price zero
   std::unordered_map<Index, LongList> long_;
-  std::vector<double> below_cost_;  // room for what is below a plateau
-  std::vector<Index> below_col_;
+  ReusedVector<double> found_cost_;  // [cols + 8], what a row is read for
+  ReusedVector<Index> found_col_;
   std::vector<float> rounded_;  // [padded cols], prices in float32
   double magnitude_ = 0.0;
   ThreadTeam& team_;

@@ -135,11 +135,16 @@ constexpr std::int64_t kListPops = 20;  // columns and bounds that paths come by
 // their nearest 5 columns 1000 12 -> 20 ms; with a fifth of it 8 ms, but kNN 2048 32 -> 68 ms.
 constexpr std::int64_t kFinishPops = 100;
 
-// Reads of rows by paths over lists before whole rows take over, a row, and at least.  A list that
-// grows costs about ten.  A fifth of them: logits 1500 2.8 -> 12.8 ms, ranks 1500 2.8 -> 14.9 ms.
-constexpr std::int64_t kGrowthReads = 10;
+// Reads of rows by paths over lists before whole rows take over, a row, and at least.  A fifth of
+// them: logits 1500 2.8 -> 12.8 ms, ranks 1500 2.8 -> 14.9 ms.  They take over early if by 1 of so
+// many of these reads few paths (kFewDone) have come to an end: cost limit 1024 3.0 -> 2.2, DETR
+// 1024 3.5 -> 2.5 ms.
 constexpr std::int64_t kPathReads = 1;
 constexpr std::int64_t kLeastPathReads = 160;
+constexpr std::int64_t kEarlyOf = 4;
+// What a list that grows counts for, about what it takes.  10: ten places 2048 14 -> 58, uint8 1500
+// 2.2 -> 3.3, edits 1500 3.4 -> 4.3, but column scales 1500 26 -> 22 ms.
+constexpr std::int64_t kGrowthReads = 4;
 
 // Reads of rows for a free column at their bound that find none, one after another, up to which
 // such reads come before the columns at that distance.  Never before them: few zeros 1500

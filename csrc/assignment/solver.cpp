@@ -342,7 +342,10 @@ bool Solver::auction(bool ended) {
 // rows; from the free columns if rows tie in so many that most would be read.
 bool Solver::finish() {
   const std::int64_t reads = std::max<std::int64_t>(kPathReads * rows_, kLeastPathReads);
-  return augment_free({kFinishPops * rows_, reads}) || whole_rows();
+  const std::int64_t pops = kFinishPops * rows_, free = free_rows();
+  if (augment_free({pops / kEarlyOf, reads / kEarlyOf})) return true;
+  const bool few = is_below(free - free_rows(), free, kFewDone);
+  return (!few && augment_free({pops - pops / kEarlyOf, reads - reads / kEarlyOf})) || whole_rows();
 }
 
 // ---- Whole rows ----------------------------------------------------------------------------

@@ -134,25 +134,40 @@ void check(std::mt19937& r, int kind, Index cols, int count) {
     }
   }
 
-  for (const Index most : {cols / 4, cols}) {
-    std::vector<double> cost(most + 8);
-    std::vector<Index> col(most + 8);
-    for (Index i = 0; i < count; ++i) {
-      const BelowGreatest below =
-          costs.below_greatest(i, v.data(), most, cost.data(), col.data(), scratch);
-      double greatest = -kInf;
-      for (Index j = 0; j < cols; ++j) greatest = std::max(greatest, costs.cost(i, j));
-      std::vector<Index> expected;
-      for (Index j = 0; j < cols; ++j) {
-        if (costs.cost(i, j) < greatest) expected.push_back(j);
-      }
-      const auto all = static_cast<Index>(expected.size());
-      require(below.greatest == greatest, "greatest", kind, cols);
-      require(below.price == *std::max_element(v.begin(), v.begin() + cols), "price", kind, cols);
-      require(all <= most ? below.count == all : below.count > most && below.count <= most + 8,
-              "how many below", kind, cols);
-      for (Index k = 0; k < below.count; ++k) {
-        require(col[k] == expected[k] && cost[k] == costs.cost(i, col[k]), "below", kind, cols);
+  for (Index i = 0; i < count; ++i) {
+    std::vector<double> entries(cols), values(cols);
+    for (Index j = 0; j < cols; ++j) {
+      entries[j] = costs.cost(i, j);
+      values[j] = entries[j] - v[j];
+    }
+    const Greatest greatest = costs.greatest(i, v.data(), scratch);
+    require(greatest.cost == *std::max_element(entries.begin(), entries.end()), "greatest", kind,
+            cols);
+    require(greatest.price == *std::max_element(v.begin(), v.begin() + cols), "price", kind, cols);
+    if (cols >= 32) {
+      std::vector<double> least(16);
+      const double x = costs.exceeded_by_most(i, v.data(), 16, least.data(), scratch);
+      require(std::count_if(values.begin(), values.end(), [&](double y) { return y <= x; }) >= 16,
+              "exceeded by most", kind, cols);
+    }
+    for (const Index most : {cols / 4, cols}) {
+      std::vector<double> cost(most + 8);
+      std::vector<Index> col(most + 8);
+      for (const bool priced : {false, true}) {
+        const std::vector<double>& of = priced ? values : entries;
+        const double limit = priced ? values[r() % cols] : greatest.cost;
+        std::vector<Index> expected;
+        for (Index j = 0; j < cols; ++j) {
+          if (of[j] < limit) expected.push_back(j);
+        }
+        const auto all = static_cast<Index>(expected.size());
+        const Index found = costs.below(i, priced ? v.data() : nullptr, limit, most, cost.data(),
+                                        col.data(), scratch);
+        require(all <= most ? found == all : found > most && found <= most + 8, "how many below",
+                kind, cols);
+        for (Index k = 0; k < found; ++k) {
+          require(col[k] == expected[k] && cost[k] == entries[col[k]], "below", kind, cols);
+        }
       }
     }
   }

@@ -65,11 +65,10 @@ struct CandidateRow {
   bool valid = true;  // as in RowMinima; set by scans at price zero
 };
 
-// How many columns cost less than the greatest cost of a row.
-struct BelowGreatest {
-  double greatest = -std::numeric_limits<double>::infinity();
-  double price = -std::numeric_limits<double>::infinity();  // the greatest price
-  Index count = 0;
+// The greatest cost of a row, and the greatest price.
+struct Greatest {
+  double cost = -std::numeric_limits<double>::infinity();
+  double price = -std::numeric_limits<double>::infinity();
 };
 
 // Column prices as a scan reads them.  Null `v` stands for zero.
@@ -107,10 +106,15 @@ struct RowScans {
   void (*relax)(const T* row, Index cols, CostBits<T> bits, Index i, double base, PathState& state);
   // least_j = min(least_j, c_j - u).
   void (*lower)(const T* row, Index cols, CostBits<T> bits, double u, double* least);
-  // Lists the columns that cost less than the greatest cost, ascending; up to 8 more than `most` of
-  // them, and then no more.
-  BelowGreatest (*below_greatest)(const T* row, Index cols, CostBits<T> bits, const double* v,
-                                  Index most, double* cost, Index* col);
+  Greatest (*greatest)(const T* row, Index cols, CostBits<T> bits, const double* v);
+  // A value that at least so many c_j - v_j do not exceed, a few times as many as a rule; `wanted`
+  // is a multiple of 8, and `least` has room for as many.
+  double (*exceeded_by_most)(const T* row, Index cols, CostBits<T> bits, const double* v,
+                             Index wanted, double* least);
+  // Lists the columns where c_j - v_j, or c_j without prices, is below a limit, ascending; up to 8
+  // more than `most` of them, and then no more.  Returns how many.
+  Index (*below)(const T* row, Index cols, CostBits<T> bits, const double* v, double limit,
+                 Index most, double* cost, Index* col);
   // Whether all finite costs are multiples of `grid`, a power of two.
   bool (*on_grid)(const T* row, Index cols, CostBits<T> bits, double grid);
 };

@@ -199,34 +199,57 @@ void lower(const T* costs, Index cols, CostBits<T> bits, double u, double* least
 }
 
 template <typename T>
-BelowGreatest below_greatest(const T* costs, Index cols, CostBits<T> bits, const double* v,
-                             Index most, double* cost, Index* col) {
+Greatest greatest_of(const T* costs, Index cols, CostBits<T> bits, const double* v) {
   const Row<T> row(costs, cols, bits);
-  Doubles high_cost = Doubles::all(-kInf), high_price = high_cost;
+  Doubles cost = Doubles::all(-kInf), price = cost;
   for (Index j = 0; j < row.whole(); j += 8) {
-    high_cost = max(row.template direct<Doubles>(j), high_cost);
-    high_price = max(Doubles::load(v + j), high_price);
+    cost = max(row.template direct<Doubles>(j), cost);
+    price = max(Doubles::load(v + j), price);
   }
-  BelowGreatest out;
   double lanes[2][8];
-  high_cost.store(lanes[0]);
-  high_price.store(lanes[1]);
-  out.greatest = *std::max_element(lanes[0], lanes[0] + 8);
-  out.price = *std::max_element(lanes[1], lanes[1] + 8);
+  cost.store(lanes[0]);
+  price.store(lanes[1]);
+  Greatest out{*std::max_element(lanes[0], lanes[0] + 8),
+               *std::max_element(lanes[1], lanes[1] + 8)};
   for (Index j = row.whole(); j < cols; ++j) {
-    out.greatest = std::max(out.greatest, static_cast<double>(row[j]));
+    out.cost = std::max(out.cost, static_cast<double>(row[j]));
     out.price = std::max(out.price, v[j]);
   }
-  const Doubles greatest = Doubles::all(out.greatest);
-  for (Index j = 0; j < cols && out.count <= most; j += 8) {
-    unsigned hits = (row.template block<Doubles>(j) < greatest).bits();
-    for (; hits != 0; hits &= hits - 1, ++out.count) {
-      const Index at = j + static_cast<Index>(__builtin_ctz(hits));
-      cost[out.count] = static_cast<double>(row[at]);
-      col[out.count] = at;
+  return out;
+}
+
+// The minima of as many sets of columns: none of them exceeds the greatest.
+template <typename T>
+double exceeded_by_most(const T* costs, Index cols, CostBits<T> bits, const double* v, Index wanted,
+                        double* least) {
+  const Row<T> row(costs, cols, bits);
+  std::fill_n(least, wanted, kInf);
+  for (Index from = 0; from < row.whole(); from += wanted) {
+    const Index end = std::min(wanted, row.whole() - from);
+    for (Index k = 0; k < end; k += 8) {
+      const Doubles x = row.template direct<Doubles>(from + k) - Doubles::load(v + from + k);
+      min(x, Doubles::load(least + k)).store(least + k);
     }
   }
-  return out;
+  return *std::max_element(least, least + wanted);
+}
+
+template <typename T>
+Index below(const T* costs, Index cols, CostBits<T> bits, const double* v, double limit, Index most,
+            double* cost, Index* col) {
+  const Row<T> row(costs, cols, bits);
+  const Doubles bound = Doubles::all(limit), none = Doubles::all(0.0);
+  Index count = 0;
+  for (Index j = 0; j < cols && count <= most; j += 8) {
+    const Doubles price = v == nullptr ? none : Doubles::load(v + j);
+    unsigned hits = (row.template block<Doubles>(j) - price < bound).bits();
+    for (; hits != 0; hits &= hits - 1, ++count) {
+      const Index at = j + static_cast<Index>(__builtin_ctz(hits));
+      cost[count] = static_cast<double>(row[at]);
+      col[count] = at;
+    }
+  }
+  return count;
 }
 
 template <typename T>

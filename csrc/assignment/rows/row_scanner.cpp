@@ -90,10 +90,23 @@ bool RowScanner::is_plateau(Index i, double least, Scratch& scratch) const {
   });
 }
 
-BelowGreatest RowScanner::below_greatest(Index i, const double* v, Index most, double* cost,
-                                         Index* col, Scratch& scratch) const {
+Greatest RowScanner::greatest(Index i, const double* v, Scratch& scratch) const {
   return scan(i, scratch, [&](const auto* entries, auto bits, const auto& scans) {
-    return scans.below_greatest(entries, cols(), bits, v, most, cost, col);
+    return scans.greatest(entries, cols(), bits, v);
+  });
+}
+
+double RowScanner::exceeded_by_most(Index i, const double* v, Index wanted, double* least,
+                                    Scratch& scratch) const {
+  return scan(i, scratch, [&](const auto* entries, auto bits, const auto& scans) {
+    return scans.exceeded_by_most(entries, cols(), bits, v, wanted, least);
+  });
+}
+
+Index RowScanner::below(Index i, const double* v, double limit, Index most, double* cost,
+                        Index* col, Scratch& scratch) const {
+  return scan(i, scratch, [&](const auto* entries, auto bits, const auto& scans) {
+    return scans.below(entries, cols(), bits, v, limit, most, cost, col);
   });
 }
 

@@ -77,8 +77,11 @@ class RowScanner {
   virtual void relax(Index i, double base, PathState& state, Scratch& scratch) const;
   void lower(Index i, double u, double* least, Scratch& scratch) const;
   bool is_plateau(Index i, double least, Scratch& scratch) const;
-  BelowGreatest below_greatest(Index i, const double* v, Index most, double* cost, Index* col,
-                               Scratch& scratch) const;
+  Greatest greatest(Index i, const double* v, Scratch& scratch) const;
+  double exceeded_by_most(Index i, const double* v, Index wanted, double* least,
+                          Scratch& scratch) const;
+  Index below(Index i, const double* v, double limit, Index most, double* cost, Index* col,
+              Scratch& scratch) const;
   bool on_grid(Index i, double grid, Scratch& scratch) const;
 
   // The costs of row i in float64, [cols]; valid until the scratch is used again.
