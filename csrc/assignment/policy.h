@@ -137,11 +137,12 @@ constexpr std::int64_t kFinishPops = 100;
 
 // Reads of rows by paths over lists before whole rows take over, a row, and at least.  A fifth of
 // them: logits 1500 2.8 -> 12.8 ms, ranks 1500 2.8 -> 14.9 ms.  They take over early if by 1 of so
-// many of these reads few paths (kFewDone) have come to an end: cost limit 1024 3.0 -> 2.2, DETR
-// 1024 3.5 -> 2.5 ms.
+// many of these reads hardly any path has come to an end: cost limit 1024 3.0 -> 2.2, DETR 1024
+// 3.5 -> 2.5 ms, where none has; but twenty nearest 1024 10 -> 50 ms if 1/8 of them were wanted.
 constexpr std::int64_t kPathReads = 1;
 constexpr std::int64_t kLeastPathReads = 160;
 constexpr std::int64_t kEarlyOf = 4;
+constexpr Share kHardlyDone{1, 32};
 // What a list that grows counts for, about what it takes.  10: ten places 2048 14 -> 58, uint8 1500
 // 2.2 -> 3.3, edits 1500 3.4 -> 4.3, but column scales 1500 26 -> 22 ms.
 constexpr std::int64_t kGrowthReads = 4;

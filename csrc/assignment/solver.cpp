@@ -344,7 +344,7 @@ bool Solver::finish() {
   const std::int64_t reads = std::max<std::int64_t>(kPathReads * rows_, kLeastPathReads);
   const std::int64_t pops = kFinishPops * rows_, free = free_rows();
   if (augment_free({pops / kEarlyOf, reads / kEarlyOf})) return true;
-  const bool few = is_below(free - free_rows(), free, kFewDone);
+  const bool few = is_below(free - free_rows(), free, kHardlyDone);
   return (!few && augment_free({pops - pops / kEarlyOf, reads - reads / kEarlyOf})) || whole_rows();
 }
 
