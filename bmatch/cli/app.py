@@ -26,6 +26,7 @@ from bmatch.cli import (
     watch,
 )
 from bmatch.cli.options import EXIT_CODES
+from bmatch.jobs.ranks import require_one_process
 
 app = typer.Typer(
     name="bmatch",
@@ -52,13 +53,21 @@ app.command(epilog=solve.EXAMPLES)(solve.solve)
 app.command(epilog=demo.EXAMPLES)(demo.demo)
 
 
+_SHARED = ("align", "path", "match-features")
+"""Commands whose work ranks share."""
+
+
 @app.callback(invoke_without_command=True)
-def _version(
+def _before(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
         console.say(f"bmatch {bmatch.__version__}")
         raise typer.Exit
+    command = context.invoked_subcommand
+    if command is not None and command not in _SHARED:
+        require_one_process(command)
 
 
 _LESS_MEMORY = {

@@ -21,6 +21,15 @@ Task = TypeVar("Task")
 Found = TypeVar("Found")
 
 
+def is_there(process: int) -> bool:
+    """Whether it runs, or has ended and nobody has asked how: by its number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 class _Failed(NamedTuple):
     error: Exception
 

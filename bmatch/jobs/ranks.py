@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from bmatch.jobs.meeting import met
+from bmatch.jobs.processes import is_there
 
 if TYPE_CHECKING:
     import torch
@@ -131,7 +133,7 @@ def joined(device: str = "cpu", minutes: float = 30.0) -> Iterator[Ranks]:
         If not all of them come; or if torchrun ends this one, and none before it on its host is
         left to tell that.
     """
-    if not all(name in os.environ for name in _TORCHRUN) or os.environ["WORLD_SIZE"] == "1":
+    if not _has_others():
         yield ALONE
         return
     over = threading.Event()
@@ -140,6 +142,32 @@ def joined(device: str = "cpu", minutes: float = 30.0) -> Iterator[Ranks]:
         yield from _joined(device, minutes)
     finally:
         over.set()
+
+
+def require_one_process(what: str) -> None:
+    """Refuse what ranks do not share, which each of them would do, and write to the same place.
+
+    The first rank of each host tells it, and torchrun ends the others.
+
+    Parameters
+    ----------
+    what : str
+        As the sentence has it.
+
+    Raises
+    ------
+    ValueError
+        If torchrun started others beside this process.
+    """
+    if not _has_others():
+        return
+    if os.environ["LOCAL_RANK"] != "0":
+        time.sleep(_PATIENCE)
+    raise ValueError(f"{what} is the work of one process: start it without torchrun")
+
+
+def _has_others() -> bool:
+    return all(name in os.environ for name in _TORCHRUN) and os.environ["WORLD_SIZE"] != "1"
 
 
 def _joined(device: str, minutes: float) -> Iterator[Ranks]:
@@ -168,7 +196,7 @@ def _joined(device: str, minutes: float) -> Iterator[Ranks]:
         before = _before(ranks)
         yield ranks
     except SystemExit as ending:
-        if ending.code not in _ENDED or any(map(_is_there, before)):
+        if ending.code not in _ENDED or any(map(is_there, before)):
             raise
         raise ConnectionError(
             "torchrun ended this job, as it does when a rank is lost; nothing was left "
@@ -184,15 +212,6 @@ def _before(ranks: Ranks) -> list[int]:
     host = os.environ["GROUP_RANK"]
     processes = ranks.told(ranks.gathered((host, os.getpid())))
     return [process for other, process in processes[: ranks.rank] if other == host]
-
-
-def _is_there(process: int) -> bool:
-    """Whether it runs, or has ended and torchrun has not seen that yet."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def _end_without(torchrun: int, over: threading.Event) -> None:

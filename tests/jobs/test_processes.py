@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmatch.jobs.processes import in_processes, shares
+from bmatch.jobs.processes import in_processes, is_there, shares
 
 
 def squares(numbers):
@@ -73,14 +73,6 @@ def job(tmp_path):
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
     job.join()
-
-
-def is_there(process):
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
