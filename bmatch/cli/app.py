@@ -89,6 +89,9 @@ def main() -> None:
     for ending in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(ending) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(ending, _end)
+    _interrupts.clear()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         code = app(standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):
@@ -100,7 +103,7 @@ def main() -> None:
             raise
         code = 0  # nobody reads what typer prints
     except Exception as error:
-        code = _fail(error)
+        code = 130 if _interrupts else _fail(error)
     if code == 130:  # typer turns Ctrl-C into this exit code
         console.fail("interrupted; nothing was left half-written")
     sys.exit(console.finish(code))
@@ -109,6 +112,15 @@ def main() -> None:
 def _end(number: int, _frame: object) -> None:
     """Leave by the way that cleans up."""
     raise SystemExit(128 + number)
+
+
+_interrupts: list[int] = []
+"""Ctrl-C that has come. Libraries may make another error of it, as `numpy.unique` with axis=1."""
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    _interrupts.append(number)
+    raise KeyboardInterrupt
 
 
 def _fail(error: Exception) -> int:

@@ -46,6 +46,15 @@ def test_what_a_process_raises_is_raised_here_and_the_others_end():
     assert multiprocessing.active_children() == []
 
 
+def names_its_lock(numbers):
+    yield multiprocessing.RLock()._semlock.name
+
+
+def test_locks_have_no_names_that_would_be_left():
+    """Of what is ended: Python would clear them away, and print that."""
+    assert list(in_processes(names_its_lock, [[1]])) == [None]
+
+
 def sleeps(numbers):
     yield os.getpid()
     time.sleep(600)
