@@ -168,6 +168,21 @@ def test_what_is_the_work_of_one_process_is_refused_once(pair, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+def test_what_is_refused_is_told_by_the_first_rank_alone(pair, runs, tmp_path):
+    """Others hear of it, and take it for no loss."""
+    there = tmp_path / "there"
+    there.touch()
+    for arguments, sentence in (
+        (("align", *pair, "--out", there), "there exists already"),
+        (("path", runs.a, runs.b, "--out", there), "there exists already"),
+        (("match-features", there, there, "--out", tmp_path / "new.csv"), "no sparse dictionary"),
+    ):
+        code, said = Job(tmp_path, ("--nproc-per-node", 3), arguments).end()
+        assert code == 1
+        assert said.count("error: ") == said.count(sentence) == 1, said
+        assert "SystemExit" not in said
+
+
 SHARED = {"align", "path", "match-features"}
 COMMANDS = typer.main.get_command(app.app).commands
 
