@@ -37,7 +37,7 @@ from bmatch.files.atomic import new_files, require_new
 from bmatch.jobs.metrics import Metrics
 from bmatch.jobs.pace import Pace
 from bmatch.jobs.phases import peak_bytes
-from bmatch.jobs.ranks import joined, own_device
+from bmatch.jobs.ranks import joined, own_device, require_one_process
 from bmatch.jobs.resume import user_cache
 
 if TYPE_CHECKING:
@@ -114,14 +114,11 @@ def align(
         raise ValueError(
             "--picture draws partners in the stream: leave it out with a rotation or --spaces"
         )
+    if spaces is not None:
+        require_one_process("--spaces")
+        require_new(out)
+        return align_spaces(source, target, out, spaces, as_json)
     with joined(device, rank_timeout) as ranks, ExitStack() as ending:
-        if spaces is not None:
-            if ranks.first and ranks.world > 1:
-                raise ValueError("--spaces is the work of one process: start it without torchrun")
-            if ranks.first:
-                require_new(out)
-                align_spaces(source, target, out, spaces, as_json)
-            return
         device = own_device(device, ranks)
         if not ranks.first:
             console.quiet_transformers()

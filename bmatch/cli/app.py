@@ -26,6 +26,7 @@ from bmatch.cli import (
     watch,
 )
 from bmatch.cli.options import EXIT_CODES
+from bmatch.jobs.ranks import require_one_process
 
 app = typer.Typer(
     name="bmatch",
@@ -52,13 +53,21 @@ app.command(epilog=solve.EXAMPLES)(solve.solve)
 app.command(epilog=demo.EXAMPLES)(demo.demo)
 
 
+_SHARED = ("align", "path", "match-features")
+"""Commands whose work ranks share."""
+
+
 @app.callback(invoke_without_command=True)
-def _version(
+def _before(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
         console.say(f"bmatch {bmatch.__version__}")
         raise typer.Exit
+    command = context.invoked_subcommand
+    if command is not None and command not in _SHARED:
+        require_one_process(command)
 
 
 _LESS_MEMORY = {
@@ -80,6 +89,9 @@ def main() -> None:
     for ending in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(ending) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(ending, _end)
+    _interrupts.clear()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         code = app(standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):
@@ -91,7 +103,7 @@ def main() -> None:
             raise
         code = 0  # nobody reads what typer prints
     except Exception as error:
-        code = _fail(error)
+        code = 130 if _interrupts else _fail(error)
     if code == 130:  # typer turns Ctrl-C into this exit code
         console.fail("interrupted; nothing was left half-written")
     sys.exit(console.finish(code))
@@ -100,6 +112,15 @@ def main() -> None:
 def _end(number: int, _frame: object) -> None:
     """Leave by the way that cleans up."""
     raise SystemExit(128 + number)
+
+
+_interrupts: list[int] = []
+"""Ctrl-C that has come. Libraries may make another error of it, as `numpy.unique` with axis=1."""
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    _interrupts.append(number)
+    raise KeyboardInterrupt
 
 
 def _fail(error: Exception) -> int:

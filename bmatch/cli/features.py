@@ -95,28 +95,32 @@ def match_features(
         from bmatch.features.table import require_table
         from bmatch.jobs.ranks import joined, own_device
         from bmatch.report.features import plot_features
-    require_table(out)
-    require_new(out)
-    require_picture(picture)
-    require_apart(out, picture, labels_out, metrics_file, event_folder)
-    if (labels is None) != (labels_out is None):
-        raise ValueError("--labels and --labels-out go together: what is read, and what is written")
     known = None
-    if labels is not None and labels_out is not None:
-        if labels_out.suffix != labels.suffix:
-            raise ValueError(f"labels are written as they were read, got {labels} and {labels_out}")
-        require_new(labels_out)
-        known = read_labels(labels)
     with joined(device) as ranks, ExitStack() as ending:
-        where = own_device(device, ranks)
-        require_device(where)
-        acting = None if gauge is None else of_stream(gauge)
         progress: Progress = silent
         if ranks.first:
+            require_table(out)
+            require_new(out)
+            require_picture(picture)
+            require_apart(out, picture, labels_out, metrics_file, event_folder)
+            if (labels is None) != (labels_out is None):
+                raise ValueError(
+                    "--labels and --labels-out go together: what is read, and what is written"
+                )
+            if labels is not None and labels_out is not None:
+                if labels_out.suffix != labels.suffix:
+                    raise ValueError(
+                        f"labels are written as they were read, got {labels} and {labels_out}"
+                    )
+                require_new(labels_out)
+                known = read_labels(labels)
             metrics = ending.enter_context(
                 closing(Metrics(console.note, metrics_file, event_folder))
             )
             progress = followed(console.track, metrics)
+        where = own_device(device, ranks)
+        require_device(where)
+        acting = None if gauge is None else of_stream(gauge)
         ours = _rows(target, by, progress).to(where)
         theirs = _carried(_rows(source, by, progress), acting, by).to(where)
         if known is not None:

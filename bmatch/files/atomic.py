@@ -162,11 +162,12 @@ def _named(partial: Path, final: Path) -> Path:
 
 
 def _require_place(final: Path) -> None:
-    if not final.parent.is_dir():
+    allowed = os.access(final.parent, os.W_OK | os.X_OK)
+    if not final.parent.is_dir():  # asked last, as it may go at any time
         raise FileNotFoundError(
             f"{final} cannot be written: the folder {final.parent} does not exist"
         )
-    if not os.access(final.parent, os.W_OK | os.X_OK):
+    if not allowed:
         raise PermissionError(f"{final} cannot be written: no permission to write {final.parent}")
     try:
         final.lstat()

@@ -37,10 +37,10 @@ def workplace(final: Path) -> Iterator[Path]:
     """
     start = _start(final)
     _clear(final.parent, start)
-    folder = final.with_name(f"{start}{secrets.token_hex(8)}{_ENDING}")
-    place = folder / final.name
+    place = final
     try:
-        lock = _locked(folder)
+        folder, lock = _made(final, start)
+        place = folder / final.name
         try:
             yield place
         finally:
@@ -54,15 +54,20 @@ def workplace(final: Path) -> Iterator[Path]:
         raise
 
 
-def _locked(folder: Path) -> int:
-    """Make a folder and lock it: the lock's descriptor."""
-    begun = folder.with_suffix(".begun")  # which is not taken for one that was left
-    begun.mkdir()
-    lock = os.open(begun, os.O_RDONLY)
-    with suppress(OSError):  # a file system without locks, where nothing is cleared either
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    begun.rename(folder)
-    return lock
+def _made(final: Path, start: str) -> tuple[Path, int]:
+    """A folder of that start beside an output, and the descriptor that holds its lock."""
+    while True:
+        folder = final.with_name(f"{start}{secrets.token_hex(8)}{_ENDING}")
+        folder.mkdir()
+        try:
+            lock = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        with suppress(OSError):  # a file system without locks, where nothing is cleared either
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            return folder, lock
+        os.close(lock)  # before it was locked, another job took it for one that was left
 
 
 def _rename(error: OSError, place: str, final: str) -> None:

@@ -21,6 +21,15 @@ Task = TypeVar("Task")
 Found = TypeVar("Found")
 
 
+def is_there(process: int) -> bool:
+    """Whether it runs, or has ended and nobody has asked how: by its number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 class _Failed(NamedTuple):
     error: Exception
 
@@ -95,6 +104,9 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
 
 def _serve(task: bytes, theirs: Connection) -> None:
     threading.Thread(target=_end_with_the_job, daemon=True).start()
+    # It begins no process, but libraries make locks, as tqdm does, and of others the names would
+    # have to be cleared away behind it when it is ended.
+    multiprocessing.set_start_method("fork", force=True)
     try:
         work, given = pickle.loads(task)
         for found in work(given):

@@ -10,20 +10,24 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from bmatch.jobs.meeting import met
+from bmatch.jobs.processes import is_there
 
 if TYPE_CHECKING:
     import torch
+    from torch.distributed import Store
 
 _LOOK = 1.0  # seconds from look to look whether torchrun is there
 _PATIENCE = 10.0  # seconds that a rank has to end by itself
 _ENDED = (128 + signal.SIGTERM, 128 + signal.SIGHUP)  # codes of those whom a signal ends
+_TOLD = "told"
 _TORCHRUN = ("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR")
 
 
@@ -131,7 +135,7 @@ def joined(device: str = "cpu", minutes: float = 30.0) -> Iterator[Ranks]:
         If not all of them come; or if torchrun ends this one, and none before it on its host is
         left to tell that.
     """
-    if not all(name in os.environ for name in _TORCHRUN) or os.environ["WORLD_SIZE"] == "1":
+    if not _has_others():
         yield ALONE
         return
     over = threading.Event()
@@ -140,6 +144,32 @@ def joined(device: str = "cpu", minutes: float = 30.0) -> Iterator[Ranks]:
         yield from _joined(device, minutes)
     finally:
         over.set()
+
+
+def require_one_process(what: str) -> None:
+    """Refuse what ranks do not share, which each of them would do, and write to the same place.
+
+    The first rank of each host tells it, and torchrun ends the others.
+
+    Parameters
+    ----------
+    what : str
+        As the sentence has it.
+
+    Raises
+    ------
+    ValueError
+        If torchrun started others beside this process.
+    """
+    if not _has_others():
+        return
+    if os.environ["LOCAL_RANK"] != "0":
+        time.sleep(_PATIENCE)
+    raise ValueError(f"{what} is the work of one process: start it without torchrun")
+
+
+def _has_others() -> bool:
+    return all(name in os.environ for name in _TORCHRUN) and os.environ["WORLD_SIZE"] != "1"
 
 
 def _joined(device: str, minutes: float) -> Iterator[Ranks]:
@@ -153,6 +183,7 @@ def _joined(device: str, minutes: float) -> Iterator[Ranks]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     patience = timedelta(minutes=minutes)
     before = [] if ranks.first else [os.getppid()]  # until these are known, others tell
+    start: Store | None = None
     try:
         with ranks._listening():
             store, *_ = next(dist.rendezvous("env://", timeout=patience))
@@ -168,15 +199,42 @@ def _joined(device: str, minutes: float) -> Iterator[Ranks]:
         before = _before(ranks)
         yield ranks
     except SystemExit as ending:
-        if ending.code not in _ENDED or any(map(_is_there, before)):
+        if ending.code not in _ENDED or any(map(is_there, before)) or _is_told(start):
             raise
         raise ConnectionError(
             "torchrun ended this job, as it does when a rank is lost; nothing was left "
             "half-written, and started again it goes on from what was kept last"
         ) from None
+    except ConnectionError:
+        if not ranks.first and _is_told(start):
+            raise SystemExit(1) from None
+        raise
+    except Exception:
+        if ranks.first and start is not None:
+            with suppress(RuntimeError):
+                start.set(_TOLD, "")
+        elif not ranks.first:
+            time.sleep(_LOOK)  # what all of them find is told by the first
+            if _is_told(start):
+                raise SystemExit(1) from None
+        raise
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _is_told(start: Store | None) -> bool:
+    """Whether the first rank has ended for a reason of its own, which it tells."""
+    told: list[bool] = []
+
+    def ask() -> None:
+        with suppress(RuntimeError):
+            told.append(start is not None and start.check([_TOLD]))
+
+    asking = threading.Thread(target=ask, daemon=True)  # a host that is silent answers never
+    asking.start()
+    asking.join(_PATIENCE)
+    return told == [True]
 
 
 def _before(ranks: Ranks) -> list[int]:
@@ -184,15 +242,6 @@ def _before(ranks: Ranks) -> list[int]:
     host = os.environ["GROUP_RANK"]
     processes = ranks.told(ranks.gathered((host, os.getpid())))
     return [process for other, process in processes[: ranks.rank] if other == host]
-
-
-def _is_there(process: int) -> bool:
-    """Whether it runs, or has ended and torchrun has not seen that yet."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def _end_without(torchrun: int, over: threading.Event) -> None:

@@ -6,6 +6,7 @@ is done anew, and jobs that share parts find each other's.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -60,7 +61,7 @@ class KeptParts:
         tell: Callable[[str], object] = warnings.warn,
     ) -> None:
         self.folder, self._kind, self._tell = Path(folder), kind, tell
-        self._told = ""
+        self._told: set[str] = set()
 
     def get(self, key: str) -> Part | None:
         """The part of a key; None where there is none that is whole."""
@@ -74,20 +75,34 @@ class KeptParts:
     ) -> None:
         """Keep a part in place of an earlier one of its key, all or nothing.
 
-        A folder that is full, read-only or gone costs the part and not the job: it is told once,
-        and tried again with the next part.
+        A folder that is gone is made anew. One that is full, read-only or removed as fast as it is
+        made costs the part and not the job: it is told once, and tried again with the next part.
         """
+        path = Path(os.path.realpath(self._path(key)))  # as sentences have it
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            tensor_file.write(self._path(key), self._kind, tensors, header)
+            with suppress(FileNotFoundError):  # it was removed in the middle
+                return self._write(path, tensors, header)
+            self._write(path, tensors, header)
+        except FileNotFoundError:
+            a_file = os.path.isfile(self.folder)
+            self._tell_once(os.strerror(errno.ENOTDIR if a_file else errno.ENOENT))
         except OSError as error:
-            reason = error.strerror or str(error).replace(f"{self._path(key)} ", "")
-            if reason != self._told:
-                self._tell(
-                    f"how far it has come cannot be kept in {self.folder} ({reason}): the job goes "
-                    "on, and does again what was not kept if it is ended"
-                )
-            self._told = reason
+            self._tell_once(error.strerror or str(error).replace(f"{path} ", ""))
+
+    def _write(
+        self, path: Path, tensors: Mapping[str, npt.NDArray[Any]], header: Mapping[str, str]
+    ) -> None:
+        with suppress(FileExistsError):  # it was there, and is not any more
+            self.folder.mkdir(parents=True, exist_ok=True)
+        tensor_file.write(path, self._kind, tensors, header)
+
+    def _tell_once(self, reason: str) -> None:
+        if reason not in self._told:
+            self._told.add(reason)
+            self._tell(
+                f"how far it has come cannot be kept in {self.folder} ({reason}): the job goes "
+                "on, and does again what was not kept if it is ended"
+            )
 
     def forget(self, key: str) -> None:
         """Remove a part, if it is there and lets itself be removed."""

@@ -16,6 +16,7 @@ import pytest
 
 import bmatch
 from benchmarks import provenance, results
+from bmatch.jobs.processes import is_there
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "gpu.sh"
@@ -88,14 +89,6 @@ def summary(folder):
     return {line.split()[0]: line.split(maxsplit=1)[1] for line in lines}
 
 
-def is_alive(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def test_without_a_device_every_stage_says_so_in_a_line(tmp_path):
     done = run("--quick", "--out", str(tmp_path))
     assert done.returncode == 3, done.stderr
@@ -135,7 +128,7 @@ def test_no_stage_stops_the_next(fake, tmp_path, options):
     assert list(dict.fromkeys(parts)) == list(STAGES)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"summary.txt", "logs.txt", "rows.csv"}  # what a stage wrote before its end
-    assert not is_alive(int((tmp_path / "hung").read_text()))
+    assert not is_there(int((tmp_path / "hung").read_text()))
 
 
 def test_what_passes_passes(fake, tmp_path):
@@ -172,7 +165,7 @@ def test_a_signal_ends_what_was_started(fake, tmp_path):
     assert summary(tmp_path / "out") == {"solver": "running"}
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 1
-    assert not is_alive(int(hung.read_text()))
+    assert not is_there(int(hung.read_text()))
 
 
 @pytest.mark.parametrize(

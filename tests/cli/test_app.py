@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import shutil
 import signal
@@ -172,6 +173,24 @@ def test_an_error_that_none_expects_is_not_hidden(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["bmatch", "solve", str(tmp_path / "c.npy")])
     with pytest.raises(RuntimeError, match="a fault of ours"):
         app.main()
+
+
+def test_ctrl_c_of_which_a_library_makes_another_error_is_one(bmatch_, monkeypatch, tmp_path):
+    def fails(*_args, **_kwargs):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise TypeError("Cannot compare structured arrays")
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        np.save(tmp_path / "c.npy", np.zeros((2, 2)))
+        monkeypatch.setattr("bmatch.solve", fails)
+        code, out, err = bmatch_("solve", tmp_path / "c.npy")
+        assert (code, out) == (130, "")
+        assert err == "error: interrupted; nothing was left half-written"
+        assert bmatch_("info", tmp_path / "no")[0] == 1
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 OUTPUTS = {

@@ -1,62 +1,84 @@
-"""``bmatch align`` killed at random moments, and on a disk that is full: nothing is lost."""
+"""Commands killed at random moments, or on a disk that is full: nothing is lost."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import random
-import sys
-import time
+import shutil
+import signal
 
-import torch
+import pytest
+from begun import Begun, Disturbed
 from disks import disk
-
-from bmatch.cli import app
+from planted_runs import planted_runs
 
 SMALL = ("--sequence-length", 32, "--batch-size", 1, "--no-witness")
-
-
-def serve(arguments):
-    torch.set_num_threads(1)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    sys.argv = ["bmatch", *map(str, arguments)]
-    app.main()
-
-
-def begun(*arguments):
-    """The command in a process of its own, which has all libraries already."""
-    process = multiprocessing.get_context("fork").Process(target=serve, args=(arguments,))
-    process.start()
-    return process
+KILL, CTRL_C = signal.SIGKILL, signal.SIGINT
 
 
 def test_killed_at_twenty_random_moments(pair, tmp_path):
     """Each job goes on from what the one before it left, until one is done; then a new one does."""
-    arguments = ("align", *pair, "--tokens", 1200, "--save-every", 0, *SMALL)
-    arguments += ("--sites", "0,-1")
-    start = time.monotonic()
-    whole = begun(*arguments, "--cache", tmp_path / "one", "--out", tmp_path / "whole")
-    whole.join()
-    took = time.monotonic() - start
-    assert whole.exitcode == 0
-    expected = (tmp_path / "whole").read_bytes()
-    moments = random.Random(0)
-    kills = done = kept = 0
-    while kills < 20 or not done:
-        out = tmp_path / f"out {done}"
-        process = begun(*arguments, "--cache", tmp_path / "many", "--out", out)
-        process.join(moments.uniform(0, took) if kills < 20 else None)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            kills += 1
-            kept += any(tmp_path.glob("many/[0-9a-f]*"))
-        if out.exists():  # whether or not it was killed behind that
-            assert out.read_bytes() == expected
-            done += 1
-    assert kept > 3  # of those that were killed so many had something to leave
+    arguments = ("align", *pair, "--tokens", 1200, "--save-every", 0, *SMALL, "--sites", "0,-1")
+    job = Disturbed(tmp_path, arguments)
+    kept = [any(job.place("again", "cache").glob("[0-9a-f]*")) for _ in job.by(*[KILL] * 20)]
+    assert sum(kept) > 3  # of those that were killed so many had something to leave
+
+
+@pytest.mark.parametrize(
+    "evidence", [("--evidence", "weights"), ("--spaces", "residual,neurons")], ids=str
+)
+def test_weights_that_are_aligned_are_disturbed(pair, tmp_path, evidence):
+    job = Disturbed(tmp_path, ("align", *pair, *evidence), seed=1)
+    assert len([*job.by(KILL, CTRL_C)]) == 2
+
+
+def test_a_merge_is_disturbed(pair, tmp_path):
+    job = Disturbed(tmp_path, ("merge", *pair), cache=False, seed=2)
+    assert len([*job.by(*[KILL, CTRL_C] * 3)]) == 6
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, tokenizer):
+    return planted_runs(tmp_path_factory.mktemp("runs"), tokenizer)
+
+
+def test_a_watch_is_disturbed(runs, tmp_path):
+    """It prints the same, and has found each hop once."""
+    arguments = ("watch", runs.a, "--patience", 0, "--tokens", 300, "--json")
+    job = Disturbed(tmp_path, arguments, output=False, seed=3)
+    assert len([*job.by(*[KILL, CTRL_C] * 3)]) == 6
+    kept = [sorted(job.place(name, "cache").iterdir()) for name in ("whole", "again")]
+    assert [one.name for one in kept[0]] == [other.name for other in kept[1]]
+    assert [one.read_bytes() for one in kept[0]] == [other.read_bytes() for other in kept[1]]
+
+
+def test_a_path_of_several_processes_is_disturbed(runs, tmp_path):
+    arguments = ("path", runs.a, runs.b, "--tokens", 300, "--no-witness", "--jobs", 2)
+    job = Disturbed(tmp_path, arguments, seed=4)
+    assert len([*job.by(KILL, CTRL_C)]) == 2
+
+
+@pytest.mark.parametrize("command", ["align", "path"])
+def test_the_cache_vanishes_again_and_again(pair, runs, tmp_path, command):
+    """Nothing that is found goes with it, and no more than a sentence is said."""
+    arguments = {
+        "align": ("align", *pair, "--tokens", 1200, "--save-every", 0, *SMALL),
+        "path": ("path", runs.a, runs.b, "--tokens", 300, "--no-witness"),
+    }[command]
+    for name in ("whole", "again"):
+        cache = tmp_path / f"{name} cache"
+        job = Begun(
+            tmp_path / name, (*arguments, "--cache", cache, "--out", tmp_path / f"{name} g")
+        )
+        removed = 0
+        while name == "again" and job.goes_on():
+            removed += cache.exists()
+            shutil.rmtree(cache, ignore_errors=True)
+        assert job.end() == 0, job.said.read_text()
+    assert removed > 2
+    assert (tmp_path / "again g").read_bytes() == (tmp_path / "whole g").read_bytes()
+    said = job.said.read_text()
+    assert said.count("cannot be kept in") <= 1, said
+    assert "Traceback" not in said
 
 
 def test_no_room_for_the_gauge(bmatch_, pair, tmp_path):

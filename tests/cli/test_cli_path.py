@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import multiprocessing
-import os
 import random
 import shutil
-import sys
+import signal
 import time
 
 import pytest
+from begun import Begun
 from planted_runs import planted_runs
 from tiny_models import tiny_model
 
 from bmatch import SignedPermutation
-from bmatch.cli import app
 
 
 @pytest.fixture(scope="module")
@@ -112,48 +109,32 @@ def test_sentences(bmatch_, runs, tmp_path):
     assert (code, "evidence from weights reads no text" in err) == (1, True)
 
 
-def serve(arguments):
-    """The command in a process of its own, which has all libraries already."""
-    os.environ["COLUMNS"] = "100"
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        sys.argv = ["bmatch", *map(str, arguments)]
-        app.main()
-
-
 def test_a_killed_path_goes_on_and_writes_the_same_file(runs, tmp_path):
     """Killed at ten moments: soon after it has kept so many of its parts, none to begin with."""
 
     def start(out, cache):
         options = ("--tokens", 600, "--no-witness", "--cache", cache, "--out", out)
-        arguments = ("path", runs.a, runs.b, *options)
-        process = multiprocessing.get_context("fork").Process(target=serve, args=(arguments,))
-        process.start()
-        return process
+        return Begun(tmp_path, ("path", runs.a, runs.b, *options))
 
     def kept(cache):
         return len(list(cache.glob("[0-9a-f]*.safetensors")))
 
-    whole = start(tmp_path / "whole", tmp_path / "one")
-    whole.join()
-    assert whole.exitcode == 0
+    assert start(tmp_path / "whole", tmp_path / "one").end() == 0
     cache, out = tmp_path / "many", tmp_path / "again"
     before = 0
     moments = random.Random(0)
     for count in (0, *sorted(moments.choices(range(8), k=9))):
-        process = start(out, cache)
-        while kept(cache) < count and process.is_alive():
+        job = start(out, cache)
+        while kept(cache) < count and job.goes_on():
             time.sleep(0.001)
-        time.sleep(moments.uniform(0, 0.03))
-        process.kill()
-        process.join()
-        assert process.exitcode == (0 if out.exists() else -9)
+        code = job.end(signal.SIGKILL, after=moments.uniform(0, 0.03))
+        assert code == -9 or out.exists()
         assert kept(cache) >= max(before, count)
         before = kept(cache)
         if out.exists():  # it was done at that moment
             break
-    last = start(out, cache)
-    last.join()
-    assert last.exitcode == 0
+    if not out.exists():
+        assert start(out, cache).end() == 0
     assert out.read_bytes() == (tmp_path / "whole").read_bytes()
     assert SignedPermutation.load(out) == runs.truth
     assert kept(cache) == kept(tmp_path / "one") == 9

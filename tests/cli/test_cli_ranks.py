@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pages
 import pytest
+import typer
 from agents import Job
 from planted_runs import planted_runs
 
 from bmatch import SignedPermutation
+from bmatch.cli import app
 
 
 def lines_of(file):
@@ -156,12 +158,56 @@ def test_four_ranks_find_the_gauge_of_one_process(bmatch_, pair, tmp_path):
     assert (tmp_path / "g").read_bytes() == (tmp_path / "alone").read_bytes()
 
 
-def test_all_spaces_are_the_work_of_one_process(pair, tmp_path):
-    arguments = ("align", *pair, "--spaces", "residual", "--out", tmp_path / "none")
-    code, said = Job(tmp_path, ("--nproc-per-node", 2), arguments).end()
+def test_what_is_the_work_of_one_process_is_refused_once(pair, tmp_path):
+    arguments = ("merge", *pair, "--out", tmp_path / "none")
+    code, said = Job(tmp_path, ("--nproc-per-node", 3), arguments).end()
     assert code == 1
-    assert said.count("start it without torchrun") == 1
+    assert said.count("error: merge is the work of one process: start it without torchrun") == 1
+    assert said.count("without torchrun") == 1
+    assert "SystemExit" not in said
     assert not (tmp_path / "none").exists()
+
+
+def test_what_is_refused_is_told_by_the_first_rank_alone(pair, runs, tmp_path):
+    """Others hear of it, and take it for no loss."""
+    there = tmp_path / "there"
+    there.touch()
+    for arguments, sentence in (
+        (("align", *pair, "--out", there), "there exists already"),
+        (("path", runs.a, runs.b, "--out", there), "there exists already"),
+        (("match-features", there, there, "--out", tmp_path / "new.csv"), "no sparse dictionary"),
+    ):
+        code, said = Job(tmp_path, ("--nproc-per-node", 3), arguments).end()
+        assert code == 1
+        assert said.count("error: ") == said.count(sentence) == 1, said
+        assert "SystemExit" not in said
+
+
+SHARED = {"align", "path", "match-features"}
+COMMANDS = typer.main.get_command(app.app).commands
+
+
+@pytest.mark.parametrize("command", [*sorted(COMMANDS.keys() - SHARED), "align"])
+def test_whatever_ranks_do_not_share_is_refused(bmatch_, tmp_path, monkeypatch, command):
+    """Before it looks at anything: by a rank that torchrun does not end, too, if later."""
+    spaces = ("a", "b", "--spaces", "residual", "--out", tmp_path / "none")
+    arguments = (command, *spaces * (command == "align"))
+    monkeypatch.setattr("bmatch.jobs.ranks._PATIENCE", 0.0)
+    for name in ("TORCHELASTIC_RUN_ID", "RANK", "MASTER_ADDR"):
+        monkeypatch.setenv(name, "7")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    told = "--spaces" if command == "align" else command
+    for local in ("0", "1"):
+        monkeypatch.setenv("LOCAL_RANK", local)
+        code, out, err = bmatch_(*arguments)
+        assert (code, out) == (1, "")
+        assert err == f"error: {told} is the work of one process: start it without torchrun"
+
+
+def test_torchrun_with_one_process_is_one_process(bmatch_, tmp_path, monkeypatch):
+    for name in ("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.setenv(name, "1")
+    assert "there is no file or folder" in bmatch_("info", tmp_path / "no")[2]
 
 
 def test_torchrun_is_killed_and_no_rank_stays(pair, tmp_path):

@@ -17,7 +17,6 @@ from unittest import mock
 import pytest
 from privileges import heed_permissions
 
-from bmatch.files import workplace
 from bmatch.files.atomic import new_file, new_files, new_folder, require_new
 
 LONGEST = ["a" * 255, "名" * 85, "é" * 127 + "a", ".a" + "名" * 84 + "a"]
@@ -223,17 +222,11 @@ def test_where_one_cannot_be_named_none_is(tmp_path, monkeypatch):
             place(tmp_path / "one").write_text("1")
             place(tmp_path / "other").write_text("2")
 
-    monkeypatch.setattr(workplace, "_locked", _unlocked)
     with pytest.raises(OSError, match="No space left on device") as told:
         job()
     assert told.value.filename == str(tmp_path / "other")
     assert named == [tmp_path / "one"]
     assert list(tmp_path.iterdir()) == []
-
-
-def _unlocked(folder):
-    folder.mkdir()
-    return os.open(folder, os.O_RDONLY)
 
 
 def _umask():
@@ -290,6 +283,29 @@ def test_what_a_killed_job_left_goes_and_what_one_that_lives_writes_stays(tmp_pa
     jobs[1][1].send(None)
     jobs[1][0].join()
     assert {path.name for path in tmp_path.iterdir()} == {"other", "out", "out-2"}
+
+
+def test_a_folder_that_another_job_takes_for_one_that_was_left(tmp_path, monkeypatch):
+    """In the moment before it is locked: then another is made. Killed there, a job leaves none."""
+    removed = []
+    open_ = os.open
+
+    def opened(path, *options, **others):
+        if str(path).endswith(".partial") and len(removed) < 4:
+            removed.append(path)
+            if len(removed) % 2:
+                Path(path).rmdir()
+            else:
+                lock = open_(path, *options, **others)
+                Path(path).rmdir()
+                return lock
+        return open_(path, *options, **others)
+
+    monkeypatch.setattr(os, "open", opened)
+    with new_folder(tmp_path / "out") as partial:
+        (partial / "shard").touch()
+    assert len(set(removed)) == 4
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "shard"]
 
 
 def test_where_there_are_no_locks_nothing_is_cleared(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 from disks import disk
+from safetensors.numpy import save_file
 
 from bmatch.files import tensor_file
 from bmatch.jobs.resume import KeptParts
@@ -74,3 +75,45 @@ def test_a_folder_that_vanished_is_made_anew(parts, told):
     parts.keep("k", TWO, {})
     assert holds(parts, TWO)
     assert told == []
+
+
+@pytest.mark.parametrize("times", [1, 4])
+def test_a_folder_that_vanishes_in_the_middle(parts, told, times, monkeypatch):
+    """Once it is made anew; again and again costs what is kept meanwhile, and one sentence."""
+    parts.keep("k", ONE, {})
+    left = [*range(times)]
+
+    def save(tensors, path, metadata):
+        if left:
+            shutil.rmtree(parts.folder)
+            left.pop()
+        save_file(tensors, path, metadata)
+
+    monkeypatch.setattr("safetensors.numpy.save_file", save)
+    parts.keep("k", TWO, {})
+    if times > 1:
+        assert parts.get("k") is None
+        parts.keep("k", TWO, {})
+        parts.keep("k", TWO, {})
+    assert holds(parts, TWO)
+    assert [path.name for path in parts.folder.iterdir()] == ["k.safetensors"]
+    assert [sentence.count("(No such file or directory)") for sentence in told] == [1] * (times > 1)
+
+
+def test_a_folder_that_cannot_be_is_told_once(told, tmp_path, monkeypatch):
+    """By its own name, from wherever it is seen."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    for folder in ("file", "file/inside"):
+        parts = KeptParts(folder, "hop", told.append)
+        parts.keep("k", ONE, {})
+        parts.keep("l", ONE, {})
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "k.safetensors").mkdir()
+    parts = KeptParts("cache", "hop", told.append)
+    parts.keep("k", ONE, {})
+    assert [sentence.partition(": ")[0] for sentence in told] == [
+        "how far it has come cannot be kept in file (Not a directory)",
+        "how far it has come cannot be kept in file/inside (Not a directory)",
+        "how far it has come cannot be kept in cache (exists and is no ordinary file",
+    ]

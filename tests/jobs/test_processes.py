@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmatch.jobs.processes import in_processes, shares
+from bmatch.jobs.processes import in_processes, is_there, shares
 
 
 def squares(numbers):
@@ -46,6 +46,15 @@ def test_what_a_process_raises_is_raised_here_and_the_others_end():
     assert multiprocessing.active_children() == []
 
 
+def names_its_lock(numbers):
+    yield multiprocessing.RLock()._semlock.name
+
+
+def test_locks_have_no_names_that_would_be_left():
+    """Of what is ended: Python would clear them away, and print that."""
+    assert list(in_processes(names_its_lock, [[1]])) == [None]
+
+
 def sleeps(numbers):
     yield os.getpid()
     time.sleep(600)
@@ -73,14 +82,6 @@ def job(tmp_path):
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
     job.join()
-
-
-def is_there(process):
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
