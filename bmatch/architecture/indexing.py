@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bmatch.architecture.calls import Call, full, rule
+from bmatch.architecture.calls import Call, NoRule, full, rule
 from bmatch.architecture.constraints import NONE, WILD
 from bmatch.architecture.forms import Ids
 from bmatch.architecture.labels import Label, compact, extent
@@ -108,6 +108,36 @@ def embedding(call: Call) -> None:
     targets = call.labels.targets(index)
     behind = [] if targets is None else [_behind(targets, index)[..., None]]
     _gathered(call, call["weight"], {0: index}, lambda array: array[index], behind)
+
+
+@rule("_embedding_bag", "_embedding_bag_forward_only")
+def bags(call: Call) -> None:
+    """Sums of rows at indices: all rows that are taken carry the same along their columns.
+
+    Raises
+    ------
+    NoRule
+        For the largest entries of rows, weights that are computed, and indices that the run chose.
+    """
+    c, table, index = call.constraints, call["weight"], call["indices"]
+    weights = call["per_sample_weights"]
+    if call["mode"] == 2 or (weights is not None and call.label(weights)):
+        raise NoRule(call.name)
+    if call.labels.is_derived(index):
+        raise NoRule(call.name)
+    label, rows = call.label(table), index.numpy().ravel()
+    atoms = []
+    for component in label.atoms:
+        pin(c, component, {0})
+        if 1 in extent(component):
+            taken = c.plain(np.broadcast_to(component, table.shape)[rows])
+            one, other = np.broadcast_arrays(taken[:1], taken)
+            met = (one > 0) & (other > 0)
+            c.union(one[met], other[met])
+            atoms.append(taken[:1])
+    signs = np.broadcast_to(total(c, label.signs, 2), table.shape)[rows]
+    c.equate(signs[:1], signs)
+    call.write(atoms, (signs[:1],), call.out[0])
 
 
 @rule("gather", "take_along_dim")
