@@ -13,7 +13,7 @@ import torch
 
 from bmatch.architecture.altered import FORMS, altered, is_from_elsewhere
 from bmatch.architecture.forward_runs import Run, runs_of
-from bmatch.architecture.proof import Proof, prove, proved_in
+from bmatch.architecture.proof import LARGER, Proof, prove, proved_in
 from bmatch.architecture.reads import Slab, slabs
 from bmatch.architecture.scale import scaled
 from bmatch.architecture.solve import follow, solved, spaces_of, started, tensors
@@ -182,7 +182,7 @@ def proved_spaces(
     runs = runs_of(tiny)
     draws, ever = _draws(tiny, runs[0].inputs)
     trace = started(tiny)
-    for seed in reversed(draws):
+    for seed in draws:
         _draw(tiny, seed)
         for run in runs:
             follow(trace, partial(run, tiny))
@@ -217,12 +217,19 @@ def _draws(tiny: torch.nn.Module, tokens: Mapping[str, Any]) -> tuple[list[int],
 def _proved(
     tiny: torch.nn.Module, axes: Axes, draws: Sequence[int], runs: Sequence[Run]
 ) -> tuple[Axes, Proof]:
-    """Proved under each of several draws of weights; the first is left in the module."""
-    proofs = []
-    for seed in reversed(draws):
+    """Proved under each of several draws of weights; the first is left in the module.
+
+    Larger groups have to change what a model gives under one of them.
+    """
+    proofs: list[Proof] = []
+    for seed in draws:
         _draw(tiny, seed)
-        axes, proof = proved_in(tiny, axes, runs)
+        changed = _largest(proof.larger for proof in proofs)
+        known = {name for name, change in changed.items() if change > LARGER}
+        axes, proof = proved_in(tiny, axes, runs, known=known)
         proofs.append(proof)
+    if len(draws) > 1:
+        _draw(tiny, draws[0])
     return axes, Proof(
         _largest(proof.alone for proof in proofs),
         max(proof.together for proof in proofs),

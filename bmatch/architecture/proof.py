@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,9 @@ from bmatch.gauge import SignedPermutation
 
 TOLERANCE = 1e-4
 """Largest difference of an output that rounding explains, in units of the largest output."""
+
+LARGER = 1e-2
+"""Least change of an output, as the largest, by which the next larger group shows."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,17 @@ def prove(
 
 
 def proved_in(
-    model: Any, axes: Axes, runs: Sequence[Callable[[Any], list[torch.Tensor]]], seed: int = 0
+    model: Any,
+    axes: Axes,
+    runs: Sequence[Callable[[Any], list[torch.Tensor]]],
+    seed: int = 0,
+    *,
+    known: Set[str] = frozenset(),
 ) -> tuple[Axes, Proof]:
-    """As `prove`, on what several runs of a model give: each has to stay as it is."""
+    """As `prove`, on what several runs of a model give: each has to stay as it is.
+
+    Of spaces that are `known` to have no larger group none is tried.
+    """
     before = _outputs(model, runs)
     alone, kept, refuted = {}, [], list(axes.refuted)
     copied = copy.deepcopy(model)
@@ -85,7 +96,7 @@ def proved_in(
     larger = {}
     for space in kept:
         more = _larger(space)
-        if more is not None:
+        if more is not None and space.name not in known:
             element = SignedPermutation.random(space.size, "signed_permutation", seed=seed)
             signs = SignedPermutation(np.arange(space.size), element.sign)
             larger[space.name] = _difference(before, _outputs_under(copied, [(more, signs)], runs))

@@ -175,3 +175,12 @@ def test_sections_of_heads_that_a_class_leaves_open():
     small = shrunken(transformers.Qwen2VLConfig()).text_config
     assert small.rope_parameters["mrope_section"] == [2, 1, 1]
     assert "mrope_section" not in shrunken(transformers.Qwen2Config()).rope_parameters
+
+
+def test_periods_of_two_have_layers_of_each_kind():
+    """In place of eight layers of which one attends."""
+    config = transformers.JambaConfig()
+    small = covering(config, BUILD)
+    assert (small.num_hidden_layers, small.attn_layer_period, small.attn_layer_offset) == (2, 2, 0)
+    assert small.layers_block_type == ["attention", "mamba"]
+    assert kinds_of_tensors(config, BUILD) <= kinds_of_tensors(small, BUILD)
