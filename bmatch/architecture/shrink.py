@@ -97,8 +97,8 @@ def shrunken(config: Any, *, wide_heads: bool = False) -> Any:
             small[key] = _covered(value, config, nested)
     rope = small.get("rope_parameters")
     by_section = "mrope_section" in getattr(type(config), "ignore_keys_at_rope_validation", ())
-    if by_section and isinstance(rope, dict) and "mrope_section" not in rope:
-        small["rope_parameters"] = {**rope, "mrope_section": _SECTIONS}
+    if by_section and isinstance(rope, dict) and "rope_type" in rope:  # of all layers
+        small["rope_parameters"] = {"mrope_section": _SECTIONS, **rope}
     if {"qk_nope_head_dim", "qk_rope_head_dim", "qk_head_dim"} <= small.keys():
         small["qk_head_dim"] = 2 * HEAD
     if wide_heads and small.get("head_dim") == HEAD:

@@ -67,13 +67,12 @@ def covering(config: Any, build: Callable[[Any], torch.nn.Module]) -> Any:
 def _periods_of_two(config: Any) -> dict[str, int]:
     """Changes after which every other layer is of a kind, where fewer were; the others stay."""
     values = values_of(config)
-    found = {}
+    found: dict[str, int] = {}
     for key, period in values.items():
-        start = values.get(f"{key.removesuffix('period')}offset")
-        if key.endswith("layer_period") and type(period) is int and type(start) is int:
-            found |= (
-                {key: 2, f"{key.removesuffix('period')}offset": start % 2} if period > 2 else {}
-            )
+        offset = key.removesuffix("period") + "offset"
+        start = values.get(offset)
+        if key.endswith("layer_period") and type(period) is type(start) is int and period > 2:
+            found |= {key: 2, offset: start % 2}
     return found
 
 
