@@ -24,6 +24,7 @@ BENCHMARKS = {
     "verdict": "verdicts on matches whose truth is known, of kin and of strangers",
     "calibrate": "no measurement: the coefficients of verdicts anew",
     "networks": "every gauge space of a whole network, and one layer of 14,336 neurons",
+    "derivation": "tables of an 8B model and of one with experts, by their configs alone",
     "weights": "gauges by weights alone, beside those by activations at few tokens",
     "transport": "4 GB of weights carried, beside a plain copy of their files",
     "checkpoints": "folders of 30 shards: a gauge applied, beside a copy and a load and save",

@@ -24,6 +24,7 @@ PAGES = {
     "align": ("align", "Two models' activations to the gauge, whole"),
     "verdict": ("verdict", "Verdicts without the truth"),
     "networks": ("networks", "Whole networks"),
+    "derivation": ("derivation", "Tables of full-size models, by their configs alone"),
     "weights": ("weights", "Evidence from weights beside activations"),
     "transport": ("transport", "Checkpoints and dictionaries, carried"),
     "checkpoints": ("checkpoints", "Folders of many shards"),

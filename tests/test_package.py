@@ -102,7 +102,7 @@ ROOMS = {
         *("forms", "constraints", "labels", "merging", "calls", "elementwise", "contraction"),
         "movement",
         *("indexing", "trace", "permutations", "signs", "solve", "reads", "shrink", "pictures"),
-        *("sounds", "tiny", "nesting", "layer_kinds"),
+        *("sounds", "tiny", "forward_runs", "nesting", "layer_kinds"),
         *(
             "inner",
             "proof",

@@ -19,10 +19,11 @@ from bmatch.architecture.derived import blocks_of, family_of
 from bmatch.architecture.deriving import proved_spaces
 from bmatch.architecture.describing import carried_by
 from bmatch.architecture.expressions import fields_of
+from bmatch.architecture.forward_runs import runs_of
 from bmatch.architecture.layer_kinds import lists_of_kinds, spellings_of
 from bmatch.architecture.measuring import Measured
 from bmatch.architecture.overlap import merged, without_lengths, without_requiring
-from bmatch.architecture.proof import Proof, prove
+from bmatch.architecture.proof import LARGER, Proof, proved_in
 from bmatch.architecture.rules import HEADS, RESIDUAL, Family
 from bmatch.architecture.shrink import flat_values, parts_of, values_of, with_twice_the_experts
 from bmatch.architecture.solve import spaces_of, tensors
@@ -51,10 +52,6 @@ def _is_irrelevant(field: str) -> bool:
 def _last(field: str) -> str:
     """The name of a field in the config that has it."""
     return field.rpartition(".")[2]
-
-
-LARGER = 1e-2
-"""Least change of an output, as the largest, by which the next larger group shows."""
 
 
 class Type:
@@ -95,7 +92,7 @@ class Type:
         model = generic_model(self.measured.changed(changes), self.build)
         if _shapes(plain) != _shapes(model):
             return False
-        kept, proof = prove(model, axes)
+        kept, proof = proved_in(model, axes, runs_of(model))
         return kept.spaces == axes.spaces and proof.larger.get(RESIDUAL, 1.0) > LARGER
 
     def family(self, changes: Mapping[str, Any]) -> Family:

@@ -25,7 +25,13 @@ from bmatch.architecture.merging import (
 def contract(
     call: Call, operands: Sequence[Operand], axes: Sequence[int]
 ) -> tuple[list[Ids], list[Ids]]:
-    """Multiply in the index space and sum over some of its axes, which are dropped."""
+    """Multiply in the index space and sum over some of its axes, which are dropped.
+
+    Zeros that move with nothing, such as the state before the first token, demand nothing of what
+    they meet, and leave zeros.
+    """
+    if any(not operand.label and not operand.values.any() for operand in operands):
+        return [], []
     c = call.constraints
     atoms = contract_atoms(c, meet(c, operands), axes)
     parts = [part for operand in operands for part in operand.label.signs]
@@ -77,10 +83,10 @@ def matrix_product(call: Call) -> None:
 
 def _add(call: Call, bias: torch.Tensor, atoms: Sequence[Ids], signs: Sequence[Ids]) -> None:
     shape = tuple(call.out.shape)
-    operands = [
-        Operand(Label(shape, tuple(atoms), tuple(signs)), call.out),
-        call.operand(bias, len(shape)),
-    ]
+    label = Label(shape, tuple(atoms), tuple(signs))
+    beta = 1 if call["beta"] is None else call["beta"]
+    product = call.out if label else call.out - beta * bias  # of constants, perhaps of zeros
+    operands = [Operand(label, product), call.operand(bias, len(shape))]
     c = call.constraints
     call.write(meet_terms(c, operands), agree(c, operands))
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import torch
 
 from bmatch.architecture.altered import FORMS, altered, is_from_elsewhere
-from bmatch.architecture.proof import Proof, prove
-from bmatch.architecture.reads import slabs
+from bmatch.architecture.forward_runs import Run, runs_of
+from bmatch.architecture.proof import LARGER, Proof, prove, proved_in
+from bmatch.architecture.reads import Slab, slabs
 from bmatch.architecture.scale import scaled
-from bmatch.architecture.solve import spaces_of, tensors
+from bmatch.architecture.solve import follow, solved, spaces_of, started, tensors
 from bmatch.architecture.spaces import Axes, Member, Space
 from bmatch.architecture.tiny import (
     MOST_PARAMETERS,
@@ -173,27 +174,76 @@ def proved_spaces(
     Spaces that are not wanted are left out.
 
     Under some weights no token goes to one of the experts, and nothing tells what it carries:
-    others are drawn then, and what is left is told as unread. Slabs that are read under none carry
-    the stream as the others of their tensors do: experts without weights, or such as a table of
-    tokens names.
+    others are drawn then. Where no draw reads all, what each of several demands has to hold, and
+    the spaces are proved under each; what is left is told as unread. Slabs that are read under none
+    carry the stream as the others of their tensors do: experts without weights, or such as a table
+    of tokens names.
     """
-    tokens = inputs_for(tiny)
-    ever: set[tuple[str, int]] = set()
-    best = most = 0
-    for seed in range(SEEDS):
+    runs = runs_of(tiny)
+    draws, ever = _draws(tiny, runs[0].inputs)
+    trace = started(tiny)
+    for seed in draws:
         _draw(tiny, seed)
-        read, there = slabs(tiny, tokens)
-        ever |= read
-        if len(read) > most:
-            best, most = seed, len(read)
-        if read == there:
-            break
-    _draw(tiny, best)
-    found = with_whole_slabs(spaces_of(tiny, tokens), ever)
+        for run in runs:
+            follow(trace, partial(run, tiny))
+    found = with_whole_slabs(solved(trace, tiny), ever)
     missed = _read_in_part(found, _shapes(tiny))
     kept = tuple(space for space in found.spaces if wanted(space))
     unread = tuple(sorted({*found.unread, *missed}))
-    return prove(tiny, replace(found, spaces=kept, unread=unread), tokens)
+    return _proved(tiny, replace(found, spaces=kept, unread=unread), draws, runs)
+
+
+def _draws(tiny: torch.nn.Module, tokens: Mapping[str, Any]) -> tuple[list[int], set[Slab]]:
+    """The numbers of draws under which all slabs are read that any run reads, and those.
+
+    The first reads the most; most often it reads all.
+    """
+    found: dict[int, set[Slab]] = {}
+    for seed in range(SEEDS):
+        _draw(tiny, seed)
+        found[seed], there = slabs(tiny, tokens)
+        if found[seed] == there:
+            return [seed], there
+    ever = set().union(*found.values())
+    chosen: list[int] = []
+    left = set(ever)
+    while left or not chosen:
+        best = max(found, key=lambda seed: len(found[seed] & left))
+        chosen.append(best)
+        left -= found[best]
+    return chosen, ever
+
+
+def _proved(
+    tiny: torch.nn.Module, axes: Axes, draws: Sequence[int], runs: Sequence[Run]
+) -> tuple[Axes, Proof]:
+    """Proved under each of several draws of weights; the first is left in the module.
+
+    Larger groups have to change what a model gives under one of them.
+    """
+    proofs: list[Proof] = []
+    for seed in draws:
+        _draw(tiny, seed)
+        changed = _largest(proof.larger for proof in proofs)
+        known = {name for name, change in changed.items() if change > LARGER}
+        axes, proof = proved_in(tiny, axes, runs, known=known)
+        proofs.append(proof)
+    if len(draws) > 1:
+        _draw(tiny, draws[0])
+    return axes, Proof(
+        _largest(proof.alone for proof in proofs),
+        max(proof.together for proof in proofs),
+        _largest(proof.larger for proof in proofs),
+    )
+
+
+def _largest(found: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """By the names of spaces, of several proofs."""
+    most: dict[str, float] = {}
+    for differences in found:
+        for name, difference in differences.items():
+            most[name] = max(difference, most.get(name, difference))
+    return most
 
 
 def _draw(tiny: torch.nn.Module, seed: int) -> None:

@@ -122,7 +122,7 @@ def power(call: Call) -> None:
 def choice(call: Call) -> None:
     """Each entry is one of two."""
     c = call.constraints
-    names = ("condition", "self", "other") if call.name == "where" else ("mask", "self", "value")
+    names = ("condition", "self", "other") if call.name == "where" else ("mask", "value", "self")
     condition, one, other = call.operands(*names)
     never_flips(c, condition.label)
     atoms = meet(c, [condition, one, other], points=False)

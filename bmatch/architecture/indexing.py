@@ -7,12 +7,13 @@ among labelled entries, as routers choose experts, names atoms.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from bmatch.architecture.calls import Call, full, rule
+from bmatch.architecture.calls import Call, NoRule, full, rule
 from bmatch.architecture.constraints import NONE, WILD
 from bmatch.architecture.forms import Ids
 from bmatch.architecture.labels import Label, compact, extent
@@ -110,6 +111,36 @@ def embedding(call: Call) -> None:
     _gathered(call, call["weight"], {0: index}, lambda array: array[index], behind)
 
 
+@rule("_embedding_bag", "_embedding_bag_forward_only")
+def bags(call: Call) -> None:
+    """Sums of rows at indices: all rows that are taken carry the same along their columns.
+
+    Raises
+    ------
+    NoRule
+        For the largest entries of rows, weights that are computed, and indices that the run chose.
+    """
+    c, table, index = call.constraints, call["weight"], call["indices"]
+    weights = call["per_sample_weights"]
+    if call["mode"] == 2 or (weights is not None and call.label(weights)):
+        raise NoRule(call.name)
+    if call.labels.is_derived(index):
+        raise NoRule(call.name)
+    label, rows = call.label(table), index.numpy().ravel()
+    atoms = []
+    for component in label.atoms:
+        pin(c, component, {0})
+        if 1 in extent(component):
+            taken = c.plain(np.broadcast_to(component, table.shape)[rows])
+            one, other = np.broadcast_arrays(taken[:1], taken)
+            met = (one > 0) & (other > 0)
+            c.union(one[met], other[met])
+            atoms.append(taken[:1])
+    signs = np.broadcast_to(total(c, label.signs, 2), table.shape)[rows]
+    c.equate(signs[:1], signs)
+    call.write(atoms, (signs[:1],), call.out[0])
+
+
 @rule("gather", "take_along_dim")
 def gathered(call: Call) -> None:
     """Entries at indices along one axis."""
@@ -130,7 +161,7 @@ def _scattered(
     call: Call,
     axes: dict[int, torch.Tensor],
     source: Any,
-    run: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    runs: Sequence[Callable[[torch.Tensor, torch.Tensor], torch.Tensor]],
     *,
     added: bool,
     behind: Sequence[Ids] = (),
@@ -139,8 +170,9 @@ def _scattered(
 
     Parameters
     ----------
-    run : callable
-        Puts an array of the source's label into one of the target's shape.
+    runs : sequence of callables
+        Each puts an array of the source's label into one of the target's shape: one, or of what is
+        added several, none of which puts two entries at one place.
     """
     c, target = call.constraints, call["self"]
     source = source if isinstance(source, torch.Tensor) else torch.as_tensor(source)
@@ -150,20 +182,23 @@ def _scattered(
     for component in here.label.atoms:
         pin(c, component, given)
 
-    def placed(array: Ids, rest: int) -> Ids:
-        there = torch.full(shape, rest, dtype=torch.int64)
+    def placed(array: Ids, run: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Ids:
+        there = torch.full(shape, WILD, dtype=torch.int64)
         return compact(run(there, full(array, source.shape)).numpy())
 
     numbers = call.values(source)
     form = (
         total(c, label.signs, source.ndim) if label else np.where(numbers.numpy() == 0, WILD, NONE)
     )
-    atoms = [placed(a, WILD) for a in label.atoms if extent(a)]
-    there = Operand(Label(shape, tuple(atoms), (placed(form, WILD),)), torch.zeros(()))
+    shares = []
+    for run in runs:
+        atoms = [placed(a, run) for a in label.atoms if extent(a)]
+        share = Label(shape, tuple(atoms), (placed(form, run),))
+        shares.append(Operand(share, torch.zeros(())))
     others = [Operand(Label(shape, (compact(b),)), torch.zeros(())) for b in behind]
-    met = meet(c, [*others, here, there], points=False)
+    met = meet(c, [*others, here, *shares], points=False)
     if added:
-        signs = agree(c, [here, there])
+        signs = agree(c, [here, *shares])
     else:
         old = (
             total(c, here.label.signs, len(shape))
@@ -171,9 +206,16 @@ def _scattered(
             else np.where(here.tensor.numpy() == 0, WILD, NONE)
         )
         untouched = torch.zeros(shape, dtype=torch.int64)
-        hit = run(untouched, torch.ones(source.shape, dtype=torch.int64)).numpy() == 1
-        signs = (compact(np.where(hit, there.label.signs[0], old)),)
+        hit = runs[0](untouched, torch.ones(source.shape, dtype=torch.int64)).numpy() == 1
+        signs = (compact(np.where(hit, shares[0].label.signs[0], old)),)
     call.write(met, signs)
+
+
+def _turns(index: torch.Tensor, dim: int) -> Ids:
+    """How many entries before each along an axis have the same index."""
+    along = np.moveaxis(index.numpy(), dim, -1)
+    same = along[..., :, None] == along[..., None, :]
+    return np.moveaxis(np.tril(same, -1).sum(-1), -1, dim)
 
 
 def _along(call: Call, dim: int, index: torch.Tensor) -> list[Ids]:
@@ -196,13 +238,19 @@ def scattered(call: Call) -> None:
     whole = source if isinstance(source, torch.Tensor) and source.ndim else None
     cut = tuple(slice(0, size) for size in index.shape)
 
-    def run(there: torch.Tensor, array: torch.Tensor) -> torch.Tensor:
-        spread = array[cut] if whole is not None else array.expand(index.shape)
-        return there.scatter(dim, index, spread)
-
     added = call.name != "scatter" or call["reduce"] is not None
+    turns = _turns(index, dim) if added else np.zeros(tuple(index.shape), np.int64)
+    size = call["self"].shape[dim]
+
+    def run(there: torch.Tensor, array: torch.Tensor, turn: int) -> torch.Tensor:
+        spread = array[cut] if whole is not None else array.expand(index.shape)
+        beyond = torch.cat([there, there.narrow(dim, 0, 1)], dim)  # for entries of other turns
+        place = torch.where(torch.from_numpy(turns == turn), index, size)
+        return beyond.scatter(dim, place, spread).narrow(dim, 0, size)
+
+    runs = [partial(run, turn=turn) for turn in range(int(turns.max(initial=0)) + 1)]
     behind = _along(call, dim, index)
-    _scattered(call, {dim: index}, source, run, added=added, behind=behind)
+    _scattered(call, {dim: index}, source, runs, added=added, behind=behind)
 
 
 @rule("index_add", "index_copy")
@@ -210,17 +258,27 @@ def rows_at(call: Call) -> None:
     """Slices go to indices along one axis."""
     index, dim = call["index"], call["dim"] % max(call["self"].ndim, 1)
 
-    def run(there: torch.Tensor, array: torch.Tensor) -> torch.Tensor:
-        return there.index_copy(dim, index, array)
-
     added = call.name == "index_add"
+    turns = _turns(index, 0) if added else np.zeros(tuple(index.shape), np.int64)
+
+    def run(there: torch.Tensor, array: torch.Tensor, turn: int) -> torch.Tensor:
+        rows = torch.from_numpy(np.flatnonzero(turns == turn))
+        return there.index_copy(dim, index[rows], array.index_select(dim, rows))
+
+    runs = [partial(run, turn=turn) for turn in range(int(turns.max(initial=0)) + 1)]
     behind = _along(call, dim, index)
-    _scattered(call, {dim: index}, call["source"], run, added=added, behind=behind)
+    _scattered(call, {dim: index}, call["source"], runs, added=added, behind=behind)
 
 
 @rule("index_put", "_index_put_impl", "_unsafe_index_put")
 def put(call: Call) -> None:
-    """Entries go to indices along some axes."""
+    """Entries go to indices along some axes.
+
+    Raises
+    ------
+    NoRule
+        For several that are added at one place.
+    """
     axes: dict[int, torch.Tensor] = {}
     dim = 0
     for index in call["indices"]:
@@ -231,12 +289,17 @@ def put(call: Call) -> None:
             axes.update(dict.fromkeys(range(dim, dim + width), index))
         dim += width
     place = _python_index(call)
+    if call["accumulate"]:
+        once = torch.zeros(call["self"].shape, dtype=torch.int64)
+        ones = torch.ones_like(once[place])
+        if int(call.function(once, call["indices"], ones, True).max()) > 1:
+            raise NoRule(call.name)
 
     def run(there: torch.Tensor, array: torch.Tensor) -> torch.Tensor:
         there[place] = array
         return there
 
-    _scattered(call, axes, call["values"], run, added=bool(call["accumulate"]))
+    _scattered(call, axes, call["values"], [run], added=bool(call["accumulate"]))
 
 
 @rule("masked_scatter")
@@ -257,4 +320,4 @@ def masked_scattered(call: Call) -> None:
     def run(there: torch.Tensor, array: torch.Tensor) -> torch.Tensor:
         return there.masked_scatter(place, array)
 
-    _scattered(call, axes, call["source"], run, added=False)
+    _scattered(call, axes, call["source"], [run], added=False)

@@ -7,6 +7,7 @@ are given a picture: each known way is tried, and the model tells how many token
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -38,6 +39,9 @@ def with_picture(model: Any, given: dict[str, torch.Tensor]) -> dict[str, torch.
         with contextlib.suppress(Exception), torch.no_grad():  # another way than this model's
             if reads is None:  # beside the text, with no tokens for it
                 both = {**single, **picture}
+                if "image_attention_mask" in inspect.signature(model.forward).parameters:
+                    seen_by = (*single["input_ids"].shape, 1)  # each token sees the one picture
+                    both["image_attention_mask"] = torch.ones(seen_by)
             else:
                 seen = sum(len(rows) for rows in features(reads(**picture)))
                 ids = _among(single["input_ids"], torch.full((1, seen), token))
@@ -78,7 +82,12 @@ def _pictures(vision: Any) -> Iterator[dict[str, torch.Tensor]]:
     numbers = channels * int(getattr(vision, "temporal_patch_size", 1)) * patch**2
     patches = torch.randn((side * side, numbers), generator=generator)
     yield {"pixel_values": patches}
-    yield {"pixel_values": patches, "image_grid_thw": torch.tensor([[1, side, side]])}
+    grid = torch.tensor([[1, side, side]])
+    yield {"pixel_values": patches, "image_grid_thw": grid}
+    merged = getattr(vision, "merge_kernel_size", (2, 2))
+    high, wide = 2 * merged[0], 2 * merged[1]
+    apart = torch.randn((high * wide, channels, patch, patch), generator=generator)
+    yield {"pixel_values": apart, "image_grid_thw": torch.tensor([[1, high, wide]])}
 
 
 def features(out: Any) -> list[torch.Tensor]:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from bmatch.architecture.solve import outputs
+from bmatch.architecture.forward_runs import Run
 from bmatch.architecture.spaces import Axes, Space
 from bmatch.architecture.tiny import inputs_for
 from bmatch.gauge import SignedPermutation
 
 TOLERANCE = 1e-4
 """Largest difference of an output that rounding explains, in units of the largest output."""
+
+LARGER = 1e-2
+"""Least change of an output, as the largest, by which the next larger group shows."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,27 @@ def prove(
         With the spaces that hold; `Axes.refuted` tells of the others.
     proof : Proof
     """
-    given = inputs_for(model, seed + 1) if inputs is None else inputs
-    before = _run(model, given)
+    run = Run(inputs_for(model, seed + 1) if inputs is None else inputs)
+    return proved_in(model, axes, [run], seed)
+
+
+def proved_in(
+    model: Any,
+    axes: Axes,
+    runs: Sequence[Callable[[Any], list[torch.Tensor]]],
+    seed: int = 0,
+    *,
+    known: Set[str] = frozenset(),
+) -> tuple[Axes, Proof]:
+    """As `prove`, on what several runs of a model give: each has to stay as it is.
+
+    Of spaces that are `known` to have no larger group none is tried.
+    """
+    before = _outputs(model, runs)
     alone, kept, refuted = {}, [], list(axes.refuted)
     copied = copy.deepcopy(model)
     for k, space in enumerate(axes.spaces):
-        moved = _run_under(copied, [(space, space.random(seed + k))], given)
+        moved = _outputs_under(copied, [(space, space.random(seed + k))], runs)
         alone[space.name] = _difference(before, moved)
         if alone[space.name] <= TOLERANCE:
             kept.append(space)
@@ -74,14 +92,14 @@ def prove(
                 f"{space.name}: changes an output by {alone[space.name]:.1e} of the largest"
             )
     elements = [(space, space.random(seed + 100 + k)) for k, space in enumerate(kept)]
-    together = _difference(before, _run_under(copied, elements, given))
+    together = _difference(before, _outputs_under(copied, elements, runs))
     larger = {}
     for space in kept:
         more = _larger(space)
-        if more is not None:
+        if more is not None and space.name not in known:
             element = SignedPermutation.random(space.size, "signed_permutation", seed=seed)
             signs = SignedPermutation(np.arange(space.size), element.sign)
-            larger[space.name] = _difference(before, _run_under(copied, [(more, signs)], given))
+            larger[space.name] = _difference(before, _outputs_under(copied, [(more, signs)], runs))
     held = replace(axes, spaces=tuple(kept), refuted=tuple(refuted))
     return held, Proof(alone, together, larger)
 
@@ -106,10 +124,12 @@ def _tensors(model: Any) -> dict[str, torch.Tensor]:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
-def _run_under(
-    model: Any, elements: Sequence[tuple[Space, SignedPermutation]], inputs: Mapping[str, Any]
+def _outputs_under(
+    model: Any,
+    elements: Sequence[tuple[Space, SignedPermutation]],
+    runs: Sequence[Callable[[Any], list[torch.Tensor]]],
 ) -> list[torch.Tensor]:
-    """What a model returns under elements of some of its spaces; its tensors are put back.
+    """What a model gives under elements of some of its spaces; its tensors are put back.
 
     A copy of a model for each space takes longer than the runs do.
     """
@@ -117,7 +137,7 @@ def _run_under(
     names = {member.tensor for space, _ in elements for member in space.members}
     before = {name: tensors[name].detach().clone() for name in names}
     _carry(tensors, elements)
-    after = _run(model, inputs)
+    after = _outputs(model, runs)
     with torch.no_grad():
         for name, kept in before.items():
             tensors[name].copy_(kept)
@@ -137,9 +157,8 @@ def _larger(space: Space) -> Space | None:
     return replace(space, group="signed_permutation", members=signed)
 
 
-def _run(model: Any, inputs: Mapping[str, Any]) -> list[torch.Tensor]:
-    with torch.no_grad():
-        return [out.double() for out in outputs(model(**inputs))]
+def _outputs(model: Any, runs: Sequence[Callable[[Any], list[torch.Tensor]]]) -> list[torch.Tensor]:
+    return [out.double() for run in runs for out in run(model)]
 
 
 def _difference(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -33,22 +33,30 @@ def slabs(model: torch.nn.Module, inputs: Mapping[str, Any]) -> tuple[set[Slab],
     return reads.read, {(name, row) for name in names for row in range(lengths[name])}
 
 
+def names_read(model: torch.nn.Module, run: Callable[[], Any]) -> set[str]:
+    """The names of a module's tensors that a run of it computes with."""
+    reads = Reads(tensors(model))
+    with reads:
+        run()
+    return reads.names
+
+
 class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes the slabs of some tensors that operations read while it is entered.
+    """Notes which of some tensors operations read while it is entered, and which slabs of them.
 
     Attributes
     ----------
+    names : set of str
     read : set of tuple of str and int
     """
 
     def __init__(self, given: Mapping[str, torch.Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._watched = {
-            tensor.untyped_storage()._cdata: (name, tensor)
-            for name, tensor in given.items()
-            if tensor.ndim > 2 or (tensor.ndim == 2 and len(tensor) <= MOST_ROWS)
+            tensor.untyped_storage()._cdata: (name, tensor) for name, tensor in given.items()
         }
         self._sliced = {name for name, tensor in self._watched.values() if tensor.ndim > 2}
+        self.names: set[str] = set()
         self.read: set[Slab] = set()
 
     def __torch_dispatch__(
@@ -69,13 +77,16 @@ class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return out
         if is_view(func):
             if func is torch.ops.aten.select.int and args[1] == 0:
-                self._sliced.add(self._name(args[0]))
+                name, whole = self._watched[args[0].untyped_storage()._cdata]
+                if whole.ndim == 2 and len(whole) <= MOST_ROWS:
+                    self._sliced.add(name)
             return out
         made = tensors_in(out)
         if not made or any(tensor.numel() for tensor in made):
             rows = self._rows(func, args)
             for tensor in watched:
                 name = self._name(tensor)
+                self.names.add(name)
                 if name in self._sliced:
                     shown = self._shown(tensor) if rows is None or tensor is not args[0] else rows
                     self.read |= {(name, row) for row in shown}
@@ -87,7 +98,9 @@ class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _rows(self, func: Any, args: Sequence[Any]) -> set[int] | None:
         """The rows that an operation takes of a whole parameter; None if it takes no rows."""
         place = _BY_ROWS.get(func._schema.name.partition("::")[2])
-        if place is None or self._shown(args[0]) != range(len(args[0])):
+        if place is None or args[0].untyped_storage()._cdata not in self._watched:
+            return None
+        if self._shown(args[0]) != range(len(args[0])):
             return None
         if func._schema.name == "aten::index_select" and args[1] != 0:
             return None

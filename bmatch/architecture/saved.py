@@ -8,12 +8,13 @@ tell which axis of what comes out carries the stream.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from bmatch.architecture.rules import Rule
-from bmatch.architecture.templates import numberless
+from bmatch.architecture.templates import Templates, numberless
 
 
 def saved_rules(tiny: Any, rules: Mapping[str, Rule]) -> dict[str, Rule | None]:
@@ -29,32 +30,57 @@ def saved_rules(tiny: Any, rules: Mapping[str, Rule]) -> dict[str, Rule | None]:
     Returns
     -------
     dict of str to Rule or None
-        By names with ``{}`` in place of numbers: rules for names that only files have, and None for
-        names that files have no tensor of.
+        By names with ``{}`` in place of numbers, but for one that tells apart what carries the
+        stream in other ways: rules for names that only files have, and None for names that files
+        have no tensor of.
     """
     try:
         from transformers.core_model_loading import revert_weight_conversion
     except ImportError:  # before transformers 5 files had the names of the model
         return {}
     # Other layers and experts than the small model has stand at the same places in lists.
-    by_place = {numberless(name): rule for name, rule in rules.items()}
-    weights = {
-        name: _labels(tensor, by_place.get(numberless(name)))
-        for name, tensor in tiny.state_dict().items()
-    }
+    by_place: dict[str, set[Rule]] = {}
+    for name, rule in rules.items():
+        by_place.setdefault(numberless(name), set()).add(replace(rule, name="", required=False))
+    templates = Templates(rules, {})
+
+    def rule_of(name: str) -> Rule | None:
+        alike = by_place.get(numberless(name), set())
+        template = templates.find(name)
+        return next(iter(alike)) if len(alike) == 1 else rules.get(template or "")
+
+    weights = {name: _labels(tensor, rule_of(name)) for name, tensor in tiny.state_dict().items()}
     saved = revert_weight_conversion(tiny, dict(weights))
-    found: dict[str, set[str | None]] = {}
+    found: dict[str, dict[str, str | None]] = {}
     for name, labels in saved.items():
         if name not in weights:
-            found.setdefault(numberless(name), set()).add(_shape(labels))
+            found.setdefault(numberless(name), {})[name] = _shape(labels)
     result: dict[str, Rule | None] = {
         numberless(name): None for name in weights if name not in saved
     }
-    for name, shapes in found.items():
-        shape = shapes.pop()
-        if not shapes and shape is not None:  # else what it carries is not known
-            result[name] = Rule(name, shape, required=False)
+    for shapes in found.values():
+        for template, shape in _told_apart(shapes).items():
+            result[template] = Rule(template, shape, required=False)
     return result
+
+
+def _told_apart(shapes: Mapping[str, str | None]) -> dict[str, str]:
+    """Shapes by templates, of names that differ in their numbers: in one of these, if in any.
+
+    None where what a tensor carries is not known, or no number tells it.
+    """
+    numbers = [k for k, part in enumerate(next(iter(shapes)).split(".")) if part.isdigit()]
+    for kept in (None, *numbers):
+        found: dict[str, set[str | None]] = {}
+        for name, shape in shapes.items():
+            parts = numberless(name).split(".")
+            if kept is not None:
+                parts[kept] = name.split(".")[kept]
+            found.setdefault(".".join(parts), set()).add(shape)
+        if all(len(ways) == 1 for ways in found.values()):
+            told = {template: ways.pop() for template, ways in found.items()}
+            return {template: shape for template, shape in told.items() if shape is not None}
+    return {}
 
 
 def _labels(tensor: torch.Tensor, rule: Rule | None) -> torch.Tensor:

@@ -72,6 +72,10 @@ _GROUPS = ("n_group", "num_expert_group", "num_expert_groups")
 """Fields that count groups of experts."""
 _NOT_BY_LAYER = re.compile(r".*(_limit|_range|multipliers)")
 """Lists that may have as many entries as there are layers by chance."""
+_WINDOWS = re.compile(r"compress(ion)?_(rates|ratios)")
+"""Numbers of tokens, by kind of layer, that are made one: a run has several times as many."""
+_SECTIONS = [2, 1, 1]
+"""Of the pairs of a head: those that turn with time, height and width."""
 _RESOLUTIONS = re.compile(r".*grid_pinpoints")
 """Lists of heights and widths that are covered by pictures of the size that a tower takes."""
 _OTHER_WIDTHS = ("embedding_size", "word_embed_proj_dim")
@@ -91,6 +95,10 @@ def shrunken(config: Any, *, wide_heads: bool = False) -> Any:
     for key, value in small.items():
         if _RESOLUTIONS.fullmatch(key) and value:
             small[key] = _covered(value, config, nested)
+    rope = small.get("rope_parameters")
+    by_section = "mrope_section" in getattr(type(config), "ignore_keys_at_rope_validation", ())
+    if by_section and isinstance(rope, dict) and "rope_type" in rope:  # of all layers
+        small["rope_parameters"] = {"mrope_section": _SECTIONS, **rope}
     if {"qk_nope_head_dim", "qk_rope_head_dim", "qk_head_dim"} <= small.keys():
         small["qk_head_dim"] = 2 * HEAD
     if wide_heads and small.get("head_dim") == HEAD:
@@ -206,7 +214,9 @@ def _small(given: Mapping[str, Any]) -> dict[str, Any]:
         elif key == "per_layer_config" and isinstance(value, dict):
             found[key] = {j: value[k] for j, k in enumerate(kinds) if k in value}
         elif isinstance(value, dict) and "mrope_section" in value:
-            found[key] = {**value, "mrope_section": [2, 1, 1]}  # of the pairs of a head
+            found[key] = {**value, "mrope_section": _SECTIONS}
+        elif _WINDOWS.fullmatch(key) and isinstance(value, dict):
+            found[key] = {kind: min(n, HEAD) for kind, n in value.items()}
         elif key.endswith("visual_indexes") and isinstance(value, list):
             found[key] = list(range(min(len(value), 2)))  # of the layers that are left
         elif key.endswith("token_id") and isinstance(value, list):

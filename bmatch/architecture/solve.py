@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,15 +23,26 @@ def spaces_of(model: torch.nn.Module, inputs: Mapping[str, Any]) -> Axes:
 
 def traced(model: torch.nn.Module, inputs: Mapping[str, Any]) -> Trace:
     """What one run of a small module on the CPU demands of a gauge."""
+    trace = started(model)
+    follow(trace, lambda: outputs(model(**inputs)))
+    return trace
+
+
+def started(model: torch.nn.Module) -> Trace:
+    """A trace that knows a module's tensors, and has followed no run yet."""
     trace = Trace()
+    for name, tensor in tensors(model).items():
+        trace.labels.add_parameter(name, tensor)
+    return trace
+
+
+def follow(trace: Trace, run: Callable[[], Sequence[torch.Tensor]]) -> None:
+    """Add what a run demands, of which the outputs have to stay; other weights are no matter."""
     with torch.no_grad():
-        for name, tensor in tensors(model).items():
-            trace.labels.add_parameter(name, tensor)
         with trace:
-            kept = outputs(model(**inputs))
+            kept = run()
         for tensor in kept:
             trace.require_unchanged(tensor)
-    return trace
 
 
 def solved(trace: Trace, model: torch.nn.Module) -> Axes:
@@ -44,11 +55,12 @@ def solved(trace: Trace, model: torch.nn.Module) -> Axes:
 
 
 def text_embeddings(model: Any, names: Mapping[str, torch.Tensor]) -> str | None:
-    """The embeddings of a model that has its text's config, and towers, inside; else None."""
+    """The embeddings of a model whose config holds others, of its text or of towers; else None."""
     config: Any = getattr(model, "config", None)
     if not hasattr(config, "get_text_config") or config.is_encoder_decoder:
         return None
-    if config.get_text_config(decoder=True) is config:
+    holds = any(hasattr(part, "model_type") for part in vars(config).values())
+    if config.get_text_config(decoder=True) is config and not holds:
         return None
     weight = model.get_input_embeddings().weight
     return next((name for name, tensor in names.items() if tensor is weight), None)
@@ -115,8 +127,9 @@ def tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 def outputs(out: Any) -> list[torch.Tensor]:
     """What has to stay as it is of what a model returns.
 
-    Its logits, where it has any. A model without a head returns its stream, which moves with a
-    gauge: the inner products between positions stay. All tensors of other modules.
+    Its logits, of entities as well, where it has any. A model without a head returns its stream,
+    which moves with a gauge: the inner products between positions stay. All tensors of other
+    modules.
 
     Raises
     ------
@@ -125,7 +138,7 @@ def outputs(out: Any) -> list[torch.Tensor]:
     """
     if isinstance(out, Mapping):
         if out.get("logits") is not None:
-            return [out["logits"]]
+            return [out[name] for name in ("logits", "entity_logits") if out.get(name) is not None]
         states = [state.flatten(0, -2) for state in _floating(out.values()) if state.ndim > 1]
         found = [state @ state.T for state in states]
     else:

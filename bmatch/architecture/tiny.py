@@ -40,9 +40,9 @@ def tiny_model(config: Any, build: Callable[[Any], torch.nn.Module]) -> torch.nn
 def covering(config: Any, build: Callable[[Any], torch.nn.Module]) -> Any:
     """A shrunken config with as many layers as it takes to have each kind of tensor.
 
-    Which layers are of which kind may follow from periods and offsets: one layer in eight attends.
-    Where several layers are one, with the same tensors, there are two of them: what they read and
-    write is in the same coordinates.
+    Which layers are of which kind may follow from periods and offsets, as where one layer in eight
+    attends: periods of two are tried before more layers. Where several layers are one, with the
+    same tensors, there are two of them: what they read and write is in the same coordinates.
     """
     try:
         small = shrunken(config)
@@ -52,11 +52,28 @@ def covering(config: Any, build: Callable[[Any], torch.nn.Module]) -> Any:
     wanted = kinds_of_tensors(config, build)
     if not wanted:  # a class's own defaults are not always those of a model
         return small
-    for count in (None, *MORE_LAYERS) if len(layers) == 1 else (None,):
-        larger = small if count is None else with_fields(small, {layers[0]: count})
+    changes: list[dict[str, Any]] = [{}]
+    if periods := _periods_of_two(small):
+        changes.append(periods)
+    if len(layers) == 1:
+        changes += [{layers[0]: count} for count in MORE_LAYERS]
+    for change in changes:
+        larger = with_fields(small, change) if change else small
         if wanted <= kinds_of_tensors(larger, build):
             return larger
     return small
+
+
+def _periods_of_two(config: Any) -> dict[str, int]:
+    """Changes after which every other layer is of a kind, where fewer were; the others stay."""
+    values = values_of(config)
+    found: dict[str, int] = {}
+    for key, period in values.items():
+        offset = key.removesuffix("period") + "offset"
+        start = values.get(offset)
+        if key.endswith("layer_period") and type(period) is type(start) is int and period > 2:
+            found |= {key: 2, offset: start % 2}
+    return found
 
 
 def kinds_of_tensors(config: Any, build: Callable[[Any], torch.nn.Module]) -> set[str]:

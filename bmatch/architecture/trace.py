@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch._decomp import decomposition_table
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
 
 from bmatch.architecture import contraction, elementwise, indexing, movement  # noqa: F401
 from bmatch.architecture.calls import RULES, Call, NoRule
@@ -131,7 +130,13 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def tensors_in(tree: Any) -> list[torch.Tensor]:
     """The tensors among what an operation is given, or gives."""
-    return [leaf for leaf in tree_flatten(tree)[0] if isinstance(leaf, torch.Tensor)]
+    if isinstance(tree, torch.Tensor):
+        return [tree]
+    if isinstance(tree, dict):
+        tree = tree.values()
+    elif not isinstance(tree, (list, tuple)):
+        return []
+    return [tensor for part in tree for tensor in tensors_in(part)]
 
 
 def is_view(func: Any) -> bool:

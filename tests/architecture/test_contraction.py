@@ -126,3 +126,30 @@ def test_a_transposed_convolution_has_no_rule():
     found = architecture.derive(Up(), {"x": torch.linspace(0, 1, 24).view(1, 6, 4)})
     assert found.unknown == ("transposed convolution",)
     assert found.spaces == ()
+
+
+class BeforeTheFirst(nn.Module):
+    """A linear map of each row of a stream, and of zeros in place of the row before the first."""
+
+    def __init__(self, bias, before):
+        super().__init__()
+        self.read = nn.Linear(4, CHANNELS)
+        self.map = nn.Linear(CHANNELS, 5, bias=bias)
+        self.before = before
+
+    def forward(self, x):
+        first = self.map(torch.full((1, CHANNELS), self.before))
+        return torch.cat([first, self.map(self.read(x))])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_zeros_demand_nothing_of_what_they_meet(bias):
+    """Each coordinate flips by itself, which ones in place of zeros forbid."""
+
+    def group(before):
+        found = spaces(BeforeTheFirst(bias, before), 7, 4)
+        (space,) = (s for names, s in found.items() if ("map.weight", 1) in names)
+        return space.group
+
+    assert group(0.0) == "signed_permutation"
+    assert group(1.0) == "permutation"

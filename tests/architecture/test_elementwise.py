@@ -9,6 +9,7 @@ from toy_models import WIDTH, Toy, tokens
 from bmatch import architecture
 
 HALVES = torch.arange(WIDTH) < WIDTH // 2
+NOWHERE = torch.zeros(WIDTH, dtype=torch.bool)
 
 
 def derived(stream):
@@ -23,6 +24,7 @@ def derived(stream):
         lambda x: x**3 - x.clamp(-1, 1),
         lambda x: x.erf() / (1 + x.square()),
         lambda x: torch.where(x.abs() > 0.5, x, 0),
+        lambda x: x.masked_fill(x.abs() > 0.5, 0.0) + x,
         lambda x: x * x.abs().amax(-1, keepdim=True),
         lambda x: x * x.abs().mean(),
         lambda x: x / x.norm(dim=-1, keepdim=True),
@@ -46,6 +48,8 @@ def test_signs_pass_through(function):
         lambda x: torch.where(x > 0.1, x, 2 * x),
         lambda x: x.clamp(min=-0.5),
         lambda x: x.masked_fill(x < 0, 1.0),
+        lambda x: x.abs() + x.masked_fill(NOWHERE, 0.0),
+        lambda x: x.abs() + torch.where(NOWHERE, 0.0, x),
         lambda x: torch.maximum(x, -x) + x,
         lambda x: x.softmax(-1) + x,
         lambda x: x * x.logsumexp(-1, keepdim=True),

@@ -75,6 +75,17 @@ def test_rows_of_a_picture_from_several_tensors_are_of_one_stream(tmp_path):
     assert change_when_carried(model, inputs_for(model), gauge, tmp_path) < 1e-4
 
 
+@pytest.mark.parametrize("model_type", ["kimi_k25", "idefics", "qwen2_vl", "qwen2_5_vl"])
+def test_other_ways_to_give_a_picture(model_type, tmp_path):
+    """Patches as small pictures; beside the text, with a mask of who sees it; by their grid."""
+    model = tiny_model(*config_and_class(model_type))
+    assert "pixel_values" in inputs_for(model)
+    axes = architecture.residual_axes(model)
+    assert (axes.dim, axes.group) == (WIDTH, "signed_permutation")
+    gauge = bmatch.SignedPermutation.random(WIDTH, "signed_permutation", seed=3)
+    assert change_when_carried(model, inputs_for(model), gauge, tmp_path) < 1e-4
+
+
 def test_models_of_text_get_text():
     config = transformers.LlamaConfig(
         vocab_size=96, hidden_size=WIDTH, intermediate_size=48, num_hidden_layers=1

@@ -161,3 +161,26 @@ def test_lists_that_a_class_computes_are_computed_anew():
     assert with_fields(small, {"hybrid_layer_ids": [0, 1]}).hybrid_layer_ids == [0, 1]
     turned = with_fields(small, {"layers_block_type": small.layers_block_type[::-1]})
     assert turned.hybrid_layer_ids == [0, 2]
+
+
+def test_windows_of_tokens_fit_into_a_run_several_times():
+    """By kind of layer: what is smaller stays."""
+    small = shrunken(transformers.DeepseekV4Config())
+    rates = {"compressed_sparse_attention": 4, "heavily_compressed_attention": 8}
+    assert small.compress_rates == rates
+
+
+def test_sections_of_heads_that_a_class_leaves_open():
+    """Its models take those of large heads, where a config names none."""
+    small = shrunken(transformers.Qwen2VLConfig()).text_config
+    assert small.rope_parameters["mrope_section"] == [2, 1, 1]
+    assert "mrope_section" not in shrunken(transformers.Qwen2Config()).rope_parameters
+
+
+def test_periods_of_two_have_layers_of_each_kind():
+    """In place of eight layers of which one attends."""
+    config = transformers.JambaConfig()
+    small = covering(config, BUILD)
+    assert (small.num_hidden_layers, small.attn_layer_period, small.attn_layer_offset) == (2, 2, 0)
+    assert small.layers_block_type == ["attention", "mamba"]
+    assert kinds_of_tensors(config, BUILD) <= kinds_of_tensors(small, BUILD)
