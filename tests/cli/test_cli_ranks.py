@@ -184,7 +184,7 @@ def test_what_is_refused_is_told_by_the_first_rank_alone(pair, runs, tmp_path):
 
 
 SHARED = {"align", "path", "match-features"}
-COMMANDS = typer.main.get_command(app.app).commands
+COMMANDS: dict[str, object] = vars(typer.main.get_command(app.app))["commands"]
 
 
 @pytest.mark.parametrize("command", [*sorted(COMMANDS.keys() - SHARED), "align"])
