@@ -54,6 +54,16 @@ Agreement agreement(int count, F at) {
   return of;
 }
 
+// Whether something holds of more than a share of some rows all over the matrix, which it reads.
+template <typename F>
+bool holds_of_rows(const Context& context, Share share, F holds) {
+  const Index rows = context.costs.rows(), count = std::min(kPlateauRows, rows);
+  Index of = 0;
+  for (std::int64_t k = 0; k < count; ++k) of += holds(static_cast<Index>(k * rows / count));
+  context.stats.row_reads += count;
+  return is_above(of, count, share);
+}
+
 }  // namespace
 
 bool has_few_values(const RowScanner& costs) {
@@ -72,15 +82,23 @@ bool many_rows_are_plateaus(const Context& context) {
   const std::vector<double> price(padded(costs.cols()), 0.0);
   const std::vector<std::uint8_t> free(padded(costs.cols()) / 8, 0);
   RowScanner::Scratch scratch = costs.scratch();
-  const Index count = std::min(kPlateauRows, costs.rows());
-  Index plateaus = 0;
-  for (std::int64_t k = 0; k < count; ++k) {
-    const auto i = static_cast<Index>(k * costs.rows() / count);
-    ++context.stats.row_reads;
+  return holds_of_rows(context, kManyPlateaus, [&](Index i) {
     const Claim claim = costs.claim(i, price.data(), free.data(), scratch);
-    plateaus += claim.valid && costs.is_plateau(i, claim.best, scratch);
-  }
-  return is_above(plateaus, count, kManyPlateaus);
+    return claim.valid && costs.is_plateau(i, claim.best, scratch);
+  });
+}
+
+bool few_are_below_plateaus(const Context& context) {
+  const RowScanner& costs = context.costs;
+  const std::vector<double> price(padded(costs.cols()), 0.0);
+  std::vector<double> cost(kFewBelow + 8);
+  std::vector<Index> col(kFewBelow + 8);
+  RowScanner::Scratch scratch = costs.scratch();
+  return holds_of_rows(context, kHalf, [&](Index i) {
+    const double greatest = costs.greatest(i, price.data(), scratch).cost;
+    return costs.below(i, nullptr, greatest, kFewBelow, cost.data(), col.data(), scratch) <=
+           kFewBelow;
+  });
 }
 
 Agreements agreements(Index rows, Index cols, const std::function<double(Index, Index)>& cost) {

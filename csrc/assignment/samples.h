@@ -13,6 +13,10 @@ bool has_few_values(const RowScanner& costs);
 // Whether many rows of a sample, which are read, are least in a good part.
 bool many_rows_are_plateaus(const Context& context);
 
+// Whether, in most rows of such a sample, so few costs are less than the greatest that lists can
+// hold them all.
+bool few_are_below_plateaus(const Context& context);
+
 // Whether most entries seem to be below a limit.
 bool most_are_below(const RowScanner& costs, double limit);
 
