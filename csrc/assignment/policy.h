@@ -167,8 +167,8 @@ constexpr double kWideSpread = 4.0;
 constexpr Share kListsEnd{1, 3};
 
 // Nor where in most rows of a sample no more costs than these are below the plateau: paths list
-// them.  banded 4096 88 -> 7.6, twenty nearest 1500 15 -> 11, IoU crowded 1500 2.1 -> 1.4, but
-// banded 1500 1.4 -> 1.9 ms.  However many are below: forbidden 1500 1.9 -> 4.7 ms.
+// them.  banded 4096 95 -> 8.2, twenty nearest 1500 16 -> 12, but banded 1500 1.4 -> 2.0 ms.
+// However many are below: IoU crowded 1500 2.1 -> 1.4, but forbidden 1500 1.9 -> 4.7 ms.
 constexpr std::int32_t kFewBelow = 32;
 
 // Epsilon, by the typical gap.  First ones of 0.01 to 0.1, last ones of 0.001 to 0.02 of the gap
