@@ -46,6 +46,9 @@ Solution solve_limited(const RowScanner& costs, double limit, Options options,
     most = *std::max_element(matching.v.begin(), matching.v.begin() + cols);
     for (Index j = 0; j < cols; ++j) matching.v[j] -= most;
   }
+  for (Index j = 0; j < cols; ++j) {  // where nobody is, rounding alone left a price
+    if (matching.row_of_col[j] == kNone) matching.v[j] = 0.0;
+  }
   if (options.certificate) {
     // A column of one row's own may have a price, though nobody else bid for it.
     for (Index i = 0; i < rows; ++i) {
