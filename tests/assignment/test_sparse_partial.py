@@ -125,7 +125,8 @@ def test_limits_from_below_all_entries_to_above_all(made, limit, more, sense, ki
 
 def test_columns_that_are_left_out_have_no_price_left_by_rounding():
     text = """30 33 -24 -37 5 40 38 29 -14, 2 -13 -34 20 -4 37 6 8 30,
-    -38 -14 12 -14 26 -22 10 -23 -5, 10 -33 37 12 23 -2 39 -37 -40, 22 27 6 12 -20 20 24 -38 -10, 3 1 -33 -20 -13 -21 -32 39 2,
+    -38 -14 12 -14 26 -22 10 -23 -5, 10 -33 37 12 23 -2 39 -37 -40,
+    22 27 6 12 -20 20 24 -38 -10, 3 1 -33 -20 -13 -21 -32 39 2,
     -6 -10 -22 4 -15 -21 -29 32 -4, 3 -32 24 -23 -20 9 -26 33 22, -30 -24 16 -25 34 17 -35 4 1"""
     cost = np.array([row.split() for row in text.split(",")], float)
     assert_limited(entries_of(cost, np.random.default_rng(0)), cost, 8.1, "maximize")
