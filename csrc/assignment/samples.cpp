@@ -90,12 +90,11 @@ bool many_rows_are_plateaus(const Context& context) {
 
 bool few_are_below_plateaus(const Context& context) {
   const RowScanner& costs = context.costs;
-  const std::vector<double> price(padded(costs.cols()), 0.0);
   std::vector<double> cost(kFewBelow + 8);
   std::vector<Index> col(kFewBelow + 8);
   RowScanner::Scratch scratch = costs.scratch();
   return holds_of_rows(context, kHalf, [&](Index i) {
-    const double greatest = costs.greatest(i, price.data(), scratch).cost;
+    const double greatest = costs.greatest(i, context.matching.v.data(), scratch).cost;
     return costs.below(i, nullptr, greatest, kFewBelow, cost.data(), col.data(), scratch) <=
            kFewBelow;
   });
