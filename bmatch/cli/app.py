@@ -83,12 +83,16 @@ _NO_MEMORY = (
 """How Python, torch, CUDA, safetensors and the loader of shared libraries say it."""
 
 
+_ENDED: dict[int, int] = {number: 128 + number for number in (signal.SIGTERM, signal.SIGHUP)}
+"""Signals that end a job, and the exit codes of those whom they end."""
+
+
 def main() -> None:
     """Run the command line; errors become one sentence and exit code 1."""
     console.prepare()
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(ending) is not signal.SIG_IGN:  # as nohup has it
-            signal.signal(ending, _end)
+    for number in _ENDED:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _end)
     _interrupts.clear()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
@@ -99,9 +103,13 @@ def main() -> None:
     except typer.Exit as exit_:
         code = exit_.exit_code
     except SystemExit as ending:
-        if not isinstance(ending.__context__, BrokenPipeError):
+        under_way = ending.__context__
+        if isinstance(under_way, BrokenPipeError):
+            code = 0  # nobody reads what typer prints
+        elif isinstance(under_way, ConnectionError) and ending.code in _ENDED.values():
+            code = _fail(under_way)  # torchrun ends who has just heard that another is lost
+        else:
             raise
-        code = 0  # nobody reads what typer prints
     except Exception as error:
         code = 130 if _interrupts else _fail(error)
     if code == 130:  # typer turns Ctrl-C into this exit code
@@ -110,8 +118,10 @@ def main() -> None:
 
 
 def _end(number: int, _frame: object) -> None:
-    """Leave by the way that cleans up."""
-    raise SystemExit(128 + number)
+    """Leave by the way that cleans up, and is not to be ended in its turn."""
+    for other in _ENDED:
+        signal.signal(other, signal.SIG_IGN)
+    raise SystemExit(_ENDED[number])
 
 
 _interrupts: list[int] = []

@@ -233,7 +233,10 @@ def _is_told(start: Store | None) -> bool:
 
     asking = threading.Thread(target=ask, daemon=True)  # a host that is silent answers never
     asking.start()
-    asking.join(_PATIENCE)
+    try:
+        asking.join(_PATIENCE)
+    except SystemExit:  # it is on its way out already, and need not be told twice
+        asking.join(_PATIENCE)
     return told == [True]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pages
 import pytest
+import torch.distributed as dist
 import typer
 from agents import Job
 from planted_runs import planted_runs
@@ -119,6 +120,37 @@ def test_the_first_rank_is_killed_and_the_next_one_tells_it(pair, tmp_path):
     assert said.count("error: ") == said.count("error: torchrun ended this job") == 1
     assert "SystemExit" not in said
     assert not (tmp_path / "none").exists()
+
+
+def test_who_has_heard_of_a_loss_tells_it_though_torchrun_ends_it(pair, tmp_path, monkeypatch):
+    """In the middle of what it puts away."""
+    put_away, away = dist.destroy_process_group, tmp_path / "away"
+
+    def slowly():
+        put_away()
+        away.touch()
+        time.sleep(5)
+
+    monkeypatch.setattr(dist, "destroy_process_group", slowly)
+    arguments = ("align", *pair, "--tokens", 200_000, "--cache", tmp_path / "cache")
+    arguments += ("--metrics", tmp_path / "m", "--out", tmp_path / "none")
+    job = Job(tmp_path, ("--nproc-per-node", 2), arguments)
+    first = job.pid(0)
+
+    def ready():
+        if lines_of(tmp_path / "m"):
+            os.kill(job.process.pid, signal.SIGSTOP)
+            return True
+        return False
+
+    kill(job, 1, ready)
+    while not away.exists():
+        assert is_alive(first), job.said.read_text()
+        time.sleep(0.01)
+    os.kill(job.process.pid, signal.SIGCONT)
+    code, said = job.end()
+    assert code != 0
+    assert said.count("error: ") == said.count("rank 0 of 2 hears nothing more of another") == 1
 
 
 def is_to_end(process):
