@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "column_prices.h"
 #include "policy.h"
 
 namespace bmatch {
@@ -87,13 +88,18 @@ Step DensePaths::reduce_columns() {
     if (u == kInfinity) continue;  // the row has no finite cost: the paths will say so
     costs_.lower(i, u, distance_.data(), scratch_);
   }
-  for (Index j = 0; j < costs_.cols(); ++j) {
-    if (distance_[j] == -kInfinity) return Step::invalid;
-    if (matching_.row_of_col[j] == kNone && distance_[j] < kInfinity) price_[j] = distance_[j];
+  const bool valid = std::find(distance_.begin(), distance_.end(), -kInfinity) == distance_.end();
+  if (costs_.rows() == costs_.cols()) {
+    for (Index j = 0; j < costs_.cols(); ++j) {
+      if (matching_.row_of_col[j] == kNone && distance_[j] < kInfinity) price_[j] = distance_[j];
+    }
+    publish_prices();
+  } else {
+    set_column_prices(matching_, distance_);
+    std::copy_n(matching_.v.begin(), costs_.cols(), price_.begin());
   }
   std::fill(distance_.begin(), distance_.end(), kInfinity);
-  publish_prices();
-  return claim_free(false);
+  return valid ? claim_free(false) : Step::invalid;
 }
 
 Step DensePaths::reduce_rows(std::int64_t bids) {

@@ -28,9 +28,9 @@ class DensePaths {
   // the others if a good part of their costs are least.
   Step claim_minima();
 
-  // Prices of free columns rise until one row finds them a minimum, then free rows claim.  For
-  // square matrices at price zero: after claim_minima(), or at the very beginning, where rows
-  // count as if their minima were zero.
+  // Prices of free columns rise until one row finds them a minimum, or of a matrix that is not
+  // square fall (column_prices.h), then free rows claim.  At price zero: after claim_minima(), or
+  // at the very beginning, where rows count as if their minima were zero.
   Step reduce_columns();
 
   // Augmenting row reduction: free rows bid the difference of their two best, so often, and more as

@@ -7,6 +7,7 @@
 
 #include "assignment/rows/parallel.h"
 #include "auction.h"
+#include "column_prices.h"
 #include "policy.h"
 
 namespace bmatch {

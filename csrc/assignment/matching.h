@@ -59,19 +59,6 @@ inline void take_column(std::vector<std::uint8_t>& free, Index j) {
   free[j / 8] &= static_cast<std::uint8_t>(~(1 << j % 8));
 }
 
-// Prices v_j = least_j, the least of column j's reduced costs, shifted so that none is above zero.
-// A column without any keeps price zero.
-inline void set_column_prices(Matching& matching, const std::vector<double>& least) {
-  const auto cols = static_cast<Index>(matching.row_of_col.size());
-  double greatest = -kInfinity;
-  for (Index j = 0; j < cols; ++j) {
-    if (least[j] < kInfinity) greatest = std::max(greatest, least[j]);
-  }
-  for (Index j = 0; j < cols; ++j) {
-    matching.v[j] = least[j] < kInfinity ? least[j] - greatest : 0.0;
-  }
-}
-
 // Asked now and then by long loops; true means: give up at once.
 using Interrupted = std::function<bool()>;
 

@@ -85,6 +85,10 @@ constexpr Share kMoreThanColumns{2, 1};
 // It rescues degenerate matrices; not measured on its own.
 constexpr Share kColumnStart{3, 4};
 
+// Columns that have a price then where there are more of them than rows, by the rows.
+// Distances and column shifts 1000 x 2000 with 19/20, all and 21/20 of them: 25, 42 and 53 reads.
+constexpr Share kPriced{31, 32};
+
 // Rows that a start by regret has to match, for its prices to be better than those of columns.
 constexpr Share kMostTight{9, 10};
 
@@ -134,6 +138,14 @@ constexpr std::int64_t kListPops = 20;  // columns and bounds that paths come by
 // The same before whole rows take over for good.  Without it, groups of ten equal rows that keep
 // their nearest 5 columns 1000 12 -> 20 ms; with a fifth of it 8 ms, but kNN 2048 32 -> 68 ms.
 constexpr std::int64_t kFinishPops = 100;
+
+// Reads, a row, by paths over lists and over whole rows of a matrix with more columns than rows,
+// before its columns have prices.  2 over lists: DETR copies 1536 x 1024 1.8 -> 11 ms; 4 over whole
+// rows: ten equal columns 1536 x 1024 7 -> 18 ms.
+constexpr std::int64_t kWideListReads = 4, kWideRowReads = 8;
+// An auction is undone there if it leaves prices to so many columns, by the rows, that nobody has:
+// product, noisy 1536 x 1024 510 -> 310 ms; never any: sum, noisy 1536 x 1024 55 -> 280 ms.
+constexpr Share kManySpare{1, 8};
 
 // Reads of rows by paths over lists before whole rows take over, a row, and at least.  A fifth of
 // them: logits 1500 2.8 -> 12.8 ms, ranks 1500 2.8 -> 14.9 ms.  They take over early if by 1 of so
@@ -236,6 +248,10 @@ constexpr int kEarliest = 16;  // 1 of so many of those reads are spent before t
 // gives: ten places 5 -> 7 us.
 constexpr int kTwoSidedRows = 64;
 constexpr Share kNearlyAll{19, 20};
+// The same of one with more columns than rows, whose columns then have prices. Two values and
+// column shifts 400 x 500 13.4 -> 0.95, distances and column shifts 400 x 500 6.5 -> 2.4 ms; 3/4:
+// integers and column shifts 200 x 250 0.17 -> 0.29 ms.
+constexpr Share kMostFreeOfWide{17, 20};
 
 // Column prices stay zero if more than this part of so many free rows have so few costs nearer to
 // their least than to the mean of so many.  Softmax 400 1.07 -> 0.33, squared distances to the

@@ -4,6 +4,7 @@
 #include <numeric>
 #include <vector>
 
+#include "column_prices.h"
 #include "policy.h"
 
 namespace bmatch {
@@ -11,9 +12,9 @@ namespace bmatch {
 Step regret_start(const Context& context) {
   const RowScanner& costs = context.costs;
   Matching& matching = context.matching;
-  const Index n = costs.rows();
+  const Index n = costs.rows(), cols = costs.cols();
   RowScanner::Scratch scratch = costs.scratch();
-  std::vector<std::uint8_t> free(padded(n) / 8, 0);
+  std::vector<std::uint8_t> free(padded(cols) / 8, 0);
   std::vector<double>& v = matching.v;
   // f(i) for the rows in an order; false if the user wants to stop.
   const auto every_row = [&](const std::vector<Index>& order, auto f) {
@@ -28,8 +29,8 @@ Step regret_start(const Context& context) {
   std::vector<Index> order(n);
   std::iota(order.begin(), order.end(), Index{0});
   bool valid = true;
-  std::vector<double> least(padded(n), kInfinity);
-  const std::vector<double> zero(padded(n), 0.0);
+  std::vector<double> least(padded(cols), kInfinity);
+  const std::vector<double> zero(padded(cols), 0.0);
   const bool lowered = every_row(order, [&](Index i) {
     const Claim row = costs.claim(i, zero.data(), free.data(), scratch);
     valid &= row.valid;
@@ -83,7 +84,7 @@ Step regret_start(const Context& context) {
     return Step::interrupted;
   }
   if (is_below(tight, n, kMostTight)) {
-    matching = Matching(n, n);
+    matching = Matching(n, cols);
     matching.v = of_columns;
   }
   return Step::done;

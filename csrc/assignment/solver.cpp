@@ -10,6 +10,7 @@
 #include "auction.h"
 #include "candidates.h"
 #include "certify.h"
+#include "column_prices.h"
 #include "context.h"
 #include "dense_paths.h"
 #include "exactness.h"
@@ -23,6 +24,7 @@
 #include "samples.h"
 #include "scaling.h"
 #include "small.h"
+#include "spare_columns.h"
 #include "two_sided_paths.h"
 
 namespace bmatch {
@@ -62,6 +64,11 @@ class Solver {
     return agreements(rows_, cols_, [&](Index i, Index j) { return costs_.cost(i, j); });
   }
   bool may_turn() const { return !options_.nested && has_columns(costs_); }
+  // Whether columns may have prices before rows bid: of a square matrix, or where those that nobody
+  // has in the end can be searched from.
+  bool may_price() const {
+    return square() || (costs_.takes_prices() && costs_.effort() == 1 && has_columns(costs_));
+  }
   // A try of so many reads of the matrix, and of as many from its columns if it turns.
   WholeRows tried(std::int64_t reads, bool turns) const {
     return {reads * rows_, (turns ? 2 : 1) * reads * rows_, true};
@@ -78,13 +85,16 @@ class Solver {
   bool solve_crowded();
   bool dense_start(const WholeRows& budget);
   bool dense_rest(DensePaths& rows, const WholeRows& budget);
+  Step augment_all(DensePaths& rows, const WholeRows& budget);
+  Step raise_spare(std::int64_t reads);
   bool solve_transposed();
   bool first_read();
   bool list_and_claim();
   bool reduce_rows(bool& ended);
   bool augment_free(ListPaths::Budget budget);
   bool auction(bool ended);
-  bool whole_rows();
+  bool whole_rows(const WholeRows& budget);
+  bool whole_rows() { return whole_rows(to_the_end()); }
   bool finish();
   bool settle();
   bool restart_plain();
@@ -106,6 +116,7 @@ class Solver {
   std::unique_ptr<CandidateLists> lists_;
   ReusedVector<RowMinima> minima_;  // [rows], if they are the answer
   bool few_values_ = false;         // most costs may be alike
+  bool priced_ = false;             // columns had prices before rows bid
   bool by_whole_rows_ = false;      // the answer: lists are not of its prices
 };
 
@@ -116,6 +127,10 @@ Solution Solver::run() {
     matching_ = Matching(rows_, cols_);
   }
   solve_large();
+  if (solution_.outcome == Outcome::optimal) {
+    PhaseTimer timer(stats_.path_seconds);
+    finished(raise_spare(kUnlimited));
+  }
   if (solution_.outcome == Outcome::optimal && !is_exact()) {
     // Prices of lists and auctions are larger than those of whole rows.
     const bool may_help = square() && !by_whole_rows_;
@@ -138,16 +153,20 @@ bool Solver::solve_large() {
     lists_.reset();
   }
   few_values_ = has_few_values(costs_);
-  if (square() && few_values_ && many_rows_are_plateaus(context_)) {
+  if (may_price() && few_values_ && many_rows_are_plateaus(context_)) {
     const Agreements seen = sampled();
-    if (may_turn() && seen.fewer_columns_are_plateaus() && solve_transposed()) return true;
+    if (square() && may_turn() && seen.fewer_columns_are_plateaus() && solve_transposed())
+      return true;
     if (dense_start(tried(kFewValuesReads, seen.has_plateaus()))) return true;
   }
   if (first_read()) return true;
   bool ended = false;
   if (reduce_rows(ended)) return true;
-  if (!square()) {  // auctions are out: prices of spare columns must stay zero
-    return augment_free({kListPops * rows_, kUnlimited}) || whole_rows();
+  if (!square() && !priced_) {  // from price zero, as long as paths are short
+    if (!may_price()) return augment_free({kListPops * rows_, kUnlimited}) || whole_rows();
+    if (augment_free({kListPops * rows_, kWideListReads * rows_})) return true;
+    if (whole_rows(tried(kWideRowReads, false)) || solve_crowded()) return true;
+    if (reduce_rows(ended)) return true;
   }
   if (is_above(free_rows(), rows_, kFewLeft) && auction(ended)) return true;
   return finish();
@@ -205,7 +224,7 @@ bool Solver::solve_warm() {
 bool Solver::solve_crowded() {
   const Agreements seen = sampled();
   const bool begins_there = seen.fewer_columns_are_plateaus() || seen.columns_differ_more();
-  if (begins_there && may_turn() && solve_transposed()) return true;
+  if (begins_there && square() && may_turn() && solve_transposed()) return true;
   matching_ = Matching(rows_, cols_);
   {
     PhaseTimer timer(stats_.path_seconds);
@@ -214,6 +233,7 @@ bool Solver::solve_crowded() {
     if (seen.has_plateaus()) step = paths.claim_minima();
     if (step == Step::done) step = paths.reduce_columns();
     const auto free = static_cast<std::int64_t>(paths.free_rows());
+    priced_ = !square();
     if (step == Step::done && is_above(free, rows_, kNearlyAll)) {
       matching_ = Matching(rows_, cols_);
       step = regret_start(context_);
@@ -254,7 +274,7 @@ bool Solver::first_read() {
   PhaseTimer timer(stats_.first_pass_seconds);
   FirstRead read(context_, team());
   Step step = read.begin();
-  if (step == Step::done && square() && read.rows_agree()) return solve_crowded();
+  if (step == Step::done && may_price() && read.rows_agree()) return solve_crowded();
   if (step == Step::done) step = read.finish();
   if (step != Step::done) return finished(step);
   minima_ = std::move(read.minima);
@@ -310,7 +330,7 @@ bool Solver::auction(bool ended) {
   const bool few = rows_ <= kHopelessFewRows;
   const std::int64_t hopeless = few ? kHopelessRescansOfFew : kHopelessRescans;
   const std::int64_t most = few ? kLeftRescansOfFew : kLeftRescans;
-  bool ended_by_rows = false, has_tried = false;
+  bool ended_by_rows = false, has_tried = !square();
   const auto leave = [&](std::int64_t rescans) {
     if (few_values_ && rescans > kPlateauRescans * rows_ &&
         is_above(free_rows(), rows_, kManyLeft)) {
@@ -329,7 +349,8 @@ bool Solver::auction(bool ended) {
     const Step step = EpsilonScaling(context_, *lists_, gap, leave).run();
     if (ended_by_rows) return true;
     if (step == Step::interrupted) return finished(step);
-    if (step == Step::budget_spent) {
+    const bool spoilt = !square() && is_above(SpareColumns(context_).count(), rows_, kManySpare);
+    if (step == Step::budget_spent || spoilt) {
       matching_ = before;
       lists_->prices_changed(false);
       return false;
@@ -367,36 +388,47 @@ bool Solver::dense_start(const WholeRows& budget) {
 bool Solver::dense_rest(DensePaths& rows, const WholeRows& budget) {
   const auto free = static_cast<std::int64_t>(rows.free_rows());
   Step step = Step::budget_spent;
-  if (!budget.hurries || !is_above(free, rows_, kHalf)) {
+  if (!budget.hurries || !square() || !is_above(free, rows_, kHalf)) {
     step = rows.reduce_rows(kStartBids * free);
-    if (step == Step::done) {
-      TwoSidedPaths paths(context_);
-      step = paths.augment_all(rows, budget.first, budget.most, budget.hurries);
-      solution_.trapped = paths.trapped();
-    }
+    if (step == Step::done) step = augment_all(rows, budget);
   }
   by_whole_rows_ = step == Step::done;
   if (step == Step::budget_spent) matching_ = Matching(rows_, cols_);
   return finished(step);
 }
 
-// To the end.
-bool Solver::whole_rows() {
+// From what the lists have come to.
+bool Solver::whole_rows(const WholeRows& budget) {
   PhaseTimer timer(stats_.path_seconds);
   DensePaths rows(context_);
-  Step step;
-  if (square()) {
-    TwoSidedPaths paths(context_);
-    const WholeRows budget = to_the_end();
-    step = paths.augment_all(rows, budget.first, budget.most);
-    solution_.trapped = paths.trapped();
-    by_whole_rows_ = paths.has_turned();
-  } else {
-    step = rows.augment_all(kUnlimited);
-    if (step == Step::infeasible) solution_.trapped = rows.trapped();
-  }
+  const Step step = augment_all(rows, budget);
   lists_->prices_changed(true);
   return finished(step);
+}
+
+// Paths for all rows that are free.
+Step Solver::augment_all(DensePaths& rows, const WholeRows& budget) {
+  if (square()) {
+    TwoSidedPaths paths(context_);
+    const Step step = paths.augment_all(rows, budget.first, budget.most, budget.hurries);
+    solution_.trapped = paths.trapped();
+    by_whole_rows_ = paths.has_turned();
+    return step;
+  }
+  const Step step = rows.augment_all(budget.most, budget.hurries);
+  if (step == Step::infeasible) solution_.trapped = rows.trapped();
+  return step == Step::done ? raise_spare(budget.most) : step;
+}
+
+// Columns that nobody has, of those that were given prices.
+Step Solver::raise_spare(std::int64_t reads) {
+  if (square()) return Step::done;
+  SpareColumns spare(context_);
+  if (spare.count() == 0) return Step::done;
+  by_whole_rows_ = true;
+  const Step step = spare.raise(reads);
+  if (lists_ != nullptr) lists_->prices_changed(false);
+  return step;
 }
 
 // The answer as it is, if its least prices prove it.

@@ -52,8 +52,11 @@
 // (huge_costs.h).  certify.h recomputes the duals from the answer and bounds its error.
 //
 // Rectangular.  In row reduction and shortest paths from zero prices a matched column stays
-// matched, so unmatched columns keep price zero and no padding is needed.  Epsilon scaling
-// would leave them below zero; it is used for square matrices only.
+// matched, so unmatched columns keep price zero and no padding is needed.  Where rows want the same
+// columns, those paths would go through all of them: then the columns that will be taken have
+// prices first (column_prices.h), and what is spare of them in the end comes back to zero by paths
+// from the columns (spare_columns.h).  So it does after epsilon scaling, which there leaves prices
+// to columns that nobody has.
 //
 // Determinism.  Answers do not depend on the number of threads or on the run.  Among equal answers
 // lower columns are preferred; a constant matrix gives the identity.

@@ -151,7 +151,8 @@ struct SmallProblem {
   Index *row_of_col, *predecessor;  // [stride]
   std::uint8_t* free;               // [stride / 8], a bit a column
   bool may_pause;                   // with Step::budget_spent
-  bool crowded;                     // it did since nearly all rows were free before they bid
+  bool may_hand_on;                 // likewise, but before rows bid only
+  bool crowded;                     // it did since too many rows were free before they bid
   std::int64_t most_reads;          // of rows by paths, before it pauses
   Index free_count, waiting;        // rows at the beginning and at the end of free_rows
   Index flat;                       // of those waiting, the ones that want all columns alike

@@ -51,7 +51,8 @@ class SmallSolver {
     if (p_.free_count + p_.waiting > 0 && p_.rows == p_.cols && !few_costs_are_near()) {
       reduce_columns();
     }
-    p_.crowded = p_.may_pause && is_above(p_.free_count, p_.rows, kNearlyAll);
+    const Share most = p_.rows == p_.cols ? kNearlyAll : kMostFreeOfWide;
+    p_.crowded = p_.may_hand_on && is_above(p_.free_count, p_.rows, most);
     if (p_.crowded) return Step::budget_spent;
     if (p_.free_count > 0) reduce_rows();
     const Step step = augment_all(p_.may_pause);

@@ -22,6 +22,7 @@ class OptionalRows final : public RowScanner {
   double cost(Index i, Index j) const override;
   AnyCostView whole() const override;
   std::int64_t effort() const override { return costs_.effort(); }
+  bool takes_prices() const override { return false; }
 
   void minima(Index first, int count, RowMinima* out, Scratch& scratch) const override;
   void candidates(const Index* rows, int count, PriceView prices, CandidateRow* out,

@@ -62,6 +62,10 @@ class RowScanner {
   // Its columns as rows where they can be made without a copy of the matrix, or null.
   virtual std::unique_ptr<RowScanner> columns() const { return nullptr; }
 
+  // Whether the scans take it, in a matrix with more columns than rows, that free columns have
+  // prices.
+  virtual bool takes_prices() const { return true; }
+
   // What an entry takes, about, in entries that lie in memory.
   virtual std::int64_t effort() const { return 1; }
 
