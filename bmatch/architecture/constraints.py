@@ -63,6 +63,12 @@ class Constraints:
         self.axes.append(axis)
         return self._new_atoms(np.full(size, len(self.axes) - 1), np.arange(size))
 
+    def new_places(self, size: int) -> Ids:
+        """Atoms of places that no gauge moves, each told apart from all others."""
+        places = self._new_atoms(np.full(size, -1), np.arange(size))
+        self.fix(places)
+        return places
+
     def _new_atoms(self, axis: Ids, place: Ids) -> Ids:
         first = len(self._parent)
         atoms = np.arange(first, first + len(axis))

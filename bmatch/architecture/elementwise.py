@@ -107,7 +107,7 @@ def clamp(call: Call) -> None:
 @rule("pow")
 def power(call: Call) -> None:
     """Even or odd as its exponent."""
-    exponent = call["exponent"]
+    exponent = call["other"] if call["exponent"] is None else call["exponent"]
     if isinstance(exponent, torch.Tensor) or isinstance(call["self"], (int, float)):
         comparison(call)
     elif exponent % 2 == 0:

@@ -20,6 +20,7 @@ from bmatch.architecture.forms import Ids
 from bmatch.architecture.labels import Label, compact, extent
 
 Values = npt.NDArray[np.float64]
+_ENDLESS = 1e8  # what is larger stands for infinity, as in masks
 _RESOLUTION = 1e-5  # of the largest number: what differs by less was rounded apart
 
 
@@ -36,7 +37,7 @@ class Operand:
         if self.tensor.is_complex():
             return np.asarray(self.tensor.resolve_conj().numpy())
         found = np.asarray(self.tensor.to(torch.float64).numpy())
-        finite = np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0)
+        finite = np.where(np.abs(found) < _ENDLESS, found, 0.0)  # NaN is below nothing
         unit = float(np.abs(finite).max(initial=0.0)) * _RESOLUTION or 1.0
         for axis, size in enumerate(found.shape):
             if size > 1:
@@ -125,7 +126,7 @@ def _relate(c: Constraints, old: Ids, new: Ids) -> str:
         return "apart"
     a, b = np.broadcast_arrays(c.find(old), c.find(new))
     old, new = c.plain(np.broadcast_to(old, a.shape)), c.plain(np.broadcast_to(new, b.shape))
-    chosen = bool((((a > 0) & (a & CHOSEN > 0)) | ((b > 0) & (b & CHOSEN > 0))).any())
+    chosen = is_chosen(a) or is_chosen(b)
     a, b = c.plain(a), c.plain(b)
     if np.array_equal(a, b):
         return "same"
@@ -302,7 +303,7 @@ def contract_atoms(c: Constraints, atoms: Iterable[Ids], axes: Sequence[int]) ->
         moved = c.plain(c.find(component)).transpose(order)
         rest = moved.shape[: component.ndim - len(along)]
         rows = moved.reshape(int(np.prod(rest)), -1)
-        blocks = _blocks(c, rows)
+        blocks = _blocks(c, rows, joined=is_chosen(component))
         sizes = [1 if k in along else size for k, size in enumerate(component.shape)]
         reduced = compact(blocks.reshape(sizes))
         if extent(reduced):
@@ -310,8 +311,18 @@ def contract_atoms(c: Constraints, atoms: Iterable[Ids], axes: Sequence[int]) ->
     return tuple(kept)
 
 
-def _blocks(c: Constraints, rows: Ids) -> Ids:
-    """The block of each row; sets that overlap, as chosen experts do, are one."""
+def is_chosen(atoms: Ids) -> bool:
+    """Whether any of these atoms lie where the run has put them."""
+    return bool(((atoms > 0) & (atoms & CHOSEN > 0)).any())
+
+
+def _blocks(c: Constraints, rows: Ids, *, joined: bool) -> Ids:
+    """The block of each row; where they are `joined`, as chosen experts, sets that overlap are one."""
+    if not joined:
+        unique, inverse = np.unique(rows, axis=0, return_inverse=True)
+        sets = [np.unique(row[row > 0]) for row in unique]
+        found = np.array([c.block(atoms) if len(atoms) else 0 for atoms in sets], np.int64)
+        return found[inverse.ravel()]
     group: dict[int, int] = {}
     members: list[set[int]] = []
     firsts = np.zeros(len(rows), np.int64)
