@@ -58,7 +58,7 @@ def comparison(call: Call) -> None:
     )
     for operand in operands:
         never_flips(call.constraints, operand.label)
-    call.write(meet(call.constraints, operands, points=False), ())
+    call.write(meet_terms(call.constraints, operands), ())
 
 
 @rule(

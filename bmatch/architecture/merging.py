@@ -92,7 +92,10 @@ def meet(c: Constraints, operands: Sequence[Operand], *, points: bool = True) ->
 
 
 def meet_terms(c: Constraints, operands: Sequence[Operand]) -> tuple[Ids, ...]:
-    """The components of a sum of operands, entry by entry."""
+    """The components of a sum of operands, or of a comparison, entry by entry."""
+    labelled = [operand.label for operand in operands if operand.label]
+    if len(labelled) == 1:  # beside numbers that move with nothing
+        return meet(c, operands)
     return (*meet(c, operands, points=False), *_same_share(c, operands))
 
 

@@ -66,7 +66,8 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         labels = [self.labels.read(tensor) for tensor in given]
         name = func._schema.name.partition("::")[2]
         opaque = any(map(self.labels.is_opaque, given))
-        if not opaque and not any(labels):
+        told = name.startswith("scatter") and any(self.labels.targets(t) is not None for t in given)
+        if not opaque and not told and not any(labels):
             return self._unlabelled(func, name, given, args, kwargs)
         writes = func._schema.is_mutable
         plain = name.removesuffix("_") if writes else name
