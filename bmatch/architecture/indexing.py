@@ -75,6 +75,8 @@ def _gathered(
         if extent(component) & given:
             continue
         if extent(component) & found_by_run and extent(found):
+            if c.are_places(component):  # which of them came where is the run's choice
+                continue
             found = chosen_at(found)
         atoms.append(found)
     signs = [compact(run(full(part, tensor.shape)).numpy()) for part in label.signs]

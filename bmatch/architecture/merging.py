@@ -74,7 +74,7 @@ def meet(c: Constraints, operands: Sequence[Operand], *, points: bool = True) ->
                 _meet_values(c, one, other)
     found: list[Ids] = []
     for operand in operands:
-        atoms = [a for a in operand.label.atoms if extent(a) or points]
+        atoms = [a for a in operand.label.atoms if extent(a) or (points and not c.are_places(a))]
         # All relations first: a component may go when a finer one has told all that it knew.
         outcomes = [[_relate(c, old, new) for old in found] for new in atoms]
         gone = {

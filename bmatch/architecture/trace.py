@@ -66,8 +66,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         labels = [self.labels.read(tensor) for tensor in given]
         name = func._schema.name.partition("::")[2]
         opaque = any(map(self.labels.is_opaque, given))
-        told = name.startswith("scatter") and any(self.labels.targets(t) is not None for t in given)
-        if not opaque and not told and not any(labels):
+        if not opaque and not any(labels) and not self._is_choice(name, given):
             return self._unlabelled(func, name, given, args, kwargs)
         writes = func._schema.is_mutable
         plain = name.removesuffix("_") if writes else name
@@ -94,6 +93,17 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._fix(str(reason), call, given)
         self._derived(name, given, call.out)
         return call.out
+
+    def _is_choice(self, name: str, given: Sequence[torch.Tensor]) -> bool:
+        """Whether factors are put where the run has chosen: ones at the largest entries.
+
+        Integers there only count.
+        """
+        return (
+            name.startswith("scatter")
+            and given[0].is_floating_point()
+            and any(self.labels.targets(tensor) is not None for tensor in given)
+        )
 
     def _unlabelled(
         self, func: Any, name: str, given: Sequence[torch.Tensor], args: Any, kwargs: Any
