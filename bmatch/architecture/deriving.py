@@ -202,7 +202,7 @@ def proved_spaces(
         for run in runs:
             follow(trace, partial(run, tiny))
     found = with_whole_slabs(solved(trace, tiny), ever)
-    missed = _read_in_part(found, _shapes(tiny))
+    missed = _read_in_part(found, _shapes(tiny), ever)
     kept = tuple(space for space in found.spaces if wanted(space))
     unread = tuple(sorted({*found.unread, *missed}))
     return _proved(tiny, replace(found, spaces=kept, unread=unread), draws, runs)
@@ -293,12 +293,15 @@ def with_whole_slabs(axes: Axes, read: Set[tuple[str, int]]) -> Axes:
     return replace(axes, spaces=spaces, alike=tuple(sorted({name for name, _ in whole})))
 
 
-def _read_in_part(axes: Axes, shapes: Mapping[str, tuple[int, ...]]) -> set[str]:
-    """Tensors of which the residual stream's space has some slabs and not the others."""
+def _read_in_part(axes: Axes, shapes: Mapping[str, tuple[int, ...]], read: Set[Slab]) -> set[str]:
+    """Tensors of which the residual stream's space has some slabs, and others were not read."""
     slabs: dict[str, set[int]] = {}
     for member in axes.residual.members if axes.residual is not None else ():
         if member.slab is not None:
             slabs.setdefault(member.tensor, set()).add(member.slab)
+    for name, slab in read:
+        if name in slabs and slab is not None:
+            slabs[name].add(slab)
     return {name for name, found in slabs.items() if len(found) < shapes[name][0]}
 
 

@@ -320,7 +320,7 @@ def is_chosen(atoms: Ids) -> bool:
 
 
 def _blocks(c: Constraints, rows: Ids, *, joined: bool) -> Ids:
-    """The block of each row; where they are `joined`, as chosen experts, sets that overlap are one."""
+    """The block of each row; sets that overlap are one where `joined`, as chosen experts are."""
     if not joined:
         unique, inverse = np.unique(rows, axis=0, return_inverse=True)
         sets = [np.unique(row[row > 0]) for row in unique]
