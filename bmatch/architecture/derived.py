@@ -153,8 +153,8 @@ def family_of(
     unread = [name for name in axes.unread if sizes.get(name, 2) > 1]  # one number carries nothing
     if unread:
         raise ValueError(
-            f"no run that derived the table for {model_type} has read {unread[0]}, so where it "
-            "carries the stream is not known"
+            f"the run that derived the table for {model_type} did not read {unread[0]}, so where "
+            "it carries the stream is not known"
         )
     if axes.residual is None:
         raise ValueError(f"no gauge of {model_type}'s residual stream was found: {_reason(axes)}")
