@@ -7,7 +7,8 @@
 # make races  races in the CUDA solver's kernels, sought on the CPU: all interleavings of
 #             tests/native/test_races.py, and what shows each missing barrier; the long forms of the
 #             sanitizers' checks; some twenty minutes
-# make tables the tables of bmatch/architecture/data, derived and proved anew: half an hour on a core
+# make tables the tables of bmatch/architecture/data, derived and proved anew: half an hour on a core;
+#             TABLES=--check writes none, and tells which say something else
 # make lint   style, formatting, types
 # make docs   the site, into build/site; a broken link or a missing docstring fails
 # make gpu    on a machine with a GPU: its tests, the sanitizer, the benchmarks (benchmarks/gpu.sh)
@@ -89,7 +90,7 @@ docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 tables: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m bmatch.architecture.tables
+	OMP_NUM_THREADS=1 $(BIN)/python -m bmatch.architecture.tables $(TABLES)
 
 gpu: $(VENV)/.test
 	PYTHON=$(BIN)/python benchmarks/gpu.sh $(GPU_ARGS)

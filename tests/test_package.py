@@ -100,8 +100,8 @@ ROOMS = {
         *("spellings", "torchtitan", "megatron"),
         *("stored", "cached", "known"),
         *("forms", "constraints", "labels", "merging", "calls", "elementwise", "contraction"),
-        "movement",
-        *("indexing", "trace", "permutations", "signs", "solve", "reads", "shrink", "pictures"),
+        *("movement", "indexing", "parts", "trace", "leaving", "permutations", "signs", "solve"),
+        *("reads", "shrink", "pictures"),
         *("sounds", "tiny", "forward_runs", "nesting", "layer_kinds"),
         *(
             "inner",

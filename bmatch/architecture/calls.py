@@ -11,7 +11,7 @@ import torch
 
 from bmatch.architecture.constraints import Constraints
 from bmatch.architecture.forms import Ids
-from bmatch.architecture.labels import Label, Labels
+from bmatch.architecture.labels import Label, Labels, is_plain
 from bmatch.architecture.merging import Operand
 
 
@@ -77,6 +77,19 @@ class Call:
         """Label what came out."""
         tensor = self.out if out is None else out
         self.labels.write(tensor, Label(tuple(tensor.shape), tuple(atoms), tuple(signs)))
+
+    def stay(self, out: torch.Tensor) -> None:
+        """Label what came out as numbers that the run found: no gauge moves them."""
+        if not is_plain(out):
+            self.labels.mark_opaque(out)
+            return
+        c, ndim = self.constraints, out.ndim
+        sizes = [(axis, size) for axis, size in enumerate(out.shape) if size > 1]
+        atoms = [
+            c.new_places(size).reshape([size if k == axis else 1 for k in range(ndim)])
+            for axis, size in sizes
+        ]
+        self.write(atoms, (), out)
 
     def axes(self, dim: int | Sequence[int] | None, ndim: int) -> list[int]:
         """Axes as numbers from 0 on; all where none is named."""

@@ -23,6 +23,7 @@ from bmatch.architecture.forms import Forms, Ids, stretches
 
 NONE = 0  # the atom of what moves with no parameter, and the form of what never flips
 WILD = -1  # of entries that are zero: they agree with every atom and every form
+_PLACE = -2  # in place of an axis
 CHOSEN = 1 << 30  # added to atoms that lie where the run has put them: experts chosen for a token
 
 
@@ -63,6 +64,16 @@ class Constraints:
         self.axes.append(axis)
         return self._new_atoms(np.full(size, len(self.axes) - 1), np.arange(size))
 
+    def new_places(self, size: int) -> Ids:
+        """Atoms of places that no gauge moves, each told apart from all others."""
+        places = self._new_atoms(np.full(size, _PLACE), np.arange(size))
+        self.fix(places)
+        return places
+
+    def are_places(self, atoms: Ids) -> bool:
+        """Whether all of these atoms are such places."""
+        return bool((self._axis[self.plain(atoms[atoms > 0])] == _PLACE).all())
+
     def _new_atoms(self, axis: Ids, place: Ids) -> Ids:
         first = len(self._parent)
         atoms = np.arange(first, first + len(axis))
@@ -78,7 +89,7 @@ class Constraints:
         return len(self._parent)
 
     def axis_of(self, atoms: Ids) -> Ids:
-        """Positions in `axes`; -1 for blocks."""
+        """Positions in `axes`; below zero for blocks and places."""
         return self._axis[atoms]
 
     def place_of(self, atoms: Ids) -> Ids:

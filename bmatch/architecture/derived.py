@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from bmatch.architecture.axes import ResidualAxes
-from bmatch.architecture.deriving import derivation, of_changed, proved_spaces
+from bmatch.architecture.deriving import auto_class, derivation, of_changed, proved_spaces
 from bmatch.architecture.describing import Carried, Cut, Lengths, Split, described, splitter
 from bmatch.architecture.rules import HEADS, RESIDUAL, Family, Kind, Rule
 from bmatch.architecture.saved import saved_rules
@@ -42,9 +42,33 @@ def derived_axes(config: Mapping[str, Any]) -> ResidualAxes:
         found = derivation(full)
     except Exception as error:  # each class has checks, and errors, of its own
         raise ValueError(
-            f"no table could be derived for {model_type}: {type(error).__name__}: {error}"
+            f"no table could be derived for {model_type}: {cause_of(error, model_type, content)}"
         ) from error
     return table_of(found.axes, full, found.full, found.tiny)
+
+
+def cause_of(error: Exception, model_type: str, content: Mapping[str, Any]) -> str:
+    """Why there are no spaces: that transformers itself makes no model of a config, or an error.
+
+    Parameters
+    ----------
+    error : Exception
+        Of making a small model, or of a run of it.
+    model_type : str
+    content : mapping
+        Of the config.
+    """
+    from transformers import CONFIG_MAPPING
+
+    cause = " ".join(f"{type(error).__name__}: {error}".split())
+    try:
+        config = CONFIG_MAPPING[model_type].from_dict(dict(content))
+        build = auto_class(config).from_config
+        with torch.device("meta"):
+            build(config)
+    except Exception:  # each class has checks, and errors, of its own
+        return f"transformers makes no model of this config ({cause})"
+    return cause
 
 
 def changed_axes(model: Any) -> ResidualAxes | None:
@@ -125,10 +149,12 @@ def family_of(
         As `table_of`.
     """
     model_type = model.config.model_type
-    if axes.unread:
+    sizes = {name: max(tensor.shape, default=1) for name, tensor in model.state_dict().items()}
+    unread = [name for name in axes.unread if sizes.get(name, 2) > 1]  # one number carries nothing
+    if unread:
         raise ValueError(
-            f"the run that derived the table for {model_type} did not read {axes.unread[0]}, so "
-            "where it carries the stream is not known"
+            f"the run that derived the table for {model_type} did not read {unread[0]}, so where "
+            "it carries the stream is not known"
         )
     if axes.residual is None:
         raise ValueError(f"no gauge of {model_type}'s residual stream was found: {_reason(axes)}")

@@ -13,10 +13,16 @@ import torch
 
 from bmatch.architecture.altered import FORMS, altered, is_from_elsewhere
 from bmatch.architecture.forward_runs import Run, runs_of
-from bmatch.architecture.proof import LARGER, Proof, prove, proved_in
+from bmatch.architecture.proof import (
+    LARGER,
+    Proof,
+    confirmed,
+    proved_in,
+    require_repeatable,
+)
 from bmatch.architecture.reads import Slab, slabs
 from bmatch.architecture.scale import scaled
-from bmatch.architecture.solve import follow, solved, spaces_of, started, tensors
+from bmatch.architecture.solve import follow, solved, started, tensors, traced
 from bmatch.architecture.spaces import Axes, Member, Space
 from bmatch.architecture.tiny import (
     MOST_PARAMETERS,
@@ -29,6 +35,9 @@ from bmatch.architecture.wrappers import unwrapped
 
 SEEDS = 8
 """Weights that are tried until every expert is asked."""
+WITNESSES = (1, 2, 3)
+"""Other weights under which spaces that were proved are tried: numbers that were equal by chance,
+and conditions that were met, are no property of a model."""
 _CLOSER = 4
 """From this one on biases of routers, as all vectors, differ less: else they choose alone."""
 
@@ -119,7 +128,13 @@ def _as_it_is(given: torch.nn.Module, inputs: Mapping[str, Any]) -> Axes:
     if hasattr(module, "_from_config"):
         run_plainly(module.config)
     randomise(module)
-    return prove(module, spaces_of(module, inputs), inputs)[0]
+    trace, runs = traced(module, inputs), [Run(inputs)]
+    require_repeatable(module, runs, sorted(trace.drawn))
+    axes, _ = proved_in(module, solved(trace, module), runs)
+    for seed in WITNESSES:
+        randomise(module, seed)
+        axes = confirmed(module, axes, runs, seed)
+    return axes
 
 
 def _as_made(given: Any) -> torch.nn.Module:
@@ -187,7 +202,7 @@ def proved_spaces(
         for run in runs:
             follow(trace, partial(run, tiny))
     found = with_whole_slabs(solved(trace, tiny), ever)
-    missed = _read_in_part(found, _shapes(tiny))
+    missed = _read_in_part(found, _shapes(tiny), ever)
     kept = tuple(space for space in found.spaces if wanted(space))
     unread = tuple(sorted({*found.unread, *missed}))
     return _proved(tiny, replace(found, spaces=kept, unread=unread), draws, runs)
@@ -217,7 +232,7 @@ def _draws(tiny: torch.nn.Module, tokens: Mapping[str, Any]) -> tuple[list[int],
 def _proved(
     tiny: torch.nn.Module, axes: Axes, draws: Sequence[int], runs: Sequence[Run]
 ) -> tuple[Axes, Proof]:
-    """Proved under each of several draws of weights; the first is left in the module.
+    """Proved under each of several draws of weights, and one more; the first is left in the module.
 
     Larger groups have to change what a model gives under one of them.
     """
@@ -228,8 +243,10 @@ def _proved(
         known = {name for name, change in changed.items() if change > LARGER}
         axes, proof = proved_in(tiny, axes, runs, known=known)
         proofs.append(proof)
-    if len(draws) > 1:
-        _draw(tiny, draws[0])
+    for witness in [seed for seed in WITNESSES if seed not in draws][:1]:
+        _draw(tiny, witness)
+        axes = confirmed(tiny, axes, runs, witness)
+    _draw(tiny, draws[0])
     return axes, Proof(
         _largest(proof.alone for proof in proofs),
         max(proof.together for proof in proofs),
@@ -276,12 +293,15 @@ def with_whole_slabs(axes: Axes, read: Set[tuple[str, int]]) -> Axes:
     return replace(axes, spaces=spaces, alike=tuple(sorted({name for name, _ in whole})))
 
 
-def _read_in_part(axes: Axes, shapes: Mapping[str, tuple[int, ...]]) -> set[str]:
-    """Tensors of which the residual stream's space has some slabs and not the others."""
+def _read_in_part(axes: Axes, shapes: Mapping[str, tuple[int, ...]], read: Set[Slab]) -> set[str]:
+    """Tensors of which the residual stream's space has some slabs, and others were not read."""
     slabs: dict[str, set[int]] = {}
     for member in axes.residual.members if axes.residual is not None else ():
         if member.slab is not None:
             slabs.setdefault(member.tensor, set()).add(member.slab)
+    for name, slab in read:
+        if name in slabs and slab is not None:
+            slabs[name].add(slab)
     return {name for name, found in slabs.items() if len(found) < shapes[name][0]}
 
 

@@ -58,7 +58,7 @@ def comparison(call: Call) -> None:
     )
     for operand in operands:
         never_flips(call.constraints, operand.label)
-    call.write(meet(call.constraints, operands, points=False), ())
+    call.write(meet_terms(call.constraints, operands), ())
 
 
 @rule(
@@ -107,7 +107,7 @@ def clamp(call: Call) -> None:
 @rule("pow")
 def power(call: Call) -> None:
     """Even or odd as its exponent."""
-    exponent = call["exponent"]
+    exponent = call["other"] if call["exponent"] is None else call["exponent"]
     if isinstance(exponent, torch.Tensor) or isinstance(call["self"], (int, float)):
         comparison(call)
     elif exponent % 2 == 0:

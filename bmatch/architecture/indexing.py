@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from bmatch.architecture.calls import Call, NoRule, full, rule
-from bmatch.architecture.constraints import NONE, WILD
+from bmatch.architecture.constraints import CHOSEN, NONE, WILD
 from bmatch.architecture.forms import Ids
 from bmatch.architecture.labels import Label, compact, extent
-from bmatch.architecture.merging import Operand, agree, meet, pin, total
+from bmatch.architecture.merging import Operand, agree, meet, never_flips, pin, total
 from bmatch.architecture.movement import chosen_at
 
 
@@ -26,6 +26,23 @@ def _behind(targets: Ids, index: torch.Tensor) -> Ids:
     values = index.numpy().astype(np.int64)
     known = (values >= 0) & (values < len(targets))
     return np.where(known, targets[np.clip(values, 0, len(targets) - 1)], WILD)
+
+
+def _told(call: Call, index: torch.Tensor) -> list[Ids]:
+    """Atoms in the axes of an index: behind its values, and of what it was computed from."""
+    label, targets = call.label(index), call.labels.targets(index)
+    never_flips(call.constraints, label)
+    chosen = [] if targets is None else [chosen_at(_behind(targets, index))]
+    return [*chosen, *(np.broadcast_to(atoms, tuple(index.shape)) for atoms in label.atoms)]
+
+
+def _fixed(call: Call, index: torch.Tensor) -> list[Ids]:
+    """What an index was computed from stays where it is, and tells nothing more."""
+    label = call.label(index)
+    never_flips(call.constraints, label)
+    for atoms in label.atoms:
+        call.constraints.fix(atoms[atoms & CHOSEN == 0])
+    return []
 
 
 def _gathered(
@@ -47,6 +64,8 @@ def _gathered(
         Atoms that the values of indices stand for, in the axes of the result.
     """
     c, label = call.constraints, call.label(tensor)
+    for index in axes.values():
+        never_flips(c, call.label(index))
     found_by_run = {axis for axis, index in axes.items() if call.labels.is_derived(index)}
     given = {axis for axis in axes.keys() - found_by_run if axes[axis].numel() != 1}
     atoms = []
@@ -56,12 +75,14 @@ def _gathered(
         if extent(component) & given:
             continue
         if extent(component) & found_by_run and extent(found):
+            if c.are_places(component):  # which of them came where is the run's choice
+                continue
             found = chosen_at(found)
         atoms.append(found)
     signs = [compact(run(full(part, tensor.shape)).numpy()) for part in label.signs]
     if behind:
         shape = tuple(call.out.shape)
-        others = [Operand(Label(shape, (compact(chosen_at(b)),)), torch.zeros(())) for b in behind]
+        others = [Operand(Label(shape, (compact(b),)), torch.zeros(())) for b in behind]
         mine = Operand(Label(shape, tuple(atoms)), torch.zeros(()))
         atoms = list(meet(c, [mine, *others]))
     call.write(atoms, signs)
@@ -89,11 +110,9 @@ def indexed(call: Call) -> None:
             dim += index.ndim
         else:
             axes[dim] = index
-            targets = call.labels.targets(index)
-            if targets is not None and len(tensors) == 1:
-                after = call.out.ndim - dim - index.ndim
-                found = _behind(targets, index)
-                behind.append(found.reshape((1,) * dim + tuple(index.shape) + (1,) * after))
+            found = _told(call, index) if len(tensors) == 1 else _fixed(call, index)
+            after = call.out.ndim - dim - index.ndim
+            behind += [a.reshape((1,) * dim + a.shape + (1,) * after) for a in found]
             dim += 1
     _gathered(call, tensor, axes, lambda array: array[_python_index(call)], behind)
 
@@ -106,8 +125,7 @@ def _python_index(call: Call) -> tuple[Any, ...]:
 def embedding(call: Call) -> None:
     """Rows at indices."""
     index = call["indices"]
-    targets = call.labels.targets(index)
-    behind = [] if targets is None else [_behind(targets, index)[..., None]]
+    behind = [atoms[..., None] for atoms in _told(call, index)]
     _gathered(call, call["weight"], {0: index}, lambda array: array[index], behind)
 
 
@@ -124,7 +142,7 @@ def bags(call: Call) -> None:
     weights = call["per_sample_weights"]
     if call["mode"] == 2 or (weights is not None and call.label(weights)):
         raise NoRule(call.name)
-    if call.labels.is_derived(index):
+    if call.labels.is_derived(index) or call.label(index):
         raise NoRule(call.name)
     label, rows = call.label(table), index.numpy().ravel()
     atoms = []
@@ -145,8 +163,7 @@ def bags(call: Call) -> None:
 def gathered(call: Call) -> None:
     """Entries at indices along one axis."""
     tensor, index, dim = call["self"], call["index"], call["dim"] % max(call["self"].ndim, 1)
-    targets = call.labels.targets(index)
-    behind = [] if targets is None else [_behind(targets, index)]
+    behind = _told(call, index)
     _gathered(call, tensor, {dim: index}, lambda array: array.gather(dim, index), behind)
 
 
@@ -154,6 +171,7 @@ def gathered(call: Call) -> None:
 def selected(call: Call) -> None:
     """Slices at indices along one axis."""
     tensor, index, dim = call["self"], call["index"], call["dim"] % max(call["self"].ndim, 1)
+    _fixed(call, index)
     _gathered(call, tensor, {dim: index}, lambda array: array.index_select(dim, index))
 
 
@@ -175,6 +193,9 @@ def _scattered(
         added several, none of which puts two entries at one place.
     """
     c, target = call.constraints, call["self"]
+    for index in axes.values():
+        if index.dtype != torch.bool:
+            _fixed(call, index)
     source = source if isinstance(source, torch.Tensor) else torch.as_tensor(source)
     label, shape = call.label(source), tuple(target.shape)
     given = {axis for axis, index in axes.items() if not call.labels.is_derived(index)}

@@ -74,6 +74,11 @@ def extent(array: Ids) -> frozenset[int]:
     return frozenset(axis for axis, size in enumerate(array.shape) if size > 1)
 
 
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor lies in one storage by strides: no sparse, and no nested one."""
+    return tensor.layout == torch.strided and not tensor.is_nested
+
+
 @dataclass
 class _Held:
     """Labels of one storage, entry by entry, for elements of one size."""
@@ -93,6 +98,7 @@ class Labels:
         self._blank: dict[int, torch.UntypedStorage] = {}
         self._targets: dict[int, tuple[torch.UntypedStorage, Ids]] = {}
         self._derived: dict[int, torch.UntypedStorage] = {}
+        self._opaque: dict[int, torch.Tensor] = {}
         self._vectors: dict[int, str] = {}
         self._waiting: dict[tuple[int, int], tuple[str, torch.Tensor]] = {}
         self._sliced: set[str] = set()
@@ -146,6 +152,8 @@ class Labels:
 
     def read(self, tensor: torch.Tensor) -> Label:
         """The label of a tensor; empty if it has none."""
+        if not is_plain(tensor):
+            return Label(())
         if self._key(tensor) in self._waiting:
             self._start(*self._waiting.pop(self._key(tensor)))
         shape = tuple(tensor.shape)
@@ -164,6 +172,17 @@ class Labels:
             tuple(array for array in atoms if (array > 0).any()),
             tuple(array for array in signs if (array > 0).any()),
         )
+
+    def around(self, tensor: torch.Tensor) -> Ids | None:
+        """The atoms beside a tensor in its storage; None if it is all of that, or has no label."""
+        held = self._held.get(self._key(tensor))
+        if held is None or tensor.numel() >= held.length:
+            return None
+        beside = torch.ones(held.length, dtype=torch.bool)
+        beside.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()).fill_(False)
+        atoms = [slot[beside].numpy() for slot in held.atoms]
+        found = np.unique(np.concatenate([*atoms, np.zeros(0, np.int64)]))
+        return self.constraints.plain(found[found > 0])
 
     def write(self, tensor: torch.Tensor, label: Label) -> None:
         """Label a tensor, that is, the part of its storage that it shows."""
@@ -246,12 +265,21 @@ class Labels:
 
     def mark_blank(self, tensor: torch.Tensor) -> None:
         """Its memory holds nothing yet."""
-        storage = tensor.untyped_storage()
-        self._blank[storage._cdata] = storage
+        if is_plain(tensor):
+            storage = tensor.untyped_storage()
+            self._blank[storage._cdata] = storage
 
     def is_blank(self, tensor: torch.Tensor) -> bool:
         """Whether nothing was written to its memory, unless with a label."""
         return tensor.untyped_storage()._cdata in self._blank
+
+    def mark_opaque(self, tensor: torch.Tensor) -> None:
+        """It holds what the run found in a way that labels do not follow."""
+        self._opaque[id(tensor)] = tensor
+
+    def is_opaque(self, tensor: torch.Tensor) -> bool:
+        """Whether labels were lost on the way to it."""
+        return id(tensor) in self._opaque
 
     def set_targets(self, tensor: torch.Tensor, atoms: Ids) -> None:
         """Integers that were chosen among labelled entries: the atom behind each value."""
@@ -260,15 +288,18 @@ class Labels:
 
     def targets(self, tensor: torch.Tensor) -> Ids | None:
         """The atoms behind the values of an index, None if it was not chosen by labels."""
-        found = self._targets.get(tensor.untyped_storage()._cdata)
+        found = self._targets.get(tensor.untyped_storage()._cdata) if is_plain(tensor) else None
         return None if found is None else found[1]
 
     def mark_derived(self, tensor: torch.Tensor) -> None:
         """Integers that the run itself found, by comparing what has labels."""
-        storage = tensor.untyped_storage()
-        self._derived[storage._cdata] = storage
+        if is_plain(tensor):
+            storage = tensor.untyped_storage()
+            self._derived[storage._cdata] = storage
 
     def is_derived(self, tensor: torch.Tensor) -> bool:
         """Whether the run found these integers, and no one gave them."""
+        if not is_plain(tensor):
+            return False
         key = tensor.untyped_storage()._cdata
         return key in self._derived or key in self._targets

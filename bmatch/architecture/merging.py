@@ -20,6 +20,7 @@ from bmatch.architecture.forms import Ids
 from bmatch.architecture.labels import Label, compact, extent
 
 Values = npt.NDArray[np.float64]
+_ENDLESS = 1e8  # what is larger stands for infinity, as in masks
 _RESOLUTION = 1e-5  # of the largest number: what differs by less was rounded apart
 
 
@@ -36,7 +37,7 @@ class Operand:
         if self.tensor.is_complex():
             return np.asarray(self.tensor.resolve_conj().numpy())
         found = np.asarray(self.tensor.to(torch.float64).numpy())
-        finite = np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0)
+        finite = np.where(np.abs(found) < _ENDLESS, found, 0.0)  # NaN is below nothing
         unit = float(np.abs(finite).max(initial=0.0)) * _RESOLUTION or 1.0
         for axis, size in enumerate(found.shape):
             if size > 1:
@@ -73,7 +74,7 @@ def meet(c: Constraints, operands: Sequence[Operand], *, points: bool = True) ->
                 _meet_values(c, one, other)
     found: list[Ids] = []
     for operand in operands:
-        atoms = [a for a in operand.label.atoms if extent(a) or points]
+        atoms = [a for a in operand.label.atoms if extent(a) or (points and not c.are_places(a))]
         # All relations first: a component may go when a finer one has told all that it knew.
         outcomes = [[_relate(c, old, new) for old in found] for new in atoms]
         gone = {
@@ -91,7 +92,10 @@ def meet(c: Constraints, operands: Sequence[Operand], *, points: bool = True) ->
 
 
 def meet_terms(c: Constraints, operands: Sequence[Operand]) -> tuple[Ids, ...]:
-    """The components of a sum of operands, entry by entry."""
+    """The components of a sum of operands, or of a comparison, entry by entry."""
+    labelled = [operand.label for operand in operands if operand.label]
+    if len(labelled) == 1:  # beside numbers that move with nothing
+        return meet(c, operands)
     return (*meet(c, operands, points=False), *_same_share(c, operands))
 
 
@@ -125,7 +129,7 @@ def _relate(c: Constraints, old: Ids, new: Ids) -> str:
         return "apart"
     a, b = np.broadcast_arrays(c.find(old), c.find(new))
     old, new = c.plain(np.broadcast_to(old, a.shape)), c.plain(np.broadcast_to(new, b.shape))
-    chosen = bool((((a > 0) & (a & CHOSEN > 0)) | ((b > 0) & (b & CHOSEN > 0))).any())
+    chosen = is_chosen(a) or is_chosen(b)
     a, b = c.plain(a), c.plain(b)
     if np.array_equal(a, b):
         return "same"
@@ -302,7 +306,7 @@ def contract_atoms(c: Constraints, atoms: Iterable[Ids], axes: Sequence[int]) ->
         moved = c.plain(c.find(component)).transpose(order)
         rest = moved.shape[: component.ndim - len(along)]
         rows = moved.reshape(int(np.prod(rest)), -1)
-        blocks = _blocks(c, rows)
+        blocks = _blocks(c, rows, joined=is_chosen(component))
         sizes = [1 if k in along else size for k, size in enumerate(component.shape)]
         reduced = compact(blocks.reshape(sizes))
         if extent(reduced):
@@ -310,8 +314,18 @@ def contract_atoms(c: Constraints, atoms: Iterable[Ids], axes: Sequence[int]) ->
     return tuple(kept)
 
 
-def _blocks(c: Constraints, rows: Ids) -> Ids:
-    """The block of each row; sets that overlap, as chosen experts do, are one."""
+def is_chosen(atoms: Ids) -> bool:
+    """Whether any of these atoms lie where the run has put them."""
+    return bool(((atoms > 0) & (atoms & CHOSEN > 0)).any())
+
+
+def _blocks(c: Constraints, rows: Ids, *, joined: bool) -> Ids:
+    """The block of each row; sets that overlap are one where `joined`, as chosen experts are."""
+    if not joined:
+        unique, inverse = np.unique(rows, axis=0, return_inverse=True)
+        sets = [np.unique(row[row > 0]) for row in unique]
+        found = np.array([c.block(atoms) if len(atoms) else 0 for atoms in sets], np.int64)
+        return found[inverse.ravel()]
     group: dict[int, int] = {}
     members: list[set[int]] = []
     firsts = np.zeros(len(rows), np.int64)

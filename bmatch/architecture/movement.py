@@ -167,21 +167,34 @@ def chosen(call: Call) -> None:
         elif extent(component) & {dim}:
             found = compact(chosen_at(full(component, tensor.shape).gather(dim, index).numpy()))
         atoms.append(found if kept else found.squeeze(dim))
+    if kept and (count := indices.shape[dim]) > 1:  # places in their order, whatever lies there
+        sizes = [count if k == dim else 1 for k in range(tensor.ndim)]
+        atoms.append(c.new_places(count).reshape(sizes))
     call.write(atoms, (), outs[0])
 
 
 @rule("nonzero", "unique", "_unique2", "unique_consecutive", "unique_dim", "bincount", "histc")
 def places(call: Call) -> None:
-    """Integers that the run found."""
+    """Integers that the run found: how many there are of what, or where, it may heed."""
+    c, label = call.constraints, call.label(call["self"])
+    never_flips(c, label)
     for out in call.out if isinstance(call.out, (tuple, list)) else (call.out,):
         if isinstance(out, torch.Tensor):
             call.labels.mark_derived(out)
+            if call.name != "nonzero":
+                call.stay(out)
+    if call.name == "nonzero":
+        for atoms in label.atoms:
+            c.fix(atoms[atoms & CHOSEN == 0])
 
 
 @rule("_local_scalar_dense", "is_nonzero", "equal", "item")
 def number(call: Call) -> None:
-    """A number that the run goes on with: it may not flip."""
-    never_flips(call.constraints, call.label(call["self"]))
+    """A number that the run goes on with: it may not flip, nor come from elsewhere."""
+    c, label = call.constraints, call.label(call["self"])
+    never_flips(c, label)
+    for atoms in label.atoms:
+        c.fix(atoms[atoms & CHOSEN == 0])
 
 
 @rule(

@@ -104,6 +104,39 @@ def proved_in(
     return held, Proof(alone, together, larger)
 
 
+def confirmed(
+    model: Any, axes: Axes, runs: Sequence[Callable[[Any], list[torch.Tensor]]], seed: int
+) -> Axes:
+    """Spaces that were proved, tried all at once where a model has other weights by now.
+
+    One by one only where they change what it gives.
+    """
+    elements = [(space, space.random(seed + k)) for k, space in enumerate(axes.spaces)]
+    before = _outputs(model, runs)
+    if _difference(before, _outputs_under(model, elements, runs)) <= TOLERANCE:
+        return axes
+    return proved_in(model, axes, runs, seed)[0]
+
+
+def require_repeatable(
+    model: Any, runs: Sequence[Callable[[Any], list[torch.Tensor]]], drawn: Sequence[str]
+) -> None:
+    """Refuse a model that gives something else each time it is run.
+
+    Raises
+    ------
+    ValueError
+        With the operations that have `drawn` numbers at random.
+    """
+    change = _difference(_outputs(model, runs), _outputs(model, runs))
+    if change > TOLERANCE:
+        cause = f"draws numbers at random ({', '.join(drawn)})" if drawn else "changes as it runs"
+        raise ValueError(
+            f"this {type(model).__name__} {cause}: run twice on the same inputs it gives outputs "
+            f"that differ by {change:.1e} of the largest, and nothing can be proved on them"
+        )
+
+
 def carried(model: Any, elements: Sequence[tuple[Space, SignedPermutation]]) -> Any:
     """A copy of a model under elements of some of its spaces, one after another."""
     moved = copy.deepcopy(model)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bmatch.architecture.leaving import Leaving, by_small_operations
 from bmatch.architecture.permutations import Slots, spaces
 from bmatch.architecture.signs import odd_slots
 from bmatch.architecture.spaces import Axes, Member, Space
@@ -39,7 +40,7 @@ def started(model: torch.nn.Module) -> Trace:
 def follow(trace: Trace, run: Callable[[], Sequence[torch.Tensor]]) -> None:
     """Add what a run demands, of which the outputs have to stay; other weights are no matter."""
     with torch.no_grad():
-        with trace:
+        with trace, Leaving(trace), by_small_operations():
             kept = run()
         for tensor in kept:
             trace.require_unchanged(tensor)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from bmatch.architecture.derived import table_of
+from bmatch.architecture.derived import cause_of, table_of
 from bmatch.architecture.deriving import auto_class, proved_spaces
 from bmatch.architecture.proof import TOLERANCE
 from bmatch.architecture.shrink import shrunken, values_of, with_fields
@@ -80,7 +80,8 @@ def survey(model_type: str) -> Row:
             model = tiny_model(*config_and_class(model_type))
             axes, proof = proved_spaces(model)
     except Exception as error:  # of whatever kind a class of transformers raises
-        return Row(model_type, seconds=time.process_time() - start, reason=_short(error))
+        reason = cause_of(error, model_type, {})[:120]
+        return Row(model_type, seconds=time.process_time() - start, reason=reason)
     residual = axes.residual
     reason = f"no rule: {', '.join(axes.unknown)}" if axes.unknown else ""
     carried = residual is not None

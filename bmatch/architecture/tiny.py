@@ -135,7 +135,8 @@ def randomise(model: torch.nn.Module, seed: int = 0, *, spread: float = 0.4) -> 
     tensors += [b for n, b in model.named_buffers() if n in kept and b.is_floating_point()]
     with torch.no_grad():
         for tensor in tensors:
-            noise = torch.randn(tensor.shape, generator=generator)
+            dtype = tensor.dtype if tensor.is_complex() else None
+            noise = torch.randn(tensor.shape, generator=generator, dtype=dtype)
             tensor.copy_(0.3 * noise if tensor.ndim > 1 else (1 + spread * noise).abs())
 
 

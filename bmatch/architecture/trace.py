@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,8 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bmatch.architecture import contraction, elementwise, indexing, movement  # noqa: F401
 from bmatch.architecture.calls import RULES, Call, NoRule
 from bmatch.architecture.constraints import Constraints
-from bmatch.architecture.labels import Labels
+from bmatch.architecture.labels import Label, Labels, is_plain
 from bmatch.architecture.merging import never_flips
+from bmatch.architecture.parts import mark_parts
 
 _BLANK = {
     "empty",
@@ -34,6 +35,8 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         What the operations so far demand.
     unknown : dict of str to int
         Operations without a rule, and how often each fixed what it touched.
+    drawn : set of str
+        Operations that drew numbers at random.
     """
 
     def __init__(self) -> None:
@@ -41,6 +44,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.constraints = Constraints()
         self.labels = Labels(self.constraints)
         self.unknown: dict[str, int] = {}
+        self.drawn: set[str] = set()
 
     def __torch_dispatch__(
         self,
@@ -50,18 +54,24 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run an operation, and label what comes out."""
-        kwargs = dict(kwargs or {})
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            self.drawn.add(func._schema.name.partition("::")[2])
+        with torch._C.DisableTorchFunction():  # what rules read leaves the run for nothing
+            return self._followed(func, args, dict(kwargs or {}))
+
+    def _followed(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         given = tensors_in((args, kwargs))
         if func is torch.ops.aten.select.int and args[1] == 0:
             self.labels.mark_sliced(args[0])
         labels = [self.labels.read(tensor) for tensor in given]
         name = func._schema.name.partition("::")[2]
-        if not any(labels):
+        opaque = any(map(self.labels.is_opaque, given))
+        if not opaque and not any(labels) and not self._is_choice(name, given):
             return self._unlabelled(func, name, given, args, kwargs)
         writes = func._schema.is_mutable
         plain = name.removesuffix("_") if writes else name
-        rule = RULES.get(plain)
-        if rule is None and not writes and not is_view(func):
+        rule = None if opaque else RULES.get(plain)
+        if rule is None and not writes and not opaque:
             decomposed = self._decomposed(func, args, kwargs)
             if decomposed is not NotImplemented:
                 return decomposed
@@ -69,18 +79,31 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor, label in zip(given, labels, strict=True):
             call.before[id(tensor)] = label, tensor.clone() if writes else tensor
         call.out = func(*args, **kwargs)
-        if is_view(func) and rule is None:
+        if is_view(func) and rule is None and not opaque:
             return call.out
         if rule is not None and writes:
             call.function = _functional(func)
         try:
-            if rule is None:
+            if rule is None or not all(map(is_plain, (*given, *tensors_in(call.out)))):
                 raise NoRule(name)
             rule(call)
+            if writes:
+                mark_parts(call)
         except NoRule as reason:
             self._fix(str(reason), call, given)
         self._derived(name, given, call.out)
         return call.out
+
+    def _is_choice(self, name: str, given: Sequence[torch.Tensor]) -> bool:
+        """Whether factors are put where the run has chosen: ones at the largest entries.
+
+        Integers there only count.
+        """
+        return (
+            name.startswith("scatter")
+            and given[0].is_floating_point()
+            and any(self.labels.targets(tensor) is not None for tensor in given)
+        )
 
     def _unlabelled(
         self, func: Any, name: str, given: Sequence[torch.Tensor], args: Any, kwargs: Any
@@ -103,22 +126,33 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     self.labels.set_targets(tensor, targets)
 
     def _decomposed(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """The result by smaller operations, each of which is labelled."""
+        """The result by smaller operations, each of which is labelled.
+
+        What shows the memory of what it was given, or else a copy (`reshape`), is one of either.
+        """
         table: Mapping[Any, Callable[..., Any]] = decomposition_table
         with self:
-            if func in table:
+            if func in table and not is_view(func):
                 return table[func](*args, **kwargs)
             return func.decompose(*args, **kwargs)
 
     def _fix(self, name: str, call: Call, given: Sequence[torch.Tensor]) -> None:
+        """What came out is of no known label: its entries stay where they are.
+
+        Their numbers tell nothing, though no parameter is known to move them: equal ones of this
+        run may differ under other weights.
+        """
+        self.touch(name, map(call.label, given))
+        for tensor in tensors_in(call.out):
+            call.stay(tensor)
+
+    def touch(self, name: str, labels: Iterable[Label]) -> None:
+        """Fix what an operation without a rule has met."""
         self.unknown[name] = self.unknown.get(name, 0) + 1
-        for tensor in given:
-            label = call.label(tensor)
+        for label in labels:
             for atoms in label.atoms:
                 self.constraints.fix(self.constraints.plain(atoms))
             never_flips(self.constraints, label)
-        for tensor in tensors_in(call.out):
-            call.write((), (), tensor)
 
     def require_unchanged(self, tensor: torch.Tensor) -> None:
         """The numbers of an output stay what they are, each at its place."""
@@ -158,7 +192,12 @@ def _by_name(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[
             found[argument.name] = args[position]
         else:
             found[argument.name] = argument.default_value if argument.has_default_value() else None
+    if func.namespace == "prims":  # what decompositions end in
+        return {_OF_PRIMS.get(name, name): value for name, value in found.items()}
     return found
+
+
+_OF_PRIMS = {"inp": "self", "dims": "dim", "pred": "condition", "a": "self", "b": "other"}
 
 
 def _functional(func: Any) -> Any:

@@ -158,3 +158,17 @@ def test_why_a_stream_is_fixed():
     assert refused(refuted=("other: no", dropped)) == dropped
     assert refused(unmapped=("residual: sizes",)) == "residual: sizes"
     assert refused() == "what the model computes fixes its coordinates"
+
+
+@pytest.mark.parametrize(
+    ("model_type", "told"),
+    [
+        ("granite4_vision", r"transformers makes no model of this config \(TypeError: "),
+        ("squeezebert", r"word_embeddings\.weight holds it beside others"),  # in parts, all read
+        ("ibert", r"the table for ibert did not read .*\.weight_integer, so where it"),
+    ],
+)
+def test_why_there_is_no_table(model_type, told):
+    """Numbers without an axis carry nothing, whether they are read or not: ibert has such."""
+    with pytest.raises(ValueError, match=told):
+        derived_axes({"model_type": model_type})

@@ -13,6 +13,7 @@ import pytest
 import tiny_models
 import torch
 import transformers
+from plain_moves import moved
 from torch import nn
 
 from bmatch import SignedPermutation, architecture, transport
@@ -164,23 +165,6 @@ def mutant(mutation, way):
         mutation(model)
     randomise(model, 5)
     return model.eval()
-
-
-def moved(model, spaces, seed):
-    """The model with units of spaces in another order and with other signs, by plain indexing."""
-    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    for k, space in enumerate(spaces):
-        gauge = SignedPermutation.random(space.size, space.group, seed=seed + k)
-        for member in space.members:
-            assert member.slab is None
-            axis = state[member.tensor].movedim(member.axis, -1)
-            before = axis.clone()
-            for unit, (source, sign) in enumerate(zip(gauge.perm, gauge.sign, strict=True)):
-                rows = zip(member.offsets, member.strides, member.odd, strict=True)
-                for offset, stride, odd in rows:
-                    entry = before[..., offset + stride * int(source)]
-                    axis[..., offset + stride * unit] = entry * int(sign if odd else 1)
-    return state
 
 
 def change(model, state):

@@ -26,6 +26,34 @@ def test_a_table_is_derived_as_it_is_stored(tmp_path, capsys):
     assert (derived.structure, derived.left_out) == (ours.structure, ours.left_out)
 
 
+def test_tables_that_are_there_are_held_against_fresh_ones(tmp_path, capsys):
+    text = (FOLDER / "bloom.json").read_text()
+    (tmp_path / "bloom.json").write_text(text)
+    tables.main(["bloom", "--out", str(tmp_path), "--check"])
+    assert capsys.readouterr().out == "bloom: as it is stored\n"
+    damaged = text.replace('"norm": "LayerNorm"', '"norm": "RMSNorm"')
+    (tmp_path / "bloom.json").write_text(damaged)
+    with pytest.raises(SystemExit):
+        tables.main(["bloom", "xglm", "--out", str(tmp_path), "--check"])
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == "bloom: norm is LayerNorm and not RMSNorm"
+    assert told[1].startswith("xglm: no table: ")
+    assert (tmp_path / "bloom.json").read_text() == damaged
+
+
+def test_what_differs_between_tables_is_told():
+    """But for the largest changes in proofs, which are of the machine."""
+    one = '{"proved": 1, "spaces": {"D": 1, "mlp": 2}, "optional": {"a": "D"}, "blocks": "h"}'
+    other = '{"proved": 2, "spaces": {"mlp": 2, "D": 1}, "optional": {"b": "D"}, "blocks": "x"}'
+    assert tables.differences(one, one.replace(": 1,", ": 3,", 1)) == []
+    assert tables.differences(one, other) == [
+        "spaces come in another order",
+        "optional a is None and not D",
+        "optional b is D and not None",
+        "blocks is x and not h",
+    ]
+
+
 class Sizes(transformers.PreTrainedConfig):
     """A config with sizes that tensors have in many ways."""
 
