@@ -74,9 +74,19 @@ def _told(path: Path) -> tuple[str, dict[str, Any]]:
         try:
             return str(path), told_of(find_object(path))
         except UnknownObjectError as unknown:
-            # Of a file that may hold objects, and no gauge, the gauge's reader tells nothing.
-            objects = path.is_file() and path.suffix in {*SUFFIXES} - {".safetensors"}
-            raise (unknown if objects else error) from None
+            raise (unknown if _may_hold_objects(path) else error) from None
+
+
+def _may_hold_objects(path: Path) -> bool:
+    """Whether the readers of gauges and models tell nothing of it that helps."""
+    from bmatch.models.checkpoint import INDEX, SINGLE  # imports torch
+
+    others = {*SUFFIXES} - {".safetensors"}
+    if path.is_file():
+        return path.suffix in others
+    is_checkpoint = any((path / name).exists() for name in (SINGLE, INDEX))
+    kinds = {file.suffix for file in path.rglob("*")} & {*SUFFIXES} - {".json"}
+    return bool(kinds) and not is_checkpoint
 
 
 def _shown(value: Any) -> str:

@@ -14,11 +14,12 @@ from bmatch.transport.hooks import Place, place_of
 from bmatch.transport.objects import Along, Part, StreamObject
 from bmatch.transport.sae_configs import SaeConfig, read_config
 from bmatch.transport.sae_formats import COMPANIONS, FORMATS
-from bmatch.transport.sae_optimizer import is_optimizer, part_of
+from bmatch.transport.sae_optimizer import is_optimizer, moment_moves, part_of
 
 KIND = "sparse dictionary"
-INSIDE = "sae/"
-"""Below which Llamascopium's .pt files have their tensors, beside a version."""
+_INSIDE = ("sae/", "ae/")
+"""Below which Llamascopium's .pt files have their tensors, beside a version, and those from which
+dictionary_learning goes on, beside the optimizer's state."""
 _WEIGHTS = (".safetensors", ".npz", ".pt", ".pth", ".bin")
 
 
@@ -119,9 +120,22 @@ def _beside(file: Path, dictionaries: list[Part]) -> Part:
     )
 
 
+def inside(container: Container) -> str:
+    """What the names of a dictionary's tensors begin with in its file, beside those of formats."""
+    return next(
+        (start for start in _INSIDE if any(name.startswith(start) for name in container.shapes)), ""
+    )
+
+
 def shapes_of(container: Container) -> dict[str, tuple[int, ...]]:
     """Of a dictionary's tensors, by the names that formats know."""
-    return {name.removeprefix(INSIDE): shape for name, shape in container.shapes.items()}
+    start = inside(container)
+    training = bool(start) and is_optimizer(container)
+    return {
+        name.removeprefix(start): shape
+        for name, shape in container.shapes.items()
+        if name.startswith(start) or not training
+    }
 
 
 def _config_of(file: Path, root: Path) -> SaeConfig:
@@ -168,7 +182,10 @@ def _part(container: Container, config: SaeConfig) -> tuple[Part, Format, int | 
         )
     width = next(iter(widths), None)
     moves = known.moves(shapes_of(container), spaces)
-    named = {name: moves[name.removeprefix(INSIDE)] for name in container.shapes}
+    start = inside(container)
+    named = {f"{start}{name}": move for name, move in moves.items()}
+    beside = [name for name in container.shapes if name not in named]
+    named |= moment_moves(container, beside, named)
     return Part(container, named), known, width
 
 

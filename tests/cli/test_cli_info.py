@@ -10,6 +10,7 @@ import warnings
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
+from safetensors.torch import save_file
 from tiny_models import WIDTH
 from tiny_models import tiny_model as tiny_llama
 
@@ -127,3 +128,11 @@ def test_what_is_no_file_is_called_so(bmatch_, pair, tmp_path):
         code, _, err = bmatch_(*arguments)
         assert code == 1
         assert "is no ordinary file" in err
+
+
+def test_a_folder_of_tensors_that_nothing_knows(bmatch_, tmp_path):
+    save_file({"encoder.strange": torch.ones(2, 3)}, tmp_path / "x.safetensors")
+    (tmp_path / "config.json").write_text('{"activation_dim": 3}')
+    code, _, err = bmatch_("info", tmp_path)
+    assert code == 1
+    assert "holds nothing that is known to have coordinates of a residual stream" in err

@@ -46,7 +46,7 @@ def test_an_object_of_other_weights_is_carried_only_if_that_is_asked_for(bmatch_
     assert bmatch_("transport", gauge, tmp_path / "v.pt", "--out", there)[0] == 0
     code, _, err = bmatch_("transport", gauge, there, "--out", tmp_path / "c.pt")
     assert code == 1
-    assert "was carried to b (weights of SHA-256 34), and the gauge starts at a (12)" in err
+    assert "was carried to b (weights of SHA-256 34), and the gauge starts at a (SHA-256 12)" in err
     assert bmatch_("transport", gauge, there, "--other-model", "--out", tmp_path / "c.pt")[0] == 0
     assert torch.equal(torch.load(tmp_path / "c.pt"), GAUGE.apply(GAUGE.apply(V)))
 
