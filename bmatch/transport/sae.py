@@ -12,7 +12,7 @@ from bmatch.groups import Gauge
 from bmatch.transport.formats import Format, matching
 from bmatch.transport.hooks import Place, place_of
 from bmatch.transport.objects import Along, Part, StreamObject
-from bmatch.transport.sae_configs import SaeConfig, read_config
+from bmatch.transport.sae_configs import SEVERAL, SaeConfig, read_config
 from bmatch.transport.sae_formats import COMPANIONS, FORMATS
 from bmatch.transport.sae_optimizer import is_optimizer, moment_moves, part_of
 
@@ -20,6 +20,8 @@ KIND = "sparse dictionary"
 _INSIDE = ("sae/", "ae/")
 """Below which Llamascopium's .pt files have their tensors, beside a version, and those from which
 dictionary_learning goes on, beside the optimizer's state."""
+_FEW = 64
+"""Tensors of a file of which it is asked what it might have been."""
 _WEIGHTS = (".safetensors", ".npz", ".pt", ".pth", ".bin")
 
 
@@ -91,6 +93,19 @@ def find(path: Path, model: Mapping[str, Any] | None = None) -> StreamObject | N
     parts += [_beside(file, parts) for file in files if file not in opened]
     name = ", ".join(sorted(names - {known.name for known in COMPANIONS}))
     return StreamObject(path, KIND, name, widths.pop(), tuple(parts), where, told_of_mean)
+
+
+def nearest(path: Path) -> str:
+    """What keeps a file from being a dictionary, as the end of a sentence; empty if much does."""
+    for file in holders(path, _WEIGHTS):
+        shapes = shapes_of(open_holder(file))
+        for known in FORMATS if len(shapes) <= _FEW else ():
+            strange = sorted(name for name in shapes if known.words(name) is None)
+            rest = {name: shape for name, shape in shapes.items() if name not in strange}
+            if 0 < len(strange) <= len(rest) and known.lengths(rest) is not None:
+                told = ", ".join(f"{name} {list(shapes[name])}" for name in strange[:4])
+                return f": {file} would be one of {known.name} without {told}"
+    return ""
 
 
 def dictionaries(path: Path) -> Iterator[tuple[Container, Format]]:
@@ -192,11 +207,17 @@ def _part(container: Container, config: SaeConfig) -> tuple[Part, Format, int | 
 def _places(path: Path, config: SaeConfig) -> tuple[Place | None, Place | None]:
     """Where it reads and writes, None where nothing tells."""
     try:
-        reads = place_of(config.hook_in) if config.hook_in else None
-        writes = place_of(config.hook_out) if config.hook_out else reads
+        reads = _place_of_all(config.hook_in) if config.hook_in else None
+        writes = _place_of_all(config.hook_out) if config.hook_out else reads
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return reads, writes
+
+
+def _place_of_all(hooks: str) -> Place:
+    """Where hooks lie, of which a crosscoder has several: the first inside a block, if one is."""
+    places = [place_of(hook) for hook in hooks.split(SEVERAL)]
+    return next((place for place in places if not place.in_stream), places[0])
 
 
 def _fits(lengths: Mapping[str, int], config: SaeConfig) -> bool:

@@ -95,6 +95,26 @@ def test_in_memory():
         sae({**tensors, "W_other": tensors["W_enc"]}, GAUGE)
 
 
+def test_what_keeps_a_file_from_being_a_dictionary_is_named(tmp_path):
+    folder = saelens(tmp_path / "sae")
+    weights = load_file(folder / "sae_weights.safetensors")
+    save_file({**weights, "log_sparsity": torch.ones(F)}, folder / "sae_weights.safetensors")
+    with pytest.raises(UnknownObjectError, match=r"one of SAELens without log_sparsity \[10\]"):
+        find_object(folder)
+
+
+@pytest.mark.parametrize("key", ["hook_points", "hook_points_in", "hf_hook_point_in"])
+def test_a_crosscoder_of_which_a_place_lies_inside_a_block(key, tmp_path):
+    tensors = {"W_E": torch.randn(2, D, F), "W_D": torch.randn(2, F, D), "b_D": torch.randn(2, D)}
+    save_file(tensors, tmp_path / "sae_weights.safetensors")
+    hooks = ["blocks.3.hook_resid_post", "blocks.3.hook_mlp_out"]
+    (tmp_path / "config.json").write_text(json.dumps({key: hooks}))
+    assert find_object(tmp_path).where["hook"] == ", ".join(hooks)
+    (tmp_path / "config.json").write_text(json.dumps({key: [*hooks, "blocks.3.mlp.hook_post"]}))
+    with pytest.raises(ValueError, match=r"blocks\.3\.mlp\.hook_post, inside its block"):
+        find_object(tmp_path)
+
+
 def test_names_alone_tell_no_axes(tmp_path):
     """Qwen Scope has SAELens' names, transposed; in a square one nothing tells them apart."""
     square = {"W_enc": torch.randn(D, D), "W_dec": torch.randn(D, D)}
