@@ -43,7 +43,6 @@ ROOMS = {
             "atomic",
             "names",
             "pointers",
-            "sha256",
             "tensor_file",
             "room",
             "mapped",
@@ -128,7 +127,8 @@ ROOMS = {
         "verify",
     ),
     "models": (
-        *("checkpoint", "rewrite", "plan", "hollow", "network_files", "loading", "blocks"),
+        *("digest", "checkpoint", "rewrite", "plan", "hollow", "network_files"),
+        *("loading", "blocks"),
         *("activations", "stored_pieces", "zarr_pieces", "stored_activations", "weight_evidence"),
         *("text", "shared_text", "smollm2", "trainer", "runs"),
     ),

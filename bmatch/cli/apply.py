@@ -16,6 +16,7 @@ from bmatch.cli.transport import is_model
 from bmatch.files.atomic import new_files, require_new
 from bmatch.gauge_file import load_gauge
 from bmatch.groups import Composable, Gauge
+from bmatch.models.digest import differ
 from bmatch.network_gauge import NetworkGauge
 
 APPLY_EXAMPLES = examples(
@@ -159,7 +160,7 @@ def _require_chain(paths: list[Path], chain: Sequence[Composable]) -> None:
     for k in range(len(chain) - 1):
         later, earlier = chain[k].metadata, chain[k + 1].metadata
         starts, ends = later.get("source_sha256"), earlier.get("target_sha256")
-        if starts and ends and starts != ends:
+        if differ(starts, ends):
             raise ValueError(
                 f"{paths[k]} starts at the checkpoint {later.get('source')!r} and {paths[k + 1]} "
                 f"ends at {earlier.get('target')!r}, which has other weights: the last gauge named "

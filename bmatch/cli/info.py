@@ -12,7 +12,7 @@ import typer
 
 from bmatch.cli import console
 from bmatch.cli.options import AsJson, examples
-from bmatch.cli.transport import is_model, told_of
+from bmatch.cli.transport import config_of, is_model, told_of
 from bmatch.files.containers import SUFFIXES
 from bmatch.gauge import SignedPermutation
 from bmatch.gauge_file import load_gauge
@@ -43,6 +43,10 @@ def info(
     gpu: Annotated[
         bool, typer.Option("--gpu", help="What was built for CUDA devices, and what is here.")
     ] = False,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the model that OBJECT belongs to, or its config.json."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Tell what a gauge, a checkpoint or an object is, or what CUDA devices can be used for."""
@@ -53,7 +57,7 @@ def info(
     elif not path.exists():
         raise FileNotFoundError(f"there is no file or folder {path}")
     else:
-        title, values = _told(path)
+        title, values = _told(path, None if model is None else config_of(model))
     if as_json:
         console.print_json(values)
     else:
@@ -61,7 +65,7 @@ def info(
         console.show(figures(title, rows))
 
 
-def _told(path: Path) -> tuple[str, dict[str, Any]]:
+def _told(path: Path, model: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
     """A gauge or a model, and if it is neither an object that lies in coordinates."""
     try:
         return _model_info(path) if path.is_dir() else _gauge_info(path)
@@ -72,11 +76,21 @@ def _told(path: Path) -> tuple[str, dict[str, Any]]:
         if is_model(path) and not is_sharded(path):  # a training run has the model's config, too
             raise
         try:
-            return str(path), told_of(find_object(path))
+            return str(path), told_of(find_object(path, model=model))
         except UnknownObjectError as unknown:
-            # Of a file that may hold objects, and no gauge, the gauge's reader tells nothing.
-            objects = path.is_file() and path.suffix in {*SUFFIXES} - {".safetensors"}
-            raise (unknown if objects else error) from None
+            raise (unknown if _may_hold_objects(path) else error) from None
+
+
+def _may_hold_objects(path: Path) -> bool:
+    """Whether the readers of gauges and models tell nothing of it that helps."""
+    from bmatch.models.checkpoint import INDEX, SINGLE  # imports torch
+
+    others = {*SUFFIXES, ".csv"} - {".safetensors"}
+    if path.is_file():
+        return path.suffix in others
+    is_checkpoint = any((path / name).exists() for name in (SINGLE, INDEX))
+    kinds = {file.suffix for file in path.rglob("*")} & {*SUFFIXES} - {".json"}
+    return bool(kinds) and not is_checkpoint
 
 
 def _shown(value: Any) -> str:

@@ -65,8 +65,13 @@ def transport(
     require_new(out)
     with console.working("loading torch"):
         from bmatch.transport import carry, find_object
+        from bmatch.transport.finding import UnknownObjectError
     element = of_stream(gauge)
-    found = find_object(path, kind, None if model is None else _config(model))
+    try:
+        found = find_object(path, kind, None if model is None else config_of(model))
+    except UnknownObjectError:
+        _require_no_model(path)
+        raise
     acting: Gauge = element.inverse() if inverse else element
     told = told_of(found)
     if dry_run:
@@ -115,7 +120,18 @@ def of_stream(path: Path) -> Gauge:
     return loaded
 
 
-def _config(path: Path) -> Mapping[str, Any]:
+def _require_no_model(path: Path) -> None:
+    """Refuse a model, which another command carries."""
+    folder = path.parent if path.name == "config.json" or path.match("model*.safetensors") else path
+    if is_model(folder):
+        trained = any(folder.glob("optimizer*"))
+        raise ValueError(
+            f"{folder} is a model: bmatch apply{' --with-optimizer' if trained else ''} carries it"
+        )
+
+
+def config_of(path: Path) -> Mapping[str, Any]:
+    """The content of a model's config, which is the file or in the folder."""
     file = path / "config.json" if path.is_dir() else path
     if not file.is_file():
         raise FileNotFoundError(f"there is no model's config {file}")

@@ -23,8 +23,9 @@ def copy_safetensors(
     out: Path,
     transform: Callable[[str, Any], Any],
     header: Callable[[dict[str, str]], dict[str, str]] = dict,
-    threads: int = _MOST_THREADS,
+    threads: Callable[[], int] = lambda: _MOST_THREADS,
     room: Room | None = None,
+    look: Callable[[str, Any], Callable[[int, int], None]] | None = None,
 ) -> None:
     """Write a file again: names, order, shapes and dtypes as they are, and other entries.
 
@@ -37,10 +38,13 @@ def copy_safetensors(
         dtype, or `Taken` from it. Called in the order in which the tensors lie in the file.
     header : callable, optional
         From the header's metadata to those of the new file; by default they stay.
-    threads : int
-        How many make pieces, at most; no more than torch has.
+    threads : callable
+        How many may make pieces now, at most; no more than torch has.
     room : Room, optional
         Where memory for tensors is taken from.
+    look : callable, optional
+        Takes a name and a tensor; what it returns is told how many of the tensor's bytes it may
+        read, and by how many threads, before what they become is written.
 
     Raises
     ------
@@ -52,7 +56,7 @@ def copy_safetensors(
     import torch
 
     room = Room(0) if room is None else room  # one after another
-    threads = min(threads, torch.get_num_threads())
+    most = torch.get_num_threads()
     with MappedTensors(path) as file, open(out, "wb") as written:
         framed = framed_header(file, header)
         written.write(framed)
@@ -60,19 +64,26 @@ def copy_safetensors(
         for name in file.in_order():
             begin, end = file.entries[name]["data_offsets"]
             with room.taken(end - begin) as keep:
-                moved = transform(name, file.tensor(name))
+                tensor = file.tensor(name)
+                looking = (lambda *_: None) if look is None else look(name, tensor)
+                moved = transform(name, tensor)
                 in_order = isinstance(moved, Taken) and moved.in_order
                 moved = moved if isinstance(moved, Taken) else Taken(moved)
                 if in_order:
                     keep(min(end - begin, TURN))
+                else:
+                    looking(end - begin, min(threads(), most))
                 row = moved.cols * moved.source.itemsize
                 step = max(1, TURN // max(1, row))
                 for first in range(0, moved.rows, step):
                     last, at = min(first + step, moved.rows), begin + first * row
-                    moved.write(written.fileno(), len(framed) + at, first, last, threads)
+                    now = min(threads(), most)
+                    if in_order:
+                        looking(last * row, now)
+                    moved.write(written.fileno(), len(framed) + at, first, last, now)
                     if in_order:
                         file.let_go(at, begin + last * row)
-                del moved
+                del moved, tensor, looking
                 file.let_go(begin, end)
 
 

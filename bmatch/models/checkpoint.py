@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from math import prod
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -17,24 +14,20 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from bmatch import _core
 from bmatch.architecture.axes import ResidualAxes
 from bmatch.architecture.premise import Premise, premise
 from bmatch.architecture.table import residual_axes
 from bmatch.files.mapped import MappedTensors, entries_of
 from bmatch.files.names import require_utf8
 from bmatch.files.pointers import require_content
-from bmatch.files.sha256 import Stream, sha256_of
 from bmatch.jobs.in_turn import in_turn
 from bmatch.jobs.progress import Progress
+from bmatch.models.digest import Digest, Look
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-_AT_ONCE = 8 << 30
-"""Bytes of shards that are hashed side by side: the page cache keeps them for who reads next."""
-_LET_GO = 1 << 22
-"""Bytes that were hashed before they are let go."""
-_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+_AT_ONCE = 1 << 24
+"""Bytes that are hashed before they are let go."""
 
 
 @dataclass(frozen=True)
@@ -237,155 +230,38 @@ def _indexed_shards(folder: Path) -> dict[str, dict[str, tuple[int, ...]]]:
     return shards
 
 
-class Digest:
-    """SHA-256 of a set of named tensors, whatever their order and their division into shards."""
-
-    def __init__(self) -> None:
-        self._parts: dict[str, str] = {}
-
-    def add(self, name: str, tensor: torch.Tensor) -> None:
-        """Take in one tensor."""
-        self.add_all([stream_of(name, tensor)], [1])
-
-    def add_all(self, streams: Iterable[Stream], sizes: Sequence[int]) -> None:
-        """Take in several at once, as `sha256_of` does."""
-        self._parts.update(sha256_of(streams, sizes))
-
-    def hexdigest(self) -> str:
-        """The digest of what has been taken in."""
-        listed = "\n".join(f"{name} {self._parts[name]}" for name in sorted(self._parts))
-        return hashlib.sha256(listed.encode()).hexdigest()
-
-
-def stream_of(
-    name: str, tensor: torch.Tensor, passed: Callable[[int], None] = lambda _: None
-) -> Stream:
-    """What of a tensor is hashed: its dtype and shape, and its bytes."""
-    content = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
-    return Stream(name, f"{tensor.dtype} {tuple(tensor.shape)}".encode(), content, passed)
-
-
-def require_finite(name: str, tensor: torch.Tensor, where: Path | str) -> None:
-    """Refuse weights with NaN or infinity in them.
-
-    Raises
-    ------
-    ValueError
-        Naming the tensor and how many of its entries are not finite.
-    """
-    if not tensor.is_floating_point() or tensor.numel() == 0:
-        return
-    if tensor.itemsize > 1 and tensor.device.type == "cpu":
-        whole = tensor.contiguous()
-        finite = _is_finite(whole.data_ptr(), whole.numel(), tensor.dtype)
-    else:
-        wide = tensor.float() if tensor.itemsize == 1 else tensor  # types of 8 bits have no order
-        finite = bool(torch.stack(wide.aminmax()).isfinite().all())
-    if not finite:
-        bad = int((~tensor.isfinite()).sum())
-        if bad:
-            raise ValueError(
-                f"{name} in {where} holds {bad} NaN or infinite weights: the checkpoint is broken"
-            )
-
-
-def _is_finite(place: int, count: int, dtype: torch.dtype) -> bool:
-    """Of so many numbers at an address; of floating types of more than 8 bits."""
-    infinity = torch.tensor(torch.inf, dtype=dtype).view(_BITS[dtype.itemsize]).item()
-    return _core.largest_magnitude(place, count, dtype.itemsize) < infinity
-
-
-def checked_digest(checkpoint: Checkpoint, progress: Progress, description: str) -> str:
-    """SHA-256 of the weights, which are found finite on the way."""
-    digest = Digest()
-    steps = iter(progress(checkpoint.names, description))
-    turn = Lock()
-
-    def begun(_: str) -> None:
-        with turn:
-            next(steps)
-
-    groups = hashed_together(checkpoint)
-    in_turn(
-        [partial(add_checked, digest, checkpoint, files, begun) for files in groups],
-        torch.get_num_threads(),
-    )
-    next(steps, None)  # the bar closes when it is asked for more than there is
-    return digest.hexdigest()
-
-
-def add_checked(
-    digest: Digest, checkpoint: Checkpoint, files: Sequence[str], begun: Callable[[str], None]
-) -> None:
-    """Take the tensors of some shards into a digest, which are found finite on the way.
+def checked_digest(
+    checkpoint: Checkpoint, progress: Progress, description: str, like: str | None = None
+) -> str:
+    """The digest of the weights, which are found finite on the way.
 
     Parameters
     ----------
-    digest : Digest
-        Several threads may add to it.
     checkpoint : Checkpoint
-    files : sequence of str
-        Names of shards, as `hashed_together` groups them.
-    begun : callable
-        Is given the name of each tensor before it is read.
+    progress, description
+        How to show how far it has come.
+    like : str, optional
+        A digest of the kind that is wanted.
     """
-    with ExitStack() as opened:
-        homes = {
-            name: file
-            for file in (
-                opened.enter_context(MappedTensors(checkpoint.folder / shard)) for shard in files
-            )
-            for name in file.entries
-        }
-        sizes = {name: prod(file.entries[name]["shape"]) for name, file in homes.items()}
-        names = sorted(sizes, key=sizes.__getitem__, reverse=True)
+    digest = Digest(like)
+    steps = iter(progress(checkpoint.names, description))
+    turn = Lock()
+    threads = torch.get_num_threads()
+    each = max(1, threads // len(checkpoint.shards))
 
-        def streams() -> Iterator[Stream]:
-            for name in names:
-                begun(name)
-                tensor = homes[name].tensor(name)
-                look = _Look(name, tensor, homes[name], checkpoint.folder)
-                yield stream_of(name, tensor, look)
+    def add(shard: str) -> None:
+        path = checkpoint.folder / shard
+        with MappedTensors(path) as file:
+            for name in file.in_order():
+                with turn:
+                    next(steps)
+                look = Look(digest, name, file.tensor(name), checkpoint.folder)
+                begin, size = file.entries[name]["data_offsets"][0], file.num_bytes(name)
+                for done in range(0, max(size, 1), _AT_ONCE):
+                    last = min(done + _AT_ONCE, size)
+                    look(last, each)
+                    file.let_go(begin + done, begin + last)
 
-        digest.add_all(streams(), [sizes[name] for name in names])
-
-
-class _Look:
-    """Looks for what is not finite as a tensor is hashed, and lets go of what was."""
-
-    def __init__(self, name: str, tensor: torch.Tensor, file: MappedTensors, where: Path) -> None:
-        self._name, self._tensor, self._file, self._where = name, tensor, file, where
-        self._done, self._gone = 0, 0  # bytes
-        self._by_pieces = tensor.is_floating_point() and tensor.itemsize > 1
-        if not self._by_pieces:
-            require_finite(name, tensor, where)
-
-    def __call__(self, passed: int) -> None:
-        size = self._tensor.itemsize
-        count = passed // size - self._done // size
-        if self._by_pieces and count:
-            place = self._tensor.data_ptr() + self._done
-            if not _is_finite(place, count, self._tensor.dtype):
-                require_finite(self._name, self._tensor, self._where)
-            self._done += count * size
-        if passed - self._gone >= _LET_GO or passed == self._tensor.nbytes:
-            begin = self._file.entries[self._name]["data_offsets"][0]
-            self._file.let_go(begin + self._gone, begin + passed)
-            self._gone = passed
-
-
-def hashed_together(checkpoint: Checkpoint) -> list[list[str]]:
-    """Shards whose tensors are hashed side by side, as many as fill the lanes of a vector.
-
-    All memory must not be passed between them: who reads them beside finds them in the page cache.
-    """
-    groups: list[list[str]] = []
-    room = 0
-    for shard in checkpoint.shards:
-        size = (checkpoint.folder / shard).stat().st_size
-        if size > room or _core.sha256_lanes() <= 2:
-            groups.append([])
-            room = _AT_ONCE
-        groups[-1].append(shard)
-        room -= size
-    return groups
+    in_turn([partial(add, shard) for shard in checkpoint.shards], threads)
+    next(steps, None)  # the bar closes when it is asked for more than there is
+    return digest.told()

@@ -19,9 +19,9 @@ import torch
 
 from bmatch.files.mapped import MappedTensors
 from bmatch.files.safetensors_copy import TURN, framed_header
-from bmatch.files.sha256 import sha256_of
 from bmatch.jobs.progress import Progress, silent
-from bmatch.models.checkpoint import Checkpoint, stream_of
+from bmatch.models.checkpoint import Checkpoint
+from bmatch.models.digest import Digest
 from bmatch.models.rewrite import LEAST_ROOM, Header, Write, companions, size_of, told_of
 from bmatch.taking import Taken
 
@@ -89,6 +89,7 @@ class Planning:
         tell: Callable[[str], None] | None = None,
         header: Header = dict,
         beside: Mapping[str, Write] = MappingProxyType({}),
+        like: str | None = None,
     ) -> str:
         """As `rewrite_checked`; no digest comes of it."""
         copied, left_out = companions(checkpoint, beside)
@@ -159,7 +160,7 @@ def seconds_a_byte(
             moved = moved if isinstance(moved, Taken) else Taken(moved)
             moved.write(memory, 0, 0, moved.rows)
             if hashed:
-                dict(sha256_of([stream_of(name, tensor)], [tensor.numel()]))
+                Digest().add(name, tensor)
             bytes_ += tensor.nbytes
     finally:
         os.close(memory)

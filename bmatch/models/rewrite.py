@@ -25,14 +25,8 @@ from bmatch.files.room import Room
 from bmatch.files.safetensors_copy import copy_safetensors
 from bmatch.jobs.in_turn import OverError, in_turn
 from bmatch.jobs.progress import Progress, silent
-from bmatch.models.checkpoint import (
-    INDEX,
-    SINGLE,
-    Checkpoint,
-    Digest,
-    add_checked,
-    hashed_together,
-)
+from bmatch.models.checkpoint import INDEX, SINGLE, Checkpoint
+from bmatch.models.digest import Digest, Look
 
 Write: TypeAlias = Callable[[Path], None]
 """Takes the path where something is to be written."""
@@ -140,20 +134,20 @@ def _write_shards(
     header: Header,
     digest: Digest | None,
 ) -> None:
-    """Write shards and hash them, several at once: what one task has read another finds cached."""
+    """Write shards, several at once; those that are left at the end have all threads."""
     steps = iter(tensors)
     threads = torch.get_num_threads()
-    each = max(1, threads // len(checkpoint.shards))
     room = room_for(checkpoint.largest)
     turn, over = Lock(), Event()
+    left = set(checkpoint.shards)
 
-    def begun(_: str) -> None:
-        if over.is_set():
-            raise OverError
+    def each() -> int:
+        return max(1, threads // max(1, len(left)))
 
     def counted(name: str, tensor: torch.Tensor) -> torch.Tensor:
         with turn:
-            begun(name)
+            if over.is_set():
+                raise OverError
             try:
                 next(steps)
                 return transform(name, tensor)
@@ -161,17 +155,19 @@ def _write_shards(
                 over.set()  # nobody else begins with another
                 raise
 
+    look = None if digest is None else partial(_look, digest, checkpoint.folder)
+
     def write(shard: str) -> None:
         path = checkpoint.folder / shard
-        copy_safetensors(path, out / shard, counted, header, each, room)
+        copy_safetensors(path, out / shard, counted, header, each, room, look)
+        left.remove(shard)
 
-    tasks: list[Callable[[], None]] = []
-    for files in hashed_together(checkpoint):
-        if digest is not None:
-            tasks.append(partial(add_checked, digest, checkpoint, files, begun))
-        tasks += [partial(write, shard) for shard in files]
-    in_turn(tasks, threads + (digest is not None and len(tasks) == 2), over.set)
+    in_turn([partial(write, shard) for shard in checkpoint.shards], threads, over.set)
     next(steps, None)  # the bar closes when it is asked for more than there is
+
+
+def _look(digest: Digest, folder: Path, name: str, tensor: torch.Tensor) -> Look:
+    return Look(digest, name, tensor, folder)
 
 
 def room_for(largest: int) -> Room:
@@ -188,17 +184,25 @@ def rewrite_checked(
     tell: Callable[[str], None] | None = None,
     header: Header = dict,
     beside: Mapping[str, Write] = MappingProxyType({}),
+    like: str | None = None,
 ) -> str:
-    """As `rewrite`, of weights that are found finite on the way; SHA-256 of what was read.
+    """As `rewrite`, of weights that are found finite on the way; the digest of what was read.
+
+    Parameters
+    ----------
+    checkpoint, out, transform, progress, description, tell, header, beside
+        As for `rewrite`.
+    like : str, optional
+        A digest with which it is to be compared.
 
     Raises
     ------
     ValueError
         As `rewrite`, and if a tensor holds NaN or infinity.
     """
-    digest = Digest()
+    digest = Digest(like)
     rewrite(checkpoint, out, transform, progress, description, tell, header, beside, digest)
-    return digest.hexdigest()
+    return digest.told()
 
 
 def told_of(left_out: Mapping[str, Sequence[str]]) -> str:

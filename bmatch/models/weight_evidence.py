@@ -37,7 +37,8 @@ from bmatch.correlation.site_moments import SiteMoments
 from bmatch.gauge import SignedPermutation
 from bmatch.jobs.progress import Progress, silent
 from bmatch.models.activations import Reader, pair_sites, require_same_width
-from bmatch.models.checkpoint import Checkpoint, require_finite
+from bmatch.models.checkpoint import Checkpoint
+from bmatch.models.digest import require_finite
 
 Rows: TypeAlias = Literal["auto", "all"]
 """Which tensors count: those whose rows come in one order, as far as their rows tell, or all."""

@@ -13,7 +13,8 @@ from typing import Any
 from bmatch.architecture.axes import ResidualAxes
 from bmatch.jobs.progress import Progress, silent
 from bmatch.models.activations import Reader
-from bmatch.models.checkpoint import Checkpoint, Digest, checked_digest, open_checkpoint
+from bmatch.models.checkpoint import Checkpoint, checked_digest, open_checkpoint
+from bmatch.models.digest import Digest
 from bmatch.models.loading import load_model
 from bmatch.models.runs import Place, step_of
 from bmatch.models.weight_evidence import Weights
@@ -33,7 +34,7 @@ class Stop:
     step : int or None
         Of training, where its name tells.
     digest : str
-        SHA-256 of the weights.
+        Of the weights (`bmatch.models.digest`).
     structure : str
         SHA-256 of the config.
     held : Checkpoint or Reader
@@ -75,7 +76,7 @@ class Stop:
         for name in weights.names:
             taken.add(name, weights.read(name).detach().cpu())
         structure = _structure(reader.model.config.to_dict())
-        return cls(f"model {number}", None, taken.hexdigest(), structure, reader)
+        return cls(f"model {number}", None, taken.told(), structure, reader)
 
 
 def _name(place: Place) -> str:

@@ -66,5 +66,12 @@ def find_object(
             return found
     raise UnknownObjectError(
         f"{path} holds nothing that is known to have coordinates of a residual stream"
-        + (f" as one of the kind {kind}" if kind else "")
+        + (f" as one of the kind {kind}" if kind else _nearest(path))
     )
+
+
+def _nearest(path: Path) -> str:
+    """What it might have been, as the end of a sentence; empty where nothing is near."""
+    if path.suffix in (".csv", ".json"):
+        return ": a list of coordinates has a column named index"
+    return sae.nearest(path)

@@ -1,7 +1,8 @@
 """Names of places in a model: which lie in the residual stream, in the spelling of any library.
 
-TransformerLens 2 and 3 (``blocks.5.hook_resid_post``), 4 (``blocks.5.hook_out``), SAELens, nnsight
-and transformers' modules (``model.layers.5.mlp.output``, ``transformer.h.5``).
+TransformerLens 2 and 3 (``blocks.5.hook_resid_post``), 4 (``blocks.5.hook_out``), SAELens, nnsight,
+dictionary_learning (``resid_post_layer_5``) and transformers' modules
+(``model.layers.5.mlp.output``, ``transformer.h.5``).
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ _IN_STREAM = (
     rf"{_IN_BLOCK}{_NORM}(?:\.(?:output|input))?",
     rf"{_IN_BLOCK}(?:{_ATTENTION}|{_MLP})(?:\.(?:output|input|hook_in|hook_out))?(?:\.0)?",
     rf"{_IN_BLOCK}{_WRITERS}(?:\.output)?",
+    r"(?:resid_(?:pre|mid|post|out)|attn_out|mlp_out)_layer_?(?P<layer>\d+)",
 )
 _INSIDE = (
     rf"{_IN_BLOCK}{_ATTENTION}\.hook_(?:z|q|k|v|rot_q|rot_k|pattern|attn_scores)",
@@ -79,5 +81,5 @@ def place_of(hook: str) -> Place:
             return Place(hook, in_stream, None if layer is None else int(layer))
     raise ValueError(
         f"whether the hook {hook!r} lies in the residual stream is not known: names of "
-        "TransformerLens, SAELens and transformers' modules are"
+        "TransformerLens, SAELens, dictionary_learning and transformers' modules are"
     )

@@ -15,7 +15,8 @@ import torch
 
 from bmatch.groups import Gauge
 from bmatch.jobs.progress import Progress, silent
-from bmatch.models.checkpoint import Checkpoint, open_checkpoint, require_finite
+from bmatch.models.checkpoint import Checkpoint, open_checkpoint
+from bmatch.models.digest import require_finite
 from bmatch.models.rewrite import Writer, rewrite_checked
 
 COPIES = 12

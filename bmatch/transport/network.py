@@ -81,7 +81,7 @@ def network_checkpoint(
     Returns
     -------
     str
-        SHA-256 of the weights that were read, as ``bmatch align`` notes it in gauges.
+        The digest of the weights that were read, as for `checkpoint`.
 
     Raises
     ------
@@ -101,4 +101,5 @@ def network_checkpoint(
         raise ValueError(f"{folder}: {error}") from None
     header = noted("permutation", *(element.group for element in gauge.values()))
     with files.transforming(carry) as transform:
-        return writer(model, out, transform, progress, "Applying gauge", tell, header)
+        like = gauge.metadata.get("source_sha256")
+        return writer(model, out, transform, progress, "Applying gauge", tell, header, like=like)

@@ -23,6 +23,7 @@ from bmatch.files.containers import Container
 from bmatch.groups import Gauge
 from bmatch.jobs.progress import Progress, silent
 from bmatch.models.checkpoint import read_json
+from bmatch.models.digest import differ, shown
 from bmatch.transport.weights import lazily, noted
 
 SIDECAR = "bmatch.json"
@@ -233,11 +234,11 @@ def require_same_model(path: Path, gauge: Gauge, headers: Iterable[Mapping[str, 
     start = gauge.metadata.get("source_sha256")
     for notes in (*headers, *beside):
         there = notes.get("bmatch_target_sha256")
-        if start and there and there != start:
+        if differ(there, start):
             raise ValueError(
                 f"{path} was carried to {notes.get('bmatch_target', 'a model')} (weights of "
-                f"SHA-256 {there[:12]}), and the gauge starts at "
-                f"{gauge.metadata.get('source', 'another model')} ({start[:12]}): carry it by a "
+                f"{shown(there)}), and the gauge starts at "
+                f"{gauge.metadata.get('source', 'another model')} ({shown(start)}): carry it by a "
                 "gauge that starts there, or go on with --other-model (other_model=True)"
             )
 

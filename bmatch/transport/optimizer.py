@@ -128,7 +128,8 @@ def config_beside(path: Path) -> Mapping[str, Any]:
     file = path.with_name("config.json")
     if not file.is_file():
         raise ValueError(
-            f"{path} tells nothing of the model: put its config.json beside it, or name the model"
+            f"{path} tells nothing of the model: put its config.json beside it, or give it "
+            "with --model"
         )
     return read_json(file)
 

@@ -12,13 +12,16 @@ from bmatch.groups import Gauge
 from bmatch.transport.formats import Format, matching
 from bmatch.transport.hooks import Place, place_of
 from bmatch.transport.objects import Along, Part, StreamObject
-from bmatch.transport.sae_configs import SaeConfig, read_config
+from bmatch.transport.sae_configs import SEVERAL, SaeConfig, read_config
 from bmatch.transport.sae_formats import COMPANIONS, FORMATS
-from bmatch.transport.sae_optimizer import is_optimizer, part_of
+from bmatch.transport.sae_optimizer import is_optimizer, moment_moves, part_of
 
 KIND = "sparse dictionary"
-INSIDE = "sae/"
-"""Below which Llamascopium's .pt files have their tensors, beside a version."""
+_INSIDE = ("sae/", "ae/")
+"""Below which Llamascopium's .pt files have their tensors, beside a version, and those from which
+dictionary_learning goes on, beside the optimizer's state."""
+_FEW = 64
+"""Tensors of a file of which it is asked what it might have been."""
 _WEIGHTS = (".safetensors", ".npz", ".pt", ".pth", ".bin")
 
 
@@ -92,6 +95,19 @@ def find(path: Path, model: Mapping[str, Any] | None = None) -> StreamObject | N
     return StreamObject(path, KIND, name, widths.pop(), tuple(parts), where, told_of_mean)
 
 
+def nearest(path: Path) -> str:
+    """What keeps a file from being a dictionary, as the end of a sentence; empty if much does."""
+    for file in holders(path, _WEIGHTS):
+        shapes = shapes_of(open_holder(file))
+        for known in FORMATS if len(shapes) <= _FEW else ():
+            strange = sorted(name for name in shapes if known.words(name) is None)
+            rest = {name: shape for name, shape in shapes.items() if name not in strange}
+            if 0 < len(strange) <= len(rest) and known.lengths(rest) is not None:
+                told = ", ".join(f"{name} {list(shapes[name])}" for name in strange[:4])
+                return f": {file} would be one of {known.name} without {told}"
+    return ""
+
+
 def dictionaries(path: Path) -> Iterator[tuple[Container, Format]]:
     """Each file that holds a dictionary, with its format; what lies beside it is left out.
 
@@ -119,9 +135,22 @@ def _beside(file: Path, dictionaries: list[Part]) -> Part:
     )
 
 
+def inside(container: Container) -> str:
+    """What the names of a dictionary's tensors begin with in its file, beside those of formats."""
+    return next(
+        (start for start in _INSIDE if any(name.startswith(start) for name in container.shapes)), ""
+    )
+
+
 def shapes_of(container: Container) -> dict[str, tuple[int, ...]]:
     """Of a dictionary's tensors, by the names that formats know."""
-    return {name.removeprefix(INSIDE): shape for name, shape in container.shapes.items()}
+    start = inside(container)
+    training = bool(start) and is_optimizer(container)
+    return {
+        name.removeprefix(start): shape
+        for name, shape in container.shapes.items()
+        if name.startswith(start) or not training
+    }
 
 
 def _config_of(file: Path, root: Path) -> SaeConfig:
@@ -168,18 +197,27 @@ def _part(container: Container, config: SaeConfig) -> tuple[Part, Format, int | 
         )
     width = next(iter(widths), None)
     moves = known.moves(shapes_of(container), spaces)
-    named = {name: moves[name.removeprefix(INSIDE)] for name in container.shapes}
+    start = inside(container)
+    named = {f"{start}{name}": move for name, move in moves.items()}
+    beside = [name for name in container.shapes if name not in named]
+    named |= moment_moves(container, beside, named)
     return Part(container, named), known, width
 
 
 def _places(path: Path, config: SaeConfig) -> tuple[Place | None, Place | None]:
     """Where it reads and writes, None where nothing tells."""
     try:
-        reads = place_of(config.hook_in) if config.hook_in else None
-        writes = place_of(config.hook_out) if config.hook_out else reads
+        reads = _place_of_all(config.hook_in) if config.hook_in else None
+        writes = _place_of_all(config.hook_out) if config.hook_out else reads
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return reads, writes
+
+
+def _place_of_all(hooks: str) -> Place:
+    """Where hooks lie, of which a crosscoder has several: the first inside a block, if one is."""
+    places = [place_of(hook) for hook in hooks.split(SEVERAL)]
+    return next((place for place in places if not place.in_stream), places[0])
 
 
 def _fits(lengths: Mapping[str, int], config: SaeConfig) -> bool:

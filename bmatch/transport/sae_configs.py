@@ -15,11 +15,11 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
     "features": ("d_sae", "dict_size", "num_latents", "d_hidden"),
     "hook_in": (
         *("hook_name", "hf_hook_name", "hook_point", "hook_point_in", "hf_hook_point_in"),
-        *("feature_input_hook", "hookpoint", "submodule_name"),
+        *("feature_input_hook", "hookpoint", "submodule_name", "hook_points", "hook_points_in"),
     ),
     "hook_out": (
         *("hook_name_out", "hf_hook_name_out", "hook_point_out", "hf_hook_point_out"),
-        *("feature_output_hook",),
+        *("feature_output_hook", "hook_points_out"),
     ),
     "model": ("model_name", "lm_name", "model_name_or_path"),
     "layer": ("hook_layer", "layer"),
@@ -27,6 +27,9 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
     "architecture": ("architecture", "dict_class", "sae_type", "model_kind"),
 }
 """Our words for what packages call each its own way, the first that is found."""
+
+SEVERAL = ", "
+"""Between the hooks of a dictionary that has several."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,8 @@ def _facts(path: Path, content: Mapping[str, Any]) -> SaeConfig:
     for ours, theirs in _SYNONYMS.items():
         values = (level[key] for key in theirs for level in levels if level.get(key) is not None)
         value = next(values, None)
+        if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+            value = SEVERAL.join(dict.fromkeys(value))
         number = isinstance(value, int) and ours in ("width", "features")
         if value is not None and (number or isinstance(value, (str, int))):
             found[ours] = value if ours in ("width", "features") else str(value)

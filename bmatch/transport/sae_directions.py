@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
-from bmatch.transport.sae import INSIDE, dictionaries, shapes_of
+from bmatch.transport.sae import dictionaries, inside, shapes_of
 
 Side: TypeAlias = Literal["decoder", "encoder"]
 
@@ -55,8 +55,7 @@ def sae_directions(path: str | os.PathLike[str], side: Side = "decoder") -> torc
         if sorted(words) in (sorted(("f", _STREAM[side])), sorted(("f", "h", _STREAM[side]))):
             for name in shapes:
                 if known.words(name) == words:
-                    stored = name if name in container.shapes else f"{INSIDE}{name}"
-                    return _feature_rows(container.read(stored), words)
+                    return _feature_rows(container.read(inside(container) + name), words)
     raise ValueError(
         f"{container.path} ({known.name}) has no tensor of one {side} direction a feature: pass "
         "them to bmatch.match_features as a matrix [features, d]"

@@ -38,7 +38,11 @@ FORMATS = (
         },
         ("W_dec",),
     ),
-    Format("temporal SAE", {"E": "d f", "D": "f o", "b": "o", **_AMONG_CODES}, ("D", "b")),
+    Format(
+        "temporal SAE",
+        {"E": "d f", "D": "f o", "b": "_ o", "expected_min_act": "_", **_AMONG_CODES},
+        ("D", "b"),
+    ),
     Format(
         "Qwen Scope",
         {"W_enc": "f d", "W_dec": "o f", "b_enc": "f", "b_dec": "o"},
@@ -197,10 +201,24 @@ FORMATS = (
         },
         ("encoder.weight", "decoder.weight"),
     ),
+    Format(
+        "dictionary_learning crosscoder",
+        {
+            "encoder.weight": "h d f",
+            "encoder.bias": "f",
+            "decoder.weight": "h f o",
+            "decoder.bias": "h o",
+            "code_normalization_id": "",
+            "k": "",
+            "threshold": "",
+        },
+        ("encoder.weight", "decoder.weight"),
+    ),
 )
 
 COMPANIONS = (
     Format("SAELens sparsity", {"sparsity": "f"}, ("sparsity",)),
+    Format("sparsify counts", {"num_tokens_since_fired/{*}": "_"}, ("num_tokens_since_fired/{*}",)),
     Format(
         "SAELens whitening",
         {"mean": "d", "matrix": "d _", "inverse_matrix": "_ d"},

@@ -3,7 +3,8 @@
 A moment has the shape of its tensor. Where all of the dictionary's tensors of that shape move
 alike, it is known how the moment moves, first ones with signs and second ones without; where not,
 as with as many features as coordinates, it is refused. Whose: ``trainer_state.pt`` of SAELens 6.54,
-``optimizer_0.pt`` of sparsify 1.3.
+``optimizer_0.pt`` of sparsify 1.3, and in one file with the dictionary what dictionary_learning
+writes to go on from.
 """
 
 from __future__ import annotations
@@ -46,6 +47,22 @@ def part_of(container: Container, dictionaries: Iterable[Part]) -> Part:
         container,
         {name: _move(container, name, by_shape) for name in container.shapes},
     )
+
+
+def moment_moves(
+    container: Container, names: Iterable[str], moves: Mapping[str, Along]
+) -> dict[str, Along]:
+    """How those of a file's tensors move that are beside its dictionary's, whose moves are given.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be told of one of them.
+    """
+    by_shape: dict[tuple[int, ...], set[Along]] = {}
+    for name, move in moves.items():
+        by_shape.setdefault(container.shapes[name], set()).add(move)
+    return {name: _move(container, name, by_shape) for name in names}
 
 
 def _move(container: Container, name: str, by_shape: Mapping[tuple[int, ...], set[Along]]) -> Along:

@@ -28,7 +28,7 @@ from bmatch.files.containers import Container, leaves, open_container, unpickled
 from bmatch.files.distributed import DistributedFiles
 from bmatch.groups import Gauge
 from bmatch.jobs.progress import Progress
-from bmatch.models.checkpoint import Digest, require_finite
+from bmatch.models.digest import Digest, require_finite
 from bmatch.models.rewrite import OTHER_WEIGHTS
 from bmatch.models.trainer import NamedParameters, Parameters, Shape, parameters_of
 from bmatch.transport.moved import require_moved
@@ -116,7 +116,7 @@ def sharded_checkpoint(
         names = ", ".join(str(path.relative_to(folder)) for path in left)
         tell(f"not copied along: {names} (other weights, or what is not known)")
 
-    digest = Digest()
+    digest = Digest(gauge.metadata.get("source_sha256"))
     weights = {(place, key): name for name, (place, key) in found.weights.items()}
     notes = notes_of(gauge)
     with new_folder(out) as made:
@@ -138,7 +138,7 @@ def sharded_checkpoint(
             shutil.copyfile(path, made / path.relative_to(folder))
         (made / SIDECAR).write_text(json.dumps(notes, indent=2) + "\n")
         _require_moved(folder, made, found, gauge)
-    return digest.hexdigest()
+    return digest.told()
 
 
 def _distributed(folder: Path, axes: ResidualAxes, config: Mapping[str, Any]) -> _Found:

@@ -67,7 +67,7 @@ def trainer_checkpoint(
     Returns
     -------
     str
-        SHA-256 of the weights that were read.
+        The digest of the weights that were read, as for `checkpoint`.
 
     Raises
     ------
@@ -108,7 +108,8 @@ def trainer_checkpoint(
 
     header = noted(gauge.group)
     beside = {**kept, **states}  # states come last: they are compared with the weights
-    return writer(model, out, carry, progress, "Applying gauge", tell, header, beside)
+    like = gauge.metadata.get("source_sha256")
+    return writer(model, out, carry, progress, "Applying gauge", tell, header, beside, like)
 
 
 @dataclass(frozen=True)

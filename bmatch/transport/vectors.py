@@ -33,6 +33,7 @@ FORMATS = (
     Format("one direction", dict.fromkeys(("", *_NAMES), "d"), ()),
     Format("directions by layer", dict.fromkeys(("", *_NAMES), "_ d"), ()),
     Format("directions by layer", dict.fromkeys(_NUMBERED, "d"), ()),
+    Format("directions by position and layer", dict.fromkeys(("", *_NAMES), "_ _ d"), ()),
     Format(
         "LoReFT intervention",
         {"rotate_layer": "d r", "learned_source.weight": "r d", "learned_source.bias": "r"},
@@ -115,7 +116,7 @@ def _part(container: Container) -> tuple[Part, str, int] | None:
     if container.path.suffix == ".gguf" and rest.get("general.architecture") != "controlvector":
         return None
     for known, lengths in matching(FORMATS, shapes):
-        if "d" in lengths:
+        if lengths.get("d"):
             return Part(container, known.moves(shapes)), _name(container, known), lengths["d"]
     hooked = _by_hooks(shapes)
     if hooked is not None:

@@ -105,7 +105,8 @@ def checkpoint(
     Returns
     -------
     str
-        SHA-256 of the weights that were read, as `align.align_checkpoints` notes it in gauges.
+        The digest of the weights that were read, as `align.align_checkpoints` notes it in gauges;
+        where the gauge notes one, of the same kind.
 
     Raises
     ------
@@ -129,7 +130,9 @@ def checkpoint(
     def carry(name: str, tensor: torch.Tensor) -> Any:
         return axes.transform(name, lazily(tensor, gauge), gauge)
 
-    return writer(model, out, carry, progress, "Applying gauge", tell, noted(gauge.group))
+    like = gauge.metadata.get("source_sha256")
+    header = noted(gauge.group)
+    return writer(model, out, carry, progress, "Applying gauge", tell, header, like=like)
 
 
 def copies_under(gauge: Gauge) -> int:

@@ -297,17 +297,4 @@ void take_to_file(const Take& task, int file, std::int64_t at, std::int64_t piec
   pieces.finish();
 }
 
-std::uint64_t largest_magnitude(const void* entries, std::int64_t count, int itemsize) {
-  return with_size(itemsize, [&](auto entry) -> std::uint64_t {
-    using T = decltype(entry);
-    using Signed = std::make_signed_t<T>;  // without its sign bit a number is none below zero
-    const T* const values = static_cast<const T*>(entries);
-    Signed most = 0;
-    for (std::int64_t k = 0; k < count; ++k) {
-      most = std::max(most, static_cast<Signed>(values[k] & ~kSign<T>));
-    }
-    return static_cast<std::uint64_t>(most);
-  });
-}
-
 }  // namespace bmatch

@@ -25,8 +25,4 @@ void take(const Take& task, void* out);
 // one.  Throws also std::system_error if they cannot be written.
 void take_to_file(const Take& task, int file, std::int64_t at, std::int64_t piece, int threads);
 
-// The largest of `count` entries at an address, read as integers without their sign bit: of a
-// floating type the largest magnitude, or a NaN.
-std::uint64_t largest_magnitude(const void* entries, std::int64_t count, int itemsize);
-
 }  // namespace bmatch

@@ -8,12 +8,14 @@
 #include <cstdint>
 #include <optional>
 #include <stdexcept>
+#include <string>
 #include <system_error>
 #include <utility>
 
 #include "arrays.h"
-#include "files/sha256.h"
+#include "files/look.h"
 #include "files/take.h"
+#include "files/xxh3.h"
 #include "module.h"
 
 namespace py = pybind11;
@@ -76,14 +78,15 @@ std::uint64_t largest_magnitude_at(std::uintptr_t entries, std::int64_t count, i
   return largest_magnitude(reinterpret_cast<const void*>(entries), count, itemsize);
 }
 
-void sha256_blocks_at(Array<std::uint32_t>& states, const Array<std::uintptr_t>& data,
-                      std::int64_t count) {
-  const auto lanes = static_cast<int>(data.size());
-  if (states.size() != 8 * lanes) throw std::invalid_argument("states are [8, lanes]");
-  std::uint32_t* const words = states.mutable_data();
-  const auto* const from = reinterpret_cast<const unsigned char* const*>(data.data());
-  const py::gil_scoped_release release;
-  sha256_blocks(lanes, words, from, count);
+py::tuple look_over_at(std::uintptr_t content, std::int64_t count, int itemsize, int threads) {
+  std::string hashes(static_cast<std::size_t>(count * Xxh3::kBytes), '\0');
+  auto* const to = reinterpret_cast<unsigned char*>(hashes.data());
+  std::uint64_t most = 0;
+  {
+    const py::gil_scoped_release release;
+    most = look_over(reinterpret_cast<const void*>(content), count, itemsize, threads, to);
+  }
+  return py::make_tuple(py::bytes(hashes), most);
 }
 
 }  // namespace
@@ -102,9 +105,10 @@ void define_files(py::module_& m) {
            "Writes them to a file at a place, about so many bytes at a time.");
   m.def("largest_magnitude", &largest_magnitude_at, py::arg("entries"), py::arg("count"),
         py::arg("itemsize"), "The largest entry, as bits without a sign.");
-  m.def("sha256_lanes", &sha256_lanes, "Streams that are hashed at once; 1: no better than alone.");
-  m.def("sha256_blocks", &sha256_blocks_at, py::arg("states").noconvert(), py::arg("data"),
-        py::arg("count"), "Takes blocks of 64 bytes at these addresses into states [8, lanes].");
+  m.attr("HASHED_PIECE") = kHashedPiece;
+  m.def("look_over", &look_over_at, py::arg("content"), py::arg("count"), py::arg("itemsize"),
+        py::arg("threads"),
+        "XXH3-128 of so many pieces at an address, and the largest entry, as bits without a sign.");
 }
 
 }  // namespace bmatch::python

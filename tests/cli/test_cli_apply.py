@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -49,6 +50,30 @@ def test_align_apply_compose_round_trip(bmatch_, pair, secret, tmp_path):
     assert code == 1
     assert "starts at the checkpoint 'source'" in err
     assert not (tmp_path / "x").exists()
+
+
+def test_gauges_of_older_digests_still_tell_their_models(bmatch_, pair, secret, tmp_path):
+    """SHA-256 of all bytes, as they were noted at first."""
+    source, target = pair
+    lines = [
+        f"{name} {hashlib.sha256(head + tensor.view(torch.uint8).numpy().tobytes()).hexdigest()}"
+        for name, tensor in sorted(tensors_of(source).items())
+        for head in (f"{tensor.dtype} {tuple(tensor.shape)}".encode(),)
+    ]
+    noted = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    gauge = tmp_path / "g.safetensors"
+    secret.save(gauge, {"source": "s", "source_sha256": noted, "target_sha256": 64 * "0"})
+    for number, (model, inverse, known) in enumerate(
+        [(source, (), True), (target, (), False), (target, ("--inverse",), False)]
+    ):
+        out = tmp_path / str(number)
+        code, told, _ = bmatch_("apply", gauge, model, *inverse, "--out", out, "--json")
+        told = json.loads(told)
+        assert code == 0
+        assert told["is_target" if inverse else "is_source"] is known
+        assert (told["model_sha256"] == noted) is known
+    secret.inverse().save(tmp_path / "h", {"target": "s", "target_sha256": f"xxh3:{noted}"})
+    assert bmatch_("compose", gauge, tmp_path / "h", "--out", tmp_path / "gh")[0] == 0  # who knows
 
 
 def test_apply_carries_the_state_of_an_optimizer_where_it_is_asked_to(bmatch_, tmp_path):

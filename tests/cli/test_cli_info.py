@@ -10,6 +10,7 @@ import warnings
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
+from safetensors.torch import save_file
 from tiny_models import WIDTH
 from tiny_models import tiny_model as tiny_llama
 
@@ -127,3 +128,19 @@ def test_what_is_no_file_is_called_so(bmatch_, pair, tmp_path):
         code, _, err = bmatch_(*arguments)
         assert code == 1
         assert "is no ordinary file" in err
+
+
+def test_a_list_without_numbers(bmatch_, tmp_path):
+    (tmp_path / "n.csv").write_text("layer,weight\n3,0.5\n")
+    code, _, err = bmatch_("info", tmp_path / "n.csv")
+    assert code == 1
+    assert "a list of coordinates has a column named index" in " ".join(err.split())
+
+
+def test_a_folder_of_tensors_that_nothing_knows(bmatch_, tmp_path):
+    save_file({"encoder.strange": torch.ones(2, 3)}, tmp_path / "x.safetensors")
+    (tmp_path / "config.json").write_text('{"activation_dim": 3}')
+    code, _, err = bmatch_("info", tmp_path)
+    assert code == 1
+    told = " ".join(err.split())
+    assert "holds nothing that is known to have coordinates of a residual stream" in told

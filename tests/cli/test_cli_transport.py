@@ -6,6 +6,8 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import save_file
+from tiny_models import tiny_model
 
 from bmatch import SignedPermutation
 from bmatch.cli.transport import told_of
@@ -46,7 +48,7 @@ def test_an_object_of_other_weights_is_carried_only_if_that_is_asked_for(bmatch_
     assert bmatch_("transport", gauge, tmp_path / "v.pt", "--out", there)[0] == 0
     code, _, err = bmatch_("transport", gauge, there, "--out", tmp_path / "c.pt")
     assert code == 1
-    assert "was carried to b (weights of SHA-256 34), and the gauge starts at a (12)" in err
+    assert "was carried to b (weights of SHA-256 34), and the gauge starts at a (SHA-256 12)" in err
     assert bmatch_("transport", gauge, there, "--other-model", "--out", tmp_path / "c.pt")[0] == 0
     assert torch.equal(torch.load(tmp_path / "c.pt"), GAUGE.apply(GAUGE.apply(V)))
 
@@ -99,6 +101,35 @@ def test_bad_input(bmatch_, files, tmp_path, arguments, message):
     assert code == 1
     assert message in " ".join(err.split())
     assert not (tmp_path / "new.pt").exists()
+
+
+def test_a_model_is_told_to_be_one(bmatch_, files, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    save_file({"model.norm.weight": torch.ones(6)}, folder / "model-00001.safetensors")
+    for path in (folder, folder / "config.json", folder / "model-00001.safetensors"):
+        code, _, err = bmatch_("transport", files[0], path, "--out", tmp_path / "new")
+        assert code == 1
+        assert f"{folder} is a model: bmatch apply carries it" in " ".join(err.split())
+    torch.save({}, folder / "optimizer.pt")
+    _, _, err = bmatch_("transport", files[0], folder, "--out", tmp_path / "new")
+    assert "is a model: bmatch apply --with-optimizer carries it" in " ".join(err.split())
+    assert not (tmp_path / "new").exists()
+
+
+def test_info_of_what_does_not_tell_its_model(bmatch_, tmp_path):
+    model = tiny_model()
+    model.save_pretrained(tmp_path / "model")
+    optimizer = torch.optim.SGD(model.parameters(), momentum=0.9)
+    model(torch.arange(8)[None]).logits.square().mean().backward()
+    optimizer.step()
+    torch.save(optimizer.state_dict(), tmp_path / "optimizer.pt")
+    code, _, err = bmatch_("info", tmp_path / "optimizer.pt")
+    assert code == 1
+    assert "give it with --model" in " ".join(err.split())
+    told = bmatch_("info", tmp_path / "optimizer.pt", "--model", tmp_path / "model", "--json")[1]
+    assert json.loads(told)["kind"] == "optimizer state"
 
 
 def test_a_list_of_coordinates(bmatch_, files, tmp_path):

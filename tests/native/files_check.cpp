@@ -1,5 +1,5 @@
-// The passes over files against plain loops: nothing is read or written beside the operands, with
-// every instruction set of the machine (run under sanitizers).
+// The passes over files against plain loops: nothing is read or written beside the operands (run
+// under sanitizers).
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,9 +9,9 @@
 #include <memory>
 #include <vector>
 
-#include "files/sha256.h"
+#include "files/look.h"
 #include "files/take.h"
-#include "instruction_set.h"
+#include "files/xxh3.h"
 #include "require.h"
 
 using namespace bmatch;
@@ -80,30 +80,36 @@ void check_type() {
   check_take<T>(1, 70000, true, true);  // more columns than 16 bits number
 }
 
-// The lanes of one call are those of calls with the same stream in every lane.
-void check_sha256() {
-  const int lanes = sha256_lanes();
-  if (lanes == 1) return;
-  const auto size = static_cast<std::size_t>(8 * lanes);
-  std::vector<std::vector<unsigned char>> streams(static_cast<std::size_t>(lanes));
-  std::vector<const unsigned char*> data;
-  for (auto& stream : streams) {
-    stream.resize(3 * 64);
-    for (unsigned char& byte : stream) byte = static_cast<unsigned char>(generator());
-    data.push_back(stream.data());
+// However pieces are shared out, each is hashed as it is alone, and the largest entry is found.
+template <typename T>
+void check_look() {
+  const std::int64_t pieces = 3;
+  std::vector<unsigned char> bytes(static_cast<std::size_t>(pieces * kHashedPiece));
+  for (unsigned char& byte : bytes) byte = static_cast<unsigned char>(generator());
+  std::vector<unsigned char> hashes(static_cast<std::size_t>(pieces * Xxh3::kBytes));
+  auto again = hashes;
+  const int size = static_cast<int>(sizeof(T));
+  const std::uint64_t most = look_over(bytes.data(), pieces, size, 1, hashes.data());
+  require(look_over(bytes.data(), pieces, size, 2, again.data()) == most, "the largest, by two");
+  require(again == hashes, "hashes by two threads");
+  std::uint64_t expected = 0;
+  for (std::size_t at = 0; at < bytes.size(); at += sizeof(T)) {
+    T value;
+    std::memcpy(&value, bytes.data() + at, sizeof(T));
+    constexpr T kNoSign = static_cast<T>(static_cast<T>(~T{0}) >> 1);
+    expected = std::max(expected, static_cast<std::uint64_t>(value & kNoSign));
   }
-  std::vector<std::uint32_t> states(size, 7), same;
-  sha256_blocks(lanes, states.data(), data.data(), 3);
-  for (int lane = 0; lane < lanes; ++lane) {
-    const std::vector<const unsigned char*> one(data.size(), data[static_cast<std::size_t>(lane)]);
-    same.assign(size, 7);
-    sha256_blocks(lanes, same.data(), one.data(), 2);
-    std::vector<const unsigned char*> rest(data.size(), one[0] + 128);
-    sha256_blocks(lanes, same.data(), rest.data(), 1);
-    for (int word = 0; word < 8; ++word) {
-      const auto k = static_cast<std::size_t>(word * lanes + lane);
-      require(same[k] == states[k], "sha256");
-    }
+  require(most == expected, "the largest");
+  require(look_over(bytes.data(), pieces, 0, 1, again.data()) == 0 && again == hashes, "hashes");
+  for (std::int64_t k = 0; k < pieces; ++k) {
+    Xxh3 alone;
+    const unsigned char* const piece = bytes.data() + k * kHashedPiece;
+    const std::int64_t blocks = kHashedPiece / Xxh3::kBlock;
+    for (std::int64_t block = 0; block + 1 < blocks; ++block)
+      alone.add(piece + block * Xxh3::kBlock, 1);
+    alone.finish(piece + (blocks - 1) * Xxh3::kBlock, again.data());
+    const auto at = static_cast<std::size_t>(k * Xxh3::kBytes);
+    require(std::memcmp(again.data(), hashes.data() + at, Xxh3::kBytes) == 0, "a piece alone");
   }
 }
 
@@ -114,9 +120,9 @@ int main() {
   check_type<std::uint16_t>();
   check_type<std::uint32_t>();
   check_type<std::uint64_t>();
-  for (const InstructionSet set : instruction_sets()) {
-    use(name_of(set));
-    check_sha256();
-  }
+  check_look<std::uint8_t>();
+  check_look<std::uint16_t>();
+  check_look<std::uint32_t>();
+  check_look<std::uint64_t>();
   std::printf("all checked\n");
 }

@@ -30,6 +30,10 @@ IN_STREAM = {
     "gpt_neox.layers.2.attention": 2,
     "model.norm.output": None,
     "model.embed_tokens": None,
+    "resid_post_layer_12": 12,
+    "resid_out_layer3": 3,
+    "attn_out_layer3": 3,
+    "mlp_out_layer_0": 0,
 }
 INSIDE = [
     *("blocks.3.attn.hook_z", "blocks.3.mlp.hook_post", "model.layers.5.self_attn.o_proj.input"),
@@ -49,7 +53,7 @@ def test_inside_a_block(hook):
     assert not place_of(hook).in_stream
 
 
-@pytest.mark.parametrize("hook", ["", "logits", "blocks.3.somewhere"])
+@pytest.mark.parametrize("hook", ["", "logits", "blocks.3.somewhere", "mlp_post_layer_3"])
 def test_unknown(hook):
     with pytest.raises(ValueError, match="is not known"):
         place_of(hook)

@@ -60,6 +60,14 @@ def test_an_object_goes_on_only_from_where_it_was_carried_to(write, name, tmp_pa
     carry(found, A_TO_B.inverse(), tmp_path / f"a_{name}", signed=signed)
 
 
+def test_digests_of_two_kinds_are_not_compared(tmp_path):
+    direction(tmp_path / "v.safetensors")
+    carry(find_object(tmp_path / "v.safetensors"), A_TO_B, tmp_path / "b.safetensors")
+    newer = gauge("c", "a", 3)
+    newer.metadata["source_sha256"] = "xxh3:" + "c" * 64
+    carry(find_object(tmp_path / "b.safetensors"), newer, tmp_path / "c.safetensors")
+
+
 def test_gauges_and_objects_that_tell_nothing_go_anywhere(tmp_path):
     direction(tmp_path / "v.safetensors")
     silent = SignedPermutation.random(D, seed=4)

@@ -95,6 +95,26 @@ def test_in_memory():
         sae({**tensors, "W_other": tensors["W_enc"]}, GAUGE)
 
 
+def test_what_keeps_a_file_from_being_a_dictionary_is_named(tmp_path):
+    folder = saelens(tmp_path / "sae")
+    weights = load_file(folder / "sae_weights.safetensors")
+    save_file({**weights, "log_sparsity": torch.ones(F)}, folder / "sae_weights.safetensors")
+    with pytest.raises(UnknownObjectError, match=r"one of SAELens without log_sparsity \[10\]"):
+        find_object(folder)
+
+
+@pytest.mark.parametrize("key", ["hook_points", "hook_points_in", "hf_hook_point_in"])
+def test_a_crosscoder_of_which_a_place_lies_inside_a_block(key, tmp_path):
+    tensors = {"W_E": torch.randn(2, D, F), "W_D": torch.randn(2, F, D), "b_D": torch.randn(2, D)}
+    save_file(tensors, tmp_path / "sae_weights.safetensors")
+    hooks = ["blocks.3.hook_resid_post", "blocks.3.hook_mlp_out"]
+    (tmp_path / "config.json").write_text(json.dumps({key: hooks}))
+    assert find_object(tmp_path).where["hook"] == ", ".join(hooks)
+    (tmp_path / "config.json").write_text(json.dumps({key: [*hooks, "blocks.3.mlp.hook_post"]}))
+    with pytest.raises(ValueError, match=r"blocks\.3\.mlp\.hook_post, inside its block"):
+        find_object(tmp_path)
+
+
 def test_names_alone_tell_no_axes(tmp_path):
     """Qwen Scope has SAELens' names, transposed; in a square one nothing tells them apart."""
     square = {"W_enc": torch.randn(D, D), "W_dec": torch.randn(D, D)}
@@ -218,6 +238,82 @@ def test_files_of_llamascopium_that_hold_a_version(tmp_path):
     assert new["version"] == "2.0"
     expected = sae({"W_E": tensors["W_E"], "W_D": tensors["W_D"], "b_D": tensors["b_D"]}, GAUGE)
     assert all(torch.equal(new["sae"][name], tensor) for name, tensor in expected.items())
+
+
+def batch_top_k(generator):
+    shapes = {"b_dec": (D,), "encoder.weight": (F, D), "encoder.bias": (F,)}
+    shapes["decoder.weight"] = (D, F)
+    tensors = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    return {**tensors, "k": torch.tensor(8), "threshold": torch.tensor(0.3)}
+
+
+def test_a_folder_of_dictionary_learning(tmp_path):
+    """As its demo and its tests name where it was trained, and its trainer goes on from it."""
+    tensors = batch_top_k(torch.Generator().manual_seed(0))
+    told = {"dict_class": "BatchTopKSAE", "activation_dim": D, "dict_size": F, "layer": 12}
+    told |= {"lm_name": "google/gemma-2-2b", "submodule_name": "resid_post_layer_12"}
+    trainer = tmp_path / "resid_post_layer_12/trainer_0"
+    (trainer / "checkpoints").mkdir(parents=True)
+    (trainer / "config.json").write_text(json.dumps({"trainer": told, "buffer": {"ctx_len": 128}}))
+    torch.save(tensors, trainer / "checkpoints/ae_100.pt")
+    own = {k: torch.nn.Parameter(t.clone()) for k, t in tensors.items() if t.ndim}
+    optimizer = torch.optim.Adam(own.values())
+    sum((p**3).sum() for p in own.values()).backward()
+    optimizer.step()
+    backup = {"step": 100, "ae": tensors, "optimizer": optimizer.state_dict()}
+    torch.save({**backup, "config": told, "norm_factor": 12.5}, trainer / "ae.pt")
+
+    found = find_object(tmp_path / "resid_post_layer_12")
+    assert (found.format, found.width) == ("dictionary_learning", D)
+    assert (found.where["hook"], found.where["layer"]) == ("resid_post_layer_12", "12")
+    carry(found, GAUGE, tmp_path / "new")
+    plain = torch.load(tmp_path / "new/trainer_0/checkpoints/ae_100.pt")
+    expected = sae(tensors, GAUGE)
+    assert all(torch.equal(plain[name], tensor) for name, tensor in expected.items())
+    new = torch.load(tmp_path / "new/trainer_0/ae.pt")
+    assert (new["step"], new["config"], new["norm_factor"]) == (100, told, 12.5)
+    assert all(torch.equal(new["ae"][name], tensor) for name, tensor in expected.items())
+    for number, name in enumerate(own):
+        was, now = (held["optimizer"]["state"][number] for held in (backup, new))
+        signed = sae({**tensors, name: was["exp_avg"]}, GAUGE)[name]
+        assert torch.equal(now["exp_avg"], signed)
+        square = sae({**tensors, name: was["exp_avg_sq"]}, GAUGE)[name].abs()
+        assert torch.equal(now["exp_avg_sq"], square)
+        assert now["step"] == was["step"]
+
+
+def test_counts_of_sparsify_stay(tmp_path):
+    """As its trainer leaves them beside the folders of hook points."""
+    for hook in ("layers.3", "layers.5.mlp"):
+        (tmp_path / "run" / hook).mkdir(parents=True)
+        shapes = {"encoder.weight": (F, D), "encoder.bias": (F,), "W_dec": (F, D), "b_dec": (D,)}
+        tensors = {name: torch.randn(shape) for name, shape in shapes.items()}
+        save_file(tensors, tmp_path / "run" / hook / "sae.safetensors")
+        told = {"num_latents": 0, "expansion_factor": 2, "k": 4, "d_in": D}
+        (tmp_path / "run" / hook / "cfg.json").write_text(json.dumps(told))
+    counts = {hook: torch.arange(F) for hook in ("layers.3", "layers.5.mlp")}
+    state = {"num_tokens_since_fired": counts, "best_loss": dict.fromkeys(counts, 0.5)}
+    torch.save(state, tmp_path / "run/rank_0_state.pt")
+    torch.save({"global_step": 5}, tmp_path / "run/state.pt")
+    carry(find_object(tmp_path / "run"), GAUGE, tmp_path / "new")
+    new = torch.load(tmp_path / "new/rank_0_state.pt")
+    assert new["best_loss"] == state["best_loss"]
+    assert all(torch.equal(new["num_tokens_since_fired"][hook], counts[hook]) for hook in counts)
+
+
+def test_a_temporal_sae_as_published_has_a_bias_of_one_row(tmp_path):
+    tensors = {"D": torch.randn(F, D), "E": torch.randn(D, F), "b": torch.randn(1, D)}
+    tensors["expected_min_act"] = torch.zeros(1)
+    for name, shape in {"k_ctx": 3, "q_target": 3, "v_ctx": F, "c_proj": F}.items():
+        tensors[f"attn_layers.0.{name}.weight"] = torch.randn(shape, F)
+        tensors[f"attn_layers.0.{name}.bias"] = torch.randn(shape)
+    save_file(tensors, tmp_path / "latest_ckpt.safetensors")
+    carry(find_object(tmp_path / "latest_ckpt.safetensors"), GAUGE, tmp_path / "new.safetensors")
+    new = load_file(tmp_path / "new.safetensors")
+    assert torch.equal(new["b"], GAUGE.apply(tensors["b"]))
+    x = torch.randn(4, D)
+    codes = (x - tensors["b"]) @ tensors["E"]
+    torch.testing.assert_close((GAUGE.apply(x) - new["b"]) @ new["E"], codes)
 
 
 def distributed(state, folder):

@@ -30,7 +30,7 @@ def carried(path, kind="vector"):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("shape", [(4, D), (D,)])
+@pytest.mark.parametrize("shape", [(4, D), (D,), (2, 2, D), (1, 1, D)])
 def test_bare_tensors(dtype, shape, tmp_path):
     v = V.to(dtype).reshape(-1)[: int(np.prod(shape))].reshape(shape)
     torch.save(v, tmp_path / "v.pt")
@@ -119,6 +119,9 @@ def test_in_memory():
 
 
 def test_what_is_no_direction(tmp_path):
+    torch.save(torch.zeros(0), tmp_path / "none.pt")
+    with pytest.raises(UnknownObjectError):
+        find_object(tmp_path / "none.pt")
     torch.save({"something": V}, tmp_path / "v.pt")
     with pytest.raises(UnknownObjectError):
         find_object(tmp_path / "v.pt")
