@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 import sys
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
@@ -26,7 +27,7 @@ from bmatch.cli import (
     watch,
 )
 from bmatch.cli.options import EXIT_CODES
-from bmatch.jobs.ranks import require_one_process
+from bmatch.jobs.ranks import is_told_by_another, require_one_process, wait_to_end
 
 app = typer.Typer(
     name="bmatch",
@@ -97,7 +98,9 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     try:
-        code = app(standalone_mode=False) or 0
+        # Ranks that have nothing to print would print the help.
+        with console.unheard() if is_told_by_another() else nullcontext():
+            code = app(standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except typer.Exit as exit_:
@@ -146,7 +149,10 @@ def _fail(error: Exception) -> int:
             "commands need"
         )
     elif usage := getattr(error, "show", None):  # click's own, whichever copy typer carries
-        usage()
+        if is_told_by_another():
+            wait_to_end()
+        else:
+            usage()
         return int(getattr(error, "exit_code", 2))
     else:
         raise error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ import pages
 import pytest
 import torch.distributed as dist
 import typer
-from agents import Job
+from agents import Job, free_port
 from planted_runs import planted_runs
 
 from bmatch import SignedPermutation
@@ -41,12 +40,6 @@ def killed(job, rank, ready):
     code, said = job.end()
     assert code != 0
     return said
-
-
-def free_port():
-    with socket.socket() as taken:
-        taken.bind(("localhost", 0))
-        return taken.getsockname()[1]
 
 
 def test_a_rank_is_killed_and_a_single_process_goes_on(bmatch_, pair, secret, tmp_path):
