@@ -17,7 +17,9 @@ def main() -> None:
             f"error: the command line needs {error.name}, which is not installed: "
             "pip install 'bmatch[all]' brings what the commands need"
         )
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError) as error:
+        if not isinstance(error.__cause__ or error, KeyboardInterrupt):  # that of a class's body
+            raise
         print("error: interrupted; nothing was left half-written", file=sys.stderr)
         sys.exit(130)
     try:

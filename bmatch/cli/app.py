@@ -95,6 +95,7 @@ def main() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(number, _end)
     _interrupts.clear()
+    _endings.clear()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     try:
@@ -114,6 +115,8 @@ def main() -> None:
         else:
             raise
     except Exception as error:
+        if _endings and not isinstance(error, ConnectionError):  # which tells of the ending
+            sys.exit(_ENDED[_endings[0]])
         code = 130 if _interrupts else _fail(error)
     if code == 130:  # typer turns Ctrl-C into this exit code
         console.fail("interrupted; nothing was left half-written")
@@ -122,6 +125,7 @@ def main() -> None:
 
 def _end(number: int, _frame: object) -> None:
     """Leave by the way that cleans up, and is not to be ended in its turn."""
+    _endings.append(number)
     for other in _ENDED:
         signal.signal(other, signal.SIG_IGN)
     raise SystemExit(_ENDED[number])
@@ -129,6 +133,8 @@ def _end(number: int, _frame: object) -> None:
 
 _interrupts: list[int] = []
 """Ctrl-C that has come. Libraries may make another error of it, as `numpy.unique` with axis=1."""
+_endings: list[int] = []
+"""Another ending that has come, of which Python itself makes an error in the middle of a class."""
 
 
 def _interrupt(number: int, _frame: object) -> None:
