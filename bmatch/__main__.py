@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -20,7 +21,8 @@ def main() -> None:
     except (KeyboardInterrupt, RuntimeError) as error:
         if not isinstance(error.__cause__ or error, KeyboardInterrupt):  # that of a class's body
             raise
-        print("error: interrupted; nothing was left half-written", file=sys.stderr)
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # of torchrun's processes one tells it
+            print("error: interrupted; nothing was left half-written", file=sys.stderr)
         sys.exit(130)
     try:
         app.main()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 import sys
+import time
 from contextlib import nullcontext
 from typing import Annotated
 
@@ -118,7 +119,7 @@ def main() -> None:
         if _endings and not isinstance(error, ConnectionError):  # which tells of the ending
             sys.exit(_ENDED[_endings[0]])
         code = 130 if _interrupts else _fail(error)
-    if code == 130:  # typer turns Ctrl-C into this exit code
+    if code == 130 and not is_told_by_another():  # typer turns Ctrl-C into this exit code
         console.fail("interrupted; nothing was left half-written")
     sys.exit(console.finish(code))
 
@@ -131,15 +132,20 @@ def _end(number: int, _frame: object) -> None:
     raise SystemExit(_ENDED[number])
 
 
-_interrupts: list[int] = []
-"""Ctrl-C that has come. Libraries may make another error of it, as `numpy.unique` with axis=1."""
+_interrupts: list[float] = []
+"""When Ctrl-C has come. Libraries may make another error of it, as `numpy.unique` with axis=1."""
+_ONCE = 1.0
+"""Seconds in which it counts once: ranks have it from the terminal and from torchrun, too."""
 _endings: list[int] = []
 """Another ending that has come, of which Python itself makes an error in the middle of a class."""
 
 
-def _interrupt(number: int, _frame: object) -> None:
-    _interrupts.append(number)
-    raise KeyboardInterrupt
+def _interrupt(_number: int, _frame: object) -> None:
+    now = time.monotonic()
+    again = bool(_interrupts) and now - _interrupts[-1] < _ONCE
+    _interrupts.append(now)
+    if not again:  # or it would interrupt what is put away
+        raise KeyboardInterrupt
 
 
 def _fail(error: Exception) -> int:

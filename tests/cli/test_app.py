@@ -193,6 +193,30 @@ def test_ctrl_c_of_which_a_library_makes_another_error_is_one(bmatch_, monkeypat
         signal.signal(signal.SIGINT, before)
 
 
+def test_ctrl_c_that_comes_twice_leaves_what_is_put_away_alone(bmatch_, monkeypatch, tmp_path):
+    """From the terminal, and from torchrun; and of ranks one tells it."""
+    put_away = []
+
+    def fails(*_args, **_kwargs):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+            put_away.append(True)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        np.save(tmp_path / "c.npy", np.zeros((2, 2)))
+        monkeypatch.setattr("bmatch.solve", fails)
+        told = "error: interrupted; nothing was left half-written"
+        assert bmatch_("solve", tmp_path / "c.npy") == (130, "", told)
+        monkeypatch.setattr("bmatch.cli.app.is_told_by_another", lambda: True)
+        assert bmatch_("solve", tmp_path / "c.npy") == (130, "", "")
+        assert put_away == [True, True]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_an_ending_of_which_python_makes_another_error_is_one(bmatch_, monkeypatch, tmp_path):
     """As it does in the middle of a class, while libraries are loaded."""
 

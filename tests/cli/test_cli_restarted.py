@@ -20,7 +20,8 @@ AGAIN = "torchrun has started this job again, and it had come to its end"
 
 def restarting(folder, arguments, backend="c10d"):
     options = ("--max-restarts", 1, "--nproc-per-node", 2, "--rdzv-backend", backend)
-    return Job(folder, (*options, "--rdzv-endpoint", f"localhost:{free_port()}"), arguments)
+    port = free_port() if backend == "static" else 0
+    return Job(folder, (*options, "--rdzv-endpoint", f"localhost:{port}"), arguments)
 
 
 def die():
