@@ -142,11 +142,20 @@ def joined(device: str = "cpu", minutes: float = 30.0) -> Iterator[Ranks]:
         yield ALONE
         return
     over = threading.Event()
-    threading.Thread(target=_end_without, args=(os.getppid(), over), daemon=True).start()
+    torchrun = _parents[-1] if _parents else os.getppid()
+    threading.Thread(target=_end_without, args=(torchrun, over), daemon=True).start()
     try:
         yield from _joined(device, minutes)
     finally:
         over.set()
+
+
+_parents: list[int] = []
+
+
+def begun_by(process: int) -> None:
+    """Note who began this process, as it was at the very start: it ends when torchrun is gone."""
+    _parents.append(process)
 
 
 def is_told_by_another() -> bool:

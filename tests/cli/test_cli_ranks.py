@@ -20,7 +20,7 @@ from agents import Job, free_port
 from planted_runs import planted_runs
 
 from bmatch import SignedPermutation
-from bmatch.cli import app
+from bmatch.cli import app, console
 
 
 def lines_of(file):
@@ -285,6 +285,33 @@ def test_torchrun_is_killed_and_no_rank_stays(pair, tmp_path):
     assert not (tmp_path / "none").exists()
     said = job.said.read_text()
     assert "torchrun ended this job" in said or "goes on from what was kept last" in said
+
+
+def test_torchrun_is_killed_while_ranks_are_loading(pair, tmp_path, monkeypatch):
+    """Who looks for it only then finds another in its place."""
+    plain = console.prepare
+
+    def late():
+        parent = os.getppid()
+        (tmp_path / os.environ["RANK"]).touch()
+        while os.getppid() == parent:
+            time.sleep(0.01)
+        plain()
+
+    monkeypatch.setattr(console, "prepare", late)
+    monkeypatch.setattr("bmatch.jobs.ranks._PATIENCE", 1.0)
+    job = Job(tmp_path, ("--nproc-per-node", 2), ("align", *pair, "--out", tmp_path / "none"))
+    victims = [job.pid(rank) for rank in range(2)]
+    while not all((tmp_path / str(rank)).exists() for rank in range(2)):
+        assert job.process.is_alive(), job.said.read_text()
+        time.sleep(0.01)
+    job.process.kill()
+    job.process.join()
+    until = time.monotonic() + 60
+    while any(is_alive(victim) for victim in victims):
+        assert time.monotonic() < until, job.said.read_text()
+        time.sleep(0.1)
+    assert not (tmp_path / "none").exists()
 
 
 def is_alive(process):
