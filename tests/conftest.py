@@ -15,7 +15,9 @@ import pytest
 import bmatch
 
 # A core that others work on, too, makes no test wrong.
-hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.register_profile(
+    "no deadline", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("no deadline")
 
 # In a process of their own, which test_kernels.py starts.

@@ -60,6 +60,7 @@ ROOMS = {
         "processes",
         "meeting",
         "ranks",
+        "restarts",
         "resume",
         "events",
         "metrics",
@@ -149,8 +150,8 @@ ROOMS = {
     "audit": ("shares", "claims", "measures", "recipes", "sweep", "runs"),
     "report": ("drawing", "tables", "plots", "networks", "audits", "paths", "heat_map", "features"),
     "cli": (
-        *("console", "options", "dry_run", "networks", "align", "related", "path", "watch"),
-        *("transport", "features", "apply", "merge", "audit", "info", "solve", "demo"),
+        *("console", "options", "restarted", "dry_run", "networks", "align", "related", "path"),
+        *("watch", "transport", "features", "apply", "merge", "audit", "info", "solve", "demo"),
         "app",
     ),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,11 +34,13 @@ from bmatch.cli.options import (
     require_picture,
     sites_of,
 )
+from bmatch.cli.restarted import is_over
 from bmatch.files.atomic import new_files, require_new
 from bmatch.jobs.metrics import Metrics
 from bmatch.jobs.pace import Pace
 from bmatch.jobs.phases import peak_bytes
 from bmatch.jobs.ranks import joined, own_device, require_one_process
+from bmatch.jobs.restarts import note_outputs
 from bmatch.jobs.resume import user_cache
 
 if TYPE_CHECKING:
@@ -119,6 +122,8 @@ def align(
         require_new(out)
         return align_spaces(source, target, out, spaces, as_json)
     with joined(device, rank_timeout) as ranks, ExitStack() as ending:
+        if is_over(ranks):
+            return
         device = own_device(device, ranks)
         if not ranks.first:
             console.quiet_transformers()
@@ -198,7 +203,7 @@ def align(
         metrics.add({"verdict": None if match.group == "orthogonal" else match.verdict})
     told = None if match.group == "orthogonal" else sentence(match)  # of rotations none is judged
     written = force or match.group == "orthogonal" or match.verdict == "related"
-    with new_files() as place:
+    with new_files(partial(note_outputs, ranks)) as place:
         if written:
             alignment.gauge.save(place(out))
         if picture is not None and isinstance(match, GaugeMatch):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import signal
 import sys
+import time
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
@@ -26,7 +28,7 @@ from bmatch.cli import (
     watch,
 )
 from bmatch.cli.options import EXIT_CODES
-from bmatch.jobs.ranks import require_one_process
+from bmatch.jobs.ranks import is_told_by_another, require_one_process, wait_to_end
 
 app = typer.Typer(
     name="bmatch",
@@ -94,10 +96,13 @@ def main() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(number, _end)
     _interrupts.clear()
+    _endings.clear()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     try:
-        code = app(standalone_mode=False) or 0
+        # Ranks that have nothing to print would print the help.
+        with console.unheard() if is_told_by_another() else nullcontext():
+            code = app(standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except typer.Exit as exit_:
@@ -111,26 +116,36 @@ def main() -> None:
         else:
             raise
     except Exception as error:
+        if _endings and not isinstance(error, ConnectionError):  # which tells of the ending
+            sys.exit(_ENDED[_endings[0]])
         code = 130 if _interrupts else _fail(error)
-    if code == 130:  # typer turns Ctrl-C into this exit code
+    if code == 130 and not is_told_by_another():  # typer turns Ctrl-C into this exit code
         console.fail("interrupted; nothing was left half-written")
     sys.exit(console.finish(code))
 
 
 def _end(number: int, _frame: object) -> None:
     """Leave by the way that cleans up, and is not to be ended in its turn."""
+    _endings.append(number)
     for other in _ENDED:
         signal.signal(other, signal.SIG_IGN)
     raise SystemExit(_ENDED[number])
 
 
-_interrupts: list[int] = []
-"""Ctrl-C that has come. Libraries may make another error of it, as `numpy.unique` with axis=1."""
+_interrupts: list[float] = []
+"""When Ctrl-C has come. Libraries may make another error of it, as `numpy.unique` with axis=1."""
+_ONCE = 1.0
+"""Seconds in which it counts once: ranks have it from the terminal and from torchrun, too."""
+_endings: list[int] = []
+"""Another ending that has come, of which Python itself makes an error in the middle of a class."""
 
 
-def _interrupt(number: int, _frame: object) -> None:
-    _interrupts.append(number)
-    raise KeyboardInterrupt
+def _interrupt(_number: int, _frame: object) -> None:
+    now = time.monotonic()
+    again = bool(_interrupts) and now - _interrupts[-1] < _ONCE
+    _interrupts.append(now)
+    if not again:  # or it would interrupt what is put away
+        raise KeyboardInterrupt
 
 
 def _fail(error: Exception) -> int:
@@ -146,7 +161,10 @@ def _fail(error: Exception) -> int:
             "commands need"
         )
     elif usage := getattr(error, "show", None):  # click's own, whichever copy typer carries
-        usage()
+        if is_told_by_another():
+            wait_to_end()
+        else:
+            usage()
         return int(getattr(error, "exit_code", 2))
     else:
         raise error

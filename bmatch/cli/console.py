@@ -11,7 +11,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, TextIO
 
@@ -38,6 +38,7 @@ err = _Console(stderr=True)
 
 _bars: list[Progress] = []  # those that are up
 _json: list[str] = []  # what is to be printed when all is over
+_when_told: list[Callable[[int], object]] = []  # what is to be done then
 
 
 def prepare() -> None:
@@ -60,6 +61,8 @@ def finish(code: int) -> int:
         if code in (0, 3):  # 3 is an answer, too
             sys.stdout.writelines(_json)
         sys.stdout.flush()
+        for call in _when_told if code in (0, 3) else ():
+            call(code)
     except BrokenPipeError:
         _discard(sys.stdout)
     except OSError as error:
@@ -69,7 +72,13 @@ def finish(code: int) -> int:
             return 1
     finally:
         _json.clear()
+        _when_told.clear()
     return code
+
+
+def when_told(call: Callable[[int], object]) -> None:
+    """Have it called with the exit code once an answer has been printed to its end."""
+    _when_told.append(call)
 
 
 def _unwritten(error: OSError) -> OSError:
@@ -144,6 +153,13 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """While it lasts, what Python writes to standard output goes nowhere."""
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        yield
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -20,11 +21,13 @@ from bmatch.cli.options import (
     require_apart,
     require_picture,
 )
+from bmatch.cli.restarted import is_over
 from bmatch.cli.transport import of_stream
 from bmatch.files.atomic import new_files, require_new
 from bmatch.jobs.device import require_device
 from bmatch.jobs.metrics import Metrics, followed
 from bmatch.jobs.progress import Progress, silent
+from bmatch.jobs.restarts import note_outputs
 
 if TYPE_CHECKING:
     import torch
@@ -97,6 +100,8 @@ def match_features(
         from bmatch.report.features import plot_features
     known = None
     with joined(device) as ranks, ExitStack() as ending:
+        if is_over(ranks):
+            return
         progress: Progress = silent
         if ranks.first:
             require_table(out)
@@ -138,7 +143,7 @@ def match_features(
             return
         metrics.add({"matched": len(match.target_ind)})
     labelled = None
-    with new_files() as place:
+    with new_files(partial(note_outputs, ranks)) as place:
         match.save(place(out))
         if known is not None and labels_out is not None:
             labelled = carry_labels(known, match, place(labels_out))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from itertools import tee
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,11 +35,13 @@ from bmatch.cli.options import (
     require_picture,
     sites_of,
 )
+from bmatch.cli.restarted import is_over
 from bmatch.files.atomic import new_files, require_new
 from bmatch.jobs.device import require_device
 from bmatch.jobs.metrics import Metrics, followed
 from bmatch.jobs.phases import peak_bytes, peak_bytes_of_processes
 from bmatch.jobs.ranks import joined, own_device
+from bmatch.jobs.restarts import note_outputs
 from bmatch.jobs.resume import user_cache
 
 EXAMPLES = examples(
@@ -106,6 +109,8 @@ def path(
     memory at once. Started by torchrun, its processes share the hops; the gauge is the same.
     """
     with joined(device, rank_timeout) as ranks, ExitStack() as ending:
+        if is_over(ranks):
+            return
         device = own_device(device, ranks)
         if not ranks.first:
             console.quiet_transformers()
@@ -164,7 +169,7 @@ def path(
         peaks = ranks.gathered(max(peak_bytes(), peak_bytes_of_processes() if jobs > 1 else 0))
         metrics.add({"verdict": found.verdict})
     written = force or found.verdict == "related"
-    with new_files() as place:
+    with new_files(partial(note_outputs, ranks)) as place:
         if picture is not None:
             plot_path(found, place(picture), f"{run_a} -> {run_b}")
         if written:

@@ -44,8 +44,15 @@ def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def new_files() -> Iterator[Callable[[Path], Path]]:
+def new_files(
+    note: Callable[[Mapping[Path, Path]], object] = bool,
+) -> Iterator[Callable[[Path], Path]]:
     """Files that appear together when the block ends well, or none of them: a command's outputs.
+
+    Parameters
+    ----------
+    note : callable, optional
+        Is given what was written, temporary paths by those of outputs, just before they appear.
 
     Yields
     ------
@@ -77,6 +84,7 @@ def new_files() -> Iterator[Callable[[Path], Path]]:
         written = {final: partial for final, partial in places.items() if partial.exists()}
         for final, partial in written.items():
             _set_mode(partial, modes[final])
+        note(written)
         _name(written)
 
 

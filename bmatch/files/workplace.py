@@ -38,14 +38,17 @@ def workplace(final: Path) -> Iterator[Path]:
     start = _start(final)
     _clear(final.parent, start)
     place = final
+    folders: list[Path] = []
+    locks: list[int] = []
     try:
-        folder, lock = _made(final, start)
-        place = folder / final.name
         try:
+            place = _made(final, start, folders, locks) / final.name
             yield place
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(lock)
+            for folder in folders:
+                _remove(folder)
+            for lock in locks:
+                os.close(lock)
     except OSError as error:
         _rename(error, str(place), str(final))
         hidden = str(error.filename).startswith(str(final.with_name(start)))
@@ -54,20 +57,34 @@ def workplace(final: Path) -> Iterator[Path]:
         raise
 
 
-def _made(final: Path, start: str) -> tuple[Path, int]:
-    """A folder of that start beside an output, and the descriptor that holds its lock."""
+def _made(final: Path, start: str, folders: list[Path], locks: list[int]) -> Path:
+    """A folder of that start beside an output, whose lock is held.
+
+    Folders and locks are noted in the lists, folders before they are made: a signal may end it
+    anywhere.
+    """
     while True:
         folder = final.with_name(f"{start}{secrets.token_hex(8)}{_ENDING}")
+        folders.append(folder)
         folder.mkdir()
         try:
-            lock = os.open(folder, os.O_RDONLY)
+            locks.append(os.open(folder, os.O_RDONLY))
         except FileNotFoundError:
             continue
         with suppress(OSError):  # a file system without locks, where nothing is cleared either
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            fcntl.flock(locks[-1], fcntl.LOCK_EX)
         if folder.exists():
-            return folder, lock
-        os.close(lock)  # before it was locked, another job took it for one that was left
+            return folder
+        # Before it was locked, another job took it for one that was left.
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder and what is in it, to the end though a signal comes meanwhile."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _rename(error: OSError, place: str, final: str) -> None:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -41,10 +41,13 @@ class Ranks:
         Its number, from 0 on.
     world : int
         How many there are.
+    notes : Store, optional
+        What torchrun keeps of this job, though it starts all ranks anew. Default: nothing is kept.
     """
 
     rank: int = 0
     world: int = 1
+    notes: Store | None = field(default=None, repr=False, compare=False)
 
     @property
     def first(self) -> bool:
@@ -139,11 +142,34 @@ def joined(device: str = "cpu", minutes: float = 30.0) -> Iterator[Ranks]:
         yield ALONE
         return
     over = threading.Event()
-    threading.Thread(target=_end_without, args=(os.getppid(), over), daemon=True).start()
+    torchrun = _parents[-1] if _parents else os.getppid()
+    threading.Thread(target=_end_without, args=(torchrun, over), daemon=True).start()
     try:
         yield from _joined(device, minutes)
     finally:
         over.set()
+
+
+_parents: list[int] = []
+
+
+def begun_by(process: int) -> None:
+    """Note who began this process, as it was at the very start: it ends when torchrun is gone."""
+    _parents.append(process)
+
+
+def is_told_by_another() -> bool:
+    """Whether a rank before this one on its host says what all of them find at once.
+
+    Such are help and refusals of the command line. Who returns with an error has to `wait_to_end`,
+    or torchrun may end the one that tells it.
+    """
+    return _has_others() and os.environ["LOCAL_RANK"] != "0"
+
+
+def wait_to_end() -> None:
+    """Until torchrun ends this process, for another has told what was wrong; or for long enough."""
+    time.sleep(_PATIENCE)
 
 
 def require_one_process(what: str) -> None:
@@ -163,8 +189,8 @@ def require_one_process(what: str) -> None:
     """
     if not _has_others():
         return
-    if os.environ["LOCAL_RANK"] != "0":
-        time.sleep(_PATIENCE)
+    if is_told_by_another():
+        wait_to_end()
     raise ValueError(f"{what} is the work of one process: start it without torchrun")
 
 
@@ -189,6 +215,7 @@ def _joined(device: str, minutes: float) -> Iterator[Ranks]:
             store, *_ = next(dist.rendezvous("env://", timeout=patience))
             store.set_timeout(patience)
             start = dist.PrefixStore(met(store, ranks.rank, ranks.world, patience), store)
+            ranks = replace(ranks, notes=_whole(store))
             dist.init_process_group(
                 backend,
                 timeout=patience,
@@ -221,6 +248,15 @@ def _joined(device: str, minutes: float) -> Iterator[Ranks]:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _whole(store: Store) -> Store:
+    """All of it, where torch has given this start a corner that later ones do not see."""
+    import torch.distributed as dist
+
+    while isinstance(store, dist.PrefixStore):
+        store = store.underlying_store
+    return store
 
 
 def _is_told(start: Store | None) -> bool:

@@ -76,7 +76,7 @@ TEAMS = st.sampled_from(list(_core.CudaTeam.__members__.values()))
 @settings(
     max_examples=EXAMPLES,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_objective_and_certificate(fibers, cost, maximize, team, seed):
     fibers.seed(seed)
@@ -107,7 +107,7 @@ def test_objective_and_certificate(fibers, cost, maximize, team, seed):
 @settings(
     max_examples=EXAMPLES // 4,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_batches(fibers, problems, cost, seed):
     fibers.seed(seed)

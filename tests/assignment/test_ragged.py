@@ -61,7 +61,9 @@ def fibers(tmp_path_factory):
 @needs_fibers
 @given(ragged(20), st.booleans(), st.integers(0, 2**32))
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_the_kernels_too(fibers, problems, maximize, seed):
     """Padding that the kernels read would make a problem invalid: it is NaN."""

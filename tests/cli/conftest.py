@@ -35,6 +35,14 @@ def _restore_environment(monkeypatch):
 
 
 @pytest.fixture(scope="session")
+def stranger(tmp_path_factory, tokenizer):
+    folder = tmp_path_factory.mktemp("stranger") / "stranger"
+    tiny_model("llama", seed=9).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def misfits(pair, tokenizer, tmp_path_factory):
     """Folders that do not fit the source of `pair`, each in its own way."""
     root = tmp_path_factory.mktemp("misfits")

@@ -193,6 +193,75 @@ def test_ctrl_c_of_which_a_library_makes_another_error_is_one(bmatch_, monkeypat
         signal.signal(signal.SIGINT, before)
 
 
+def test_ctrl_c_that_comes_twice_leaves_what_is_put_away_alone(bmatch_, monkeypatch, tmp_path):
+    """From the terminal, and from torchrun; and of ranks one tells it."""
+    put_away = []
+
+    def fails(*_args, **_kwargs):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+            put_away.append(True)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        np.save(tmp_path / "c.npy", np.zeros((2, 2)))
+        monkeypatch.setattr("bmatch.solve", fails)
+        told = "error: interrupted; nothing was left half-written"
+        assert bmatch_("solve", tmp_path / "c.npy") == (130, "", told)
+        monkeypatch.setattr("bmatch.cli.app.is_told_by_another", lambda: True)
+        assert bmatch_("solve", tmp_path / "c.npy") == (130, "", "")
+        assert put_away == [True, True]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_an_ending_of_which_python_makes_another_error_is_one(bmatch_, monkeypatch, tmp_path):
+    """As it does in the middle of a class, while libraries are loaded."""
+
+    class Ends:
+        def __set_name__(self, owner, name):
+            signal.raise_signal(signal.SIGTERM)
+
+    def fails(*_args, **_kwargs):
+        type("Class", (), {"ends": Ends()})
+
+    before = [signal.getsignal(ending) for ending in (signal.SIGTERM, signal.SIGHUP)]
+    try:
+        np.save(tmp_path / "c.npy", np.zeros((2, 2)))
+        monkeypatch.setattr("bmatch.solve", fails)
+        assert bmatch_("solve", tmp_path / "c.npy") == (128 + signal.SIGTERM, "", "")
+        assert bmatch_("info", tmp_path / "no")[0] == 1
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGHUP, before[1])
+
+
+INTERRUPTED = """
+import signal, sys
+class Ends:
+    def __set_name__(self, owner, name):
+        signal.raise_signal(signal.SIGINT)
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "bmatch.cli.app":
+            type("Class", (), {"ends": Ends()})
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Finder())
+from bmatch.__main__ import main
+main()
+"""
+
+
+def test_ctrl_c_in_the_middle_of_a_class_that_is_loaded():
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 130
+    assert done.stderr == "error: interrupted; nothing was left half-written\n"
+
+
 OUTPUTS = {
     "align": ["a", "b"],
     "apply": ["g", "a"],

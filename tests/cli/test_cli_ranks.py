@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import pkgutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,11 +16,11 @@ import pages
 import pytest
 import torch.distributed as dist
 import typer
-from agents import Job
+from agents import Job, free_port
 from planted_runs import planted_runs
 
 from bmatch import SignedPermutation
-from bmatch.cli import app
+from bmatch.cli import app, console
 
 
 def lines_of(file):
@@ -35,27 +36,46 @@ def kill(job, rank, ready):
     os.kill(victim, signal.SIGKILL)
 
 
-def killed(job, rank, ready):
-    """What is said of a rank that is killed once it is time."""
-    kill(job, rank, ready)
-    code, said = job.end()
-    assert code != 0
-    return said
+@pytest.fixture
+def doomed(monkeypatch):
+    """Begins a job of which a rank dies the first time, however busy the machine is.
+
+    At its so manyth call of that, without which the job does not get on, and once it is time.
+    """
+
+    def begin(rank, what, number, ready, *job):
+        plain, calls = pkgutil.resolve_name(what), itertools.count(1)
+
+        def instead(*arguments, **options):
+            there = [os.environ.get(name) for name in ("RANK", "TORCHELASTIC_RESTART_COUNT")]
+            if there == [str(rank), "0"] and next(calls) == number:
+                while not ready():
+                    time.sleep(0.002)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return plain(*arguments, **options)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(what.replace(":", "."), instead)
+            return Job(*job)
+
+    return begin
 
 
-def free_port():
-    with socket.socket() as taken:
-        taken.bind(("localhost", 0))
-        return taken.getsockname()[1]
+GIVES, TAKES = "bmatch.streams:send", "bmatch.streams:StreamSums.receive"
 
 
-def test_a_rank_is_killed_and_a_single_process_goes_on(bmatch_, pair, secret, tmp_path):
+def test_a_rank_is_killed_and_a_single_process_goes_on(bmatch_, pair, secret, tmp_path, doomed):
     arguments = ("align", *pair, "--tokens", 12000, "--cache", tmp_path / "cache")
     arguments += ("--save-every", 0, "--sites", "0,-1")
     first = tmp_path / "first.jsonl"
     two = ("--nproc-per-node", 2)
-    job = Job(tmp_path, two, (*arguments, "--metrics", first, "--out", tmp_path / "none"))
-    said = killed(job, 1, lambda: lines_of(first) and lines_of(first)[-1]["tokens"] > 0)
+    job = (tmp_path, two, (*arguments, "--metrics", first, "--out", tmp_path / "none"))
+
+    def some():
+        return lines_of(first) and lines_of(first)[-1]["tokens"] > 0
+
+    code, said = doomed(1, GIVES, 2, some, *job).end()
+    assert code != 0
     assert "lost" in said
     assert not (tmp_path / "none").exists()
     kept = [path.name for path in (tmp_path / "cache").iterdir()]
@@ -75,17 +95,20 @@ def test_a_rank_is_killed_and_a_single_process_goes_on(bmatch_, pair, secret, tm
     assert SignedPermutation.load(tmp_path / "g") == secret
 
 
-@pytest.mark.parametrize(("backend", "victim"), [("static", 0), ("c10d", 1)])
-def test_torchrun_starts_a_job_again_that_has_lost_a_rank(bmatch_, pair, tmp_path, backend, victim):
+@pytest.mark.parametrize(
+    ("backend", "victim", "call"), [("static", 0, TAKES), ("c10d", 1, GIVES)], ids=str
+)
+def test_torchrun_starts_a_job_again_that_has_lost_a_rank(
+    bmatch_, pair, tmp_path, doomed, backend, victim, call
+):
     """Which goes on from what was kept, in a store that has the addresses of those before."""
     arguments = ("align", *pair, "--tokens", 12000, "--sites", "0,-1", "--no-witness")
     metrics, cache = tmp_path / "metrics", tmp_path / "cache"
     options = ("--max-restarts", 1, "--nproc-per-node", 2)
     options += ("--rdzv-backend", backend, "--rdzv-endpoint", f"localhost:{free_port()}")
     kept = ("--cache", cache, "--save-every", 0, "--metrics", metrics)
-    job = Job(tmp_path, options, (*arguments, *kept, "--out", tmp_path / "g"))
-    kill(job, victim, lambda: any(cache.glob("[0-9a-f]*")))
-    code, said = job.end()
+    job = (tmp_path, options, (*arguments, *kept, "--out", tmp_path / "g"))
+    code, said = doomed(victim, call, 2, lambda: any(cache.glob("[0-9a-f]*")), *job).end()
     assert code == 0, said
     tokens = [line["tokens"] for line in lines_of(metrics)[:-1]]
     assert tokens[0] == 0
@@ -264,6 +287,33 @@ def test_torchrun_is_killed_and_no_rank_stays(pair, tmp_path):
     assert "torchrun ended this job" in said or "goes on from what was kept last" in said
 
 
+def test_torchrun_is_killed_while_ranks_are_loading(pair, tmp_path, monkeypatch):
+    """Who looks for it only then finds another in its place."""
+    plain = console.prepare
+
+    def late():
+        parent = os.getppid()
+        (tmp_path / os.environ["RANK"]).touch()
+        while os.getppid() == parent:
+            time.sleep(0.01)
+        plain()
+
+    monkeypatch.setattr(console, "prepare", late)
+    monkeypatch.setattr("bmatch.jobs.ranks._PATIENCE", 1.0)
+    job = Job(tmp_path, ("--nproc-per-node", 2), ("align", *pair, "--out", tmp_path / "none"))
+    victims = [job.pid(rank) for rank in range(2)]
+    while not all((tmp_path / str(rank)).exists() for rank in range(2)):
+        assert job.process.is_alive(), job.said.read_text()
+        time.sleep(0.01)
+    job.process.kill()
+    job.process.join()
+    until = time.monotonic() + 60
+    while any(is_alive(victim) for victim in victims):
+        assert time.monotonic() < until, job.said.read_text()
+        time.sleep(0.1)
+    assert not (tmp_path / "none").exists()
+
+
 def is_alive(process):
     """Whether it is there, and not only waits for somebody to ask how it ended."""
     try:
@@ -278,7 +328,7 @@ def runs(tmp_path_factory, tokenizer):
     return planted_runs(tmp_path_factory.mktemp("runs"), tokenizer, (50, 100))
 
 
-def test_a_rank_of_a_path_is_killed_and_three_go_on(bmatch_, runs, tmp_path):
+def test_a_rank_of_a_path_is_killed_and_three_go_on(bmatch_, runs, tmp_path, doomed):
     arguments = ("path", runs.a, runs.b, "--tokens", 4000, "--no-witness")
     alone = ("--cache", tmp_path / "one", "--out", tmp_path / "whole")
     code, _, _ = bmatch_(*arguments, *alone)
@@ -289,8 +339,11 @@ def test_a_rank_of_a_path_is_killed_and_three_go_on(bmatch_, runs, tmp_path):
     def kept(folder):
         return len(list(folder.glob("[0-9a-f]*.safetensors")))
 
-    job = Job(tmp_path, ("--nproc-per-node", 2), shared)
-    assert "lost" in killed(job, 1, lambda: kept(cache))
+    job = (tmp_path, ("--nproc-per-node", 2), shared)
+    finds = "bmatch.trajectory.shared:estimated"
+    code, said = doomed(1, finds, 1, lambda: kept(cache), *job).end()
+    assert code != 0
+    assert "lost" in said
     assert not (tmp_path / "g").exists()
     before = kept(cache)
     assert 1 <= before < kept(tmp_path / "one")

@@ -4,18 +4,7 @@ from __future__ import annotations
 
 import json
 
-import pytest
-from tiny_models import tiny_model
-
 from bmatch import SignedPermutation
-
-
-@pytest.fixture(scope="module")
-def stranger(tmp_path_factory, tokenizer):
-    folder = tmp_path_factory.mktemp("stranger") / "stranger"
-    tiny_model("llama", seed=9).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 def test_related_names_a_noisy_copy_and_writes_its_gauge(bmatch_, pair, secret, tmp_path):

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import multiprocessing
 import os
+import pkgutil
 import re
 import stat
 import subprocess
@@ -306,6 +307,25 @@ def test_a_folder_that_another_job_takes_for_one_that_was_left(tmp_path, monkeyp
         (partial / "shard").touch()
     assert len(set(removed)) == 4
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "shard"]
+
+
+@pytest.mark.parametrize("call", ["os.mkdir", "os.open", "fcntl.flock", "shutil.rmtree"])
+def test_a_job_that_is_ended_in_a_call_of_the_system_leaves_no_folder(tmp_path, monkeypatch, call):
+    """Right behind it: the folder is made or locked, and the caller does not know it yet."""
+    plain, seen = pkgutil.resolve_name(call), []
+
+    def ended(*arguments, **options):
+        seen.append(plain(*arguments, **options) if call != "shutil.rmtree" else None)
+        if len(seen) == 1:
+            raise SystemExit(143)
+        return seen[-1] if call != "shutil.rmtree" else plain(*arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(call, ended)
+        with pytest.raises(SystemExit), new_file(tmp_path / "out") as partial:
+            partial.write_text("all")
+    assert seen
+    assert [path.name for path in tmp_path.iterdir() if path.name != "out"] == []
 
 
 def test_where_there_are_no_locks_nothing_is_cleared(tmp_path, monkeypatch):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
+import signal
+import socket
 import sys
 import time
 import uuid
@@ -55,6 +57,13 @@ class Job:
         return self.process.exitcode, " ".join(self.said.read_text().split())
 
 
+def free_port():
+    """One at which nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("localhost", 0))
+        return taken.getsockname()[1]
+
+
 def _agent(folder, options, arguments, network):
     with (folder / "said").open("wb") as said:
         for number in (1, 2):
@@ -79,4 +88,7 @@ def _rank(folder, arguments):
     ctypes.CDLL(None).prctl(_DEATH, 0)  # torch's forks end with the agent, the command's do not
     (folder / os.environ["RANK"]).write_text(str(os.getpid()))
     sys.argv = ["bmatch", *arguments]
-    main()
+    try:
+        main()
+    finally:  # torch's forks wait for each other now, and have to be ended; the command's are gone
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

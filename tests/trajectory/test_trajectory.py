@@ -40,7 +40,11 @@ KEPT = {*range(0, 101, TINY.every), *range(100, TINY.steps + 1, 50)}
 
 @pytest.fixture(scope="module")
 def trained():
-    return dict(zip(SEEDS, two_runs.two_runs(TINY, SEEDS, KEPT), strict=True))
+    """By one thread: on models so small two wait for each other, for long where others work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield dict(zip(SEEDS, two_runs.two_runs(TINY, SEEDS, KEPT), strict=True))
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
