@@ -234,7 +234,7 @@ def require_same_model(path: Path, gauge: Gauge, headers: Iterable[Mapping[str, 
     start = gauge.metadata.get("source_sha256")
     for notes in (*headers, *beside):
         there = notes.get("bmatch_target_sha256")
-        if differ(there, start):
+        if there and start and differ(there, start):
             raise ValueError(
                 f"{path} was carried to {notes.get('bmatch_target', 'a model')} (weights of "
                 f"{shown(there)}), and the gauge starts at "
