@@ -9,22 +9,7 @@
 namespace bmatch {
 namespace {
 
-// The least error of the columns whose rounded c - v is u.
-double least_error(const double* cost, const double* v, Index cols, double u) {
-  constexpr Index kAtOnce = 16;
-  double least = kInfinity;
-  for (Index from = 0; from < cols; from += kAtOnce) {
-    const Index end = std::min(from + kAtOnce, cols);
-    int found = 0;  // as a rule none, and then nothing else is asked
-    for (Index j = from; j < end; ++j) found |= cost[j] - v[j] == u;
-    for (Index j = from; found != 0 && j < end; ++j) {
-      if (cost[j] - v[j] == u) least = std::min(least, rounding_error(cost[j], v[j]));
-    }
-  }
-  return least;
-}
-
-// The same of a list.
+// The least error of those columns of a list whose rounded c - v is u.
 double least_error(const CandidateLists::List& list, const double* v, double u) {
   double least = kInfinity;
   for (int k = 0; k < list.size; ++k) {
@@ -52,7 +37,7 @@ class Builder {
   }
 
   double row_scan(Index i, RowScanner::Scratch& scratch) const {
-    return least_error(costs_.row_costs(i, scratch), matching_.v.data(), costs_.cols(), u_[i]);
+    return costs_.least_error(i, matching_.v.data(), u_[i], scratch);
   }
 
   Certificate certificate() && {

@@ -10,6 +10,7 @@
 #include <random>
 #include <vector>
 
+#include "assignment/rounding_error.h"
 #include "assignment/rows/dense_scanner.h"
 #include "instruction_set.h"
 
@@ -144,6 +145,12 @@ void check(std::mt19937& r, int kind, Index cols, int count) {
     require(greatest.cost == *std::max_element(entries.begin(), entries.end()), "greatest", kind,
             cols);
     require(greatest.price == *std::max_element(v.begin(), v.begin() + cols), "price", kind, cols);
+    const double u = values[r() % cols];
+    double error = kInf;
+    for (Index j = 0; j < cols; ++j) {
+      if (values[j] == u) error = std::min(error, rounding_error(entries[j], v[j]));
+    }
+    require(costs.least_error(i, v.data(), u, scratch) == error, "least error", kind, cols);
     if (cols >= 32) {
       std::vector<double> least(16);
       const double x = costs.exceeded_by_most(i, v.data(), 16, least.data(), scratch);

@@ -115,6 +115,8 @@ struct RowScans {
   // more than `most` of them, and then no more.  Returns how many.
   Index (*below)(const T* row, Index cols, CostBits<T> bits, const double* v, double limit,
                  Index most, double* cost, Index* col);
+  // The least rounding error of those c_j - v_j that are u, or infinity if none is.
+  double (*least_error)(const T* row, Index cols, CostBits<T> bits, const double* v, double u);
   // Whether all finite costs are multiples of `grid`, a power of two.
   bool (*on_grid)(const T* row, Index cols, CostBits<T> bits, double grid);
 };

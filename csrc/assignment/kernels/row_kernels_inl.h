@@ -13,6 +13,6 @@
 
 template <typename T>
 constexpr RowScans<T> row_scans() {
-  return {minima<T>, candidates<T>,  best_two<T>,         claim<T>, is_plateau<T>, relax<T>,
-          lower<T>,  greatest_of<T>, exceeded_by_most<T>, below<T>, on_grid<T>};
+  return {minima<T>, candidates<T>,  best_two<T>,         claim<T>, is_plateau<T>,  relax<T>,
+          lower<T>,  greatest_of<T>, exceeded_by_most<T>, below<T>, least_error<T>, on_grid<T>};
 }

@@ -199,6 +199,19 @@ void lower(const T* costs, Index cols, CostBits<T> bits, double u, double* least
 }
 
 template <typename T>
+double least_error(const T* costs, Index cols, CostBits<T> bits, const double* v, double u) {
+  const Row<T> row(costs, cols, bits);
+  const Doubles wanted = Doubles::all(u), none = Doubles::all(kInf);
+  Doubles errors = none;
+  for_blocks<Doubles>(row, [&](Index j, Doubles c) {
+    const Doubles price = Doubles::load(v + j), x = c - price, taken = x - c;
+    const Doubles error = (c - (x - taken)) - (price + taken);  // as in rounding_error.h
+    errors = min(select(x == wanted, error, none), errors);
+  });
+  return least(errors);
+}
+
+template <typename T>
 Greatest greatest_of(const T* costs, Index cols, CostBits<T> bits, const double* v) {
   const Row<T> row(costs, cols, bits);
   Doubles cost = Doubles::all(-kInf), price = cost;

@@ -110,6 +110,12 @@ Index RowScanner::below(Index i, const double* v, double limit, Index most, doub
   });
 }
 
+double RowScanner::least_error(Index i, const double* v, double u, Scratch& scratch) const {
+  return scan(i, scratch, [&](const auto* entries, auto bits, const auto& scans) {
+    return scans.least_error(entries, cols(), bits, v, u);
+  });
+}
+
 bool RowScanner::on_grid(Index i, double grid, Scratch& scratch) const {
   return scan(i, scratch, [&](const auto* entries, auto bits, const auto& scans) {
     return scans.on_grid(entries, cols(), bits, grid);

@@ -86,6 +86,7 @@ class RowScanner {
                           Scratch& scratch) const;
   Index below(Index i, const double* v, double limit, Index most, double* cost, Index* col,
               Scratch& scratch) const;
+  double least_error(Index i, const double* v, double u, Scratch& scratch) const;
   bool on_grid(Index i, double grid, Scratch& scratch) const;
 
   // The costs of row i in float64, [cols]; valid until the scratch is used again.
