@@ -223,7 +223,9 @@ def main(arguments: list[str]) -> None:
         "--sizes", type=lambda s: [int(n) for n in s.split(",")], help="with commas"
     )
     parser.add_argument("--both", action="store_true", help="every case in float32 and in float64")
-    parser.add_argument("--square", action="store_true", help="no rectangular ones")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--square", action="store_true", help="no rectangular ones")
+    shape.add_argument("--rectangular", action="store_true", help="no square ones")
     parser.add_argument("--solvers", type=lambda s: s.split(","), help="peers, with commas")
     parser.add_argument("--seed", type=int, default=20261127, help="never use it for tuning")
     harness.arguments(parser)
@@ -233,8 +235,8 @@ def main(arguments: list[str]) -> None:
         return report.write("zoo")
     sizes = options.sizes or (QUICK if options.quick else SIZES)
     selected = suite(options.families, sizes, options.both)
-    if options.square:
-        selected = [case for case in selected if case.rows == case.cols]
+    if options.square or options.rectangular:
+        selected = [case for case in selected if (case.rows == case.cols) == options.square]
     with results.appending("zoo", options) as out:
         run(selected, options, out)
     if options.out is None:
