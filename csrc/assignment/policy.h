@@ -140,9 +140,9 @@ constexpr std::int64_t kListPops = 20;  // columns and bounds that paths come by
 constexpr std::int64_t kFinishPops = 100;
 
 // Reads, a row, by paths over lists and over whole rows of a matrix with more columns than rows,
-// before its columns have prices.  2 over lists: DETR copies 1536 x 1024 1.8 -> 11 ms; 4 over whole
-// rows: ten equal columns 1536 x 1024 7 -> 18 ms.
-constexpr std::int64_t kWideListReads = 4, kWideRowReads = 8;
+// before its columns have prices.  2 over lists: DETR copies 1536 x 1024 1.8 -> 11 ms; 8 over whole
+// rows: blocks and low rank, noisy, 910 x 700 5 -> 76 ms; 4: ten equal columns 1536 x 1024 7 -> 18.
+constexpr std::int64_t kWideListReads = 4, kWideRowReads = 32;
 // An auction is undone there if it leaves prices to so many columns, by the rows, that nobody has:
 // product, noisy 1536 x 1024 510 -> 310 ms; never any: sum, noisy 1536 x 1024 55 -> 280 ms.
 constexpr Share kManySpare{1, 8};

@@ -181,14 +181,15 @@ class TwoSided {
 
 }  // namespace
 
-SmallAnswer solve_small(const RowScanner& costs, Matching& matching, Stats& stats) {
+SmallAnswer solve_small(const RowScanner& costs, Matching& matching, Stats& stats,
+                        bool may_hand_on) {
   const bool large_enough = costs.rows() >= kTwoSidedRows;
   const bool two_sided = large_enough && costs.rows() == costs.cols();
   arena.reset((two_sided ? 2 : 1) * bytes(costs.rows(), costs.cols()));
   SmallProblem p{};
   p.trapped_from = kNone;
   p.may_pause = two_sided;
-  p.may_hand_on = large_enough;
+  p.may_hand_on = large_enough && may_hand_on;
   p.most_reads = kUnlimited;
   lay_out(p, costs.rows(), costs.cols());
   p.col_of_row = matching.col_of_row.data();

@@ -5,8 +5,8 @@
 // unless few costs of a row are near its least) and rows claim again; rows still free bid, a few
 // times each; what is left is matched by shortest augmenting paths over whole rows.  See
 // dense_paths.h for the references.  Rows that are plateaus wait for the others, and paths of
-// square matrices begin at both sides in turns, as in two_sided_paths.h.  Square matrices on which
-// nearly all rows stay free before they bid are handed on (Step::budget_spent).
+// square matrices begin at both sides in turns, as in two_sided_paths.h.  Matrices on which nearly
+// all rows stay free before they bid are handed on (Step::budget_spent), if they may be.
 #pragma once
 
 #include "matching.h"
@@ -21,6 +21,7 @@ struct SmallAnswer {
   std::vector<Index> trapped;  // after Step::infeasible
 };
 
-SmallAnswer solve_small(const RowScanner& costs, Matching& matching, Stats& stats);
+SmallAnswer solve_small(const RowScanner& costs, Matching& matching, Stats& stats,
+                        bool may_hand_on);
 
 }  // namespace bmatch

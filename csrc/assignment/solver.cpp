@@ -60,12 +60,12 @@ class Solver {
     return *team_;
   }
   bool square() const { return rows_ == cols_; }
+  bool is_small() const { return std::int64_t{rows_} * cols_ <= options_.small; }
   Agreements sampled() const {
     return agreements(rows_, cols_, [&](Index i, Index j) { return costs_.cost(i, j); });
   }
   bool may_turn() const { return !options_.nested && has_columns(costs_); }
-  // Whether columns may have prices before rows bid: of a square matrix, or where those that nobody
-  // has in the end can be searched from.
+  // Whether columns may have prices first: in the end those that nobody has are searched from.
   bool may_price() const {
     return square() || (costs_.takes_prices() && costs_.effort() == 1 && has_columns(costs_));
   }
@@ -79,7 +79,7 @@ class Solver {
   }
 
   // Each stage returns whether the solve has ended, well or not.
-  bool solve_small();
+  bool solve_small(bool may_hand_on);
   bool solve_large();
   bool solve_warm();
   bool solve_crowded();
@@ -117,20 +117,18 @@ class Solver {
   ReusedVector<RowMinima> minima_;  // [rows], if they are the answer
   bool few_values_ = false;         // most costs may be alike
   bool priced_ = false;             // columns had prices before rows bid
+  bool spoilt_ = false;             // an auction left prices to many columns that nobody has
   bool by_whole_rows_ = false;      // the answer: lists are not of its prices
 };
 
 Solution Solver::run() {
   if (rows_ == 0) return std::move(solution_);
-  if (std::int64_t{rows_} * cols_ <= options_.small) {
-    if (solve_small()) return certified();
+  if (is_small()) {
+    if (solve_small(true)) return certified();
     matching_ = Matching(rows_, cols_);
   }
   solve_large();
-  if (solution_.outcome == Outcome::optimal) {
-    PhaseTimer timer(stats_.path_seconds);
-    finished(raise_spare(kUnlimited));
-  }
+  if (solution_.outcome == Outcome::optimal) finished(raise_spare(kUnlimited));
   if (solution_.outcome == Outcome::optimal && !is_exact()) {
     // Prices of lists and auctions are larger than those of whole rows.
     const bool may_help = square() && !by_whole_rows_;
@@ -155,8 +153,8 @@ bool Solver::solve_large() {
   few_values_ = has_few_values(costs_);
   if (may_price() && few_values_ && many_rows_are_plateaus(context_)) {
     const Agreements seen = sampled();
-    if (square() && may_turn() && seen.fewer_columns_are_plateaus() && solve_transposed())
-      return true;
+    const bool turns = square() && may_turn() && seen.fewer_columns_are_plateaus();
+    if (turns && solve_transposed()) return true;
     if (dense_start(tried(kFewValuesReads, seen.has_plateaus()))) return true;
   }
   if (first_read()) return true;
@@ -169,6 +167,12 @@ bool Solver::solve_large() {
     if (reduce_rows(ended)) return true;
   }
   if (is_above(free_rows(), rows_, kFewLeft) && auction(ended)) return true;
+  if (spoilt_) {  // prices of columns are no help
+    matching_ = Matching(rows_, cols_);
+    lists_->prices_changed(false);
+    by_whole_rows_ = is_small();
+    return is_small() ? solve_small(false) : whole_rows();
+  }
   return finish();
 }
 
@@ -194,10 +198,10 @@ bool Solver::finished(Step step) {
 
 // ---- Starts --------------------------------------------------------------------------------
 
-bool Solver::solve_small() {
+bool Solver::solve_small(bool may_hand_on) {
   std::optional<PhaseTimer> timer;  // reading the clock takes a good part of the smallest solves
   if (options_.certificate) timer.emplace(stats_.path_seconds);
-  SmallAnswer answer = bmatch::solve_small(costs_, matching_, stats_);
+  SmallAnswer answer = bmatch::solve_small(costs_, matching_, stats_, may_hand_on);
   solution_.trapped = std::move(answer.trapped);
   if (answer.dwarfed && !exact_on_a_grid(costs_, matching_) && !settle()) return restart_plain();
   return finished(answer.step);
@@ -349,8 +353,8 @@ bool Solver::auction(bool ended) {
     const Step step = EpsilonScaling(context_, *lists_, gap, leave).run();
     if (ended_by_rows) return true;
     if (step == Step::interrupted) return finished(step);
-    const bool spoilt = !square() && is_above(SpareColumns(context_).count(), rows_, kManySpare);
-    if (step == Step::budget_spent || spoilt) {
+    spoilt_ = !square() && is_above(SpareColumns(context_).count(), rows_, kManySpare);
+    if (step == Step::budget_spent || spoilt_) {
       matching_ = before;
       lists_->prices_changed(false);
       return false;
