@@ -12,7 +12,7 @@
 
 namespace bmatch {
 
-// From an empty matching of a square matrix; done, invalid or interrupted.  Unless so many rows
+// From an empty matching; done, invalid or interrupted.  Unless so many rows
 // (kMostTight) come to a column that is tight that the rest is soon found, the matching is empty
 // again, at the first of these prices.
 Step regret_start(const Context& context);

@@ -17,14 +17,13 @@
 
 namespace bmatch {
 
-// Of a matching in which every row has a column.
 class SpareColumns {
  public:
   explicit SpareColumns(const Context& context);
 
   std::int64_t count() const { return static_cast<std::int64_t>(spare_.size()); }
 
-  // Until none has a price; reads at most so many columns.
+  // Until none has a price, where every row has a column; reads at most so many columns.
   Step raise(std::int64_t reads);
 
  private:

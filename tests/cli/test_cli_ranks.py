@@ -127,13 +127,7 @@ def test_the_first_rank_is_killed_and_the_next_one_tells_it(pair, tmp_path):
     job = Job(tmp_path, ("--nproc-per-node", 2), arguments)
     next_one = job.pid(1)
 
-    def ready():
-        if lines_of(tmp_path / "m"):
-            os.kill(next_one, signal.SIGSTOP)
-            return True
-        return False
-
-    kill(job, 0, ready)
+    kill(job, 0, lambda: is_stopped(next_one, tmp_path / "m"))
     while not is_to_end(next_one):
         assert job.process.is_alive(), job.said.read_text()
         time.sleep(0.01)
@@ -160,13 +154,7 @@ def test_who_has_heard_of_a_loss_tells_it_though_torchrun_ends_it(pair, tmp_path
     job = Job(tmp_path, ("--nproc-per-node", 2), arguments)
     first = job.pid(0)
 
-    def ready():
-        if lines_of(tmp_path / "m"):
-            os.kill(job.process.pid, signal.SIGSTOP)
-            return True
-        return False
-
-    kill(job, 1, ready)
+    kill(job, 1, lambda: is_stopped(job.process.pid, tmp_path / "m"))
     while not away.exists():
         assert is_alive(first), job.said.read_text()
         time.sleep(0.01)
@@ -174,6 +162,14 @@ def test_who_has_heard_of_a_loss_tells_it_though_torchrun_ends_it(pair, tmp_path
     code, said = job.end()
     assert code != 0
     assert said.count("error: ") == said.count("rank 0 of 2 hears nothing more of another") == 1
+
+
+def is_stopped(process, metrics):
+    """Whether the job has told of itself, and a process of it stands still since."""
+    if lines_of(metrics):
+        os.kill(process, signal.SIGSTOP)
+        return True
+    return False
 
 
 def is_to_end(process):
