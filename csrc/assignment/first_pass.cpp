@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -17,6 +18,25 @@ namespace {
 Index rows_a_turn(std::int64_t entries, const RowScanner& costs) {
   return static_cast<Index>(std::max(kRowsATurn, entries / costs.effort() / costs.cols()));
 }
+
+// Of each column, over some rows.
+struct ColumnMinima {
+  std::vector<double> costs, reduced;  // min_i c_ij, and min_i (c_ij - u_i)
+
+  ColumnMinima() = default;
+  explicit ColumnMinima(Index cols)
+      : costs(padded(cols), kInfinity), reduced(padded(cols), kInfinity) {}
+
+  void take_less_of(const ColumnMinima& other) {
+    for (std::size_t j = 0; j < costs.size(); ++j) {
+      costs[j] = std::min(costs[j], other.costs[j]);
+      reduced[j] = std::min(reduced[j], other.reduced[j]);
+    }
+  }
+  static double sum(const std::vector<double>& minima, Index cols) {
+    return std::accumulate(minima.begin(), minima.begin() + cols, 0.0);
+  }
+};
 
 }  // namespace
 
@@ -90,22 +110,24 @@ Step column_start(const Context& context, CandidateLists& lists, ThreadTeam& tea
   for (Index i = 0; i < rows; ++i) minima[i] = lists.best(i).best;
   if (context.interrupted()) return Step::interrupted;
   const int count = team.threads();
-  std::vector<std::vector<double>> parts(count);  // least_j over a part of the rows
+  std::vector<ColumnMinima> parts(count);
   share(team, count, [&](std::int64_t part) {
-    std::vector<double> part_least(padded(cols), kInfinity);
+    ColumnMinima of(cols);
     RowScanner::Scratch scratch = costs.scratch();
     const auto end = static_cast<Index>(std::int64_t{rows} * (part + 1) / count);
     for (auto i = static_cast<Index>(std::int64_t{rows} * part / count); i < end; ++i) {
-      if (minima[i] < kInfinity) costs.lower(i, minima[i], part_least.data(), scratch);
+      if (!(minima[i] < kInfinity)) continue;
+      costs.lower(i, minima[i], of.reduced.data(), scratch);
+      costs.lower(i, 0.0, of.costs.data(), scratch);
     }
-    parts[part] = std::move(part_least);
+    parts[part] = std::move(of);
   });
   context.stats.row_reads += rows;
-  std::vector<double> least = std::move(parts[0]);
-  for (int part = 1; part < count; ++part) {
-    for (Index j = 0; j < cols; ++j) least[j] = std::min(least[j], parts[part][j]);
-  }
-  set_column_prices(context.matching, least);
+  ColumnMinima least = std::move(parts[0]);
+  for (int part = 1; part < count; ++part) least.take_less_of(parts[part]);
+  const double of_rows = std::accumulate(minima.begin(), minima.end(), 0.0);
+  const bool by_columns = least.sum(least.costs, cols) > of_rows + least.sum(least.reduced, cols);
+  set_column_prices(context.matching, by_columns ? least.costs : least.reduced);
   lists.prices_changed(false);
   return list_rows(context, lists, team, 0);
 }

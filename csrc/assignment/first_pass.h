@@ -38,8 +38,9 @@ class FirstRead {
 // Lists at present prices for all rows from `first` on; done, invalid or interrupted.
 Step list_rows(const Context& context, CandidateLists& lists, ThreadTeam& team, Index first);
 
-// An empty matching at the prices v_j = min_i (c_ij - u_i), u_i the best of the lists, and lists
-// made anew; done, invalid or interrupted.
+// An empty matching at the prices v_j = min_i (c_ij - u_i), u_i the best of the lists, or 0 for all
+// rows where the sum of these duals is greater (costs of columns, of which rows may have a few
+// only); and lists made anew.  Done, invalid or interrupted.
 Step column_start(const Context& context, CandidateLists& lists, ThreadTeam& team);
 
 }  // namespace bmatch

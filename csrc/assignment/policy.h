@@ -260,6 +260,14 @@ constexpr Share kMostFreeOfWide{17, 20};
 constexpr int kNearRows = 8, kFewNear = 4, kMeanOf = 64;
 constexpr Share kMostHaveFew{3, 4};
 
+// Paths of small matrices begin at the columns where free rows tie in kPlateau of the columns and
+// free columns in less than this part of the rows. Cost limit 64 0.017 -> 0.008, 128
+// 0.052 -> 0.02 ms.
+constexpr Share kNarrow{1, 16};
+// Free rows of small ones, above which it is asked whether columns' own minima are a better start.
+// Equal rows with 90% forbidden 300 1.08 -> 0.06; with 97% 2.1 -> 0.14 ms, but 2.1 with 3/4.
+constexpr Share kColumnsAlone{1, 2};
+
 // Rows wait for the others where so much of a sample of so many blocks of 8 columns is at their
 // minimum; and columns take their place if more than half of the rows do and fewer columns would:
 // this part, at most.  zero columns 400 2.3 -> 0.3, DETR 400 0.8 -> 0.3 ms.
@@ -318,5 +326,8 @@ constexpr std::int64_t kRowsATurn = 256;  // of a pass, at least
 
 // Reads of the matrix for the least prices of an answer whose prices dwarf it.
 constexpr std::int64_t kLeastPricesReads = 4;
+// The same of a small one, row after row, before that. Forbidden 1e6 16 x 16 2.6 -> 2.0, 32 x 32
+// 8 -> 5.5 us; 4 of them: 9 us where they are not enough.
+constexpr int kLeastPricesSweeps = 8;
 
 }  // namespace bmatch

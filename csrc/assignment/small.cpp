@@ -6,6 +6,7 @@
 #include <memory>
 #include <variant>
 
+#include "exactness.h"
 #include "exactness_rule.h"
 #include "policy.h"
 #include "samples.h"
@@ -210,7 +211,11 @@ SmallAnswer solve_small(const RowScanner& costs, Matching& matching, Stats& stat
   SmallAnswer answer{step, false, {}};
   if (step == Step::done) {
     std::copy_n(p.price, p.cols, matching.v.begin());
-    answer.dwarfed = prices_dwarf_answer(p);
+    answer.dwarfed = prices_dwarf_answer(p) && !exact_on_a_grid(costs, matching);
+    if (answer.dwarfed && kernels.least_prices(p)) {
+      std::copy_n(p.price, p.cols, matching.v.begin());
+      answer.dwarfed = prices_dwarf_answer(p);
+    }
   }
   if (step == Step::infeasible) {
     answer.trapped.push_back(p.trapped_from);

@@ -2,11 +2,12 @@
 // few of them meet, else copied to float64.
 //
 // Row minima claim free columns; prices of free columns rise to their own minima (square matrices,
-// unless few costs of a row are near its least) and rows claim again; rows still free bid, a few
-// times each; what is left is matched by shortest augmenting paths over whole rows.  See
-// dense_paths.h for the references.  Rows that are plateaus wait for the others, and paths of
-// square matrices begin at both sides in turns, as in two_sided_paths.h.  Matrices on which nearly
-// all rows stay free before they bid are handed on (Step::budget_spent), if they may be.
+// unless few costs of a row are near its least), or those of all columns to their least costs where
+// that is a greater dual, and rows claim again; rows still free bid, a few times each; what is left
+// is matched by shortest augmenting paths over whole rows.  See dense_paths.h for the references.
+// Rows that are plateaus wait for the others, and paths of square matrices begin at both sides in
+// turns, as in two_sided_paths.h, first at the one that ties less.  Matrices on which nearly all
+// rows stay free before they bid are handed on (Step::budget_spent), if they may be.
 #pragma once
 
 #include "matching.h"

@@ -203,7 +203,7 @@ bool Solver::solve_small(bool may_hand_on) {
   if (options_.certificate) timer.emplace(stats_.path_seconds);
   SmallAnswer answer = bmatch::solve_small(costs_, matching_, stats_, may_hand_on);
   solution_.trapped = std::move(answer.trapped);
-  if (answer.dwarfed && !exact_on_a_grid(costs_, matching_) && !settle()) return restart_plain();
+  if (answer.dwarfed && !settle()) return restart_plain();
   return finished(answer.step);
 }
 

@@ -88,3 +88,32 @@ def test_bids_alone_settle_rows_with_one_clear_cost(n):
     assert found.stats["augmentations"] <= 2
     best = cost[scipy.optimize.linear_sum_assignment(cost)].sum()
     assert found.objective == pytest.approx(best, rel=1e-12)
+
+
+@pytest.mark.parametrize("allowed", [0.03, 0.1, 0.5])
+@pytest.mark.parametrize("n", [300, 700])  # small, and by lists
+def test_costs_of_columns_alone_are_their_prices(n, allowed):
+    """A row's least cost says which columns it may have, and prices made of it nothing else."""
+    r = np.random.default_rng(n)
+    possible = r.random((n, n)) < allowed
+    possible[np.arange(n), r.permutation(n)] = True
+    cost = np.where(possible, r.random(n), np.inf)
+    found = bmatch.solve(cost)
+    assert found.stats["augmentations"] < n / 10
+    assert found.objective == pytest.approx(np.nanmin(cost, axis=0).sum(), rel=1e-12)
+
+
+@pytest.mark.parametrize("n", [8, 16, 32, 100])
+@pytest.mark.parametrize("never", [1e6, 1e9])
+def test_prices_of_what_is_never_wanted_are_not_in_the_answer(n, never):
+    """They would be so large that their rounding leaves the answer in doubt."""
+    for seed in range(20):
+        r = np.random.default_rng(seed)
+        cost = np.where(r.random((n, n)) < 0.6, r.random((n, n)), never)
+        cost[np.arange(n), r.permutation(n)] = r.random(n)
+        found = bmatch.solve(cost)
+        assert found.stats["passes"] <= 2  # its own, and the certificate's
+        assert np.abs(found.col_dual).max() < n
+        best = cost[scipy.optimize.linear_sum_assignment(cost)].sum()
+        assert found.objective == pytest.approx(best, rel=1e-13)
+        assert abs(found.gap) <= 1e-14 * n

@@ -181,6 +181,7 @@ struct SmallKernels {
   Step (*start)(SmallProblem& problem);                     // after claims
   Step (*resume)(SmallProblem& problem);                    // from a matching and prices
   void (*row_duals)(SmallProblem& problem, double* duals);  // [rows]
+  bool (*least_prices)(SmallProblem& problem);  // that prove the answer; whether it found them
   // A copy of the costs, and minima, with columns as rows.
   void (*turn)(const SmallProblem& problem, SmallProblem& turned);
 };

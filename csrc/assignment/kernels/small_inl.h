@@ -55,10 +55,10 @@ class SmallSolver {
     p_.crowded = p_.may_hand_on && is_above(p_.free_count, p_.rows, most);
     if (p_.crowded) return Step::budget_spent;
     if (p_.free_count > 0) reduce_rows();
-    const Step step = augment_all(p_.may_pause);
+    const Step step = begin_paths();
     if (step != Step::done || p_.waiting == 0) return step;
     claim_waiting([this](Index i) { return minimum(row(i)); });
-    return augment_all(p_.may_pause);
+    return begin_paths();
   }
 
   Step resume() {
@@ -78,6 +78,34 @@ class SmallSolver {
       const Index j = p_.col_of_row[i];
       out[i] = j == kNone ? minimum(row(i)) : cost(row(i) + j) - p_.price[j];
     }
+  }
+
+  // In place of the prices, the least ones that prove the matching; false if sweeps over all rows
+  // do not come to them, or columns that nobody has were given prices.
+  bool least_prices() {
+    double* const v = p_.distance;
+    for (Index j = 0; j < p_.stride; ++j) v[j] = j < p_.cols ? 0.0 : -kInf;
+    bool fell = true;
+    for (int sweep = 0; fell && sweep < kLeastPricesSweeps; ++sweep) {
+      fell = false;
+      for (Index i = 0; i < p_.rows; ++i) {
+        const T* const c = row(i);
+        const Index own = p_.col_of_row[i];
+        const double x = cost(c + own) - v[own];
+        const Doubles wanted = Doubles::all(x);
+        Mask8 any = Mask8::of(0);
+        for (Index j = 0; j < p_.stride; j += 8) {
+          const Doubles at = load(c + j), price = Doubles::load(v + j), lower = at - wanted;
+          const Mask8 falls = (at - price < wanted) & (lower < price);
+          select(falls, lower, price).store(v + j);
+          any = any | falls;
+        }
+        fell |= any.any();
+      }
+    }
+    for (Index j = 0; j < p_.cols; ++j) fell |= p_.row_of_col[j] == kNone && v[j] < 0.0;
+    if (!fell) std::copy_n(v, p_.stride, p_.price);
+    return !fell;
   }
 
  private:
@@ -178,22 +206,44 @@ class SmallSolver {
     return near;
   }
 
+  // Free columns get prices; or all do, and rows choose anew, where nearly all would be free and
+  // columns' own minima come to a greater sum than those of rows and then of columns.
   void reduce_columns() {
+    const bool may_begin_anew = is_above(p_.free_count, p_.rows, kColumnsAlone);
+    double of_rows = 0.0, of_columns = 0.0;
+    if (may_begin_anew) of_rows = std::accumulate(p_.minimum, p_.minimum + p_.rows, 0.0);
     for (Index j = 0; j < p_.stride; j += 8) {
-      if (p_.free[j / 8] == 0) continue;
-      Doubles lowest = Doubles::all(kInf);
+      if (p_.free[j / 8] == 0 && !may_begin_anew) continue;
+      Doubles lowest = Doubles::all(kInf), own = lowest;
       for (Index i = 0; i < p_.rows; ++i) {
+        const Doubles c = load(row(i) + j);
         // A row without a finite cost gives NaN, which a minimum passes over as its first operand.
-        lowest = min(load(row(i) + j) - Doubles::all(p_.minimum[i]), lowest);
+        lowest = min(c - Doubles::all(p_.minimum[i]), lowest);
+        if (may_begin_anew) own = min(c, own);
       }
       const Mask8 changed = Mask8::of(p_.free[j / 8]) & (lowest < Doubles::all(kInf));
       select(changed, lowest, Doubles::load(p_.price + j)).store(p_.price + j);
+      own.store(p_.distance + j);
     }
+    if (may_begin_anew) {
+      for (Index j = 0; j < p_.cols; ++j) {
+        of_rows += p_.price[j];
+        of_columns += p_.distance[j];
+      }
+    }
+    if (of_columns > of_rows && of_columns < kInf) return begin_at_columns();
     const Index before = std::exchange(p_.free_count, 0);
     for (Index k = 0; k < before; ++k) {
       const Index i = p_.free_rows[k];
       claim_or_keep(i, minimum(row(i)));
     }
+  }
+
+  // At the columns' minima, which stand in `distance`.
+  void begin_at_columns() {
+    open_columns();
+    std::copy_n(p_.distance, p_.cols, p_.price);
+    for (Index i = 0; i < p_.rows; ++i) claim_or_keep(i, minimum(row(i)));
   }
 
   void reduce_rows() {
@@ -259,6 +309,50 @@ class SmallSolver {
       free = kept;
     }
     p_.free_count = free;
+  }
+
+  Step begin_paths() {
+    const bool turns = p_.may_pause && p_.free_count > 0 && columns_tie_less();
+    return turns ? Step::budget_spent : augment_all(p_.may_pause);
+  }
+
+  // Whether free rows are at their least costs in much of the columns, and free columns in few of
+  // the rows: paths that begin there need not go through what ties.
+  bool columns_tie_less() const {
+    Index wide = 0;
+    const Index rows = std::min(p_.free_count, kNearRows);
+    for (Index k = 0; k < rows; ++k) {
+      const T* const c = row(p_.free_rows[std::int64_t{k} * p_.free_count / rows]);
+      wide += !is_below(ties(c, minimum(c)), p_.cols, kPlateau);
+    }
+    if (!is_above(wide, rows, kMostHaveFew)) return false;
+    Index columns = 0, narrow = 0;
+    for (Index j = 0; j < p_.cols && columns < kNearRows; ++j) {
+      if (!is_free(j)) continue;
+      ++columns;
+      narrow += is_below(tight_rows(j), p_.rows, kNarrow);
+    }
+    return is_above(narrow, columns, kMostHaveFew);
+  }
+
+  Index ties(const T* c, double value) const {
+    const Doubles wanted = Doubles::all(value);
+    Index count = 0;
+    for (Index j = 0; j < p_.stride; j += 8) {
+      count += __builtin_popcount((load(c + j) - Doubles::load(p_.price + j) == wanted).bits());
+    }
+    return count;
+  }
+
+  Index tight_rows(Index j) const {
+    Index count = 0;
+    for (Index i = 0; i < p_.rows; ++i) {
+      const Index own = p_.col_of_row[i];
+      if (own == kNone) continue;
+      const T* const c = row(i);
+      count += cost(c + j) - p_.price[j] <= cost(c + own) - p_.price[own];
+    }
+    return count;
   }
 
   // Paths for free rows, until so many rows were read; at the start, or until few of these paths

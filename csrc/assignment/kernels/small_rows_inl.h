@@ -169,6 +169,9 @@ constexpr SmallKernels small_kernels() {
           [](SmallProblem& p, double* duals) {
             with_small_solver(p, [duals](auto solver) { solver.row_duals(duals); });
           },
+          [](SmallProblem& p) {
+            return with_small_solver(p, [](auto solver) { return solver.least_prices(); });
+          },
           [](const SmallProblem& p, SmallProblem& turned) {
             std::visit([&](const auto& rows) { turn_small(rows, p, turned); }, p.costs);
           }};
