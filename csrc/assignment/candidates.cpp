@@ -85,7 +85,7 @@ double CandidateLists::least_cost(Index i) const {
 
 CandidateLists::Gap CandidateLists::typical_gap() {
   std::vector<double> gap, lead, magnitude;
-  std::int64_t rows = 0, ending = 0;
+  std::int64_t rows = 0, ending = 0, tied = 0;
   for (Index i = 0; i < costs_.rows(); i += sample_step()) {
     if (adopted(i)) continue;
     const auto [x, second, col] = best(i);
@@ -94,6 +94,7 @@ CandidateLists::Gap CandidateLists::typical_gap() {
     lead.push_back(second - x);
     magnitude.push_back(std::fabs(x));
     ++rows;
+    tied += second == x;
     ending += ends_in_ties(i);
   }
   // The value below which so much of a sample is.
@@ -104,8 +105,12 @@ CandidateLists::Gap CandidateLists::typical_gap() {
     return values[at];
   };
   const double lower = quantile(gap, 0.25), middle = quantile(gap, 0.5);
-  return {middle, quantile(lead, 0.5), quantile(magnitude, 0.5), middle / lower,
-          is_above(ending, rows, kListsEnd)};
+  return {middle,
+          quantile(lead, 0.5),
+          quantile(magnitude, 0.5),
+          middle / lower,
+          is_above(ending, rows, kListsEnd),
+          is_above(tied, rows, kMostTie)};
 }
 
 bool CandidateLists::ends_in_ties(Index i) const {

@@ -98,6 +98,7 @@ class CandidateLists {
     double spread;   // of the gaps, their median by their lower quartile
     bool lists_end;  // whether many bounds are tied with what is listed: those lists hold all that
                      // is below a plateau
+    bool most_tie;   // whether the two best of most rows do
   };
   Gap typical_gap();
 

@@ -328,7 +328,7 @@ bool Solver::augment_free(ListPaths::Budget budget) {
 bool Solver::auction(bool ended) {
   lists_->sample();
   const CandidateLists::Gap gap = lists_->typical_gap();
-  if (!EpsilonScaling::is_possible(gap) || (ended && !(gap.lead > 0.0))) return false;
+  if (!EpsilonScaling::is_possible(gap) || (ended && gap.most_tie)) return false;
   if (few_values_ && few_are_below_plateaus(context_)) return false;
   const Matching before = matching_;
   const bool few = rows_ <= kHopelessFewRows;

@@ -171,3 +171,16 @@ def test_few_values_and_forbidden_pairs(seed, n, allowed):
         else:
             assert cost[np.arange(n), answer.col_of_row].sum() == best
             assert answer.gap == 0.0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_half_of_the_rows_may_tie_before_an_auction(seed):
+    """As after prices of columns: Dice coefficients of masks were left to whole rows."""
+    r = np.random.default_rng(seed)
+    soft = 1 / (1 + np.exp(-3 * r.standard_normal((1024, 256))))
+    mask = (r.random((1024, 256)) < r.uniform(0.01, 0.3, (1024, 1))).astype(float)
+    cost = 1 - (2 * soft @ mask.T + 1) / (np.add.outer(soft.sum(1), mask.sum(1)) + 1)
+    answer = solve(cost, 0)
+    best = cost[scipy.optimize.linear_sum_assignment(cost)].sum()
+    assert answer.objective == pytest.approx(best, rel=1e-12)
+    assert answer.stats["passes"] < 8
