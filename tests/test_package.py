@@ -129,7 +129,7 @@ ROOMS = {
     ),
     "models": (
         *("digest", "checkpoint", "rewrite", "plan", "hollow", "network_files"),
-        *("loading", "blocks"),
+        *("loading", "blocks", "placed"),
         *("activations", "stored_pieces", "zarr_pieces", "stored_activations", "weight_evidence"),
         *("text", "shared_text", "smollm2", "trainer", "runs"),
     ),

@@ -13,9 +13,9 @@ from bmatch.cli import console
 from bmatch.cli.options import (
     NOT_RELATED,
     AsJson,
-    Device,
     EventFolder,
     MetricsFile,
+    OneDevice,
     Picture,
     examples,
     require_apart,
@@ -85,7 +85,7 @@ def match_features(
     metrics_file: MetricsFile = None,
     event_folder: EventFolder = None,
     picture: Picture = None,
-    device: Device = "cpu",
+    device: OneDevice = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Match the features of two sparse dictionaries; those without a partner stay out.
