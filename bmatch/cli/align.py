@@ -16,6 +16,7 @@ from bmatch.cli.options import (
     NOT_RELATED,
     AsJson,
     BatchSize,
+    CacheFolder,
     Device,
     Dtype,
     EventFolder,
@@ -94,12 +95,7 @@ def align(
             "residual,neurons,heads,experts.",
         ),
     ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            "--cache", help="Folder that keeps how far it has come. Default: in the user's cache."
-        ),
-    ] = None,
+    cache: CacheFolder = None,
     save_every: Annotated[
         float, typer.Option(min=0.0, help="Minutes after which that is kept, from 16 batches on.")
     ] = 5.0,

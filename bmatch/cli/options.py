@@ -73,6 +73,12 @@ Witness = Annotated[
 Picture = Annotated[
     Path | None, typer.Option("--picture", help="PNG file to draw it into.", dir_okay=False)
 ]
+CacheFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache", help="Folder that keeps how far it has come. Default: in the user's cache."
+    ),
+]
 RankTimeout = Annotated[
     float,
     typer.Option(

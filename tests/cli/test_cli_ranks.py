@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
-import pkgutil
 import signal
 import subprocess
 import sys
@@ -34,31 +32,6 @@ def kill(job, rank, ready):
         assert job.process.is_alive(), job.said.read_text()
         time.sleep(0.002)
     os.kill(victim, signal.SIGKILL)
-
-
-@pytest.fixture
-def doomed(monkeypatch):
-    """Begins a job of which a rank dies the first time, however busy the machine is.
-
-    At its so manyth call of that, without which the job does not get on, and once it is time.
-    """
-
-    def begin(rank, what, number, ready, *job):
-        plain, calls = pkgutil.resolve_name(what), itertools.count(1)
-
-        def instead(*arguments, **options):
-            there = [os.environ.get(name) for name in ("RANK", "TORCHELASTIC_RESTART_COUNT")]
-            if there == [str(rank), "0"] and next(calls) == number:
-                while not ready():
-                    time.sleep(0.002)
-                os.kill(os.getpid(), signal.SIGKILL)
-            return plain(*arguments, **options)
-
-        with monkeypatch.context() as patched:
-            patched.setattr(what.replace(":", "."), instead)
-            return Job(*job)
-
-    return begin
 
 
 GIVES, TAKES = "bmatch.streams:send", "bmatch.streams:StreamSums.receive"
