@@ -84,7 +84,7 @@ ROOMS = {
             "fetched",
             "device",
         ),
-        *("sparse", "solver", "certificate", "margins"),
+        *("sparse", "solver", "certificate", "margins", "shared_rows"),
     ),
     "correlation": (
         *("products", "statistics", "chunks", "batch", "pilot", "by_chunks", "by_kernels"),

@@ -138,8 +138,8 @@ def close_pairs(
         return None
     both = np.concatenate(found) if found else np.empty((0, 2), np.int64)  # [e, 2]
     cosine64 = _cosines(target, source, both)
-    kept = (np.abs(cosine64) if magnitudes else cosine64) > limit
-    return Pairs(both[kept, 0], both[kept, 1], cosine64[kept])
+    above = (np.abs(cosine64) if magnitudes else cosine64) > limit
+    return Pairs(both[above, 0], both[above, 1], cosine64[above])
 
 
 def _kept_pairs(kept: KeptState | None, limit: float) -> tuple[list[npt.NDArray[np.int64]], int]:
