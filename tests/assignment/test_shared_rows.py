@@ -69,6 +69,9 @@ def test_more_rows_than_columns_and_what_fails_ends_all():
         shared.dense()
         raise LookupError
 
-    with ranks_of_threads(2, serve) as first:
-        with pytest.raises(LookupError), shared_rows(factors.T, first) as shared:
-            fail(shared)
+    with (
+        ranks_of_threads(2, serve) as first,
+        pytest.raises(LookupError),
+        shared_rows(factors.T, first) as shared,
+    ):
+        fail(shared)
