@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed
+import torch.distributed.checkpoint as dcp
 import transformers
 from tiny_models import WIDTH, in_gauge, load, noisy_copy, tiny_model
 from torch.distributed.device_mesh import init_device_mesh
@@ -190,6 +191,12 @@ def of_two(rank, rendezvous, model_type, expected):
     for options, told in zip(CASES, expected, strict=True):
         same(bmatch.estimate_gauge(target, source, **options), told)
         same(bmatch.estimate_gauge(target, plain[0], **options), told)
+    # Shards that were saved are read by the process that will hold them.
+    files = rendezvous.parent / "shards"
+    dcp.save({"model": target.state_dict()}, storage_writer=dcp.FileSystemWriter(files))
+    again = sharded(tiny_model(model_type, seed=9), mesh)
+    dcp.load({"model": again.state_dict()}, storage_reader=dcp.FileSystemReader(files))
+    same(bmatch.estimate_gauge(again, source, **CASES[0]), expected[0])
     assert architecture.residual_axes(target) == architecture.residual_axes(plain[1])
     torch.distributed.destroy_process_group()
 
