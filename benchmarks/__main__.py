@@ -19,6 +19,7 @@ BENCHMARKS = {
     "model": "what the CUDA solver would wait for on a device, counted without one",
     "memory": "the memory that a solve takes beside its matrix, 4.3 GB of it",
     "scale": "matrices that never exist: assignments from factors, of 50,000 rows and more",
+    "ranks": "jobs that 1, 2 and 4 processes of torchrun share: seconds, and the same bytes",
     "features": "features of two dictionaries, planted and trained, beside what people do",
     "align": "two models' activations to the gauge, whole, beside the usual pipeline",
     "verdict": "verdicts on matches whose truth is known, of kin and of strangers",

@@ -20,6 +20,7 @@ PAGES = {
     "load": ("load", "Beside a busy process"),
     "memory": ("memory", "Memory of a solve"),
     "scale": ("scale", "Assignments from factors"),
+    "ranks": ("ranks", "Jobs of several ranks"),
     "features": ("features", "Features of two dictionaries"),
     "align": ("align", "Two models' activations to the gauge, whole"),
     "verdict": ("verdict", "Verdicts without the truth"),

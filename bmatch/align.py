@@ -30,20 +30,19 @@ from bmatch.estimate import (
 from bmatch.footprint import job_bytes
 from bmatch.gauge import SignedPermutation
 from bmatch.groups import AnyGroup
-from bmatch.jobs.device import require_device
+from bmatch.jobs.device import first_device, require_device
 from bmatch.jobs.phases import peak_bytes
 from bmatch.jobs.progress import Progress, silent
 from bmatch.jobs.ranks import ALONE, Ranks
 from bmatch.jobs.resume import KeptState
 from bmatch.matching import GaugeMatch
-from bmatch.models.activations import Reader, SitePair, Sites, pair_sites, require_same_width
+from bmatch.models.activations import SitePair, Sites, pair_sites, require_same_width
 from bmatch.models.checkpoint import (
     Checkpoint,
     checked_digest,
     open_checkpoint,
     tested_gains,
 )
-from bmatch.models.loading import load_model
 from bmatch.models.shared_text import batches_for_both, require_in_vocabulary
 from bmatch.models.text import (
     AlignedBatch,
@@ -58,7 +57,7 @@ from bmatch.models.weight_evidence import (
 )
 from bmatch.orthogonal import OrthogonalGauge
 from bmatch.procrustes import OrthogonalMatch
-from bmatch.stream_jobs import Plan, kept_state
+from bmatch.stream_jobs import Plan, kept_state, reader_of
 from bmatch.stream_reading import correlation_bytes, require_memory
 from bmatch.streams import Job, StreamCorrelation, correlate_streams
 
@@ -123,6 +122,7 @@ def align_checkpoints(
     save_every: float = 5.0,
     passed: Callable[[int], object] = bool,
     ranks: Ranks = ALONE,
+    shard: bool = False,
 ) -> Alignment:
     """Estimate the gauge between two checkpoint folders: what ``bmatch align`` does.
 
@@ -147,7 +147,8 @@ def align_checkpoints(
     dtype : str
         Precision of the forward passes: float32, bfloat16 or float16.
     device : str
-        Where the models run, ``cpu`` or a CUDA device: both must fit.
+        Where the models run, ``cpu`` or a CUDA device: both must fit. Or ``auto``: accelerate
+        spreads them over all GPUs, memory and disk.
     evidence : {"activations", "weights", "both"}
         As for `estimate_gauge`. Weights are read one tensor at a time, and for them alone no model
         is made and no tokenizer or text is needed.
@@ -167,6 +168,9 @@ def align_checkpoints(
         Minutes from one time to the next.
     passed : callable, optional
         Is told how many tokens have been counted, as they are.
+    shard : bool
+        Whether ranks share the models out (FSDP2), which one device does not hold, and all read the
+        same tokens; else they share the tokens.
     ranks : Ranks
         This is the first; the others are in `bmatch.stream_jobs.serve`. The gauge does not depend
         on how many there are, to the bit.
@@ -195,7 +199,9 @@ def align_checkpoints(
     say = tell or (lambda _: None)
     reading = None
     if evidence != "weights":
-        reading = _Reading.of(checkpoints, text, tokens, sequence_length, batch_size, sites, device)
+        reading = _Reading.of(
+            checkpoints, text, tokens, sequence_length, batch_size, sites, first_device(device)
+        )
 
     digests = {
         role: checked_digest(checkpoint, progress, f"Checking {role}")
@@ -221,7 +227,7 @@ def align_checkpoints(
             deciding["device"] = device.partition(":")[0]
             kept = kept_state(cache_dir, save_every, deciding, reading.batches, warn)
         readers = {
-            role: Reader(load_model(checkpoints[role], dtype, device), axes[role])
+            role: reader_of(checkpoints[role], dtype, device, shard, reading.correlation_bytes)
             for role in progress(list(checkpoints), "Loading models")
         }
         streams = correlate_streams(
@@ -230,7 +236,7 @@ def align_checkpoints(
             reading.batches,
             sites,
             largest_batch=reading.largest,
-            job=Job(ranks, kept, passed, progress),
+            job=Job(ranks, kept, passed, progress, together=shard),
         )
         peaks = ranks.gathered(peak_bytes())
     result: GaugeMatch | OrthogonalMatch
@@ -354,4 +360,4 @@ def _require_precision_and_device(dtype: str, device: str) -> None:
     """Before anything is read."""
     if dtype not in ("float32", "bfloat16", "float16"):
         raise ValueError(f"dtype must be float32, bfloat16 or float16, got {dtype!r}")
-    require_device(device)
+    require_device(device, spread=True)

@@ -20,6 +20,7 @@ from bmatch.architecture.rotating import require_rotations
 from bmatch.groups import AnyGroup, Group, require_group, smaller
 from bmatch.matching import GaugeMatch, match
 from bmatch.models.activations import Reader, Sites, require_same_width
+from bmatch.models.placed import PlacedWeights
 from bmatch.models.weight_evidence import (
     WeightCorrelation,
     correlate_weights,
@@ -125,7 +126,7 @@ def estimate_gauge(
     if evidence != "activations":
         weights = correlate_weights(target, source)
     ask = partial(weights_if_comparable, target, source) if witness else None
-    return match_evidence(chosen_group, streams, weights, ask, target.model.device).match
+    return match_evidence(chosen_group, streams, weights, ask, target.device).match
 
 
 def require_evidence(evidence: str, group: str) -> None:
@@ -236,7 +237,7 @@ def _read(streams: StreamCorrelation) -> dict[str, str]:
 def _tested(reader: Reader) -> Premise:
     """What the gains of a loaded model say, of a structure that is proved to rotate."""
     require_rotations(reader.model)
-    return premise(reader.axes, reader.model.state_dict().items())
+    return premise(reader.axes, PlacedWeights(reader.model).items())
 
 
 def fixes_ones(target: ResidualAxes, source: ResidualAxes) -> bool:

@@ -15,8 +15,9 @@ from bmatch.jobs.phases import peak_bytes
 from bmatch.jobs.ranks import Ranks
 from bmatch.jobs.resume import KeptParts, KeptState, content_key
 from bmatch.models.activations import Reader, Sites, split_batch
-from bmatch.models.checkpoint import open_checkpoint
+from bmatch.models.checkpoint import Checkpoint, open_checkpoint
 from bmatch.models.loading import load_model
+from bmatch.models.placed import share_out
 from bmatch.models.stored_activations import are_activations, open_activations
 from bmatch.models.text import AlignedBatch
 from bmatch.stream_reading import Batch
@@ -40,6 +41,7 @@ def serve(
     dtype: str,
     device: str,
     ranks: Ranks,
+    shard: bool = False,
 ) -> None:
     """What ranks but the first do while that one aligns two checkpoints, or stored activations.
 
@@ -53,16 +55,34 @@ def serve(
     plan: Plan | None = ranks.told()
     if plan is None:
         return
-    if len(plan.batches) >= LEAST:
+    if len(plan.batches) >= LEAST or shard:
         models: list[Any] = []
-        for path in (target, source):
+        for path in (source, target):
             if are_activations(path):
                 models.append(open_activations(path))
                 continue
-            held = open_checkpoint(path)
-            models.append(Reader(load_model(held, dtype, device), held.axes))
-        serve_streams(models[0], models[1], plan.batches, plan.sites, ranks=ranks, device=device)
+            models.append(reader_of(open_checkpoint(path), dtype, device, shard))
+        serve_streams(
+            *(models[1], models[0], plan.batches, plan.sites),
+            ranks=ranks,
+            together=shard,
+            device=device,
+        )
     ranks.gathered(peak_bytes())
+
+
+def reader_of(
+    checkpoint: Checkpoint, dtype: str, device: str, shard: bool, spare: int = 0
+) -> Reader:
+    """The model of a checkpoint; where ranks share it out, this rank's shard of it.
+
+    The arguments are those of `load_model`.
+    """
+    model = load_model(checkpoint, dtype, "cpu" if shard else device, spare)
+    reader = Reader(model, checkpoint.axes)
+    if shard:
+        share_out(model, reader.blocks, device)
+    return reader
 
 
 def kept_state(

@@ -126,7 +126,7 @@ class BothModels(Both):
         one, other = Reader.of(target), Reader.of(source)
         require_same_width(one.axes, other.axes)
         pairs = pair_sites(one.axes.num_layers, other.axes.num_layers, sites)
-        given = pairs, one.axes.dim, one.model.device, skip_positions, stretched
+        given = pairs, one.axes.dim, one.device, skip_positions, stretched
         return cls(*given, target=one, source=other)
 
     def called(self, pair: SitePair) -> int | str:

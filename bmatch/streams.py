@@ -14,8 +14,9 @@ which several processes can share (`correlation.stretches`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -88,6 +89,8 @@ class Job:
         Shows which batches this rank reads (see `bmatch.jobs.progress`).
     device : str
         Where stored activations are summed; models are where they are.
+    together : bool
+        Whether all ranks read all batches, since they hold shards of the models.
     """
 
     ranks: Ranks = ALONE
@@ -95,6 +98,7 @@ class Job:
     passed: Callable[[int], object] = bool
     progress: Progress = silent
     device: str = "cpu"
+    together: bool = False
 
 
 _SHORT = Job()
@@ -149,7 +153,7 @@ def correlate_streams(
     models = target_model, source_model
     both = both_of(*models, sites, skip_positions, len(cuts) > 1, torch.device(job.device))
     both.make_room(largest_batch)
-    with shared_cores():
+    with shared_cores(), _running(job.ranks, job.together):
         if isinstance(batches, Sequence) and len(cuts) > 1:
             sums = _in_stretches(both, batches, cuts, job)
         else:
@@ -177,17 +181,26 @@ def serve_streams(
     skip_positions: int = 1,
     *,
     ranks: Ranks,
+    together: bool = False,
     device: str = "cpu",
 ) -> None:
     """What ranks but the first do while that one is in `correlate_streams` with the same input."""
     cuts = _cuts(batches)
-    if len(cuts) == 1:
+    if len(cuts) == 1 and not together:
         return
     both = both_of(target_model, source_model, sites, skip_positions, True, torch.device(device))
-    start = ranks.told()
-    with shared_cores():
+    start = ranks.told() if len(cuts) > 1 else 0
+    with shared_cores(), _running(ranks, together):
+        if together:
+            for place in chain.from_iterable(cuts[start:]):
+                both.read(batches[place])
+            return
         for cut in cuts[start + ranks.rank :: ranks.world]:
             send(_moments_of(both, batches, cut, cut.start), ranks)
+
+
+def _running(ranks: Ranks, together: bool) -> AbstractContextManager[None]:
+    return ranks.running_together() if together else nullcontext()
 
 
 def _cuts(batches: Iterable[Batch]) -> list[range]:
@@ -224,12 +237,13 @@ def _in_stretches(
     if kept is not None and (state := kept.load()) is not None:
         sums.restore(state)
     start: int = ranks.told(sums.stretches)
-    own = cuts[start :: ranks.world]
+    at_once = 1 if job.together else ranks.world
+    own = cuts[start::at_once]
     shown = iter(job.progress([place for cut in own for place in cut], "Correlating"))
     job.passed(sums.moments.count)
-    for number, cut in zip(range(start, len(cuts), ranks.world), own, strict=True):
+    for number, cut in zip(range(start, len(cuts), at_once), own, strict=True):
         sums.add(_moments_of(both, batches, islice(shown, len(cut)), cut.start, sums.rotated))
-        for rank, theirs in enumerate(cuts[number + 1 : number + ranks.world], 1):
+        for rank, theirs in enumerate(cuts[number + 1 : number + at_once], 1):
             sums.receive(ranks, rank)
             for place in theirs:
                 if not sums.rotated.full:

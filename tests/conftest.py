@@ -45,6 +45,18 @@ def own_cache(tmp_path_factory):
     patch.undo()
 
 
+@pytest.fixture
+def one_process(tmp_path):
+    """A process group of this process alone, which DDP and FSDP ask for."""
+    import torch
+
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
+    )
+    yield
+    torch.distributed.destroy_process_group()
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
     """A byte-level BPE tokenizer of 300 tokens."""

@@ -214,7 +214,7 @@ def test_weights_need_neither_tokenizer_nor_text_nor_model(pair, secret, tmp_pat
     for folder, bare in zip(pair, folders, strict=True):
         ignored = shutil.ignore_patterns("token*", "special*")
         shutil.copytree(folder, bare, ignore=ignored)
-    monkeypatch.setattr("bmatch.align.load_model", lambda *_: pytest.fail("a model was made"))
+    monkeypatch.setattr("bmatch.stream_jobs.load_model", lambda *_: pytest.fail("a model was made"))
     said = []
     a = align_checkpoints(*folders, evidence="weights", tell=said.append)
     assert a.gauge == secret

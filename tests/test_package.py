@@ -84,7 +84,7 @@ ROOMS = {
             "fetched",
             "device",
         ),
-        *("sparse", "solver", "certificate", "margins"),
+        *("sparse", "solver", "certificate", "margins", "shared_rows"),
     ),
     "correlation": (
         *("products", "statistics", "chunks", "batch", "pilot", "by_chunks", "by_kernels"),
@@ -129,7 +129,7 @@ ROOMS = {
     ),
     "models": (
         *("digest", "checkpoint", "rewrite", "plan", "hollow", "network_files"),
-        *("loading", "blocks"),
+        *("loading", "blocks", "placed"),
         *("activations", "stored_pieces", "zarr_pieces", "stored_activations", "weight_evidence"),
         *("text", "shared_text", "smollm2", "trainer", "runs"),
     ),

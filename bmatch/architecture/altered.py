@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 
-_OWN = ("transformers.", "accelerate.")
-"""Whose hooks record, or move tensors between devices, and compute nothing."""
+from bmatch.architecture.wrappers import own_class
+
+_OWN = ("transformers.", "accelerate.", "torch.distributed.fsdp.")
+"""Whose hooks record, or move tensors between devices and processes, and compute nothing."""
 
 FORMS = ("peft.", "bitsandbytes.", "torchao.", "hqq.", "gptqmodel.", "compressed_tensors.")
 """Whose modules are a linear map in another form: with an adapter, of few bits."""
@@ -41,12 +43,12 @@ def altered(
         if inside and name.startswith(inside):
             continue
         title = name or "the model"
-        kind, other = type(module).__name__, type(made.get(name)).__name__
+        kind, other = own_class(module).__name__, type(made.get(name)).__name__
         if name not in made:
             return f"{title}, a {kind}, has been put in"
-        if type(module) is not type(made[name]):
+        if own_class(module) is not type(made[name]):
             if kind == other:
-                kind = f"{type(module).__module__}.{kind}"
+                kind = f"{own_class(module).__module__}.{kind}"
             return f"{title} is a {kind} in place of a {other}"
         for method in _methods(module):
             if method not in vars(made[name]):
@@ -61,7 +63,7 @@ def is_from_elsewhere(model: torch.nn.Module, *, forms: tuple[str, ...] = ()) ->
 
     It may be written for one size: a slice of half of the width is all of a tiny model's.
     """
-    kinds = {type(module) for module in model.modules()}
+    kinds: set[Any] = {own_class(module) for module in model.modules()}
     made = {where for kind in kinds for where in (kind.__module__, kind.forward.__module__)}
     return not all(f"{where}.".startswith(("torch.", "transformers.", *forms)) for where in made)
 

@@ -31,7 +31,7 @@ from bmatch.architecture.tiny import (
     run_plainly,
     tiny_model,
 )
-from bmatch.architecture.wrappers import unwrapped
+from bmatch.architecture.wrappers import own_class, unwrapped
 
 SEEDS = 8
 """Weights that are tried until every expert is asked."""
@@ -124,7 +124,7 @@ def _is_another(given: Any, *, forms: tuple[str, ...] = ()) -> bool:
 
 def _as_it_is(given: torch.nn.Module, inputs: Mapping[str, Any]) -> Axes:
     """The spaces of a module from a run of itself, on a copy with weights at random."""
-    module = copy.deepcopy(given).float().cpu().eval()
+    module = copy.deepcopy(unwrapped(given)).float().cpu().eval()
     if hasattr(module, "_from_config"):
         run_plainly(module.config)
     randomise(module)
@@ -139,7 +139,7 @@ def _as_it_is(given: torch.nn.Module, inputs: Mapping[str, Any]) -> Axes:
 
 def _as_made(given: Any) -> torch.nn.Module:
     """What the class of a model of transformers makes of its config, without weights."""
-    return _made(_Plan(type(given), given.config.to_json_string(use_diff=False), given.config))
+    return _made(_Plan(own_class(given), given.config.to_json_string(use_diff=False), given.config))
 
 
 @dataclass(frozen=True)

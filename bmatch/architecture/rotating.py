@@ -29,7 +29,7 @@ def stays_under_rotations(model_or_config: Any) -> bool:
         Of a tiny model with weights at random, which is run twice. Under LayerNorm rotations are of
         those that fix the ones vector.
     """
-    model = unwrapped(model_or_config)
+    model = unwrapped(model_or_config, shards=True)
     config = getattr(model, "config", model)
     content = dict(config) if isinstance(config, Mapping) else config.to_dict()
     return _proved(json.dumps(content, sort_keys=True, default=str))
@@ -44,7 +44,7 @@ def require_rotations(model_or_config: Any) -> None:
         With its type.
     """
     if not stays_under_rotations(model_or_config):
-        model = unwrapped(model_or_config)
+        model = unwrapped(model_or_config, shards=True)
         config = getattr(model, "config", model)
         name = config["model_type"] if isinstance(config, Mapping) else config.model_type
         raise ValueError(

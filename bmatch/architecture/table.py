@@ -41,7 +41,7 @@ def residual_axes(model_or_config: Any) -> ResidualAxes:
     they were derived for. Others are derived by one traced run of a tiny model (`derive`), and
     kept in the user's cache.
     """
-    model = unwrapped(model_or_config)
+    model = unwrapped(model_or_config, shards=True)
     if hasattr(model, "_from_config"):  # a model of transformers
         from bmatch.architecture.derived import changed_axes  # imports torch
 

@@ -14,14 +14,20 @@ _INNER = {  # package and class, and the attribute that holds the model
     ("torch", "DataParallel"): "module",
     ("torch", "DistributedDataParallel"): "module",
 }
-_FSDP = {("torch", "FullyShardedDataParallel"), ("torch", "FSDPModule")}
+_FLAT = ("torch", "FullyShardedDataParallel")
+_SHARDED = ("torch", "FSDPModule")
 _PEFT = {("peft", "PeftModel"), ("peft", "PeftMixedModel")}
+
+FULL = (
+    "take its full state dict "
+    "(torch.distributed.checkpoint.state_dict.get_model_state_dict with full_state_dict=True)"
+)
+"""Of a model whose parameters are shards."""
 
 _MARKS = (  # in the names of tensors: how they got there, and what to take instead
     (
         r"(^|\.)_fsdp_wrapped_module\.",
-        "FSDP wraps the model: take its full state dict "
-        "(torch.distributed.checkpoint.state_dict.get_model_state_dict with full_state_dict=True)",
+        f"FSDP wraps the model: {FULL}",
     ),
     (
         r"^base_model\.model\.|\.(lora_\w+|base_layer|modules_to_save)(\.|$)",
@@ -35,20 +41,32 @@ _MARKS = (  # in the names of tensors: how they got there, and what to take inst
 )
 
 
-def unwrapped(model: Any) -> Any:
+def unwrapped(model: Any, *, shards: bool = False) -> Any:
     """The transformers model inside torch.compile, DataParallel, DDP and PEFT; or what was given.
 
     A PEFT model is left with its adapters: its base model computes with them.
 
+    Parameters
+    ----------
+    model
+    shards : bool
+        Whether a model whose parameters are shards (FSDP2, `torch.distributed.fsdp.fully_shard`) is
+        given back as it is; else it is refused.
+
     Raises
     ------
     ValueError
-        If no module inside computes what the wrapper does: under FSDP, whose parameters are
-        shards, and under PEFT methods that put tokens before the text.
+        If no module inside computes what the wrapper does: under FSDP, and under PEFT methods that
+        put tokens before the text.
     """
     while True:
-        kinds = {(cls.__module__.partition(".")[0], cls.__name__) for cls in type(model).__mro__}
-        if kinds & _FSDP:
+        kinds = _kinds(type(model))
+        if _FLAT in kinds:
+            raise ValueError(
+                "a model in FullyShardedDataParallel holds its weights in flat shards: shard it by "
+                "torch.distributed.fsdp.fully_shard, or give the plain model"
+            )
+        if not shards and any(map(is_sharded, getattr(model, "modules", tuple)())):
             raise ValueError(
                 "a model under FSDP holds shards of its weights: gather them, and give the plain "
                 "model"
@@ -66,6 +84,20 @@ def unwrapped(model: Any) -> Any:
             model = getattr(model, next(_INNER[kind] for kind in kinds if kind in _INNER))
         else:
             return model
+
+
+def is_sharded(model: Any) -> bool:
+    """Whether `fully_shard` was called on this very module, which then has to be run by itself."""
+    return _SHARDED in _kinds(type(model))
+
+
+def own_class(module: Any) -> type:
+    """The class of a module as it was before `fully_shard`, which puts one of its own before it."""
+    return next(cls for cls in type(module).__mro__ if _SHARDED not in _kinds(cls))
+
+
+def _kinds(kind: type) -> set[tuple[str, str]]:
+    return {(cls.__module__.partition(".")[0], cls.__name__) for cls in kind.__mro__}
 
 
 def wrapper_in(names: Iterable[str]) -> str | None:

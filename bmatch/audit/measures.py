@@ -138,7 +138,7 @@ def _loss(reader: Reader, batches: Sequence[Tokens]) -> float:
 def _losses(reader: Reader, batch: Tokens) -> torch.Tensor:
     """Next-token cross-entropy at every attended token that has a successor, nats, [N]."""
     tokens, mask = split_batch(batch)
-    device = reader.model.device
+    device = reader.device
     tokens = tokens.to(device)
     mask = torch.ones_like(tokens) if mask is None else mask.to(device)
     logits = reader.model(input_ids=tokens, attention_mask=mask, use_cache=False).logits

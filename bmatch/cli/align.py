@@ -16,6 +16,7 @@ from bmatch.cli.options import (
     NOT_RELATED,
     AsJson,
     BatchSize,
+    CacheFolder,
     Device,
     Dtype,
     EventFolder,
@@ -55,6 +56,8 @@ EXAMPLES = examples(
     "torchrun --nproc-per-node 2 -m bmatch align base/ finetuned/ --tokens 262144 --out g",
 )
 
+_SHARES = "--shard shares models out among the processes that torchrun starts"
+
 
 def align(
     source: Annotated[
@@ -92,18 +95,20 @@ def align(
             "residual,neurons,heads,experts.",
         ),
     ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            "--cache", help="Folder that keeps how far it has come. Default: in the user's cache."
-        ),
-    ] = None,
+    cache: CacheFolder = None,
     save_every: Annotated[
         float, typer.Option(min=0.0, help="Minutes after which that is kept, from 16 batches on.")
     ] = 5.0,
     metrics_file: MetricsFile = None,
     event_folder: EventFolder = None,
     rank_timeout: RankTimeout = 30.0,
+    shard: Annotated[
+        bool,
+        typer.Option(
+            "--shard",
+            help="Processes that torchrun starts share the models out (FSDP2), not the tokens.",
+        ),
+    ] = False,
     picture: Picture = None,
     as_json: AsJson = False,
 ) -> None:
@@ -117,6 +122,8 @@ def align(
         raise ValueError(
             "--picture draws partners in the stream: leave it out with a rotation or --spaces"
         )
+    if spaces is not None and shard:
+        raise ValueError(f"{_SHARES}: leave it out with --spaces, which runs none")
     if spaces is not None:
         require_one_process("--spaces")
         require_new(out)
@@ -129,7 +136,7 @@ def align(
             console.quiet_transformers()
             from bmatch.stream_jobs import serve
 
-            serve(source, target, dtype=dtype, device=device, ranks=ranks)
+            serve(source, target, dtype=dtype, device=device, ranks=ranks, shard=shard)
             return
         require_new(out)
         require_picture(picture)
@@ -148,6 +155,11 @@ def align(
             raise ValueError(
                 f"one of {source} and {target} holds activations and the other does not: take "
                 "two checkpoints (with their config.json) or the activations of both"
+            )
+        if shard and (stored or ranks.world == 1):
+            raise ValueError(
+                f"{_SHARES}: leave it out "
+                f"{'with activations on disk' if stored else 'without torchrun'}"
             )
         if stored and (text or evidence != "activations" or group == "orthogonal"):
             raise ValueError(
@@ -197,6 +209,7 @@ def align(
                 dtype=dtype,
                 evidence=evidence,
                 witness=witness,
+                shard=shard,
                 **options,
             )
         match = alignment.match

@@ -30,6 +30,7 @@ from bmatch.cli import (
 from bmatch.cli.options import EXIT_CODES
 from bmatch.jobs.ranks import is_told_by_another, require_one_process, wait_to_end
 
+_HELP = ["-h", "--help"]
 app = typer.Typer(
     name="bmatch",
     help="Find, compose and apply the signed permutations that relate the coordinates of "
@@ -38,7 +39,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": _HELP},
 )
 app.command(epilog=align.EXAMPLES)(align.align)
 app.command(epilog=related.EXAMPLES)(related.related)
@@ -68,7 +69,8 @@ def _before(
         console.say(f"bmatch {bmatch.__version__}")
         raise typer.Exit
     command = context.invoked_subcommand
-    if command is not None and command not in _SHARED:
+    helped = not set(_HELP).isdisjoint(sys.argv)  # help is told, once, of any command
+    if command is not None and command not in _SHARED and not helped:
         require_one_process(command)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -9,14 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from bmatch._version import __version__
 from bmatch.cli import console
 from bmatch.cli.options import (
     NOT_RELATED,
     AsJson,
-    Device,
+    CacheFolder,
     EventFolder,
     MetricsFile,
+    OneDevice,
     Picture,
+    RankTimeout,
     examples,
     require_apart,
     require_picture,
@@ -28,6 +32,7 @@ from bmatch.jobs.device import require_device
 from bmatch.jobs.metrics import Metrics, followed
 from bmatch.jobs.progress import Progress, silent
 from bmatch.jobs.restarts import note_outputs
+from bmatch.jobs.resume import KeptParts, KeptState, content_key, user_cache
 
 if TYPE_CHECKING:
     import torch
@@ -82,10 +87,15 @@ def match_features(
     labels_out: Annotated[
         Path | None, typer.Option(help="The same, of TARGET's features.", dir_okay=False)
     ] = None,
+    cache: CacheFolder = None,
+    save_every: Annotated[
+        float, typer.Option(min=0.0, help="Minutes after which that is kept.")
+    ] = 5.0,
     metrics_file: MetricsFile = None,
     event_folder: EventFolder = None,
+    rank_timeout: RankTimeout = 30.0,
     picture: Picture = None,
-    device: Device = "cpu",
+    device: OneDevice = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Match the features of two sparse dictionaries; those without a partner stay out.
@@ -99,7 +109,7 @@ def match_features(
         from bmatch.jobs.ranks import joined, own_device
         from bmatch.report.features import plot_features
     known = None
-    with joined(device) as ranks, ExitStack() as ending:
+    with joined(device, rank_timeout) as ranks, ExitStack() as ending:
         if is_over(ranks):
             return
         progress: Progress = silent
@@ -130,6 +140,17 @@ def match_features(
         theirs = _carried(_rows(source, by, progress), acting, by).to(where)
         if known is not None:
             known.require(len(theirs))
+        kept = None
+        if ranks.first:
+            deciding = {
+                "rows": [_sha256(rows) for rows in (ours, theirs)],
+                "least": least,
+                "magnitudes": sign_marginalized,
+                "device": where.partition(":")[0],
+                "version": __version__,
+            }
+            parts = KeptParts(cache or user_cache("features"), "pairs", console.note)
+            kept = KeptState(parts, content_key(deciding), save_every)
         match = matched(
             ours,
             theirs,
@@ -138,6 +159,7 @@ def match_features(
             false_share=false_share,
             progress=progress,
             ranks=ranks,
+            kept=kept,
         )
         if not ranks.first:
             return
@@ -149,9 +171,17 @@ def match_features(
             labelled = carry_labels(known, match, place(labels_out))
         if picture is not None:
             plot_features(match, place(picture), f"{source.name} in {target.name}")
+    if kept is not None:
+        kept.forget()
     _tell(match, target, source, out, picture, labels_out, labelled, as_json)
     if not len(match.target_ind):
         raise typer.Exit(NOT_RELATED)
+
+
+def _sha256(rows: torch.Tensor) -> str:
+    taken = hashlib.sha256(repr(tuple(rows.shape)).encode())
+    taken.update(rows.cpu().contiguous().numpy().data)
+    return taken.hexdigest()
 
 
 def _rows(path: Path, by: str, progress: Progress) -> torch.Tensor:

@@ -54,7 +54,14 @@ Group = Annotated[GroupName, typer.Option(help="Gauge group; 'auto': that of the
 Dtype = Annotated[
     Literal["float32", "bfloat16", "float16"], typer.Option(help="Of the forward passes.")
 ]
-Device = Annotated[str, typer.Option(help="Where the models run: cpu, cuda, cuda:1.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="Where the models run: cpu, cuda, cuda:1; or auto: spread over all GPUs, memory and "
+        "disk, as accelerate does it."
+    ),
+]
+OneDevice = Annotated[str, typer.Option(help="Where it is computed: cpu, cuda, cuda:1.")]
 EvidenceName = Annotated[
     Literal["activations", "weights", "both"],
     typer.Option(help="'weights' needs no text, no tokenizer and no forward pass."),
@@ -65,6 +72,12 @@ Witness = Annotated[
 ]
 Picture = Annotated[
     Path | None, typer.Option("--picture", help="PNG file to draw it into.", dir_okay=False)
+]
+CacheFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache", help="Folder that keeps how far it has come. Default: in the user's cache."
+    ),
 ]
 RankTimeout = Annotated[
     float,

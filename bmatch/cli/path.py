@@ -127,7 +127,7 @@ def path(
             from bmatch.report.heat_map import plot_path
             from bmatch.report.paths import hops_table, path_figures, path_table
             from bmatch.trajectory import Trajectory, path_between
-        require_device(device)
+        require_device(device, spread=True)
         turn = path_between(
             *(run_a, run_b, base),
             skip_broken=skip_broken,

@@ -64,7 +64,7 @@ def watch(
         console.quiet_transformers()
         from bmatch.report.paths import hop_line
         from bmatch.trajectory.watch import Watch, alarms, appeared
-    require_device(device)
+    require_device(device, spread=True)
     if evidence == "weights" and text:
         raise ValueError("evidence from weights reads no text: leave --text out")
     raised: list[str] = []

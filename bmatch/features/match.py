@@ -19,6 +19,7 @@ from bmatch.features.relatives import bereaved, false_by_kinship
 from bmatch.features.table import write_table
 from bmatch.jobs.progress import Progress, silent
 from bmatch.jobs.ranks import ALONE, Ranks
+from bmatch.jobs.resume import KeptState
 
 _NEIGHBOURS = 64  # of a feature, on average: closer ones alone are candidates
 
@@ -155,6 +156,7 @@ def match_features(
     seed: int = 0,
     progress: Progress = silent,
     ranks: Ranks = ALONE,
+    kept: KeptState | None = None,
 ) -> FeatureMatch:
     """Match the features of two dictionaries by their directions; those without partner stay out.
 
@@ -180,6 +182,10 @@ def match_features(
     ranks : Ranks, optional
         Processes that share the comparison, each with the same arguments, and get the same match
         (see `bmatch.jobs.ranks`).
+    kept : KeptState, optional
+        Where the first of them keeps the pairs that were found now and then (see
+        `bmatch.jobs.resume`), under a key of all other arguments, and goes on from. To be forgotten
+        by the caller.
 
     Returns
     -------
@@ -229,7 +235,7 @@ def match_features(
         return _nothing(shape, least or 0.0)
     seen = strangers.sample(one, other, sign_marginalized, seed) if ranks.first else None
     limit = ranks.told(None if seen is None else _limit(seen, least))
-    near = close_pairs(one, other, limit, sign_marginalized, progress, ranks)
+    near = close_pairs(one, other, limit, sign_marginalized, progress, ranks, kept)
     found: FeatureMatch | None = None
     if near is not None and seen is not None:
         found = _kept(near, seen, shape, limit, false_share if least is None else None, seed)

@@ -6,6 +6,7 @@ above are the whole problem: 10^5 x 10^5 cosines become a sparse matrix of some 
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 
 from bmatch.jobs.progress import Progress, silent
 from bmatch.jobs.ranks import ALONE, Ranks
+from bmatch.jobs.resume import KeptState
 
 BLOCK_BYTES = 2**27
 """Of cosines that are there at once."""
@@ -82,6 +84,7 @@ def close_pairs(
     magnitudes: bool,
     progress: Progress = silent,
     ranks: Ranks = ALONE,
+    kept: KeptState | None = None,
 ) -> Pairs | None:
     """All pairs whose cosine is above a limit.
 
@@ -95,6 +98,9 @@ def close_pairs(
     progress : callable, optional
     ranks : Ranks
         Each takes every so-manieth block of rows.
+    kept : KeptState, optional
+        Where pairs are kept between blocks, at the first rank, and gone on from, with any number of
+        ranks.
 
     Returns
     -------
@@ -104,28 +110,44 @@ def close_pairs(
     unit_target, unit_source = unit(target), unit(source).T  # [n, k], [k, m]
     below = limit - _ROUNDING.get(torch.get_float32_matmul_precision(), _ROUNDING_TF32)
     rows = max(1, BLOCK_BYTES // (4 * max(len(source), 1)))
-    starts = range(0, len(target), rows)[ranks.rank :: ranks.world]
+    found, begin = _kept_pairs(kept, limit) if ranks.first else ([], 0)
+    starts = range(ranks.told(begin), len(target), rows)
+    shown = iter(progress(starts[ranks.rank :: ranks.world], "Comparing"))
     # Made once: what each block would free, malloc keeps in pieces between the pairs that stay.
     cosines = unit_target.new_empty(min(rows, len(target)), len(source))
     masks = torch.empty_like(cosines, dtype=torch.bool)
-    found = []
-    for start in progress(starts, "Comparing"):
-        block = unit_target[start : start + rows]
-        cosine, mask = cosines[: len(block)], masks[: len(block)]
-        torch.mm(block, unit_source, out=cosine)
-        torch.gt(cosine.abs_() if magnitudes else cosine, below, out=mask)
-        near = torch.nonzero(mask)
-        near[:, 0] += start
-        found.append(near.cpu().numpy())
-    own = np.concatenate(found) if found else np.empty((0, 2), np.int64)  # [e, 2]
-    parts = ranks.gathered(own)
+    saved = False
+    for last in range(ranks.world - 1, len(starts) + ranks.world - 1, ranks.world):
+        own = np.empty((0, 2), np.int64)
+        for start in islice(shown, 1):  # no more of it where others have the last blocks
+            block = unit_target[start : start + rows]
+            cosine, mask = cosines[: len(block)], masks[: len(block)]
+            torch.mm(block, unit_source, out=cosine)
+            torch.gt(cosine.abs_() if magnitudes else cosine, below, out=mask)
+            near = torch.nonzero(mask)
+            near[:, 0] += start
+            own = near.cpu().numpy()
+        found += ranks.gathered(own)
+        over = last >= len(starts) - 1
+        if kept is not None and ranks.first and (kept.due or (saved and over)):
+            saved, found = True, [np.concatenate(found)]
+            end = len(target) if over else starts[last] + rows
+            kept.save({"pairs": found[0]}, {"rows": str(end), "limit": limit.hex()})
+    next(shown, None)  # to its end, where what shows it is put away
     if not ranks.first:
         return None
-    both = np.concatenate(parts)
-    both = both[np.argsort(both[:, 0], kind="stable")]
+    both = np.concatenate(found) if found else np.empty((0, 2), np.int64)  # [e, 2]
     cosine64 = _cosines(target, source, both)
-    kept = (np.abs(cosine64) if magnitudes else cosine64) > limit
-    return Pairs(both[kept, 0], both[kept, 1], cosine64[kept])
+    above = (np.abs(cosine64) if magnitudes else cosine64) > limit
+    return Pairs(both[above, 0], both[above, 1], cosine64[above])
+
+
+def _kept_pairs(kept: KeptState | None, limit: float) -> tuple[list[npt.NDArray[np.int64]], int]:
+    """What an earlier job has found, and of how many rows of the target."""
+    state = None if kept is None else kept.load()
+    if state is None or state[1].get("limit") != limit.hex():
+        return [], 0
+    return [state[0]["pairs"]], int(state[1]["rows"])
 
 
 def _cosines(

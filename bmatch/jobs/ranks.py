@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from bmatch.jobs.device import SPREAD
 from bmatch.jobs.meeting import met
 from bmatch.jobs.processes import is_there
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _LOOK = 1.0  # seconds from look to look whether torchrun is there
 _PATIENCE = 10.0  # seconds that a rank has to end by itself
 _ENDED = (128 + signal.SIGTERM, 128 + signal.SIGHUP)  # codes of those whom a signal ends
+_OF_BACKENDS = r"(?i)gloo|nccl|connection|socket"  # in their errors, and not in those of models
 _TOLD = "told"
 _TORCHRUN = ("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR")
 
@@ -97,11 +99,25 @@ class Ranks:
             dist.recv(values, src=rank)
 
     @contextmanager
-    def _listening(self) -> Iterator[None]:
-        """Where the backends speak of sockets, say what it means."""
+    def running_together(self) -> Iterator[None]:
+        """While the block lasts, models run that the ranks have shards of, and gather.
+
+        Raises
+        ------
+        ConnectionError
+            If a rank was lost.
+        """
+        with self._listening(_OF_BACKENDS):
+            yield
+
+    @contextmanager
+    def _listening(self, mark: str = "") -> Iterator[None]:
+        """Where the backends speak of sockets, say what it means; of errors that have the mark."""
         try:
             yield
         except RuntimeError as error:
+            if not re.search(mark, str(error)):
+                raise
             # Without lines of its source and the advice to read logs.
             said = (str(error).strip() or type(error).__name__).splitlines()[0]
             reason = re.sub(r"\[[^]]*:\d+\] ", "", said).partition(". ")[0]
@@ -293,7 +309,15 @@ def _end_without(torchrun: int, over: threading.Event) -> None:
 
 
 def own_device(device: str, ranks: Ranks) -> str:
-    """The device of this rank: of ``cuda`` each process of a machine takes its own."""
+    """The device of this rank: of ``cuda`` each process of a machine takes its own.
+
+    Raises
+    ------
+    ValueError
+        If one process takes all of them.
+    """
+    if device == SPREAD:
+        require_one_process("--device auto")
     if device == "cuda" and ranks.world > 1:
         return f"cuda:{os.environ['LOCAL_RANK']}"
     return device

@@ -16,8 +16,9 @@ import torch
 
 from bmatch.architecture.axes import ResidualAxes
 from bmatch.architecture.table import residual_axes
-from bmatch.architecture.wrappers import unwrapped
+from bmatch.architecture.wrappers import is_sharded, unwrapped
 from bmatch.models.blocks import run_blocks, stream_blocks
+from bmatch.models.placed import input_device
 
 Sites = Literal["all"] | Sequence[int]
 
@@ -112,8 +113,18 @@ class Reader:
         """
         if isinstance(model, cls):
             return model
-        plain = unwrapped(model)
+        plain = unwrapped(model, shards=True)
         return cls(plain, residual_axes(plain))
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where it takes its tokens."""
+        return input_device(self.model)
+
+    @cached_property
+    def sharded(self) -> bool:
+        """Whether other processes hold shards of it, and run it at the same time."""
+        return any(map(is_sharded, self.model.modules()))
 
     @cached_property
     def blocks(self) -> Sequence[torch.nn.Module]:
@@ -182,7 +193,6 @@ def replaced_stream(
         handle.remove()
 
 
-@torch.inference_mode()
 def run(
     reader: Reader,
     batch: torch.Tensor | Mapping[str, torch.Tensor],
@@ -212,12 +222,14 @@ def run(
             stream = stream[0]
         receive(site, stream[:, : tokens.shape[1]])  # padded to whole windows by some
 
-    with residual_hooks(reader, sites, receive_tokens):
+    # FSDP2 counts the versions of what it gathers, which inference tensors have not.
+    ungraded = torch.no_grad() if reader.sharded else torch.inference_mode()
+    with ungraded, residual_hooks(reader, sites, receive_tokens):
         run_blocks(
             model,
             reader.blocks,
-            tokens.to(model.device, non_blocking=True),
-            None if attention_mask is None else attention_mask.to(model.device, non_blocking=True),
+            tokens.to(reader.device, non_blocking=True),
+            None if attention_mask is None else attention_mask.to(reader.device, non_blocking=True),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 
 from bmatch.architecture.axes import ResidualAxes
+from bmatch.architecture.wrappers import is_sharded
 
 
 def stream_blocks(model: Any, axes: ResidualAxes) -> Sequence[torch.nn.Module]:
@@ -61,7 +63,7 @@ def run_blocks(
     tokens: torch.Tensor,
     attention_mask: torch.Tensor | None,
 ) -> None:
-    """Run tokens ``[B, T]`` through these blocks, without the unembedding.
+    """Run tokens ``[B, T]`` through these blocks, without the unembedding where that can be.
 
     Raises
     ------
@@ -74,9 +76,14 @@ def run_blocks(
             "is not read here: match activations that are kept in files"
         )
     base, beside = model.base_model, dict[str, Any](use_cache=False)
+    whole = is_sharded(model)  # FSDP2 gathers what is in no block as the model itself is called
+    if whole:
+        base = model
+        if "logits_to_keep" in inspect.signature(model.forward).parameters:
+            beside["logits_to_keep"] = 1
     if model.config.is_encoder_decoder:
         encoder = model.get_encoder()
-        if any(module is blocks[0] for module in encoder.modules()):
+        if not whole and any(module is blocks[0] for module in encoder.modules()):
             base, beside = encoder, {}
         else:
             beside["decoder_input_ids"] = tokens

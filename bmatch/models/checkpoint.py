@@ -137,7 +137,7 @@ def open_checkpoint(folder: str | os.PathLike[str], beside: Path | None = None) 
     else:
         raise FileNotFoundError(
             f"{folder} has neither {SINGLE} nor {INDEX}: write safetensors with "
-            "model.save_pretrained(folder) first"
+            f"model.save_pretrained(folder) first{_of_shards(folder)}"
         )
     axes = residual_axes(config)
     shapes = {name: shape for file in shards.values() for name, shape in file.items()}
@@ -148,6 +148,14 @@ def open_checkpoint(folder: str | os.PathLike[str], beside: Path | None = None) 
         raise ValueError(f"{folder}: {error}") from None
     listed = {file: tuple(names) for file, names in shards.items()}
     return Checkpoint(folder, config, axes, listed, beside)
+
+
+def _of_shards(folder: Path) -> str:
+    """What to do with what `torch.distributed.checkpoint` has written, if it is there."""
+    for place in (folder, *sorted(folder.iterdir())):
+        if (place / ".metadata").is_file() and not place.name.startswith("optim"):
+            return f", or by `accelerate merge-weights {place} OUT`, with the config beside them"
+    return ""
 
 
 def _config_folder(folder: Path, beside: Path | None) -> Path:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import tempfile
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,14 @@ import torch
 
 from bmatch.architecture.deriving import auto_class
 from bmatch.files.pointers import require_content
+from bmatch.jobs.device import SPREAD
 from bmatch.models.checkpoint import Checkpoint
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 """Any of these makes a folder one with a tokenizer."""
 
 
-def load_model(checkpoint: Checkpoint, dtype: str, device: str) -> Any:
+def load_model(checkpoint: Checkpoint, dtype: str, device: str, spare: int = 0) -> Any:
     """The language model of a checkpoint, in eval mode.
 
     Parameters
@@ -27,6 +30,9 @@ def load_model(checkpoint: Checkpoint, dtype: str, device: str) -> Any:
     dtype : str
         float32, bfloat16 or float16.
     device : str
+        ``auto`` spreads it over all GPUs, memory and disk.
+    spare : int
+        Bytes that it then leaves free on the first of them.
 
     Raises
     ------
@@ -40,13 +46,34 @@ def load_model(checkpoint: Checkpoint, dtype: str, device: str) -> Any:
     with _reading(checkpoint, "weights"):
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         config = AutoConfig.from_pretrained(checkpoint.config_folder, **options)
-        model: Any = auto_class(config).from_pretrained(
-            checkpoint.folder, config=config, dtype=getattr(torch, dtype), **options
-        )
-        model = model.to(device).eval()
+        with ExitStack() as failing:
+            if device == SPREAD:
+                options |= _spread(spare, failing)
+            model: Any = auto_class(config).from_pretrained(
+                checkpoint.folder, config=config, dtype=getattr(torch, dtype), **options
+            )
+            weakref.finalize(model, failing.pop_all().close)
+        model = (model if device == SPREAD else model.to(device)).eval()
     if getattr(model, "_hf_peft_config_loaded", False):
         model.disable_adapters()  # one lay beside the weights: it is not among what was checked
     return model
+
+
+def _spread(spare: int, after: ExitStack) -> dict[str, Any]:
+    """How transformers is told to spread a model out.
+
+    Weights that stay on disk are read from where they are; only those that transformers makes
+    otherwise are written to a folder, which is removed `after` the model.
+    """
+    from accelerate.utils import get_max_memory
+
+    room = get_max_memory()
+    first = next(iter(room))
+    room[first] = max(room[first] - spare, 0)
+    folder = after.enter_context(
+        tempfile.TemporaryDirectory(prefix="bmatch-", ignore_cleanup_errors=True)
+    )
+    return {"device_map": "auto", "max_memory": room, "offload_folder": folder}
 
 
 def has_tokenizer(checkpoint: Checkpoint) -> bool:

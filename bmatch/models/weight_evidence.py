@@ -24,7 +24,7 @@ speak for any order.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
@@ -39,6 +39,7 @@ from bmatch.jobs.progress import Progress, silent
 from bmatch.models.activations import Reader, pair_sites, require_same_width
 from bmatch.models.checkpoint import Checkpoint
 from bmatch.models.digest import require_finite
+from bmatch.models.placed import PlacedWeights
 
 Rows: TypeAlias = Literal["auto", "all"]
 """Which tensors count: those whose rows come in one order, as far as their rows tell, or all."""
@@ -102,13 +103,12 @@ class Weights(NamedTuple):
             return cls(model.axes, model.names, _finite(model.tensor, model.folder))
         try:
             reader = Reader.of(model)
-            tensors: Mapping[str, torch.Tensor] = reader.model.state_dict(keep_vars=True)
+            tensors = PlacedWeights(reader.model)
             reader.axes.require_names(tensors)
         except ValueError as unknown:
             raise IncomparableWeightsError(str(unknown)) from None
         where = f"the {reader.axes.model_type} model"
-        once = {id(tensor): name for name, tensor in reversed([*tensors.items()])}  # tied ones
-        return cls(reader.axes, tuple(once.values()), _finite(tensors.__getitem__, where))
+        return cls(reader.axes, tensors.once, _finite(tensors.__getitem__, where))
 
 
 def correlate_weights(

@@ -59,7 +59,7 @@ class Reads:
 
     def __post_init__(self) -> None:
         require_evidence(self.evidence, self.group)
-        require_device(self.device)
+        require_device(self.device, spread=True)
         if self.group == "orthogonal":
             raise ValueError("paths are products of signed permutations: no orthogonal group here")
         if isinstance(self.batches, torch.Tensor | Mapping):

@@ -11,6 +11,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from bmatch.architecture import residual_axes
 from bmatch.architecture.rotating import require_rotations
+from bmatch.architecture.wrappers import FULL
 from bmatch.gauge import SignedPermutation
 from bmatch.groups import ORDER, AnyGroup, Gauge
 from bmatch.jobs.progress import Progress, silent
@@ -46,9 +47,9 @@ def state_dict(
     Raises
     ------
     ValueError
-        If the architecture or a tensor is unknown, a tensor is missing or on the meta device,
-        widths differ, the gauge is of a larger group than the architecture's, or the weights are
-        those of TransformerLens.
+        If the architecture or a tensor is unknown, a tensor is missing, on the meta device or a
+        shard, widths differ, the gauge is of a larger group than the architecture's, or the weights
+        are those of TransformerLens.
     """
     require_none_of_lens(weights)
     axes = residual_axes(model_or_config)
@@ -66,6 +67,8 @@ def state_dict(
                 f"{name} is on the meta device, where tensors have no entries: load the model "
                 "without offloading it, or give the weights that were offloaded"
             )
+        if hasattr(tensor, "full_tensor"):
+            raise ValueError(f"{name} is a shard of a tensor: {FULL}")
         moved = axes.transform(name, tensor, gauge)
         if moved is tensor:
             moved = tensor.clone()

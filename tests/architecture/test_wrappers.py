@@ -5,7 +5,6 @@ from __future__ import annotations
 import peft
 import pytest
 import torch
-import torch.distributed
 from tiny_models import WIDTH, logits, tiny_model
 from torch.distributed.fsdp import fully_shard
 
@@ -15,16 +14,6 @@ from bmatch.architecture.wrappers import unwrapped
 
 # peft asks transformers by a name that is on its way out.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
-
-
-@pytest.fixture
-def one_process(tmp_path):
-    """A process group of this process alone, which DDP and FSDP ask for."""
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
-    )
-    yield
-    torch.distributed.destroy_process_group()
 
 
 def with_adapter(model, **options):
@@ -66,16 +55,32 @@ def test_compiled_and_parallel_models_are_taken_out(one_process):
         assert found.score == plain.score
 
 
-def test_fsdp_is_refused(one_process):
+def test_shards_have_the_table_of_the_whole_model(one_process):
+    """Gauges between such models are in tests/models/test_placed.py."""
+    model, gauge = tiny_model(), SignedPermutation.random(WIDTH, seed=1)
     sharded = fully_shard(tiny_model())
-    for ask in (
-        architecture.residual_axes,
-        architecture.verify,
-        lambda model: bmatch.estimate_gauge(model, tiny_model(), random_batches()),
-        lambda model: bmatch.transport.state_dict({}, SignedPermutation.identity(WIDTH), model),
-    ):
-        with pytest.raises(ValueError, match="a model under FSDP holds shards of its weights"):
-            ask(sharded)
+    assert architecture.residual_axes(sharded) == architecture.residual_axes(model)
+    carried = bmatch.transport.state_dict(model.state_dict(), gauge, sharded)
+    expected = bmatch.transport.state_dict(model.state_dict(), gauge, model)
+    assert all(torch.equal(carried[name], tensor) for name, tensor in expected.items())
+    sharded.model.layers[1].mlp = torch.nn.Identity()
+    with pytest.raises(ValueError, match="holds shards of its weights"):
+        architecture.residual_axes(sharded)
+
+
+def test_what_needs_whole_weights_is_refused(one_process):
+    sharded = fully_shard(tiny_model())
+    with pytest.raises(ValueError, match="a model under FSDP holds shards of its weights"):
+        architecture.verify(sharded)
+    gauge = SignedPermutation.identity(WIDTH)
+    with pytest.raises(ValueError, match=r"embed_tokens\.weight is a shard of a tensor: take"):
+        bmatch.transport.state_dict(sharded.state_dict(), gauge, sharded)
+
+
+def test_flat_shards_are_refused():
+    flat = type("FullyShardedDataParallel", (torch.nn.Module,), {"__module__": "torch.fsdp"})()
+    with pytest.raises(ValueError, match="holds its weights in flat shards: shard it by"):
+        architecture.residual_axes(flat)
 
 
 def test_an_adapter_computes_along():

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import pkgutil
 import shutil
+import signal
 import sys
+import time
 
 import pytest
 import torch
 import transformers
+from agents import Job
 from tiny_models import noisy_copy, tiny_model
 
 from bmatch.cli import app
@@ -74,3 +80,28 @@ def misfits(pair, tokenizer, tmp_path_factory):
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (root / "silent" / name).unlink()
     return root
+
+
+@pytest.fixture
+def doomed(monkeypatch):
+    """Begins a job of which a rank dies the first time, however busy the machine is.
+
+    At its so manyth call of that, without which the job does not get on, and once it is time.
+    """
+
+    def begin(rank, what, number, ready, *job):
+        plain, calls = pkgutil.resolve_name(what), itertools.count(1)
+
+        def instead(*arguments, **options):
+            there = [os.environ.get(name) for name in ("RANK", "TORCHELASTIC_RESTART_COUNT")]
+            if there == [str(rank), "0"] and next(calls) == number:
+                while not ready():
+                    time.sleep(0.002)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return plain(*arguments, **options)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(what.replace(":", "."), instead)
+            return Job(*job)
+
+    return begin

@@ -7,7 +7,10 @@ import os
 import shutil
 import threading
 
+import accelerate
+import numpy as np
 import pytest
+import transformers
 
 from bmatch import SignedPermutation
 
@@ -121,3 +124,40 @@ def test_a_broken_tokenizer_names_its_folder(bmatch_, pair, tmp_path):
     code, _, err = bmatch_("align", broken, pair[1], "--out", tmp_path / "g")
     assert code == 1
     assert f"transformers cannot read the tokenizer in {broken}" in err
+
+
+def test_models_that_are_spread_out_have_the_same_gauge(bmatch_, pair, tmp_path, monkeypatch):
+    """accelerate is told of so little memory that most of both stays on disk."""
+    arguments = ("align", *pair, "--tokens", 600, "--cache", tmp_path / "cache")
+    assert bmatch_(*arguments, "--out", tmp_path / "g")[0] == 0
+    made, loaded = [], transformers.LlamaForCausalLM.from_pretrained
+
+    def seen(*given, **options):
+        made.append(loaded(*given, **options))
+        return made[-1]
+
+    monkeypatch.setattr(transformers.LlamaForCausalLM, "from_pretrained", seen)
+    monkeypatch.setattr(accelerate.utils, "get_max_memory", lambda: {"cpu": 100_000})
+    code, out, err = bmatch_(*arguments, "--device", "auto", "--out", tmp_path / "h")
+    assert (code, err) == (0, "")
+    assert "gauge written to" in out
+    assert all(any(weight.is_meta for weight in model.parameters()) for model in made)
+    assert len(made) == 2
+    assert (tmp_path / "h").read_bytes() == (tmp_path / "g").read_bytes()
+
+
+def test_where_nothing_can_be_spread_or_shared_out(bmatch_, pair, tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", np.zeros((8, 4)))
+    stored = ("align", tmp_path / "a.npy", tmp_path / "a.npy", "--out", tmp_path / "g")
+    models = ("align", *pair, "--out", tmp_path / "g")
+    for arguments, sentence in (
+        ((*stored, "--device", "auto"), "device 'auto' cannot be used here"),
+        ((*models, "--shard"), "leave it out without torchrun"),
+        ((*models, "--shard", "--spaces", "all"), "--shard shares models out"),
+    ):
+        code, _, err = bmatch_(*arguments)
+        assert code == 1
+        assert sentence in err
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    code, _, err = bmatch_(*models, "--device", "auto")
+    assert (code, err) == (1, "error: device 'auto' is by accelerate: pip install accelerate")

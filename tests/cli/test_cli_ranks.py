@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
-import pkgutil
 import signal
 import subprocess
 import sys
@@ -34,31 +32,6 @@ def kill(job, rank, ready):
         assert job.process.is_alive(), job.said.read_text()
         time.sleep(0.002)
     os.kill(victim, signal.SIGKILL)
-
-
-@pytest.fixture
-def doomed(monkeypatch):
-    """Begins a job of which a rank dies the first time, however busy the machine is.
-
-    At its so manyth call of that, without which the job does not get on, and once it is time.
-    """
-
-    def begin(rank, what, number, ready, *job):
-        plain, calls = pkgutil.resolve_name(what), itertools.count(1)
-
-        def instead(*arguments, **options):
-            there = [os.environ.get(name) for name in ("RANK", "TORCHELASTIC_RESTART_COUNT")]
-            if there == [str(rank), "0"] and next(calls) == number:
-                while not ready():
-                    time.sleep(0.002)
-                os.kill(os.getpid(), signal.SIGKILL)
-            return plain(*arguments, **options)
-
-        with monkeypatch.context() as patched:
-            patched.setattr(what.replace(":", "."), instead)
-            return Job(*job)
-
-    return begin
 
 
 GIVES, TAKES = "bmatch.streams:send", "bmatch.streams:StreamSums.receive"
@@ -207,6 +180,47 @@ def test_four_ranks_find_the_gauge_of_one_process(bmatch_, pair, tmp_path):
     assert len(ranks.split(", ")) == 4
     assert bmatch_(*arguments, "--out", tmp_path / "alone")[0] == 0
     assert (tmp_path / "g").read_bytes() == (tmp_path / "alone").read_bytes()
+
+
+@pytest.mark.parametrize("tokens", [300, 9000], ids=["one stretch", "many"])
+def test_ranks_that_share_models_find_the_gauge_of_one_process(bmatch_, pair, tmp_path, tokens):
+    arguments = ("align", *pair, "--tokens", tokens, "--cache", tmp_path / "cache")
+    shared = (*arguments, "--shard", "--out", tmp_path / "g")
+    code, said = Job(tmp_path, ("--nproc-per-node", 2), shared).end()
+    assert code == 0, said
+    assert "largest memory of the ranks" in said
+    assert bmatch_(*arguments, "--out", tmp_path / "alone")[0] == 0
+    assert (tmp_path / "g").read_bytes() == (tmp_path / "alone").read_bytes()
+
+
+def test_a_rank_that_has_a_shard_is_killed_and_whole_models_go_on(bmatch_, pair, tmp_path, doomed):
+    """Its first restart has shards again, and the next job has none."""
+    arguments = ("align", *pair, "--tokens", 12000, "--sites", "0,-1", "--no-witness")
+    cache = tmp_path / "cache"
+    kept = ("--cache", cache, "--save-every", 0)
+    shared = (*arguments, *kept, "--shard", "--out", tmp_path / "g")
+    reads = "bmatch.stream_reading:BothModels.read"
+
+    def some():
+        return any(cache.glob("[0-9a-f]*"))
+
+    code, said = doomed(1, reads, 4, some, tmp_path, ("--nproc-per-node", 2), shared).end()
+    assert code != 0
+    assert said.count("error: ") == 1
+    assert "lost" in said
+    assert not (tmp_path / "g").exists()
+    metrics = tmp_path / "metrics"
+    assert bmatch_(*arguments, *kept, "--metrics", metrics, "--out", tmp_path / "g")[0] == 0
+    assert lines_of(metrics)[0]["tokens"] > 0
+    alone = ("--cache", tmp_path / "one", "--out", tmp_path / "alone")
+    assert bmatch_(*arguments, *alone)[0] == 0
+    assert (tmp_path / "g").read_bytes() == (tmp_path / "alone").read_bytes()
+
+    again = ("--max-restarts", 1, "--nproc-per-node", 2)
+    shared = (*shared[:-1], tmp_path / "again")
+    code, said = doomed(1, reads, 4, some, tmp_path, again, shared).end()
+    assert code == 0, said
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "alone").read_bytes()
 
 
 def test_what_is_the_work_of_one_process_is_refused_once(pair, tmp_path):

@@ -133,6 +133,8 @@ def test_what_another_job_has_written_meanwhile_stays(pair, tmp_path, lost):
     [
         (("--help",), "Usage: ", 0),
         (("align", "--help"), "Usage: ", 0),
+        (("info", "--help"), "Usage: ", 0),
+        (("merge", "a", "-h"), "Usage: ", 0),
         (("--version",), "bmatch 0", 0),
         (("align", "a"), "Missing argument", 1),
         (("nonsense",), "No such command", 1),

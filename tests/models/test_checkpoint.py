@@ -7,6 +7,8 @@ import shutil
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
+from accelerate.utils import merge_fsdp_weights
 from safetensors.torch import save_file
 from tiny_models import WIDTH, tensors_of, tiny_model
 
@@ -116,3 +118,16 @@ def test_a_pointer_of_git_lfs_is_named(copy):
     shard.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     with pytest.raises(ValueError, match=f"{shard.name} is a Git-LFS pointer .* `git lfs pull`"):
         open_checkpoint(copy)
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning")
+def test_weights_in_shards_of_ranks_are_told_how_to_be_merged(tmp_path):
+    model = tiny_model()
+    model.config.save_pretrained(tmp_path)
+    writer = dcp.FileSystemWriter(tmp_path / "pytorch_model_fsdp_0")
+    dcp.save({"model": model.state_dict()}, storage_writer=writer, no_dist=True)
+    with pytest.raises(FileNotFoundError, match=r"or by `accelerate merge-weights .*_fsdp_0 OUT`"):
+        open_checkpoint(tmp_path)
+    merge_fsdp_weights(str(tmp_path / "pytorch_model_fsdp_0"), str(tmp_path))
+    held = open_checkpoint(tmp_path)
+    assert torch.equal(held.tensor("model.norm.weight"), model.model.norm.weight)
