@@ -35,20 +35,16 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     panels: dict[str, tuple[str, Callable[[Any, list[Row]], None]]] = {
+        "ceiling": ("Matching without signs", _ceiling),
         "trajectory": ("Coordinates recovered along two runs", _trajectory),
+        "finetunes": ("The same of SmolLM2's fine-tunes", _trajectory),
         "sentiment": ("Sentiment vector without its signs", _kept),
         "refusal": ("Refusal vector without its signs", _kept),
         "dictionary": ("Sparse autoencoder, carried", _bars("position 0 left out", "NMSE")),
         "optimizer": ("AdamW, 20 steps after transport", _bars(None, "departure of weights", True)),
         "merging": ("Average of two fine-tunes", _bars(None, "loss, nats a byte")),
     }
-    sizes = [row.extra["size"] for row in rows]
-    size = "quick" if "quick" in sizes else "full"
-    of_claim = {
-        name: own
-        for name in panels
-        if (own := [r for r in rows if r.extra["claim"] == name and r.extra["size"] == size])
-    }
+    of_claim = {name: own for name in panels if (own := _of_one_size(rows, name))}
     columns = min(3, len(of_claim)) or 1
     lines = -(-len(of_claim) // columns) or 1
     figure, axes = plt.subplots(
@@ -66,6 +62,27 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     plt.close(figure)
 
 
+def _of_one_size(rows: Sequence[Row], claim: str) -> list[Row]:
+    own = [row for row in rows if row.extra["claim"] == claim]
+    size = "quick" if any(row.extra["size"] == "quick" for row in own) else "full"
+    return [row for row in own if row.extra["size"] == size]
+
+
+def _ceiling(axis: Any, rows: list[Row]) -> None:
+    """On the mean over all sites."""
+    ways = (("raw", "o", "#1b4f72"), ("signs marginalised", "s", "#c0622d"))
+    for route, marker, colour in ways:
+        at: dict[float, list[OfRun]] = {}
+        for row in rows:
+            found = re.fullmatch(r"all, (\d+)% positive", row.case)
+            if found and row.provider == route:
+                at.setdefault(int(found[1]) / 100, []).append(_of_run(row))
+        _line(axis, at, route, marker, "none", colour)
+    axis.plot([0, 1], [0, 1], color="black", linewidth=0.7, label="f")
+    axis.set(xlabel="share f of positive signs", ylabel="share recovered", ylim=(0, 1.05))
+    axis.legend(fontsize=7)
+
+
 def _trajectory(axis: Any, rows: list[Row]) -> None:
     """Of the first regime, by steps."""
     regime = rows[0].case.rpartition(", ")[0]
@@ -73,7 +90,7 @@ def _trajectory(axis: Any, rows: list[Row]) -> None:
         at: dict[int, list[OfRun]] = {}
         for row in rows:
             where, _, steps = row.case.rpartition(", ")
-            if where == regime and row.provider == route:
+            if (where, row.provider, row.metric) == (regime, route, "recovered"):
                 at.setdefault(int(steps.removesuffix(" steps")), []).append(_of_run(row))
         _line(axis, at, route, marker, dashes, colour)
     axis.set(xlabel=f"steps of each run ({regime})", ylabel="share recovered", ylim=(0, 1.05))
@@ -81,15 +98,21 @@ def _trajectory(axis: Any, rows: list[Row]) -> None:
 
 
 def _kept(axis: Any, rows: list[Row]) -> None:
-    """Every gauge, and the line that the mean follows."""
-    at: dict[float, list[OfRun]] = {}
-    for row in rows:
-        if found := re.fullmatch(r"(\d+)% positive", row.case):
-            at.setdefault(int(found[1]) / 100, []).append(_of_run(row))
-    for share, values in at.items():
-        axis.plot([share] * len(values), [v for _, v in values], ".", color="#a9b4bd", markersize=4)
-    _line(axis, at, "mean", "o", "none", "#1b4f72")
-    axis.plot([0, 1], [-1, 1], color="black", linewidth=0.7, label="2f - 1")
+    """Every gauge, and the lines that the means follow."""
+    ways = (
+        ("permutation alone", "o", "#1b4f72", "#a9b4bd", "-", "2f - 1", (-1, 1)),
+        ("raw match", "^", "#c0622d", "#e3c4ae", "--", "f", (0, 1)),
+    )
+    for route, marker, colour, pale, dashes, formula, ends in ways:
+        at: dict[float, list[OfRun]] = {}
+        for row in rows:
+            if row.provider == route and (found := re.fullmatch(r"(\d+)% positive", row.case)):
+                at.setdefault(int(found[1]) / 100, []).append(_of_run(row))
+        for share, values in at.items():
+            axis.plot([share] * len(values), [v for _, v in values], ".", color=pale, markersize=4)
+        if at:
+            _line(axis, at, f"{route}, mean", marker, "none", colour)
+            axis.plot([0, 1], ends, color="black", linewidth=0.7, linestyle=dashes, label=formula)
     axis.axhline(0, color="black", linewidth=0.4, linestyle=":")
     axis.set(xlabel="share f of positive signs", ylabel="share of the effect kept")
     axis.legend(fontsize=7)
