@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import types
 
 os.environ["TQDM_DISABLE"] = "1"  # transformers' bars would fill the test output
@@ -43,6 +44,21 @@ def own_cache(tmp_path_factory):
     patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     yield
     patch.undo()
+
+
+@pytest.fixture
+def bmatch_(monkeypatch, capsys):
+    """Runs a command line in this process; returns exit code, standard output, standard error."""
+    from bmatch.cli import app
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["bmatch", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            app.main()
+        captured = capsys.readouterr()
+        return exit_.value.code, captured.out, " ".join(captured.err.split())
+
+    return run
 
 
 @pytest.fixture(scope="session")

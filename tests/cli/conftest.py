@@ -1,31 +1,14 @@
-"""A command line run in this process, and folders that do not fit."""
+"""Folders that do not fit."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import sys
 
 import pytest
 import torch
 import transformers
 from tiny_models import noisy_copy, tiny_model
-
-from bmatch.cli import app
-
-
-@pytest.fixture
-def bmatch_(monkeypatch, capsys):
-    """Runs a command line; returns exit code, standard output, standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bmatch", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            app.main()
-        captured = capsys.readouterr()
-        return exit_.value.code, captured.out, " ".join(captured.err.split())
-
-    return run
 
 
 @pytest.fixture(autouse=True)
