@@ -19,7 +19,7 @@ from test_adapters import trained as adapted
 from test_damaged import control_vector, run
 from test_other_names import of_megatron, of_torchtitan
 from test_other_names import start as model_and_optimizer
-from test_sharded import universal, written
+from test_sharded import full, universal, written
 from tiny_models import WIDTH, tiny_model
 
 from bmatch import SignedPermutation
@@ -209,22 +209,33 @@ def accelerated(path):
     torch.save({"last_epoch": 1}, path / "scheduler.bin")
 
 
+def doubled(path):
+    model, _ = full(path)
+    model.save_pretrained(path)
+
+
+def stepped(write, model_type, **how):
+    """Of a model after some steps."""
+
+    def call(path):
+        model, optimizer = model_and_optimizer(model_type)
+        write(model, optimizer, path, **how)
+
+    return call
+
+
 RUNS = {
     "Trainer": (trainer, "apply"),
     "accelerate": (accelerated, "apply"),
+    "FSDP, full state": (full, "transport"),
+    "FSDP, full state by the Trainer": (doubled, "apply"),
     "FSDP": (written, "transport"),
     "FSDP, flat": (lambda path: written(path, flat=True), "transport"),
     "DeepSpeed": (universal, "transport"),
     "DeepSpeed, ZeRO-3": (lambda path: universal(path, bare=True), "transport"),
-    "torchtitan": (lambda path: of_torchtitan(*model_and_optimizer("llama"), path), "transport"),
-    "torchtitan, experts": (
-        lambda path: of_torchtitan(*model_and_optimizer("qwen3_moe"), path),
-        "transport",
-    ),
-    "Megatron": (
-        lambda path: of_megatron(*model_and_optimizer("llama"), path, stacked=True),
-        "transport",
-    ),
+    "torchtitan": (stepped(of_torchtitan, "llama"), "transport"),
+    "torchtitan, experts": (stepped(of_torchtitan, "qwen3_moe"), "transport"),
+    "Megatron": (stepped(of_megatron, "llama", stacked=True), "transport"),
 }
 
 

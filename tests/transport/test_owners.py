@@ -82,6 +82,21 @@ def test_saelens(architecture, tmp_path):
     compare(run(sae), lambda p: run(saelens.SAE.load_from_disk(p)), tmp_path / "sae", tmp_path)
 
 
+@pytest.mark.parametrize("architecture", ["batchtopk", "matryoshka_batchtopk"])
+def test_saelens_while_training(architecture, tmp_path):
+    """As its trainer saves them, and as what they become: a JumpReLU dictionary."""
+    saelens = pytest.importorskip("sae_lens", exc_type=ImportError)
+    made, config = saelens.registry.SAE_TRAINING_CLASS_REGISTRY[architecture]
+    widths = {"matryoshka_widths": [F // 3, F]} if architecture.startswith("m") else {}
+    sae = randomised(made(config(d_in=D, d_sae=F, k=4.0, **widths)))
+    sae.topk_threshold.fill_(0.1)
+    sae.save_model(tmp_path / "sae")
+    compare(sae, saelens.TrainingSAE.load_from_disk, tmp_path / "sae", tmp_path)
+    sae.save_inference_model(tmp_path / "after" / "sae")
+    load = saelens.SAE.load_from_disk
+    compare(load(tmp_path / "after/sae"), load, tmp_path / "after/sae", tmp_path / "after")
+
+
 @pytest.mark.parametrize("transcode", [False, True])
 def test_sparsify(transcode, tmp_path, monkeypatch):
     monkeypatch.setenv("SPARSIFY_DISABLE_TRITON", "1")
@@ -103,21 +118,33 @@ def test_sparsify(transcode, tmp_path, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("name", ["AutoEncoder", "GatedAutoEncoder", "JumpReluAutoEncoder"])
+TRAINED = {"BatchTopKSAE": "batch_top_k", "MatryoshkaBatchTopKSAE": "matryoshka_batch_top_k"}
+"""Dictionaries of dictionary_learning that lie beside their trainers, by the module."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["AutoEncoder", "AutoEncoderNew", "GatedAutoEncoder", "JumpReluAutoEncoder", *TRAINED],
+)
 def test_dictionary_learning(name, tmp_path, monkeypatch):
     nnsight = types.ModuleType("nnsight")  # the package's buffers name a class of it, and no more
     nnsight.LanguageModel = object
     monkeypatch.setitem(sys.modules, "nnsight", nnsight)
-    package = pytest.importorskip("dictionary_learning.dictionary", exc_type=ImportError)
-    made = getattr(package, name)
-    dictionary = randomised(made(D, F))
+    place = f"trainers.{TRAINED[name]}" if name in TRAINED else "dictionary"
+    package = pytest.importorskip(f"dictionary_learning.{place}", exc_type=ImportError)
+    further = {"BatchTopKSAE": (4,), "MatryoshkaBatchTopKSAE": (4, [F // 3, F - F // 3])}
+
+    def made():
+        return getattr(package, name)(D, F, *further.get(name, ()))
+
+    dictionary = randomised(made())
     (tmp_path / "trainer_0").mkdir()
     torch.save(dictionary.state_dict(), tmp_path / "trainer_0" / "ae.pt")
     told = {"trainer": {"activation_dim": D, "dict_size": F, "dict_class": name, "layer": 3}}
     (tmp_path / "trainer_0" / "config.json").write_text(json.dumps(told))
 
     def load(path):
-        loaded = made(D, F)
+        loaded = made()
         loaded.load_state_dict(torch.load(path / "ae.pt"))
         return loaded
 
