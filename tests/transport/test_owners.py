@@ -9,6 +9,7 @@ import shutil
 import sys
 import types
 
+import numpy as np
 import pytest
 import torch
 from steps import departure, trained
@@ -197,6 +198,32 @@ def test_control_vectors_of_llama_cpp(tmp_path):
         assert (tensor.data == GAUGE.apply(X[layer]).numpy()).all()
     carry(find_object(tmp_path / "new.gguf"), GAUGE.inverse(), tmp_path / "back.gguf")
     assert (tmp_path / "back.gguf").read_bytes() == (tmp_path / "v.gguf").read_bytes()
+
+
+def test_control_vectors_of_repeng(tmp_path, monkeypatch):
+    # Named in an annotation, and no more in NumPy.
+    monkeypatch.setattr(np, "float_", np.float64, raising=False)
+    repeng = pytest.importorskip("repeng", exc_type=ImportError)
+    held = {layer: X[layer].numpy() for layer in (1, 2, 5)}
+    made = repeng.ControlVector(model_type="llama", directions=held)
+    moved = transport.vector(made, GAUGE)
+    made.export_gguf(tmp_path / "v.gguf")
+    carried(tmp_path / "v.gguf", tmp_path / "new.gguf")
+    read = repeng.ControlVector.import_gguf(tmp_path / "new.gguf")
+    assert (read.model_type, sorted(read.directions)) == ("llama", sorted(held))
+    for layer, direction in held.items():
+        expected = GAUGE.apply(direction)
+        assert (read.directions[layer] == expected).all()
+        assert (moved.directions[layer] == expected).all()
+
+
+def test_steering_vectors_in_memory():
+    package = pytest.importorskip("steering_vectors", exc_type=ImportError)
+    made = package.SteeringVector({3: X[3], 7: X[7]}, layer_type="decoder_block")
+    moved = transport.vector(made, GAUGE)
+    assert (type(moved), moved.layer_type) == (type(made), made.layer_type)
+    for layer, direction in made.layer_activations.items():
+        assert torch.equal(moved.layer_activations[layer], GAUGE.apply(direction))
 
 
 @pytest.mark.parametrize(
