@@ -49,7 +49,7 @@ CXX_FILES = $(shell find csrc tests/native -name '*.h' -o -name '*.cpp' -o -name
 OWNERS = sae-lens eai-sparsify scikit-learn pandas gguf mergekit schedulefree lion-pytorch
 # They ask for transformers below 5 and an nnsight of before that, or for NumPy below 2, and what is
 # tested does without.
-OWNERS_ALONE = circuit-tracer dictionary-learning megatron-core
+OWNERS_ALONE = circuit-tracer dictionary-learning megatron-core repeng steering-vectors
 SOURCES = setup.py pyproject.toml constraints.txt $(shell find csrc -type f)
 
 .PHONY: demo test check solver-test races lint docs tables dropin owners stress arm gpu gpu-bundle gpu-here triton36 clean

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import types
 
 os.environ["TQDM_DISABLE"] = "1"  # transformers' bars would fill the test output
@@ -55,6 +56,21 @@ def one_process(tmp_path):
     )
     yield
     torch.distributed.destroy_process_group()
+
+
+@pytest.fixture
+def bmatch_(monkeypatch, capsys):
+    """Runs a command line in this process; returns exit code, standard output, standard error."""
+    from bmatch.cli import app
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["bmatch", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            app.main()
+        captured = capsys.readouterr()
+        return exit_.value.code, captured.out, " ".join(captured.err.split())
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bmatch.models.checkpoint import read_json
+from bmatch.models.checkpoint import INDEX, SINGLE, read_json
 
 _KEPT = re.compile(  # of transformers' Trainer, and of accelerate's save_state
     r"scheduler(_\d+)?\.(pt|bin)|scaler\.pt|trainer_state\.json|training_args\.bin"
     r"|rng_state(_\d+)?\.pth|random_states_\d+\.pkl|sampler(_\d+)?\.bin|dl_state_dict(_\d+)?\.bin"
     r"|common\.pt"  # of Megatron-core: options, schedulers, counters
 )
-_INDEX = ".metadata"
+_INDEXED = ".metadata"
 _SLICED = (
     (
         re.compile(r"global_step\d+|(bf16_)?zero_pp_rank_.*"),
@@ -28,22 +28,34 @@ _SLICED = (
 )
 _BUCKETS = re.compile(r"(chained_\d+\.)?optimizer\.distributed\.")
 
+STATE = re.compile(r"optimizer(_\d+)?\.(pt|bin)")
+"""Files with an optimizer's whole state."""
+
 UNIVERSAL = "zero"
 """What holds a folder for each parameter in DeepSpeed's universal form."""
+
+FULL = "pytorch_model_fsdp.bin"
+"""All weights that FSDP has put together, as accelerate writes them; the Trainer besides others."""
 
 
 def indexed(folder: Path) -> list[Path]:
     """A folder itself, or those in it, that ``torch.distributed.checkpoint`` has written."""
     return (
         [folder]
-        if (folder / _INDEX).is_file()
-        else sorted(path.parent for path in folder.glob(f"*/{_INDEX}"))
+        if (folder / _INDEXED).is_file()
+        else sorted(path.parent for path in folder.glob(f"*/{_INDEXED}"))
     )
 
 
+def is_full(folder: Path) -> bool:
+    """Whether a folder has weights from FSDP alone, and none as transformers writes them."""
+    others = any((folder / name).is_file() for name in (SINGLE, INDEX))
+    return (folder / FULL).is_file() and not others
+
+
 def is_sharded(folder: Path) -> bool:
-    """Whether a folder holds one of these, or DeepSpeed's universal form."""
-    return bool(indexed(folder)) or (folder / UNIVERSAL).is_dir()
+    """Whether a folder holds one of these, such weights, or DeepSpeed's universal form."""
+    return bool(indexed(folder)) or (folder / UNIVERSAL).is_dir() or is_full(folder)
 
 
 def config_in(folder: Path) -> Mapping[str, Any]:

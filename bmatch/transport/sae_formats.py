@@ -202,6 +202,19 @@ FORMATS = (
         ("encoder.weight", "decoder.weight"),
     ),
     Format(
+        "dictionary_learning matryoshka",
+        {
+            "W_enc": "d f",
+            "W_dec": "f o",
+            "b_enc": "f",
+            "b_dec": "o",
+            "k": "",
+            "threshold": "",
+            "group_sizes": "_",
+        },
+        ("W_enc", "W_dec", "threshold", "group_sizes"),
+    ),
+    Format(
         "dictionary_learning crosscoder",
         {
             "encoder.weight": "h d f",

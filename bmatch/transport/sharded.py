@@ -1,6 +1,7 @@
-"""Training runs in folders of ``torch.distributed.checkpoint``, and DeepSpeed's universal form.
+"""Training runs of FSDP in folders of their own kinds, and DeepSpeed's universal form.
 
-Both name what they hold: FSDP and accelerate write ``model.NAME`` and
+They are those of ``torch.distributed.checkpoint``, or have all weights in one file, and all moments
+in another. All name what they hold: FSDP and accelerate write ``model.NAME`` and
 ``optimizer.state.NAME.SLOT``, torchtitan ``NAME`` in place of the first and Megatron-core
 ``optimizer.state.SLOT.NAME`` of the second, both with names of their own; DeepSpeed's
 ``ds_to_universal.py`` a file ``zero/NAME/SLOT.pt``.
@@ -33,12 +34,15 @@ from bmatch.models.rewrite import OTHER_WEIGHTS
 from bmatch.models.trainer import NamedParameters, Parameters, Shape, parameters_of
 from bmatch.transport.moved import require_moved
 from bmatch.transport.objects import SIDECAR, Along, notes_of, require_known
-from bmatch.transport.optimizer import read_state, require_exact
+from bmatch.transport.optimizer import read_state, require_exact, state_of
 from bmatch.transport.pieces import Pieces
 from bmatch.transport.resuming import (
+    FULL,
+    STATE,
     UNIVERSAL,
     config_in,
     indexed,
+    is_full,
     is_kept,
     require_named,
     weight_name,
@@ -103,8 +107,11 @@ def sharded_checkpoint(
         require_exact(axes, gauge)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
-    universal = (folder / UNIVERSAL).is_dir()
-    found = _universal(folder, axes, config) if universal else _distributed(folder, axes, config)
+    if (folder / UNIVERSAL).is_dir():
+        found = _universal(folder, axes, config)
+    else:
+        read = _full if is_full(folder) else _distributed
+        found = read(folder, axes, config)
     if not found.moments:
         raise FileNotFoundError(f"{folder} has no state of an optimizer")
     copied: list[Path] = []
@@ -253,6 +260,26 @@ def _universal(folder: Path, axes: ResidualAxes, config: Mapping[str, Any]) -> _
         found.moves[path], found.containers[path] = moves, container
         found.files.add(path)
     _require_model(folder, found)
+    return found
+
+
+def _full(folder: Path, axes: ResidualAxes, config: Mapping[str, Any]) -> _Found:
+    found, path = _Found(axes), folder / FULL
+    weights = open_container(path)
+    rules = {name: axes.rule(name) for name in weights.shapes}
+    moves: dict[str, Move] = {n: Along(rule.axes) for n, rule in rules.items() if rule is not None}
+    require_known(path, weights.shapes, moves)
+    found.weights = {name: (path, name) for name in weights.shapes}
+    found.containers[path], found.moves[path] = weights, moves
+    _require_model(folder, found)
+    for path in sorted(p for p in folder.iterdir() if STATE.fullmatch(p.name)):
+        container = open_container(path)
+        state = state_of(container, axes, config)
+        found.containers[path], found.moves[path] = container, dict(state.moves)
+        for name, slots in state.moments.items():
+            places = {slot: (path, key) for slot, key in slots.items()}
+            found.moments.setdefault(name, {}).update(places)
+    found.files |= set(found.containers)
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -25,9 +24,12 @@ from bmatch.transport.formats import matching
 from bmatch.transport.moved import require_moved
 from bmatch.transport.optimizer import require_exact, state_of
 from bmatch.transport.resuming import (
+    FULL,
+    STATE,
     UNIVERSAL,
     config_in,
     indexed,
+    is_full,
     is_kept,
     is_sharded,
     require_whole,
@@ -35,8 +37,6 @@ from bmatch.transport.resuming import (
 )
 from bmatch.transport.sae_formats import FORMATS
 from bmatch.transport.weights import lazily, noted
-
-_STATE = re.compile(r"optimizer(_\d+)?\.(pt|bin)")
 
 
 def trainer_checkpoint(
@@ -57,8 +57,8 @@ def trainer_checkpoint(
     ----------
     folder : path
         ``checkpoint-N`` of transformers' Trainer, or a folder of accelerate's ``save_state``, or
-        one of ``torch.distributed.checkpoint``, or DeepSpeed's universal form: with the model's
-        ``config.json``.
+        one of ``torch.distributed.checkpoint``, or with FSDP's full state, or DeepSpeed's universal
+        form: with the model's ``config.json``.
     gauge : SignedPermutation
         From the coordinates of the weights to those wanted.
     out, progress, tell, writer
@@ -95,13 +95,14 @@ def trainer_checkpoint(
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
     files = sorted(folder.iterdir())
-    states = {p.name: _writer(model, p, gauge) for p in files if _STATE.fullmatch(p.name)}
+    states = {p.name: _writer(model, p, gauge) for p in files if STATE.fullmatch(p.name)}
     if not states:
         raise FileNotFoundError(
             f"{folder} has no optimizer.pt and no optimizer.bin: without the state of an "
             "optimizer, weights are carried alone"
         )
     kept: dict[str, Write] = {p.name: partial(copyfile, p) for p in files if is_kept(p)}
+    kept |= {p.name: _again(model, p, gauge) for p in files if p.name == FULL}
 
     def carry(name: str, tensor: torch.Tensor) -> Any:
         return model.axes.transform(name, lazily(tensor, gauge), gauge)
@@ -136,9 +137,9 @@ class TrainingRun:
 
 
 def find_run(path: Path, model: Mapping[str, Any] | None = None) -> TrainingRun | None:
-    """A run in a folder of ``torch.distributed.checkpoint`` or in DeepSpeed's universal form.
+    """A run in a folder of ``torch.distributed.checkpoint``, of FSDP or of DeepSpeed.
 
-    None if it is neither, or such a checkpoint is a sparse dictionary's.
+    None if it is none of these, or such a checkpoint is a sparse dictionary's.
 
     Parameters
     ----------
@@ -153,8 +154,8 @@ def find_run(path: Path, model: Mapping[str, Any] | None = None) -> TrainingRun 
     """
     if not (path.is_dir() and is_sharded(path)):
         return None
-    known = "DeepSpeed, universal form"
-    if not (path / UNIVERSAL).is_dir():
+    known = "FSDP, full state" if is_full(path) else "DeepSpeed, universal form"
+    if indexed(path) and not (path / UNIVERSAL).is_dir():
         from bmatch.files.distributed import DistributedFiles  # imports torch.distributed
 
         shapes = [DistributedFiles(place).shapes for place in indexed(path)]
@@ -181,6 +182,21 @@ def carry_run(
 
     require_whole(found.path)
     sharded_checkpoint(found.path, gauge, Path(out), progress, config=found.config)
+
+
+def _again(model: Checkpoint, path: Path, gauge: Gauge) -> Write:
+    """Writes the same weights in a file of `torch.save`, from which FSDP goes on."""
+    weights = open_container(path)
+    try:
+        model.axes.require_names(weights.shapes)
+        model.axes.require_shapes(weights.shapes)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+    def carry(name: str, tensor: torch.Tensor) -> Any:
+        return model.axes.transform(name, lazily(tensor, gauge), gauge)
+
+    return lambda out: weights.copy(out, carry, {})
 
 
 def _writer(model: Checkpoint, path: Path, gauge: Gauge) -> Write:

@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <condition_variable>
 #include <cstring>
@@ -156,11 +155,10 @@ void with_taking(const Take& task, F f) {
   });
 }
 
-// Pieces of rows on their way to a file, one after another for each thread.  A file system lets one
-// thread write to a file at a time: whoever finds that nobody does writes what is ready, and the
-// others take pieces meanwhile.
+// Pieces of rows on their way to a file.  A file system lets one thread write to a file at a time,
+// so one does, the others take pieces for it, and it takes them itself when none is ready.
 class Pieces {
-  static constexpr int kLooks = 100000;
+  static constexpr int kRooms = 16;  // at least, where threads share them
   static constexpr std::int64_t kFileBlock = 4096;
 
  public:
@@ -171,7 +169,7 @@ class Pieces {
     width_ = task.columns == nullptr ? std::min(cols_, part) : cols_;
     across_ = (cols_ + width_ - 1) / width_;
     count_ = (rows_ + step_ - 1) / step_ * across_;
-    room_.resize(static_cast<std::size_t>(threads == 1 ? 1 : 2 * threads));
+    room_.resize(static_cast<std::size_t>(threads == 1 ? 1 : std::max(kRooms, 2 * threads)));
     for (auto& room : room_) {
       room.reset(new unsigned char[static_cast<std::size_t>(kFileBlock + step_ * width_ * size_)]);
       free_.push_back(room.get() + kFileBlock);
@@ -179,37 +177,43 @@ class Pieces {
   }
 
   template <typename T, typename Column>
-  void take_and_write(Taking<T, Column>& taking) {
+  void take_and_write(Taking<T, Column>& taking, bool writes) {
     std::unique_lock<std::mutex> lock(guard_);
-    while (error_ == 0 && (next_ < count_ || !ready_.empty())) {
-      if (!writing_ && !ready_.empty()) {
+    while (error_ == 0 && (next_ < count_ || (writes && (taken_ > 0 || !ready_.empty())))) {
+      if (writes && !ready_.empty()) {
         const Ready piece = ready_.front();
         ready_.pop_front();
-        writing_ = true;
         lock.unlock();
         const int error = write(piece);
         lock.lock();
-        writing_ = false;
         free_.push_back(piece.content);
         if (error != 0) error_ = error;
-        ++changes_;
-        changed_.notify_all();
+        if (has_room() || error != 0) changed_.notify_all();
       } else if (next_ < count_ && !free_.empty()) {
         const std::int64_t k = next_++;
         unsigned char* const room = free_.back();
         free_.pop_back();
+        ++taken_;
         lock.unlock();
         const std::int64_t row = k / across_ * step_, col = k % across_ * width_;
         const std::int64_t last = std::min(row + step_, rows_),
                            last_col = std::min(col + width_, cols_);
         taking(row, last, col, last_col, room);
         lock.lock();
+        --taken_;
         ready_.push_back(
             {room, (last - row) * (last_col - col) * size_, at_ + (row * cols_ + col) * size_});
+        if (writer_waits_) changed_.notify_all();
+      } else if (writes) {
+        writer_waits_ = true;
+        changed_.wait(lock, [&] { return !ready_.empty(); });
+        writer_waits_ = false;
       } else {
-        wait(lock);
+        // For room for several: to be woken for each takes longer than to take it.
+        changed_.wait(lock, [&] { return has_room() || next_ == count_ || error_ != 0; });
       }
     }
+    changed_.notify_all();
   }
 
   void finish() {
@@ -218,15 +222,7 @@ class Pieces {
   }
 
  private:
-  // Until a piece is written.  Who sleeps is woken where the writer runs, and takes its core: to
-  // look for as long as a few pieces take costs less.
-  void wait(std::unique_lock<std::mutex>& lock) {
-    const int seen = changes_;
-    lock.unlock();
-    for (int look = 0; look < kLooks && changes_ == seen;) ++look;
-    lock.lock();
-    changed_.wait(lock, [&] { return changes_ != seen; });
-  }
+  bool has_room() const { return 2 * free_.size() >= room_.size(); }
 
   struct Ready {
     unsigned char* content;
@@ -273,8 +269,8 @@ class Pieces {
   std::vector<unsigned char*> free_;
   std::deque<Ready> ready_;
   std::int64_t next_ = 0;
-  bool writing_ = false;
-  std::atomic<int> changes_{0};
+  int taken_ = 0;  // pieces that are being taken
+  bool writer_waits_ = false;
   int error_ = 0;
 };
 
@@ -289,9 +285,9 @@ void take_to_file(const Take& task, int file, std::int64_t at, std::int64_t piec
   Pieces pieces(task, file, at, piece, threads);
   with_taking(task, [&](const auto& taking) {
     ThreadTeam team(threads);
-    team.run([&](int) {
+    team.run([&](int k) {
       auto own = taking;  // with room of its own
-      pieces.take_and_write(own);
+      pieces.take_and_write(own, k == 0);
     });
   });
   pieces.finish();

@@ -1,4 +1,4 @@
-"""A command line run in this process, and folders that do not fit."""
+"""Folders that do not fit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import pkgutil
 import shutil
 import signal
-import sys
 import time
 
 import pytest
@@ -16,22 +15,6 @@ import torch
 import transformers
 from agents import Job
 from tiny_models import noisy_copy, tiny_model
-
-from bmatch.cli import app
-
-
-@pytest.fixture
-def bmatch_(monkeypatch, capsys):
-    """Runs a command line; returns exit code, standard output, standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bmatch", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            app.main()
-        captured = capsys.readouterr()
-        return exit_.value.code, captured.out, " ".join(captured.err.split())
-
-    return run
 
 
 @pytest.fixture(autouse=True)

@@ -3,10 +3,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <system_error>
 #include <vector>
 
 #include "files/look.h"
@@ -43,7 +45,7 @@ void check_take(std::int64_t rows, std::int64_t cols, bool by_columns, bool sign
                   sizeof(T)};
   take(task, out.data());
   const auto bytes = static_cast<std::size_t>(rows * cols) * sizeof(T);
-  for (const int threads : {1, 3}) {
+  for (const int threads : {1, 2, 5}) {
     std::vector<T> written(out.size());
     std::FILE* const file = std::tmpfile();
     take_to_file(task, fileno(file), 7, 100, threads);
@@ -78,6 +80,26 @@ void check_type() {
     }
   }
   check_take<T>(1, 70000, true, true);  // more columns than 16 bits number
+}
+
+// What cannot be written ends it for all threads, wherever it happens.
+void check_errors() {
+  const std::vector<std::uint16_t> source(4000);
+  std::vector<std::int64_t> starts(400);
+  for (std::size_t row = 0; row < starts.size(); ++row)
+    starts[row] = static_cast<std::int64_t>(10 * row);
+  const Take task{source.data(), starts.data(), nullptr, 400, 10, nullptr, nullptr, 2};
+  std::FILE* const read_only = std::fopen("/dev/null", "r");
+  for (const int threads : {1, 2, 5}) {
+    bool thrown = false;
+    try {
+      take_to_file(task, fileno(read_only), 0, 100, threads);
+    } catch (const std::system_error& error) {
+      thrown = error.code().value() == EBADF;
+    }
+    require(thrown, "an error of the file");
+  }
+  std::fclose(read_only);
 }
 
 // However pieces are shared out, each is hashed as it is alone, and the largest entry is found.
@@ -120,6 +142,7 @@ int main() {
   check_type<std::uint16_t>();
   check_type<std::uint32_t>();
   check_type<std::uint64_t>();
+  check_errors();
   check_look<std::uint8_t>();
   check_look<std::uint16_t>();
   check_look<std::uint32_t>();

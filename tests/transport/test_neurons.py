@@ -87,7 +87,7 @@ class Frame:
         return Frame(**self.held)
 
 
-@pytest.fixture(params=["pandas", "alike"])
+@pytest.fixture(params=[pytest.param("pandas", marks=pytest.mark.owners), "alike"])
 def frame(request):
     return Frame if request.param == "alike" else pytest.importorskip("pandas").DataFrame
 

@@ -9,6 +9,7 @@ import shutil
 import sys
 import types
 
+import numpy as np
 import pytest
 import torch
 from steps import departure, trained
@@ -82,6 +83,21 @@ def test_saelens(architecture, tmp_path):
     compare(run(sae), lambda p: run(saelens.SAE.load_from_disk(p)), tmp_path / "sae", tmp_path)
 
 
+@pytest.mark.parametrize("architecture", ["batchtopk", "matryoshka_batchtopk"])
+def test_saelens_while_training(architecture, tmp_path):
+    """As its trainer saves them, and as what they become: a JumpReLU dictionary."""
+    saelens = pytest.importorskip("sae_lens", exc_type=ImportError)
+    made, config = saelens.registry.SAE_TRAINING_CLASS_REGISTRY[architecture]
+    widths = {"matryoshka_widths": [F // 3, F]} if architecture.startswith("m") else {}
+    sae = randomised(made(config(d_in=D, d_sae=F, k=4.0, **widths)))
+    sae.topk_threshold.fill_(0.1)
+    sae.save_model(tmp_path / "sae")
+    compare(sae, saelens.TrainingSAE.load_from_disk, tmp_path / "sae", tmp_path)
+    sae.save_inference_model(tmp_path / "after" / "sae")
+    load = saelens.SAE.load_from_disk
+    compare(load(tmp_path / "after/sae"), load, tmp_path / "after/sae", tmp_path / "after")
+
+
 @pytest.mark.parametrize("transcode", [False, True])
 def test_sparsify(transcode, tmp_path, monkeypatch):
     monkeypatch.setenv("SPARSIFY_DISABLE_TRITON", "1")
@@ -103,21 +119,33 @@ def test_sparsify(transcode, tmp_path, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("name", ["AutoEncoder", "GatedAutoEncoder", "JumpReluAutoEncoder"])
+TRAINED = {"BatchTopKSAE": "batch_top_k", "MatryoshkaBatchTopKSAE": "matryoshka_batch_top_k"}
+"""Dictionaries of dictionary_learning that lie beside their trainers, by the module."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["AutoEncoder", "AutoEncoderNew", "GatedAutoEncoder", "JumpReluAutoEncoder", *TRAINED],
+)
 def test_dictionary_learning(name, tmp_path, monkeypatch):
     nnsight = types.ModuleType("nnsight")  # the package's buffers name a class of it, and no more
     nnsight.LanguageModel = object
     monkeypatch.setitem(sys.modules, "nnsight", nnsight)
-    package = pytest.importorskip("dictionary_learning.dictionary", exc_type=ImportError)
-    made = getattr(package, name)
-    dictionary = randomised(made(D, F))
+    place = f"trainers.{TRAINED[name]}" if name in TRAINED else "dictionary"
+    package = pytest.importorskip(f"dictionary_learning.{place}", exc_type=ImportError)
+    further = {"BatchTopKSAE": (4,), "MatryoshkaBatchTopKSAE": (4, [F // 3, F - F // 3])}
+
+    def made():
+        return getattr(package, name)(D, F, *further.get(name, ()))
+
+    dictionary = randomised(made())
     (tmp_path / "trainer_0").mkdir()
     torch.save(dictionary.state_dict(), tmp_path / "trainer_0" / "ae.pt")
     told = {"trainer": {"activation_dim": D, "dict_size": F, "dict_class": name, "layer": 3}}
     (tmp_path / "trainer_0" / "config.json").write_text(json.dumps(told))
 
     def load(path):
-        loaded = made(D, F)
+        loaded = made()
         loaded.load_state_dict(torch.load(path / "ae.pt"))
         return loaded
 
@@ -170,6 +198,32 @@ def test_control_vectors_of_llama_cpp(tmp_path):
         assert (tensor.data == GAUGE.apply(X[layer]).numpy()).all()
     carry(find_object(tmp_path / "new.gguf"), GAUGE.inverse(), tmp_path / "back.gguf")
     assert (tmp_path / "back.gguf").read_bytes() == (tmp_path / "v.gguf").read_bytes()
+
+
+def test_control_vectors_of_repeng(tmp_path, monkeypatch):
+    # Named in an annotation, and no more in NumPy.
+    monkeypatch.setattr(np, "float_", np.float64, raising=False)
+    repeng = pytest.importorskip("repeng", exc_type=ImportError)
+    held = {layer: X[layer].numpy() for layer in (1, 2, 5)}
+    made = repeng.ControlVector(model_type="llama", directions=held)
+    moved = transport.vector(made, GAUGE)
+    made.export_gguf(tmp_path / "v.gguf")
+    carried(tmp_path / "v.gguf", tmp_path / "new.gguf")
+    read = repeng.ControlVector.import_gguf(tmp_path / "new.gguf")
+    assert (read.model_type, sorted(read.directions)) == ("llama", sorted(held))
+    for layer, direction in held.items():
+        expected = GAUGE.apply(direction)
+        assert (read.directions[layer] == expected).all()
+        assert (moved.directions[layer] == expected).all()
+
+
+def test_steering_vectors_in_memory():
+    package = pytest.importorskip("steering_vectors", exc_type=ImportError)
+    made = package.SteeringVector({3: X[3], 7: X[7]}, layer_type="decoder_block")
+    moved = transport.vector(made, GAUGE)
+    assert (type(moved), moved.layer_type) == (type(made), made.layer_type)
+    for layer, direction in made.layer_activations.items():
+        assert torch.equal(moved.layer_activations[layer], GAUGE.apply(direction))
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ DECODERS = {
     "Goodfire": lambda t: t["decoder_linear.weight"].T,
     "sparsify": lambda t: t["W_dec"],
     "dictionary_learning": lambda t: t["decoder.weight"].T,
+    "dictionary_learning matryoshka": lambda t: t["W_dec"],
     "dictionary_learning crosscoder": lambda t: torch.cat(list(t["decoder.weight"]), dim=1),
 }
 ENCODERS = {
@@ -43,6 +44,7 @@ ENCODERS = {
     "Goodfire": lambda t: t["encoder_linear.weight"],
     "sparsify": lambda t: t["encoder.weight"],
     "dictionary_learning": lambda t: t["encoder.weight"],
+    "dictionary_learning matryoshka": lambda t: t["W_enc"].T,
     "dictionary_learning crosscoder": lambda t: torch.cat(
         [place.T for place in t["encoder.weight"]], dim=1
     ),

@@ -166,6 +166,49 @@ def test_a_run_of_torchtitan(tmp_path, tied, older):
     assert found.tensor("train_state/step") == 2
 
 
+def full(folder, tied=True):
+    """As accelerate's ``save_state`` leaves it with FSDP's full state."""
+    model = tiny_model("llama", tied=tied, num_hidden_layers=1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, eps=1e-4)
+    trained(model, optimizer, 2, 0)
+    config_of(model, folder)
+    torch.save(model.state_dict(), folder / "pytorch_model_fsdp.bin")
+    state = get_optimizer_state_dict(
+        model, optimizer, options=StateDictOptions(full_state_dict=True)
+    )
+    torch.save(state, folder / "optimizer.bin")
+    torch.save({"last_epoch": 2}, folder / "scheduler.bin")
+    return model, optimizer
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_full_state_of_fsdp(tmp_path, tied, beside):
+    """From accelerate; and as transformers' Trainer writes it, which has the weights twice."""
+    model, optimizer = full(tmp_path / "a", tied)
+    if beside:
+        model.save_pretrained(tmp_path / "a")
+    digest = transport.trainer_checkpoint(tmp_path / "a", GAUGE, tmp_path / "b")
+    model.save_pretrained(tmp_path / "plain")
+    assert digest == transport.checkpoint(tmp_path / "plain", GAUGE, tmp_path / "carried")
+    other = tiny_model("llama", tied=tied, num_hidden_layers=1)
+    stepping = torch.optim.AdamW(other.parameters(), lr=1e-3, eps=1e-4)
+    other.load_state_dict(torch.load(tmp_path / "b/pytorch_model_fsdp.bin"))
+    state = torch.load(tmp_path / "b/optimizer.bin")
+    options = StateDictOptions(full_state_dict=True)
+    set_optimizer_state_dict(other, stepping, state, options=options)
+    assert torch.load(tmp_path / "b/scheduler.bin") == {"last_epoch": 2}
+    for one, by in ((model, optimizer), (other, stepping)):
+        trained(one, by, 3, 2)
+    assert departure(other, transport.state_dict(model.state_dict(), GAUGE, model)) < 1e-6
+    weights = torch.load(tmp_path / "a/pytorch_model_fsdp.bin")
+    weights["odd.weight"] = torch.ones(WIDTH)
+    torch.save(weights, tmp_path / "a/pytorch_model_fsdp.bin")
+    with pytest.raises(ValueError, match=r"odd\.weight"):
+        transport.trainer_checkpoint(tmp_path / "a", GAUGE, tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+
+
 def universal(folder, bare=False):
     """As ds_to_universal.py writes it; of ZeRO-3 it writes bare tensors in one row."""
     model, optimizer = start()
