@@ -3,9 +3,10 @@
 J. Sweeney, "Signed-Permutation Coordinate Transport for RMSNorm Transformers", arXiv 2606.31963
 (2026).
 
-``--quick``, the default, takes minutes on two cores; ``--full`` hours there, or a GPU (``--device
-cuda``). A run that was cut off goes on where it stopped: what the present commit has measured is
-not measured again. Rows go to results/paper.csv, or below --out.
+``--quick``, the default, takes minutes on two cores; ``--full`` a night there, or a GPU (``--device
+cuda``): it fine-tunes SmolLM2 twice a run. A run that was cut off goes on where it stopped: what
+the present commit has measured is not measured again, and fine-tunes go on from their last
+checkpoints. Rows go to results/paper.csv, or below --out.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ import torch
 
 from benchmarks import provenance, report, results
 from benchmarks.interval import Interval
-from benchmarks.paper.claim import RUNS, Claim, Figure, Size
+from benchmarks.paper.claim import FINE_TUNED, RUNS, Claim, Figure, Size
 from bmatch.jobs.processes import in_processes
 
 CLAIMS = (
     "function",
     "trajectory",
+    "finetunes",
     "dictionary",
     "sentiment",
     "refusal",
@@ -82,7 +84,11 @@ def plot(rows: Iterable[results.Row], path: Path) -> None:
 
 
 def _section(of: Claim, name: str, size: str, rows: Sequence[results.Row]) -> list[str]:
-    told = "; ".join(f"{key}: {_setting(value, size)}" for key, value in of.settings.items())
+    told = "; ".join(
+        f"{key}: {_setting(value, size)}"
+        for key, value in of.settings.items()
+        if not isinstance(value, dict) or size in value
+    )
     lines = [
         f"## {of.says}",
         "",
@@ -109,7 +115,7 @@ def _section(of: Claim, name: str, size: str, rows: Sequence[results.Row]) -> li
 
 
 def _setting(value: Any, size: str) -> str:
-    if isinstance(value, dict) and size in value:
+    if isinstance(value, dict):
         value = value[size]
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
@@ -128,12 +134,23 @@ def main(argv: list[str]) -> None:
     size.add_argument("--quick", action="store_true", help="minutes on two cores; the default")
     size.add_argument("--full", action="store_true", help="hours on two cores, or a GPU")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        help="folder for --full's fine-tunes, 20 GB a process; by default in the user's cache",
+    )
+    parser.add_argument(
+        "--steps", type=int, default=FINE_TUNED, help="of these; fewer to try it, with --out"
+    )
     parser.add_argument("--processes", type=int, default=2, help="of one thread each")
     results.arguments(parser)
     options = parser.parse_args(argv)
     if options.report:
         return report.write("paper")
-    chosen = Size("full" if options.full else "quick", options.device)
+    if options.steps != FINE_TUNED and options.out is None:
+        parser.error(f"results/ takes fine-tunes of {FINE_TUNED} steps: --steps needs --out")
+    size_name = "full" if options.full else "quick"
+    chosen = Size(size_name, options.device, options.steps, options.work)
     measured = {
         (row.extra["claim"], row.extra["size"], row.extra["seed"])
         for row in results.read("paper", options.out)
@@ -141,6 +158,9 @@ def main(argv: list[str]) -> None:
     }
     wanted = []
     for name in options.claims:
+        if chosen.name not in claim(name).sizes:
+            print(f"{name}: left out, for it is measured with --{claim(name).sizes[0]} alone")
+            continue
         if absent := missing(claim(name)):
             print(f"{name}: left out, for {', '.join(absent)} is not installed")
             continue

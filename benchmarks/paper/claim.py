@@ -7,10 +7,13 @@ tokens and, where something is trained, the training.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 RUNS = 4
 """The fewest that a mean is taken over."""
+FINE_TUNED = 1500
+"""Steps of SmolLM2's fine-tunes."""
 
 
 class Figure(NamedTuple):
@@ -34,10 +37,21 @@ class Figure(NamedTuple):
 
 
 class Size(NamedTuple):
-    """How much is measured: ``quick`` takes minutes on two cores, ``full`` hours or a GPU."""
+    """How much is measured: ``quick`` takes minutes on two cores, ``full`` hours or a GPU.
+
+    Attributes
+    ----------
+    name, device : str
+    steps : int
+        Of SmolLM2's fine-tunes, at the full size.
+    work : Path or None
+        Where these are kept while they are trained. None: in the user's cache.
+    """
 
     name: str
     device: str
+    steps: int = FINE_TUNED
+    work: Path | None = None
 
     @property
     def full(self) -> bool:
@@ -55,11 +69,14 @@ class Claim(NamedTuple):
     paper : str
         The paper's figure.
     settings : mapping
-        Hyper-parameters, for the head of the table.
+        Hyper-parameters, for the head of the table; a mapping by size where they depend on it, or
+        are of one size alone.
     measure : callable
         The figures of the run of a seed.
     needs : tuple of str
         Packages, to be imported, that are not among the project's own.
+    sizes : tuple of str
+        At which it is measured.
     """
 
     says: str
@@ -67,3 +84,4 @@ class Claim(NamedTuple):
     settings: Mapping[str, Any]
     measure: Callable[[int, Size], Iterator[Figure]]
     needs: tuple[str, ...] = ()
+    sizes: tuple[str, ...] = ("quick", "full")

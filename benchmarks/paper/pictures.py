@@ -36,19 +36,14 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 
     panels: dict[str, tuple[str, Callable[[Any, list[Row]], None]]] = {
         "trajectory": ("Coordinates recovered along two runs", _trajectory),
+        "finetunes": ("The same of SmolLM2's fine-tunes", _trajectory),
         "sentiment": ("Sentiment vector without its signs", _kept),
         "refusal": ("Refusal vector without its signs", _kept),
         "dictionary": ("Sparse autoencoder, carried", _bars("position 0 left out", "NMSE")),
         "optimizer": ("AdamW, 20 steps after transport", _bars(None, "departure of weights", True)),
         "merging": ("Average of two fine-tunes", _bars(None, "loss, nats a byte")),
     }
-    sizes = [row.extra["size"] for row in rows]
-    size = "quick" if "quick" in sizes else "full"
-    of_claim = {
-        name: own
-        for name in panels
-        if (own := [r for r in rows if r.extra["claim"] == name and r.extra["size"] == size])
-    }
+    of_claim = {name: own for name in panels if (own := _of_one_size(rows, name))}
     columns = min(3, len(of_claim)) or 1
     lines = -(-len(of_claim) // columns) or 1
     figure, axes = plt.subplots(
@@ -66,6 +61,12 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     plt.close(figure)
 
 
+def _of_one_size(rows: Sequence[Row], claim: str) -> list[Row]:
+    own = [row for row in rows if row.extra["claim"] == claim]
+    size = "quick" if any(row.extra["size"] == "quick" for row in own) else "full"
+    return [row for row in own if row.extra["size"] == size]
+
+
 def _trajectory(axis: Any, rows: list[Row]) -> None:
     """Of the first regime, by steps."""
     regime = rows[0].case.rpartition(", ")[0]
@@ -73,7 +74,7 @@ def _trajectory(axis: Any, rows: list[Row]) -> None:
         at: dict[int, list[OfRun]] = {}
         for row in rows:
             where, _, steps = row.case.rpartition(", ")
-            if where == regime and row.provider == route:
+            if (where, row.provider, row.metric) == (regime, route, "recovered"):
                 at.setdefault(int(steps.removesuffix(" steps")), []).append(_of_run(row))
         _line(axis, at, route, marker, dashes, colour)
     axis.set(xlabel=f"steps of each run ({regime})", ylabel="share recovered", ylim=(0, 1.05))

