@@ -82,15 +82,21 @@ def _trajectory(axis: Any, rows: list[Row]) -> None:
 
 
 def _kept(axis: Any, rows: list[Row]) -> None:
-    """Every gauge, and the line that the mean follows."""
-    at: dict[float, list[OfRun]] = {}
-    for row in rows:
-        if found := re.fullmatch(r"(\d+)% positive", row.case):
-            at.setdefault(int(found[1]) / 100, []).append(_of_run(row))
-    for share, values in at.items():
-        axis.plot([share] * len(values), [v for _, v in values], ".", color="#a9b4bd", markersize=4)
-    _line(axis, at, "mean", "o", "none", "#1b4f72")
-    axis.plot([0, 1], [-1, 1], color="black", linewidth=0.7, label="2f - 1")
+    """Every gauge, and the lines that the means follow."""
+    ways = (
+        ("permutation alone", "o", "#1b4f72", "#a9b4bd", "-", "2f - 1", (-1, 1)),
+        ("raw match", "^", "#c0622d", "#e3c4ae", "--", "f", (0, 1)),
+    )
+    for route, marker, colour, pale, dashes, formula, ends in ways:
+        at: dict[float, list[OfRun]] = {}
+        for row in rows:
+            if row.provider == route and (found := re.fullmatch(r"(\d+)% positive", row.case)):
+                at.setdefault(int(found[1]) / 100, []).append(_of_run(row))
+        for share, values in at.items():
+            axis.plot([share] * len(values), [v for _, v in values], ".", color=pale, markersize=4)
+        if at:
+            _line(axis, at, f"{route}, mean", marker, "none", colour)
+            axis.plot([0, 1], ends, color="black", linewidth=0.7, linestyle=dashes, label=formula)
     axis.axhline(0, color="black", linewidth=0.4, linestyle=":")
     axis.set(xlabel="share f of positive signs", ylabel="share of the effect kept")
     axis.legend(fontsize=7)

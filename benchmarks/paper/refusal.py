@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from benchmarks.paper.claim import Claim, Figure, Size
-from benchmarks.paper.smollm2 import model_and_tokenizer
+from benchmarks.paper.smollm2 import correlation, model_and_tokenizer
 from benchmarks.paper.steering import GAUGES, POSITIVE, Task, kept
 from bmatch.models.activations import Reader, run
 
@@ -64,7 +64,7 @@ def measure(seed: int, size: Size) -> Iterator[Figure]:
         return total / len(asked)
 
     task = Task(LAYER, SCALE * (refusing - complying), score)
-    yield from kept(model, task, seed, size.full)
+    yield from kept(model, task, correlation(LAYER, seed, size.device), seed, size.full)
 
 
 def _dialogue(tokenizer: Any, request: str, response: str, device: str) -> tuple[torch.Tensor, int]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.paper.claim import Claim, Figure, Size
-from benchmarks.paper.smollm2 import model_and_tokenizer
+from benchmarks.paper.smollm2 import correlation, model_and_tokenizer
 from benchmarks.paper.steering import GAUGES, POSITIVE, Task, kept
 from bmatch.audit.measures import activation
 from bmatch.models.activations import Reader
@@ -59,7 +59,13 @@ def measure(seed: int, size: Size) -> Iterator[Figure]:
             odds.append(good - bad)
         return torch.stack(odds).mean()
 
-    yield from kept(model, Task(LAYER, direction, score), seed, size.full)
+    yield from kept(
+        model,
+        Task(LAYER, direction, score),
+        correlation(LAYER, seed, size.device),
+        seed,
+        size.full,
+    )
 
 
 def _texts(seed: int) -> dict[str, list[str]]:

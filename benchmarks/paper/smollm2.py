@@ -5,12 +5,17 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from bmatch.models.smollm2 import read_smollm2
 from bmatch.models.text import default_text, token_batches
+from bmatch.streams import correlate_streams
 
 LENGTH = 256
+TOKENS = 2048
+"""That coordinates are matched on."""
 
 
 @cache
@@ -30,3 +35,10 @@ def batches(seed: int, tokens: int, device: str) -> list[torch.Tensor]:
     start = seed * len(articles) // 16 % len(articles)
     text = articles[start:] + articles[:start]
     return [part.to(device) for part in token_batches(tokenizer, text, tokens, LENGTH)]
+
+
+def correlation(layer: int, seed: int, device: str) -> npt.NDArray[np.float32]:
+    """Among coordinates of the stream after a block, on `TOKENS` tokens; [D, D]."""
+    model, _ = model_and_tokenizer(device)
+    found = correlate_streams(model, model, batches(seed, TOKENS, device), [layer + 1])
+    return found.correlation.cpu().numpy()

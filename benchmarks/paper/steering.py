@@ -6,23 +6,29 @@ signs a carried vector v acts as s v, with s the gauge's signs. Its effect is sp
 part, (E(+v) - E(-v)) / 2, which knows a direction, and the even part, the damage that any vector of
 its norm does. To first order the odd part is the product of v with the gradient g of the score, so
 what is kept is sum(s v g) / sum(v g).
+
+"Permutation alone" is the true gauge without its signs; "raw match" the permutation that matching
+without signs finds: partners where signs are positive, others where they are not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from benchmarks import relatives
 from benchmarks.ceiling import planted
 from benchmarks.paper.claim import Figure
 from bmatch import SignedPermutation
+from bmatch.matching import gauge_of
 from bmatch.models.activations import Reader, replaced_stream
 from bmatch.transport import vector
 
+Array: TypeAlias = npt.NDArray[np.float32]
 POSITIVE = (0.2, 0.35, 0.5, 0.65, 0.8)
 GAUGES = {False: 4, True: 16}
 """So many of each share of positive signs in a run, at the quick and at the full size."""
@@ -65,8 +71,19 @@ def _steered(model: Any, task: Task, direction: torch.Tensor) -> torch.Tensor:
         return task.score(model)
 
 
-def kept(model: Any, task: Task, seed: int, full: bool) -> Iterator[Figure]:
-    """Shares of the effect at home, over gauges of every share of positive signs."""
+def kept(model: Any, task: Task, correlation: Array, seed: int, full: bool) -> Iterator[Figure]:
+    """Shares of the effect at home, over gauges of every share of positive signs.
+
+    Parameters
+    ----------
+    model : model
+    task : Task
+    correlation : float32 [D, D]
+        Among coordinates of the model's own stream, which raw matching is given in each gauge.
+    seed : int
+    full : bool
+        Whether gauges are many.
+    """
     rng = np.random.default_rng(seed)
     v = task.direction
     d = len(v)
@@ -91,11 +108,16 @@ def kept(model: Any, task: Task, seed: int, full: bool) -> Iterator[Figure]:
     measured = []
     for positive in POSITIVE:
         for _ in range(GAUGES[full]):
-            s = _signs(planted(d, positive, rng), v)
+            gauge = planted(d, positive, rng)
+            s = _signs(gauge, v)
             measured.append(effect(model, task, s * v)[0] / odd)
             first_order.append(float((s * slope).sum() / slope.sum()))
             case = f"{positive:.0%} positive"
             yield Figure(case, "permutation alone", "effect kept", "1", measured[-1])
+            raw = gauge_of(np.asarray(gauge.apply(correlation, 0)), "permutation")
+            acts_as = vector(vector(v, raw), gauge.inverse())
+            share = effect(model, task, acts_as)[0] / odd
+            yield Figure(case, "raw match", "effect kept", "1", share)
     agreement = float(np.corrcoef(measured, first_order)[0, 1])
     yield Figure("all gauges", "sum(s v g) / sum(v g)", "correlation with kept", "1", agreement)
 

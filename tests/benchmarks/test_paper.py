@@ -15,13 +15,13 @@ from benchmarks.ceiling import planted
 from benchmarks.interval import Interval
 from benchmarks.paper import steering
 from benchmarks.paper.claim import Claim, Figure
-from bmatch import SignedPermutation
+from bmatch import SignedPermutation, matching
 from bmatch.transport import vector
 
 
 def test_every_file_is_a_claim_or_what_claims_share():
     files = {path.stem for path in Path(paper.__file__).parent.glob("*.py")}
-    shared = {"__init__", "claim", "pictures", "smollm2", "steering", "training"}
+    shared = {"__init__", "claim", "pictures", "routes", "smollm2", "steering", "training"}
     assert files == shared | set(paper.CLAIMS)
     for name in paper.CLAIMS:
         assert paper.claim(name).settings
@@ -93,3 +93,30 @@ def test_steering_at_home_is_steering_in_the_other_gauge():
     small = 1e-2 * task.direction
     slope = float((small * steering.gradient(model, task)).sum())
     assert steering.effect(model, task, small)[0] == pytest.approx(slope, rel=0.05)
+
+
+def test_what_raw_matching_keeps_is_what_it_does_in_the_other_gauge(monkeypatch):
+    model = tiny_model()
+    tokens = torch.arange(12)[None]
+    direction = torch.randn(WIDTH, generator=torch.Generator().manual_seed(2))
+
+    def score(model):
+        return model(input_ids=tokens).logits[0, -1, 3]
+
+    task = steering.Task(1, direction, score)
+    gauges = []
+    monkeypatch.setattr(steering, "GAUGES", {False: 1})
+    monkeypatch.setattr(
+        steering, "planted", lambda *how: gauges.append(planted(*how)) or gauges[-1]
+    )
+    found = list(steering.kept(model, task, np.eye(WIDTH, dtype=np.float32), 0, False))
+    shares = [f.value for f in found if f.route == "raw match"]
+    assert len(shares) == len(gauges) - 1 == len(steering.POSITIVE)
+    odd = steering.effect(model, task, direction)[0]
+    for share, gauge in zip(shares, gauges[1:], strict=True):
+        raw = matching.gauge_of(np.asarray(gauge.apply(np.eye(WIDTH), 0)), "permutation")
+        positive = gauge.sign == 1
+        assert np.array_equal(raw.perm == gauge.perm, positive)  # decorrelated: the ceiling
+        carried = relatives.in_gauge(model, gauge)
+        there = steering.effect(carried, task, vector(direction, raw))[0]
+        assert share == pytest.approx(there / odd, abs=1e-4)
