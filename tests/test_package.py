@@ -105,6 +105,7 @@ ROOMS = {
         *("sounds", "tiny", "forward_runs", "nesting", "layer_kinds"),
         *(
             "inner",
+            "changed",
             "proof",
             "scale",
             "altered",

@@ -130,10 +130,10 @@ def _as_it_is(given: torch.nn.Module, inputs: Mapping[str, Any]) -> Axes:
     randomise(module)
     trace, runs = traced(module, inputs), [Run(inputs)]
     require_repeatable(module, runs, sorted(trace.drawn))
-    axes, _ = proved_in(module, solved(trace, module), runs)
+    axes, _ = proved_in(module, solved(trace, module), runs, tell=True)
     for seed in WITNESSES:
         randomise(module, seed)
-        axes = confirmed(module, axes, runs, seed)
+        axes = confirmed(module, axes, runs, seed, tell=True)
     return axes
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
+from bmatch.architecture.changed import first_changed
 from bmatch.architecture.forward_runs import Run
 from bmatch.architecture.spaces import Axes, Space
 from bmatch.architecture.tiny import inputs_for
@@ -74,10 +76,12 @@ def proved_in(
     seed: int = 0,
     *,
     known: Set[str] = frozenset(),
+    tell: bool = False,
 ) -> tuple[Axes, Proof]:
     """As `prove`, on what several runs of a model give: each has to stay as it is.
 
-    Of spaces that are `known` to have no larger group none is tried.
+    Of spaces that are `known` to have no larger group none is tried. Where asked to `tell`, a
+    refuted space comes with the first operation that gives other numbers under it.
     """
     before = _outputs(model, runs)
     alone, kept, refuted = {}, [], list(axes.refuted)
@@ -88,9 +92,11 @@ def proved_in(
         if alone[space.name] <= TOLERANCE:
             kept.append(space)
         else:
-            refuted.append(
-                f"{space.name}: changes an output by {alone[space.name]:.1e} of the largest"
-            )
+            cause = f"{space.name}: changes an output by {alone[space.name]:.1e} of the largest"
+            move = partial(_moved, copied, [(space, space.random(seed + k))])
+            if tell and (operation := first_changed(copied, runs, move)) is not None:
+                cause += f"; the first operation that gives other numbers is {operation}"
+            refuted.append(cause)
     elements = [(space, space.random(seed + 100 + k)) for k, space in enumerate(kept)]
     together = _difference(before, _outputs_under(copied, elements, runs))
     larger = {}
@@ -105,7 +111,12 @@ def proved_in(
 
 
 def confirmed(
-    model: Any, axes: Axes, runs: Sequence[Callable[[Any], list[torch.Tensor]]], seed: int
+    model: Any,
+    axes: Axes,
+    runs: Sequence[Callable[[Any], list[torch.Tensor]]],
+    seed: int,
+    *,
+    tell: bool = False,
 ) -> Axes:
     """Spaces that were proved, tried all at once where a model has other weights by now.
 
@@ -115,7 +126,7 @@ def confirmed(
     before = _outputs(model, runs)
     if _difference(before, _outputs_under(model, elements, runs)) <= TOLERANCE:
         return axes
-    return proved_in(model, axes, runs, seed)[0]
+    return proved_in(model, axes, runs, seed, tell=tell)[0]
 
 
 def require_repeatable(
@@ -166,15 +177,25 @@ def _outputs_under(
 
     A copy of a model for each space takes longer than the runs do.
     """
+    put_back = _moved(model, elements)
+    after = _outputs(model, runs)
+    put_back()
+    return after
+
+
+def _moved(model: Any, elements: Sequence[tuple[Space, SignedPermutation]]) -> Callable[[], None]:
+    """Moves a model's tensors, and returns what puts them back."""
     tensors = _tensors(model)
     names = {member.tensor for space, _ in elements for member in space.members}
     before = {name: tensors[name].detach().clone() for name in names}
     _carry(tensors, elements)
-    after = _outputs(model, runs)
-    with torch.no_grad():
-        for name, kept in before.items():
-            tensors[name].copy_(kept)
-    return after
+
+    def put_back() -> None:
+        with torch.no_grad():
+            for name, kept in before.items():
+                tensors[name].copy_(kept)
+
+    return put_back
 
 
 def _larger(space: Space) -> Space | None:

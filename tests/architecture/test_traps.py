@@ -341,6 +341,35 @@ def test_what_labels_cannot_follow_is_named(between, named):
     require_valid(model, axes)
 
 
+def two_added(x):
+    return x * (x[..., :1] + x[..., 1:2])
+
+
+def place_of_the_largest(x):
+    return x * x.abs().argmax(-1, keepdim=True)
+
+
+def area(x):
+    return x * torch.trapezoid(x, dim=-1)[..., None]
+
+
+@pytest.mark.parametrize(
+    ("between", "named"),
+    [
+        (two_added, "slice"),
+        (place_of_the_largest, "argmax"),
+        (area, "select"),
+    ],
+)
+def test_an_operation_that_refutes_the_stream_is_named(between, named):
+    model, axes = derived(between)
+    (told,) = axes.refuted
+    assert told.startswith("residual: changes an output by ")
+    assert told.endswith(f"; the first operation that gives other numbers is {named}")
+    assert stream(axes) == []
+    require_valid(model, axes)
+
+
 def test_conditions_that_one_draw_has_met_are_no_property(monkeypatch):
     """Of what labels do not show, other weights and other gauges tell."""
     monkeypatch.setattr("bmatch.architecture.deriving.WITNESSES", ())
