@@ -26,8 +26,12 @@ KIN, STRANGERS = 640, 320
 RIDGE = 1e-4
 
 
-def fit(rows: Sequence[Measured]) -> list[float]:
-    """Intercept and slopes of the logistic that tells right coordinates from wrong ones."""
+def fit(rows: Sequence[Measured], names: Sequence[str]) -> list[float]:
+    """Intercept and slopes of the logistic that tells right coordinates from wrong ones.
+
+    More of any feature speaks for a match, but for a decoy that its row takes: no slope is let
+    have the other sign.
+    """
     from scipy.optimize import minimize
 
     x = np.concatenate([row.evidence.features() for row in rows])
@@ -42,7 +46,9 @@ def fit(rows: Sequence[Measured]) -> list[float]:
         value = weight @ np.logaddexp(0, -margin) + RIDGE * slopes[1:] @ slopes[1:] / 2
         return float(value), x.T @ pull + RIDGE * np.append(0, slopes[1:])
 
-    found = minimize(loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B")
+    signs = [(None, 0.0) if name == "decoy" else (0.0, None) for name in names]
+    bounds = [(None, None), *signs]
+    found = minimize(loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B", bounds=bounds)
     return [round(float(slope), 4) for slope in found.x]
 
 
@@ -61,9 +67,10 @@ def main(arguments: list[str]) -> None:
     rows = in_parts(families, options.kin, options.strangers, options.seed, options.processes)
     content: dict[str, object] = {
         kind: fit(
-            [row for row in rows if row.evidence.kind == kind and not row.evidence.incomparable]
+            [row for row in rows if row.evidence.kind == kind and not row.evidence.incomparable],
+            names,
         )
-        for kind in calibration.FEATURES
+        for kind, names in calibration.FEATURES.items()
     }
     content["provenance"] = {
         "made_by": "python -m benchmarks calibrate",

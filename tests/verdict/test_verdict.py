@@ -67,6 +67,8 @@ def test_the_calibration_rises_with_every_witness():
     assert content["provenance"]["commit"]
     for kind, names in FEATURES.items():
         assert len(content[kind]) == len(names) + 1
+        for name, slope in zip(names, content[kind][1:], strict=True):
+            assert (slope <= 0) if name == "decoy" else (slope >= 0)
         least, most = (np.full((1, len(names)), level) for level in (0.0, 1.0))
         if "decoy" in names:
             place = names.index("decoy")
