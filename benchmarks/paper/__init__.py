@@ -29,6 +29,7 @@ from bmatch.jobs.processes import in_processes
 
 CLAIMS = (
     "function",
+    "ceiling",
     "trajectory",
     "finetunes",
     "dictionary",
@@ -36,6 +37,7 @@ CLAIMS = (
     "refusal",
     "optimizer",
     "merging",
+    "audit",
 )
 
 

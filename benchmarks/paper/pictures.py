@@ -35,6 +35,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     panels: dict[str, tuple[str, Callable[[Any, list[Row]], None]]] = {
+        "ceiling": ("Matching without signs", _ceiling),
         "trajectory": ("Coordinates recovered along two runs", _trajectory),
         "finetunes": ("The same of SmolLM2's fine-tunes", _trajectory),
         "sentiment": ("Sentiment vector without its signs", _kept),
@@ -65,6 +66,21 @@ def _of_one_size(rows: Sequence[Row], claim: str) -> list[Row]:
     own = [row for row in rows if row.extra["claim"] == claim]
     size = "quick" if any(row.extra["size"] == "quick" for row in own) else "full"
     return [row for row in own if row.extra["size"] == size]
+
+
+def _ceiling(axis: Any, rows: list[Row]) -> None:
+    """On the mean over all sites."""
+    ways = (("raw", "o", "#1b4f72"), ("signs marginalised", "s", "#c0622d"))
+    for route, marker, colour in ways:
+        at: dict[float, list[OfRun]] = {}
+        for row in rows:
+            found = re.fullmatch(r"all, (\d+)% positive", row.case)
+            if found and row.provider == route:
+                at.setdefault(int(found[1]) / 100, []).append(_of_run(row))
+        _line(axis, at, route, marker, "none", colour)
+    axis.plot([0, 1], [0, 1], color="black", linewidth=0.7, label="f")
+    axis.set(xlabel="share f of positive signs", ylabel="share recovered", ylim=(0, 1.05))
+    axis.legend(fontsize=7)
 
 
 def _trajectory(axis: Any, rows: list[Row]) -> None:

@@ -30,11 +30,16 @@ def batches(seed: int, tokens: int, device: str) -> list[torch.Tensor]:
 
     The first token of a sequence is read and does not count.
     """
-    _, tokenizer = model_and_tokenizer(device)
+    return [part.to(device) for part in cut(seed, tokens, LENGTH)]
+
+
+def cut(seed: int, tokens: int, length: int) -> list[torch.Tensor]:
+    """The same in sequences of another length, on the CPU."""
+    _, tokenizer = model_and_tokenizer("cpu")
     articles = list(default_text())
     start = seed * len(articles) // 16 % len(articles)
     text = articles[start:] + articles[:start]
-    return [part.to(device) for part in token_batches(tokenizer, text, tokens, LENGTH)]
+    return list(token_batches(tokenizer, text, tokens, length))
 
 
 def correlation(layer: int, seed: int, device: str) -> npt.NDArray[np.float32]:
