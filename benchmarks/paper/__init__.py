@@ -96,7 +96,7 @@ def _section(of: Claim, name: str, size: str, rows: Sequence[results.Row]) -> li
         "",
         f"`python -m benchmarks paper --claims {name} --{size}`. The paper: {of.paper}. {told}.",
         "",
-        rows[-1].origin,
+        *_origins(rows),
         "",
         "| case | route | figure | mean | 95% interval | runs |",
         "|---|---|---|---:|---|---:|",
@@ -114,6 +114,20 @@ def _section(of: Claim, name: str, size: str, rows: Sequence[results.Row]) -> li
             f"{found.runs} |"
         )
     return lines
+
+
+def _origins(rows: Sequence[results.Row]) -> list[str]:
+    """Where and when, by runs if they differ in it."""
+    runs: dict[str, set[int]] = {}
+    for row in rows:
+        runs.setdefault(row.origin, set()).add(row.extra["seed"])
+    if len(runs) == 1:
+        return [*runs]
+    found: list[str] = []
+    for origin, seeds in sorted(runs.items(), key=lambda item: min(item[1])):
+        told = ", ".join(map(str, sorted(seeds)))
+        found += [*([""] if found else []), f"Runs {told}: {origin}"]
+    return found
 
 
 def _setting(value: Any, size: str) -> str:
