@@ -43,32 +43,42 @@ class Task(NamedTuple):
         After which block the vector is added.
     direction : float32 tensor [D]
     score : callable
-        Of a model: a tensor of one number, in nats.
+        Of a model and a number of copies: each input is read so often, as rows of one batch, and a
+        tensor of as many scores comes back, in nats.
     """
 
     layer: int
     direction: torch.Tensor
-    score: Callable[[Any], torch.Tensor]
+    score: Callable[[Any, int], torch.Tensor]
 
 
 def effect(model: Any, task: Task, direction: torch.Tensor) -> tuple[float, float]:
     """The odd and the even part of what a vector and its opposite do to the score."""
+    odd, even = effects(model, task, direction[None])
+    return float(odd[0]), float(even[0])
+
+
+def effects(model: Any, task: Task, directions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same of several vectors, [N, D], at once: two tensors [N]."""
     with torch.no_grad():
-        plain = task.score(model)
-        up, down = (_steered(model, task, sign * direction) - plain for sign in (1, -1))
-    return float(up - down) / 2, float(up + down) / 2
+        none = torch.zeros_like(directions[:1])
+        plain, *steered = _steered(model, task, torch.cat([none, directions, -directions]))
+        up, down = (torch.stack(steered) - plain).chunk(2)
+    return (up - down) / 2, (up + down) / 2
 
 
 def gradient(model: Any, task: Task) -> torch.Tensor:
     """Of the score, with respect to a vector that is added; [D]."""
     offset = torch.zeros_like(task.direction, requires_grad=True)
-    (found,) = torch.autograd.grad(_steered(model, task, offset), offset)
+    (found,) = torch.autograd.grad(_steered(model, task, offset[None]).sum(), offset)
     return found
 
 
-def _steered(model: Any, task: Task, direction: torch.Tensor) -> torch.Tensor:
-    with replaced_stream(Reader.of(model), task.layer + 1, lambda stream: stream + direction):
-        return task.score(model)
+def _steered(model: Any, task: Task, directions: torch.Tensor) -> torch.Tensor:
+    """Scores under each of several vectors, [N, D] to [N]."""
+    added = directions[:, None]
+    with replaced_stream(Reader.of(model), task.layer + 1, lambda stream: stream + added):
+        return task.score(model, len(directions))
 
 
 def kept(model: Any, task: Task, correlation: Array, seed: int, full: bool) -> Iterator[Figure]:
@@ -103,21 +113,20 @@ def kept(model: Any, task: Task, correlation: Array, seed: int, full: bool) -> I
         "1",
         abs(unsigned - at_home) / abs(odd),
     )
-    slope = v * gradient(model, task)
-    first_order = []
-    measured = []
+    g = gradient(model, task)
+    cases, acting = [], []
     for positive in POSITIVE:
         for _ in range(GAUGES[full]):
             gauge = planted(d, positive, rng)
-            s = _signs(gauge, v)
-            measured.append(effect(model, task, s * v)[0] / odd)
-            first_order.append(float((s * slope).sum() / slope.sum()))
-            case = f"{positive:.0%} positive"
-            yield Figure(case, "permutation alone", "effect kept", "1", measured[-1])
             raw = gauge_of(np.asarray(gauge.apply(correlation, 0)), "permutation")
-            acts_as = vector(vector(v, raw), gauge.inverse())
-            share = effect(model, task, acts_as)[0] / odd
-            yield Figure(case, "raw match", "effect kept", "1", share)
+            cases.append(f"{positive:.0%} positive")
+            acting += [_signs(gauge, v) * v, vector(vector(v, raw), gauge.inverse())]
+    shares = effects(model, task, torch.stack(acting))[0] / odd
+    measured, by_raw = shares.double().cpu().view(-1, 2).T.numpy()
+    for case, without_signs, matched in zip(cases, measured, by_raw, strict=True):
+        yield Figure(case, "permutation alone", "effect kept", "1", float(without_signs))
+        yield Figure(case, "raw match", "effect kept", "1", float(matched))
+    first_order = [float((u * g).sum() / (v * g).sum()) for u in acting[::2]]
     agreement = float(np.corrcoef(measured, first_order)[0, 1])
     yield Figure("all gauges", "sum(s v g) / sum(v g)", "correlation with kept", "1", agreement)
 
