@@ -25,6 +25,7 @@ from benchmarks.paper.claim import FINE_TUNED, Claim, Figure, Size
 from benchmarks.paper.routes import compared, from_weights
 from bmatch import SignedPermutation
 from bmatch.jobs.resume import user_cache
+from bmatch.models.checkpoint import Checkpoint
 from bmatch.models.loading import load_model
 from bmatch.models.smollm2 import plain
 from bmatch.trajectory.stops import Stop
@@ -112,7 +113,7 @@ def _measured(seed: int, size: Size, work: Path) -> Iterator[Figure]:
             case = f"SmolLM2, {regime.name}, {steps[-1]} steps"
             yield from compared(case, [path.routes for path in paths], truth)
             if regime is REGIMES[0]:
-                source, target = (load_model(end.held, "float32", "cpu") for end in ends)
+                source, target = (_loaded(end) for end in ends)
                 yield from from_weights(case, target, source, truth, seed)
 
 
@@ -195,13 +196,16 @@ def gauge_of(seed: int, run: str, step: int, width: int) -> SignedPermutation:
     )
 
 
-def _texts() -> tuple[str, str, str]:
+def _loaded(stop: Stop) -> Any:
+    assert isinstance(stop.held, Checkpoint)
+    return load_model(stop.held, "float32", "cpu")
+
+
+def _texts() -> list[str]:
     """Of run A, of run B, and what neither reads."""
-    reference, sources, held_out = relatives.texts()
-    return tuple(
-        bytes(text.to(torch.uint8).tolist()).decode(errors="replace")
-        for text in (reference, sources, held_out)
-    )
+    return [
+        bytes(text.to(torch.uint8).tolist()).decode(errors="replace") for text in relatives.texts()
+    ]
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -54,9 +54,10 @@ def first_changed(
 
 
 def _sums(run: Callable[[Any], Any], model: Any) -> list[tuple[str, list[torch.Tensor]]]:
-    with _Sums() as mode:
+    found: list[tuple[str, list[torch.Tensor]]] = []
+    with _Sums(found):
         run(model)
-    return mode.found
+    return found
 
 
 def _alike(home: Sequence[torch.Tensor], there: Sequence[torch.Tensor]) -> bool:
@@ -66,12 +67,12 @@ def _alike(home: Sequence[torch.Tensor], there: Sequence[torch.Tensor]) -> bool:
     )
 
 
-class _Sums(TorchDispatchMode):
+class _Sums(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Of every result that stays whatever the order of its entries and their signs."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[tuple[str, list[torch.Tensor]]] = []
+    def __init__(self, found: list[tuple[str, list[torch.Tensor]]]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found = found
 
     def __torch_dispatch__(
         self,
