@@ -206,8 +206,8 @@ class SmallSolver {
     return near;
   }
 
-  // Free columns get prices; or all do, and rows choose anew, where nearly all would be free and
-  // columns' own minima come to a greater sum than those of rows and then of columns.
+  // Free columns get prices; or all do, and rows choose anew, where many are free and columns' own
+  // minima come to a greater sum than those of rows and then of columns.
   void reduce_columns() {
     const bool may_begin_anew = is_above(p_.free_count, p_.rows, kColumnsAlone);
     double of_rows = 0.0, of_columns = 0.0;
@@ -223,7 +223,7 @@ class SmallSolver {
       }
       const Mask8 changed = Mask8::of(p_.free[j / 8]) & (lowest < Doubles::all(kInf));
       select(changed, lowest, Doubles::load(p_.price + j)).store(p_.price + j);
-      own.store(p_.distance + j);
+      if (may_begin_anew) own.store(p_.distance + j);
     }
     if (may_begin_anew) {
       for (Index j = 0; j < p_.cols; ++j) {
