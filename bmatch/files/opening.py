@@ -10,6 +10,15 @@ from bmatch.files.containers import Container, open_container
 _INDEX = ".metadata"
 
 
+def indexed(folder: Path) -> list[Path]:
+    """A folder itself, or those in it, that ``torch.distributed.checkpoint`` has written."""
+    return (
+        [folder]
+        if (folder / _INDEX).is_file()
+        else sorted(path.parent for path in folder.glob(f"*/{_INDEX}"))
+    )
+
+
 def holders(path: Path, suffixes: Collection[str]) -> list[Path]:
     """Files whose names end so, and folders that have the index of a distributed checkpoint.
 

@@ -19,6 +19,7 @@ from bmatch.architecture.premise import Premise, premise
 from bmatch.architecture.table import residual_axes
 from bmatch.files.mapped import MappedTensors, entries_of
 from bmatch.files.names import require_utf8
+from bmatch.files.opening import indexed
 from bmatch.files.pointers import require_content
 from bmatch.jobs.in_turn import in_turn
 from bmatch.jobs.progress import Progress
@@ -152,8 +153,8 @@ def open_checkpoint(folder: str | os.PathLike[str], beside: Path | None = None) 
 
 def _of_shards(folder: Path) -> str:
     """What to do with what `torch.distributed.checkpoint` has written, if it is there."""
-    for place in (folder, *sorted(folder.iterdir())):
-        if (place / ".metadata").is_file() and not place.name.startswith("optim"):
+    for place in indexed(folder):
+        if not place.name.startswith("optim"):
             return f", or by `accelerate merge-weights {place} OUT`, with the config beside them"
     return ""
 

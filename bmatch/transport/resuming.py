@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bmatch.files.opening import indexed
 from bmatch.models.checkpoint import INDEX, SINGLE, read_json
 
 _KEPT = re.compile(  # of transformers' Trainer, and of accelerate's save_state
@@ -14,7 +15,6 @@ _KEPT = re.compile(  # of transformers' Trainer, and of accelerate's save_state
     r"|rng_state(_\d+)?\.pth|random_states_\d+\.pkl|sampler(_\d+)?\.bin|dl_state_dict(_\d+)?\.bin"
     r"|common\.pt"  # of Megatron-core: options, schedulers, counters
 )
-_INDEXED = ".metadata"
 _SLICED = (
     (
         re.compile(r"global_step\d+|(bf16_)?zero_pp_rank_.*"),
@@ -36,15 +36,6 @@ UNIVERSAL = "zero"
 
 FULL = "pytorch_model_fsdp.bin"
 """All weights that FSDP has put together, as accelerate writes them; the Trainer besides others."""
-
-
-def indexed(folder: Path) -> list[Path]:
-    """A folder itself, or those in it, that ``torch.distributed.checkpoint`` has written."""
-    return (
-        [folder]
-        if (folder / _INDEXED).is_file()
-        else sorted(path.parent for path in folder.glob(f"*/{_INDEXED}"))
-    )
 
 
 def is_full(folder: Path) -> bool:

@@ -27,6 +27,7 @@ from bmatch.architecture.torchtitan import TORCHTITAN
 from bmatch.files.atomic import new_folder, require_new
 from bmatch.files.containers import Container, leaves, open_container, unpickled
 from bmatch.files.distributed import DistributedFiles
+from bmatch.files.opening import indexed
 from bmatch.groups import Gauge
 from bmatch.jobs.progress import Progress
 from bmatch.models.digest import Digest, require_finite
@@ -41,7 +42,6 @@ from bmatch.transport.resuming import (
     STATE,
     UNIVERSAL,
     config_in,
-    indexed,
     is_full,
     is_kept,
     require_named,

@@ -16,6 +16,7 @@ from bmatch.architecture import residual_axes
 from bmatch.architecture.megatron import MEGATRON
 from bmatch.architecture.torchtitan import TORCHTITAN
 from bmatch.files.containers import leaves, open_container, unpickled
+from bmatch.files.opening import indexed
 from bmatch.groups import Gauge
 from bmatch.jobs.progress import Progress, silent
 from bmatch.models.checkpoint import Checkpoint, open_checkpoint
@@ -28,7 +29,6 @@ from bmatch.transport.resuming import (
     STATE,
     UNIVERSAL,
     config_in,
-    indexed,
     is_full,
     is_kept,
     is_sharded,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import multiprocessing
 import tempfile
 
 import accelerate
@@ -13,6 +12,7 @@ import torch
 import torch.distributed
 import torch.distributed.checkpoint as dcp
 import transformers
+from begun import run_ranks
 from tiny_models import WIDTH, in_gauge, load, noisy_copy, tiny_model
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -212,11 +212,4 @@ CASES = (
 def test_two_processes_that_share_models_find_the_gauge_of_one(tmp_path, model_type):
     source, target = two(model_type)
     expected = [bmatch.estimate_gauge(target, source, **options) for options in CASES]
-    context = multiprocessing.get_context("fork")
-    arguments = (tmp_path / "rendezvous", model_type, expected)
-    both = [context.Process(target=of_two, args=(rank, *arguments)) for rank in range(2)]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join()
-        assert process.exitcode == 0
+    run_ranks(of_two, 2, tmp_path / "rendezvous", model_type, expected)

@@ -16,6 +16,16 @@ import torch
 FORK = multiprocessing.get_context("fork")
 
 
+def run_ranks(rank_of, count, *arguments):
+    """``rank_of(rank, *arguments)`` in so many processes at a time, until all have ended well."""
+    ranks = [FORK.Process(target=rank_of, args=(rank, *arguments)) for rank in range(count)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join()
+        assert rank.exitcode == 0
+
+
 class Begun:
     """``bmatch ARGUMENTS``, begun: a fork of the tests' process, which has all libraries already.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import shutil
 
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
+from begun import run_ranks
 from steps import alike, departure, trained
 from tiny_models import WIDTH, tiny_model
 from torch.distributed.checkpoint.state_dict import (
@@ -90,14 +90,7 @@ def of_two(rank, folder, rendezvous):
 
 def test_what_two_processes_have_written(tmp_path):
     config_of(tiny_model("llama", tied=False, num_hidden_layers=1), tmp_path / "a")
-    context = multiprocessing.get_context("fork")
-    arguments = (tmp_path / "a", tmp_path / "rendezvous")
-    both = [context.Process(target=of_two, args=(rank, *arguments)) for rank in range(2)]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join()
-        assert process.exitcode == 0
+    run_ranks(of_two, 2, tmp_path / "a", tmp_path / "rendezvous")
     for place in ("pytorch_model_fsdp_0", "optimizer_0"):
         names = {path.name for path in (tmp_path / "a" / place).iterdir()}
         assert names == {".metadata", "__0_0.distcp", "__1_0.distcp"}
