@@ -63,6 +63,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks checkpoints", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--gigabytes", type=float, default=3.0, help="of weights that are written")
+    parser.add_argument("--folder", default=".", help="whose file system is written to")
     harness.arguments(parser)
     results.arguments(parser)
     options = parser.parse_args(arguments)
@@ -71,7 +72,7 @@ def main(arguments: list[str]) -> None:
     size = 0.5e9 if options.quick else 1e9 * options.gigabytes
     rounds = 1 if options.quick else options.rounds
     with (
-        tempfile.TemporaryDirectory(dir=".") as root,
+        tempfile.TemporaryDirectory(dir=options.folder) as root,
         results.appending("checkpoints", options) as out,
     ):
         folder = Path(root)
