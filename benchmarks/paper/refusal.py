@@ -56,14 +56,13 @@ def measure(seed: int, size: Size) -> Iterator[Figure]:
         for sign, responses in ((1, REFUSALS), (-1, COMPLIANCE))
     ]
 
-    def score(model: Any, count: int) -> torch.Tensor:
-        total = torch.zeros(count, device=size.device)
+    def score(model: Any) -> torch.Tensor:
+        total = torch.zeros((), device=size.device)
         for sign, tokens, start in held_out:
-            read = tokens.expand(count, -1)
             kept = tokens.shape[1] - start + 1  # from the last token of the request on
-            logits = model(input_ids=read, logits_to_keep=kept).logits[:, :-1]
-            log_p = logits.log_softmax(-1).gather(2, read[:, start:, None])
-            total = total + sign * log_p.sum((1, 2))
+            logits = model(input_ids=tokens, logits_to_keep=kept).logits[:, :-1]  # [N, kept - 1, V]
+            read = tokens[:, start:, None].expand(len(logits), -1, -1)
+            total = total + sign * logits.log_softmax(-1).gather(2, read).sum((1, 2))
         return total / len(asked)
 
     task = Task(LAYER, SCALE * (refusing - complying), score)

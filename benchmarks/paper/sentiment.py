@@ -51,11 +51,10 @@ def measure(seed: int, size: Size) -> Iterator[Figure]:
         torch.tensor([tokenizer(prompt).input_ids], device=size.device) for prompt in PROMPTS
     ]
 
-    def score(model: Any, count: int) -> torch.Tensor:
+    def score(model: Any) -> torch.Tensor:
         odds = []
         for prompt in prompts:
-            read = prompt.expand(count, -1)
-            log_p = model(input_ids=read, logits_to_keep=1).logits[:, -1].log_softmax(-1)
+            log_p = model(input_ids=prompt, logits_to_keep=1).logits[:, -1].log_softmax(-1)
             good, bad = (log_p[:, of_a_mood].logsumexp(1) for of_a_mood in words)
             odds.append(good - bad)
         return torch.stack(odds).mean(0)

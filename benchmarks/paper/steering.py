@@ -43,13 +43,13 @@ class Task(NamedTuple):
         After which block the vector is added.
     direction : float32 tensor [D]
     score : callable
-        Of a model and a number of copies: each input is read so often, as rows of one batch, and a
-        tensor of as many scores comes back, in nats.
+        Of a model, in nats; a tensor of N scores where the stream of one input becomes N on its
+        way: blocks before the vectors run once for all of them.
     """
 
     layer: int
     direction: torch.Tensor
-    score: Callable[[Any, int], torch.Tensor]
+    score: Callable[[Any], torch.Tensor]
 
 
 def effect(model: Any, task: Task, direction: torch.Tensor) -> tuple[float, float]:
@@ -76,9 +76,9 @@ def gradient(model: Any, task: Task) -> torch.Tensor:
 
 def _steered(model: Any, task: Task, directions: torch.Tensor) -> torch.Tensor:
     """Scores under each of several vectors, [N, D] to [N]."""
-    added = directions[:, None]
+    added = directions[:, None]  # of a stream [1, T, D] it makes [N, T, D]
     with replaced_stream(Reader.of(model), task.layer + 1, lambda stream: stream + added):
-        return task.score(model, len(directions))
+        return task.score(model)
 
 
 def kept(model: Any, task: Task, correlation: Array, seed: int, full: bool) -> Iterator[Figure]:

@@ -102,6 +102,13 @@ Step DensePaths::reduce_columns() {
   return valid ? claim_free(false) : Step::invalid;
 }
 
+Step DensePaths::start(bool claims) {
+  const Step step = claims ? claim_minima() : Step::done;
+  const auto free = static_cast<std::int64_t>(free_rows());
+  if (step != Step::done || !is_above(free, costs_.rows(), kFewFreeOfStart)) return step;
+  return reduce_columns();
+}
+
 Step DensePaths::reduce_rows(std::int64_t bids) {
   auto before = static_cast<std::int64_t>(free_rows_.size());
   for (int round = 0; round < kReductionRounds && !free_rows_.empty(); ++round) {

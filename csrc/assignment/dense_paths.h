@@ -33,6 +33,9 @@ class DensePaths {
   // at the very beginning, where rows count as if their minima were zero.
   Step reduce_columns();
 
+  // Minima of the rows where they are to claim, then of the columns if many rows are free.
+  Step start(bool claims);
+
   // Augmenting row reduction: free rows bid the difference of their two best, so often, and more as
   // long as fewer and fewer rows are free.
   Step reduce_rows(std::int64_t bids);

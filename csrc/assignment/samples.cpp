@@ -35,7 +35,7 @@ std::vector<double> scattered(const RowScanner& costs) {
 // How `count` lines agree; at(a, b) is the cost of line a at place b.
 template <typename F>
 Agreement agreement(int count, F at) {
-  std::vector<char> taken(count, 0);
+  std::vector<char> taken(count, 0), claimed(count, 0);
   Agreement of{};
   for (int a = 0; a < count; ++a) {
     int best = 0, equal = 1;
@@ -48,6 +48,10 @@ Agreement agreement(int count, F at) {
     }
     of.collisions += taken[best];
     taken[best] = 1;
+    int place = best;
+    while (place < count && (claimed[place] || at(a, place) != at(a, best))) ++place;
+    of.left += place == count;
+    if (place < count) claimed[place] = 1;
     of.flat += equal == count;
     of.plateaus += !is_below(equal, count, kPlateau) && equal < count;
   }
@@ -114,7 +118,7 @@ Agreements agreements(Index rows, Index cols, const std::function<double(Index, 
 }
 
 bool Agreements::fewer_columns_are_plateaus() const {
-  return is_above(rows.plateaus, count, kHalf) &&
+  return is_above(rows.plateaus, count, kHalf) && is_above(rows.left, count, kFewFreeOfStart) &&
          is_below(columns.plateaus, rows.plateaus, kFewerPlateaus);
 }
 

@@ -25,13 +25,15 @@ struct Agreement {
   int collisions;  // of lines whose least cost stands where an earlier line has its own
   int plateaus;    // lines a good part of which, but not all, is least
   int flat;        // lines all of which are least
+  int left;        // lines whose least costs all stand where earlier lines took one of theirs
 };
 struct Agreements {
   Agreement rows, columns;
   int count;  // lines of each
 
   // Whether columns do better as rows: where many columns are alike to most rows, or where rows
-  // want the same columns while columns want different rows, as where columns differ in scale.
+  // want the same columns while columns want different rows, as where columns differ in scale. Not
+  // where nearly every row gets a column that is least.
   bool fewer_columns_are_plateaus() const;
   bool columns_differ_more() const;
   // Whether some rows are plateaus; and some rows or columns, flat ones too.

@@ -233,9 +233,7 @@ bool Solver::solve_crowded() {
   {
     PhaseTimer timer(stats_.path_seconds);
     DensePaths paths(context_);
-    Step step = Step::done;
-    if (seen.has_plateaus()) step = paths.claim_minima();
-    if (step == Step::done) step = paths.reduce_columns();
+    Step step = paths.start(seen.has_plateaus());
     const auto free = static_cast<std::int64_t>(paths.free_rows());
     priced_ = !square();
     if (step == Step::done && is_above(free, rows_, kNearlyAll)) {
@@ -381,11 +379,8 @@ bool Solver::dense_start(const WholeRows& budget) {
   PhaseTimer timer(stats_.path_seconds);
   matching_ = Matching(rows_, cols_);
   DensePaths paths(context_);
-  Step step = paths.claim_minima();
-  const auto free = static_cast<std::int64_t>(paths.free_rows());
-  if (step == Step::done && is_above(free, rows_, kFewFreeOfStart)) step = paths.reduce_columns();
-  if (step != Step::done) return finished(step);
-  return dense_rest(paths, budget);
+  const Step step = paths.start(true);
+  return step == Step::done ? dense_rest(paths, budget) : finished(step);
 }
 
 // The bids and the paths.  If they are given up, there is no matching again.

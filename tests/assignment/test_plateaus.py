@@ -133,6 +133,16 @@ def test_paths_begin_on_the_side_that_is_no_plateau(name):
         assert solve(c, 0).stats["passes"] < 30
 
 
+def test_rows_whose_ties_give_each_a_column_are_claimed_at_once():
+    """Though columns, which see the rows' shifts, are no plateaus."""
+    r = np.random.default_rng(3)
+    cost = r.integers(0, 2, (600, 600)) + 30.0 * r.standard_normal((600, 1))
+    answer = solve(cost, 0)
+    rows, cols = scipy.optimize.linear_sum_assignment(cost)
+    assert answer.objective == pytest.approx(cost[rows, cols].sum(), abs=1e-9)
+    assert answer.stats["passes"] < 2.5  # with the certificate's
+
+
 def test_first_rows_are_not_put_off_where_all_tie():
     """Rows that pay the same everywhere took their columns, and each cost a path to get back."""
     cost = np.ones((600, 600))
