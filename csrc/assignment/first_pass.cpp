@@ -87,6 +87,24 @@ Step FirstRead::finish() {
   return step;
 }
 
+bool FirstRead::others_agree() const {
+  std::vector<Index> next;
+  for (Index i = end_; i < context_.costs.rows() && next.size() < kFirstRows; ++i) {
+    if (context_.matching.col_of_row[i] != kNone) continue;
+    const CandidateLists::List list = lists->of(i);
+    const double *const end = list.cost + list.size, *const best = std::min_element(list.cost, end);
+    const double* second = best == list.cost ? list.cost + 1 : list.cost;
+    for (const double* k = second; k < end; ++k) {
+      if (k != best && *k < *second) second = k;
+    }
+    if (*second < kInfinity) next.push_back(list.col[second - list.cost]);
+  }
+  const auto count = static_cast<std::int64_t>(next.size());
+  std::sort(next.begin(), next.end());
+  const std::int64_t distinct = std::unique(next.begin(), next.end()) - next.begin();
+  return count > kLeastSample && is_above(count - distinct, count, kOthersAgree);
+}
+
 Step list_rows(const Context& context, CandidateLists& lists, ThreadTeam& team, Index first) {
   const Index rows = context.costs.rows();
   const Index turn = rows_a_turn(kEntriesATurn, context.costs);

@@ -21,6 +21,8 @@ class FirstRead {
   bool rows_agree() const;
   // All others.
   Step finish();
+  // Whether rows that got no column want the same few next.
+  bool others_agree() const;
 
   ReusedVector<RowMinima> minima;         // [rows], if every row got its best column
   std::unique_ptr<CandidateLists> lists;  // otherwise

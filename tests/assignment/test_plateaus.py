@@ -143,6 +143,18 @@ def test_rows_whose_ties_give_each_a_column_are_claimed_at_once():
     assert answer.stats["passes"] < 2.5  # with the certificate's
 
 
+def test_columns_that_others_all_want_next_are_priced_first():
+    """A third of the rows find their only clear cost taken; the rest is much the same to all."""
+    r = np.random.default_rng(3)
+    cost = np.ones((600, 600))
+    cost[np.arange(600), r.integers(0, 600, 600)] = 0.0
+    cost *= r.lognormal(sigma=0.3, size=600)
+    answer = solve(cost, 0)
+    rows, cols = scipy.optimize.linear_sum_assignment(cost)
+    assert answer.objective == pytest.approx(cost[rows, cols].sum(), rel=1e-12)
+    assert answer.stats["passes"] < 6
+
+
 def test_first_rows_are_not_put_off_where_all_tie():
     """Rows that pay the same everywhere took their columns, and each cost a path to get back."""
     cost = np.ones((600, 600))
