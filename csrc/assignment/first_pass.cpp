@@ -33,8 +33,13 @@ struct ColumnMinima {
       reduced[j] = std::min(reduced[j], other.reduced[j]);
     }
   }
-  static double sum(const std::vector<double>& minima, Index cols) {
-    return std::accumulate(minima.begin(), minima.begin() + cols, 0.0);
+  // Whether zero for all rows is the greater dual, where row minima come to this sum.
+  bool are_of_columns(double of_rows) const {
+    double difference = -of_rows;
+    for (std::size_t j = 0; j < costs.size(); ++j) {
+      if (costs[j] < kInfinity) difference += costs[j] - reduced[j];
+    }
+    return difference > 0.0;
   }
 };
 
@@ -120,6 +125,33 @@ Step list_rows(const Context& context, CandidateLists& lists, ThreadTeam& team, 
   return valid ? Step::done : Step::invalid;
 }
 
+bool wants_column_start(const Context& context, const CandidateLists& lists, std::int64_t free) {
+  const Index rows = context.costs.rows();
+  if (is_above(free, rows, kColumnStart)) return true;
+  if (!is_above(free, rows, kHalf)) return false;
+  std::vector<double> least(context.costs.cols(), kInfinity);
+  for (Index i = 0; i < rows; ++i) {
+    const CandidateLists::List list = lists.of(i);
+    for (int k = 0; k < list.size; ++k) {
+      least[list.col[k]] = std::min(least[list.col[k]], list.cost[k]);
+    }
+  }
+  std::vector<char> taken(least.size(), 0);
+  std::int64_t left = 0;
+  for (Index i = 0; i < rows; ++i) {
+    const CandidateLists::List list = lists.of(i);
+    const auto is_tight = [&](int k) { return list.cost[k] == least[list.col[k]]; };
+    int k = 0;
+    while (k < list.size && !(list.cost[k] < kInfinity && is_tight(k) && !taken[list.col[k]])) ++k;
+    if (k < list.size) {
+      taken[list.col[k]] = 1;
+    } else if (!is_below(++left, free, kHalf)) {
+      return false;
+    }
+  }
+  return true;
+}
+
 Step column_start(const Context& context, CandidateLists& lists, ThreadTeam& team) {
   const RowScanner& costs = context.costs;
   const Index rows = costs.rows(), cols = costs.cols();
@@ -144,7 +176,7 @@ Step column_start(const Context& context, CandidateLists& lists, ThreadTeam& tea
   ColumnMinima least = std::move(parts[0]);
   for (int part = 1; part < count; ++part) least.take_less_of(parts[part]);
   const double of_rows = std::accumulate(minima.begin(), minima.end(), 0.0);
-  const bool by_columns = least.sum(least.costs, cols) > of_rows + least.sum(least.reduced, cols);
+  const bool by_columns = least.are_of_columns(of_rows);
   set_column_prices(context.matching, by_columns ? least.costs : least.reduced);
   lists.prices_changed(false);
   return list_rows(context, lists, team, 0);

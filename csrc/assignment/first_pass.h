@@ -1,6 +1,7 @@
 // The start: what one read of the matrix leaves to the stages after it.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 
 #include "candidates.h"
@@ -39,6 +40,10 @@ class FirstRead {
 
 // Lists at present prices for all rows from `first` on; done, invalid or interrupted.
 Step list_rows(const Context& context, CandidateLists& lists, ThreadTeam& team, Index first);
+
+// Whether so many rows are free that column_start() is worth its reads; or at least half are, of
+// which the columns' least costs would leave less than half, as far as lists go.
+bool wants_column_start(const Context& context, const CandidateLists& lists, std::int64_t free);
 
 // An empty matching at the prices v_j = min_i (c_ij - u_i), u_i the best of the lists, or 0 for all
 // rows where the sum of these duals is greater (costs of columns, of which rows may have a few

@@ -84,7 +84,9 @@ constexpr int kSampledOf = 16;                      // one of so many
 constexpr Share kMoreThanColumns{2, 1};
 
 // Free rows after the greedy start, above which there is a new start from the columns' own minima.
-// It rescues degenerate matrices; not measured on its own.
+// It rescues degenerate matrices; not measured on its own. Above half of the rows, if columns'
+// least costs seem to match half of these: equal rows of which 99% is forbidden 1000 12 -> 2 ms;
+// whatever they match: DETR 1400 3.9 -> 8.9 ms.
 constexpr Share kColumnStart{3, 4};
 
 // Columns that have a price then where there are more of them than rows, by the rows.

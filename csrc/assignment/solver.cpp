@@ -287,7 +287,7 @@ bool Solver::first_read() {
     if (dense_start(tried(kHopelessReads, false))) return true;
     Auction(context_, *lists_).claim_tight();
   }
-  if (!square() || !is_above(free_rows(), rows_, kColumnStart)) return false;
+  if (!square() || !wants_column_start(context_, *lists_, free_rows())) return false;
   step = column_start(context_, *lists_, team());
   if (step != Step::done) return finished(step);
   Auction(context_, *lists_).claim_tight();

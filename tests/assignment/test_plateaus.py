@@ -155,6 +155,16 @@ def test_columns_that_others_all_want_next_are_priced_first():
     assert answer.stats["passes"] < 6
 
 
+def test_costs_of_columns_of_which_rows_may_have_a_few():
+    """Rows want the cheapest of theirs; a bit more than half find it taken."""
+    r = np.random.default_rng(3)
+    cost = np.where(r.random((1000, 1000)) < 0.01, r.random(1000), 1e3)
+    answer = solve(cost, 0)
+    rows, cols = scipy.optimize.linear_sum_assignment(cost)
+    assert answer.objective == pytest.approx(cost[rows, cols].sum(), rel=1e-12)
+    assert answer.stats["passes"] < 10
+
+
 def test_first_rows_are_not_put_off_where_all_tie():
     """Rows that pay the same everywhere took their columns, and each cost a path to get back."""
     cost = np.ones((600, 600))
