@@ -97,6 +97,7 @@ bool FirstRead::others_agree() const {
   for (Index i = end_; i < context_.costs.rows() && next.size() < kFirstRows; ++i) {
     if (context_.matching.col_of_row[i] != kNone) continue;
     const CandidateLists::List list = lists->of(i);
+    if (list.size == 0) continue;
     const double *const end = list.cost + list.size, *const best = std::min_element(list.cost, end);
     const double* second = best == list.cost ? list.cost + 1 : list.cost;
     for (const double* k = second; k < end; ++k) {

@@ -75,7 +75,8 @@ constexpr Share kCollisions{1, 64};
 
 // Rows want the same columns if so many of the first ones meet a column that is taken.
 constexpr Share kRowsAgree{3, 4};
-// So they do if so many of the first ones that find their column taken have the next in common.
+// So they do if so many of the first ones that find their column taken have the next in common: one
+// zero a row and scales of columns 1000 26 -> 0.75 ms; ReLU activations, 0.78, are not meant.
 constexpr Share kOthersAgree{7, 8};
 // Then columns are taken for rows if, in a sample, they agree this much less.  Not measured on its
 // own.
