@@ -77,8 +77,8 @@ def test_steering_at_home_is_steering_in_the_other_gauge():
     gauge = planted(WIDTH, 0.5, np.random.default_rng(1))
     tokens = torch.arange(12)[None]
 
-    def score(model, count):
-        return model(input_ids=tokens.expand(count, -1)).logits[:, -1, 3]
+    def score(model):
+        return model(input_ids=tokens).logits[:, -1, 3]
 
     task = steering.Task(1, torch.randn(WIDTH, generator=torch.Generator().manual_seed(2)), score)
     carried = relatives.in_gauge(model, gauge)
@@ -100,8 +100,8 @@ def test_what_raw_matching_keeps_is_what_it_does_in_the_other_gauge(monkeypatch)
     tokens = torch.arange(12)[None]
     direction = torch.randn(WIDTH, generator=torch.Generator().manual_seed(2))
 
-    def score(model, count):
-        return model(input_ids=tokens.expand(count, -1)).logits[:, -1, 3]
+    def score(model):
+        return model(input_ids=tokens).logits[:, -1, 3]
 
     task = steering.Task(1, direction, score)
     gauges = []
