@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import cases
+from benchmarks import cases, report
 from benchmarks.cases import Case
 from benchmarks.peers import BOUNDS, EXACT, HOST, OURS, READ, SLOWEST, Found, exact_peers
 from benchmarks.results import Row, newest
@@ -110,7 +110,7 @@ def body(measured: Mapping[Case, Measured], solvers: Iterable[str]) -> list[str]
         best = "-" if found.best_peer is None else f"**{found.best_peer / found.ours:.3g}**"
         if len(found.single) > 1:
             best += f" ({min(found.single):.3g} to {max(found.single):.3g})"
-        family = case.family.replace("|", "\\|")
+        family = report.escaped(case.family)
         cells = [family, case.shape, f"{found.ours * 1e3:.4g}", *cells, best]
         lines.append("| " + " | ".join(cells) + " |")
     return lines

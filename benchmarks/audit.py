@@ -119,7 +119,7 @@ def table(rows: Sequence[results.Row]) -> list[str]:
     ]
     for claim, sweep in read(rows).items():
         cells = [str(share) for share in sweep.items.values()]
-        lines.append("| " + " | ".join([claim.replace("|", "\\|"), *cells, sweep.kind]) + " |")
+        lines.append("| " + " | ".join([report.escaped(claim), *cells, sweep.kind]) + " |")
     return [*lines, "", "![what survives](audit.png)"]
 
 

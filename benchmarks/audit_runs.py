@@ -92,5 +92,5 @@ def table(rows: Sequence[results.Row]) -> list[str]:
     for claim in dict.fromkeys(row.case for row in newest):
         cells = [str(shares[claim, route, "fidelity"]) for route in ROUTES]
         cells.append(str(shares[claim, ROUTES[0], "native agreement"]))
-        lines.append("| " + " | ".join([claim.replace("|", "\\|"), *cells]) + " |")
+        lines.append("| " + " | ".join([report.escaped(claim), *cells]) + " |")
     return lines

@@ -44,6 +44,11 @@ PLOTS = {"assignment": "svg", "audit": "png", "ceiling": "png", "paper": "svg", 
 """Those whose module has a `plot`, too, and its format."""
 
 
+def escaped(text: object) -> str:
+    """As a cell of a table, where a bar would end it."""
+    return str(text).replace("|", "\\|")
+
+
 def page(name: str) -> str | None:
     """A benchmark's table, whole; None if it has no results."""
     rows = results.read(name)

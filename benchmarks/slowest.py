@@ -170,7 +170,7 @@ def _worst(kept: Sequence[Row]) -> list[str]:
     ratios = [row for row in kept if row.metric == "ratio"]
     for row in sorted(ratios, key=lambda row: row.value):
         case, extra = Case.parse(row.case), row.extra
-        family = case.family.replace("|", "\\|")
+        family = report.escaped(case.family)
         lines.append(
             f"| {family} | {case.shape} | {extra['seed']} | {row.value:.3g} | {extra['peer']} "
             f"| {extra.get('scipy', '-')} | {extra.get('ours', 0) * 1e3:.4g} |"
@@ -186,7 +186,7 @@ def _worst(kept: Sequence[Row]) -> list[str]:
         ]
     for row in sorted(passes, key=lambda row: -row.value):
         case = Case.parse(row.case)
-        family = case.family.replace("|", "\\|")
+        family = report.escaped(case.family)
         lines.append(f"| {family} | {case.shape} | {row.extra['seed']} | {row.value:.4g} |")
     return lines
 

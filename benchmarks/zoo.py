@@ -152,13 +152,9 @@ def table(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _escaped(text: object) -> str:
-    return str(text).replace("|", "\\|")
-
-
 def _slow(case: Case, told: Told) -> str:
     (_, ours), (best, peer, scipy) = told.outcomes[OURS], told.ratios
-    return f"| {_escaped(case)} | {ours * 1e3:.4g} | {peer} | {best:.3g} | {scipy:.3g} |"
+    return f"| {report.escaped(case)} | {ours * 1e3:.4g} | {peer} | {best:.3g} | {scipy:.3g} |"
 
 
 def _compared(told: Mapping[Case, Told]) -> dict[Case, Ratios]:
@@ -196,7 +192,7 @@ def _families(compared: dict[Case, Ratios]) -> list[str]:
         brings = USERS[family].brings if family in USERS else ""
         shape = worst.shape + (WIDE if worst.family.endswith(WIDE) else "")
         figures = f"{len(some)} | {low:.3g} | {shape} | {middle:.3g} | {scipy:.3g}"
-        lines.append((low, f"| {_escaped(family)} | {brings} | {figures} |"))
+        lines.append((low, f"| {report.escaped(family)} | {brings} | {figures} |"))
     return [line for _, line in sorted(lines)]
 
 

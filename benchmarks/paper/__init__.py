@@ -109,10 +109,9 @@ def _section(of: Claim, name: str, size: str, rows: Sequence[results.Row]) -> li
         found = Interval.over_runs(values)
         unit = "" if unit == "1" else f" {unit}"
         bounds = f"{_number(found.low)} to {_number(found.high)}" if found.runs > 1 else ""
-        case = case.replace("|", "\\|")
         lines.append(
-            f"| {case} | {route} | {metric} | {_number(found.mean)}{unit} | {bounds} | "
-            f"{found.runs} |"
+            f"| {report.escaped(case)} | {route} | {metric} | {_number(found.mean)}{unit} | "
+            f"{bounds} | {found.runs} |"
         )
     return lines
 

@@ -280,10 +280,10 @@ bool Solver::first_read() {
   if (step == Step::done) step = read.finish();
   if (step != Step::done) return finished(step);
   minima_ = std::move(read.minima);
-  const bool others_agree = read.lists != nullptr && read.others_agree();
+  const bool others_agree = square() && read.lists != nullptr && read.others_agree();
   lists_ = std::move(read.lists);
   if (lists_ == nullptr) return true;
-  if (square() && others_agree && is_above(free_rows(), rows_, kFewFreeOfStart)) {
+  if (others_agree && is_above(free_rows(), rows_, kFewFreeOfStart)) {
     if (dense_start(tried(kHopelessReads, false))) return true;
     Auction(context_, *lists_).claim_tight();
   }
