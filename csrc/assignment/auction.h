@@ -58,7 +58,7 @@ class Auction {
   CandidateLists& lists_;
   Stats& stats_;
   const Interrupted& interrupted_;
-  double scale_ = 1.0;
+  double scale_ = 0.0;               // a bid no more than makes the edge tight
   std::vector<std::uint8_t> free_;   // [padded cols / 8], one bit a column, once it is asked for
   std::vector<std::uint8_t> asked_;  // [rows], whose whole row was looked through
   std::unique_ptr<RowScanner::Scratch> scratch_;

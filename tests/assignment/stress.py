@@ -1,8 +1,9 @@
 """The solver against SciPy for as long as one likes: ``make stress``.
 
 Problems are drawn from a seed: family, shape, dtype, layout, sense, forbidden pairs, threads, and
-the way they are asked. Instruction sets take turns. The first wrong answer ends the run with what
-it takes to draw it again.
+the way they are asked. Half of them have rows that may stay out, are sparse, or are batches of
+several sizes (stress_kinds.py). Instruction sets take turns. The first wrong answer ends the run
+with what it takes to draw it again.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ import bmatch
 from bmatch import _core
 
 sys.path.insert(0, str(Path(__file__).parent))
+from stress_kinds import KINDS, SHARES
 from test_fuzz import FAMILIES
 
-DTYPES = ("float64", "float32", "float16", "int64", "int32", "int8", "uint8", "bool", "wide")
+NARROW = ("float16", "int64", "int32", "int16", "int8", "uint32", "uint16", "uint8", "bool", "wide")
+DTYPES = ("float64", "float32", *NARROW)
 SLICE = 60.0  # seconds an instruction set
 
 
@@ -33,14 +36,16 @@ def draw(r):
     n = int(np.exp(r.uniform(0, np.log(900 if r.random() < 0.1 else 250))))
     m = n + int(r.choice([0, 0, 0, 1, 2, n // 8, n, 3 * n]))
     family = str(r.choice(sorted(FAMILIES)))
-    dtype = str(r.choice(DTYPES, p=[0.3, 0.3, *[0.4 / 7] * 7]))
+    dtype = str(r.choice(DTYPES, p=[0.3, 0.3, *[0.4 / len(NARROW)] * len(NARROW)]))
     cost = FAMILIES[family](r, n, m)
     if dtype.startswith("float"):
         with np.errstate(over="ignore"):
             cast = cost.astype(dtype)
         cost = cast if np.isfinite(cast).all() else cost
     else:
-        top = {"bool": 1, "int8": 100, "uint8": 255}.get(dtype, 10 ** int(r.integers(1, 9)))
+        top = {"bool": 1, "int8": 100, "uint8": 255, "int16": 30_000, "uint16": 60_000}.get(
+            dtype, 10 ** int(r.integers(1, 9))
+        )
         unit = cost / max(np.abs(cost).max(), 1e-300)
         cost = np.rint(top * np.abs(unit))
         # Beyond 2**53: an offset that no optimum depends on, and that float64 would round.
@@ -48,7 +53,7 @@ def draw(r):
         cost = cost.astype("int64" if dtype == "wide" else dtype)
         cost = cost + offset if offset else cost
     goal = str(r.choice(["minimize", "maximize", "sign_marginalized"], p=[0.6, 0.25, 0.15]))
-    if cost.dtype.kind in "fi" and dtype not in ("int8", "wide") and r.random() < 0.3:
+    if cost.dtype.kind in "fi" and dtype not in ("int8", "int16", "wide") and r.random() < 0.3:
         cost = cost * r.choice([-1, 1], cost.shape).astype(cost.dtype)
     forbidding = goal != "sign_marginalized" and cost.dtype.kind == "f" and r.random() < 0.25
     if forbidding:
@@ -73,6 +78,14 @@ def draw(r):
 
 def check(r, counts):
     """One problem; an AssertionError says what does not hold."""
+    if r.random() < 0.5:
+        r.choice(KINDS, p=SHARES)(r, FAMILIES, counts)
+    else:
+        check_complete(r, counts)
+
+
+def check_complete(r, counts):
+    """A complete matching of a dense matrix, and all the ways to ask for it."""
     name, cost, goal, threads = draw(r)
     maximize = goal != "minimize"
     options = {} if goal == "minimize" else {goal: True}

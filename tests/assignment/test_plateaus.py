@@ -216,3 +216,15 @@ def test_half_of_the_rows_may_tie_before_an_auction(seed):
     best = cost[scipy.optimize.linear_sum_assignment(cost)].sum()
     assert answer.objective == pytest.approx(best, rel=1e-12)
     assert answer.stats["passes"] < 8
+
+
+@pytest.mark.parametrize("unit", [2.0**-40, 1.0, 2.0**40])
+def test_rows_with_one_pair_bid_in_whatever_unit(unit):
+    """They had bid 1.0, which dwarfs small costs: what followed was solved anew."""
+    r = np.random.default_rng(0)
+    allowed = r.random((1000, 1000)) < 0.004
+    allowed[np.arange(1000), r.permutation(1000)] = True
+    assert np.count_nonzero(allowed.sum(1) == 1) > 10
+    answer = solve(np.where(allowed, unit * r.random((1000, 1000)), np.inf), 0)
+    assert answer.outcome == _core.Outcome.optimal
+    assert answer.stats["passes"] < 2

@@ -101,6 +101,28 @@ def test_a_large_matrix_as_full_bipartite_matching_has_it():
     assert proof.gap == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize("cols", [2000, 2200])
+def test_few_huge_costs_and_rows_with_one_pair(cols):
+    """They had bid the spread of all costs, and then every row was matched by a path of its own."""
+    rng = np.random.default_rng(0)
+    allowed = rng.random((2000, cols)) < 0.004
+    allowed[:20] = False
+    allowed[np.arange(2000), rng.permutation(cols)[:2000]] = True
+    cost = np.where(allowed, rng.random((2000, cols)), np.inf)
+    cost[allowed & (rng.random((2000, cols)) < 1e-3)] = 1e9
+    entries = scipy.sparse.coo_matrix((cost[allowed], np.nonzero(allowed)), cost.shape)
+    answer = check(cost, entries)
+    assert answer.stats["augmentations"] < 200
+
+
+@pytest.mark.parametrize("unit", [2.0**-40, 1.0, 2.0**40])
+def test_one_pair_is_proved_in_whatever_unit(unit):
+    entries = scipy.sparse.coo_matrix(([0.7 * unit], ([0], [2])), (1, 4))
+    answer = bmatch.solve(entries)
+    assert answer.row_dual.tolist() == [0.7 * unit]
+    assert bmatch.certify(entries, answer).gap == 0
+
+
 @pytest.mark.parametrize("index", [np.int32, np.int64, np.uint16])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64, np.int8, np.uint32, bool])
 def test_types_of_entries_and_indices(dtype, index):

@@ -51,7 +51,6 @@ class Solver {
   void certify();
   double slack(Index i, double u) const;
   double median_lead() const;
-  double spread() const;
 
   const Costs& costs_;
   Solution solution_;
@@ -85,16 +84,6 @@ bool Solver::finished(Step step) {
   return true;
 }
 
-// Of all entries, from the least to the greatest.
-double Solver::spread() const {
-  double least = kInfinity, greatest = -kInfinity;
-  for (const double c : costs_.cost) {
-    least = std::min(least, c);
-    greatest = std::max(greatest, c);
-  }
-  return greatest > least ? greatest - least : 1.0;
-}
-
 // From the cheapest entry of a row to the next; zero where most rows tie, and bids would go round
 // among equals while paths cross ties at no cost.
 double Solver::median_lead() const {
@@ -114,16 +103,16 @@ double Solver::median_lead() const {
 // Bids that keep every matched edge tight.
 bool Solver::reduce() {
   PhaseTimer timer(solution_.stats.auction_seconds);
-  Auction auction(state_, spread());
+  Auction auction(state_, 0.0);
   return finished(auction.phase(0.0, kFirstBids * costs_.rows));
 }
 
 bool Solver::scale_epsilon() {
   const double lead = median_lead();
   if (lead == 0.0 || !is_above(state_.free_rows(), costs_.rows, kFew)) return false;
-  const double last = kLastEpsilon * lead;
-  Auction auction(state_, spread());
-  for (double epsilon = kFirstEpsilon * lead;; epsilon = std::max(epsilon / kEpsilonStep, last)) {
+  const double first = kFirstEpsilon * lead, last = kLastEpsilon * lead;
+  Auction auction(state_, first);
+  for (double epsilon = first;; epsilon = std::max(epsilon / kEpsilonStep, last)) {
     {
       PhaseTimer timer(solution_.stats.auction_seconds);
       state_.lower_ceiling();
