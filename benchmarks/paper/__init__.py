@@ -24,7 +24,7 @@ import torch
 
 from benchmarks import provenance, report, results
 from benchmarks.interval import Interval
-from benchmarks.paper.claim import FINE_TUNED, RUNS, Claim, Figure, Size
+from benchmarks.paper.claim import FINE_TUNED, RECOVERED, RUNS, Claim, Figure, Size
 from bmatch.jobs.processes import in_processes
 
 CLAIMS = (
@@ -68,7 +68,9 @@ def table(rows: Sequence[results.Row]) -> list[str]:
     kept = newest(rows)
     lines = [
         "Means over runs, with Student's intervals of 95%. A run has a seed of its own, which "
-        "draws gauges, noise, tokens and training.",
+        "draws gauges, noise, tokens and training. Intervals within runs are of routes that the "
+        "same runs took, each figure less the mean of its run (Morey 2008): by them routes are "
+        "compared.",
     ]
     for name in CLAIMS:
         for size in ("quick", "full"):
@@ -91,6 +93,7 @@ def _section(of: Claim, name: str, size: str, rows: Sequence[results.Row]) -> li
         for key, value in of.settings.items()
         if not isinstance(value, dict) or size in value
     )
+    paired = bool(of.compared)
     lines = [
         f"## {of.says}",
         "",
@@ -98,8 +101,8 @@ def _section(of: Claim, name: str, size: str, rows: Sequence[results.Row]) -> li
         "",
         *_origins(rows),
         "",
-        "| case | route | figure | mean | 95% interval | runs |",
-        "|---|---|---|---:|---|---:|",
+        "| case | route | figure | mean | 95% interval |" + " within runs |" * paired + " runs |",
+        "|---|---|---|---:|---|" + "---|" * paired + "---:|",
     ]
     groups: dict[tuple[str, str, str, str], list[tuple[int, float]]] = {}
     for row in rows:
@@ -108,12 +111,24 @@ def _section(of: Claim, name: str, size: str, rows: Sequence[results.Row]) -> li
     for (case, route, metric, unit), values in groups.items():
         found = Interval.over_runs(values)
         unit = "" if unit == "1" else f" {unit}"
-        bounds = f"{_number(found.low)} to {_number(found.high)}" if found.runs > 1 else ""
-        lines.append(
-            f"| {report.escaped(case)} | {route} | {metric} | {_number(found.mean)}{unit} | "
-            f"{bounds} | {found.runs} |"
-        )
+        cells = [
+            report.escaped(case),
+            route,
+            metric,
+            f"{_number(found.mean)}{unit}",
+            _bounds(found),
+        ]
+        if paired:
+            cells.append("")
+        if route in of.compared and metric == RECOVERED:
+            same = {other: dict(groups[case, other, metric, "1"]) for other in of.compared}
+            cells[-1] = _bounds(Interval.within_runs(same)[route])
+        lines.append(f"| {' | '.join(cells)} | {found.runs} |")
     return lines
+
+
+def _bounds(found: Interval) -> str:
+    return f"{_number(found.low)} to {_number(found.high)}" if found.runs > 1 else ""
 
 
 def _origins(rows: Sequence[results.Row]) -> list[str]:

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 RUNS = 4
 """The fewest that a mean is taken over."""
+RECOVERED = "recovered"
+"""The metric by which routes are compared."""
 FINE_TUNED = 1500
 """Steps of SmolLM2's fine-tunes."""
 
@@ -77,6 +79,8 @@ class Claim(NamedTuple):
         Packages, to be imported, that are not among the project's own.
     sizes : tuple of str
         At which it is measured.
+    compared : tuple of str
+        Routes that every run takes: what each recovered has an interval within runs, too.
     """
 
     says: str
@@ -85,3 +89,4 @@ class Claim(NamedTuple):
     measure: Callable[[int, Size], Iterator[Figure]]
     needs: tuple[str, ...] = ()
     sizes: tuple[str, ...] = ("quick", "full")
+    compared: tuple[str, ...] = ()

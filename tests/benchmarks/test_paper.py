@@ -38,6 +38,43 @@ def test_the_interval_beside_scipy():
     assert Interval.over_runs(of_runs) == pytest.approx(found)
 
 
+def test_intervals_within_runs():
+    """Of two routes the halves together are the paired difference's; runs' levels do not count."""
+    more, less = np.array([0.9, 0.3, 0.6, 0.7]), np.array([0.5, 0.1, 0.25, 0.2])
+    found = Interval.within_runs({"more": dict(enumerate(more)), "less": dict(enumerate(less))})
+    paired = scipy.stats.ttest_rel(more, less).confidence_interval(0.95)
+    for name, figures in (("more", more), ("less", less)):
+        assert found[name].mean == pytest.approx(figures.mean())
+        assert found[name].runs == 4
+        reach = (found[name].high - found[name].low) / 2
+        assert reach == pytest.approx((paired.high - paired.low) / 2 / np.sqrt(2))
+    levels = np.array([0.0, 5.0, -3.0, 1.0])
+    moved = {"more": dict(enumerate(more + levels)), "less": dict(enumerate(less + levels))}
+    for name, of_route in Interval.within_runs(moved).items():
+        assert of_route.high - of_route.mean == pytest.approx(found[name].high - found[name].mean)
+    one = Interval.within_runs({"more": {0: 0.9, 1: 0.3}, "less": {0: 0.5}})
+    assert one["more"].mean == pytest.approx(0.9)
+    assert np.isnan(one["more"].low)
+
+
+def test_routes_that_are_compared_have_both_intervals(monkeypatch):
+    def row(seed, route, value, metric="recovered"):
+        extra = {"claim": "made", "size": "quick", "seed": seed}
+        spread = results.Spread(None, value, None)
+        return results.Row("", "", "", "paper", "a case", route, metric, "1", spread, extra)
+
+    made = Claim("It holds", "91.1%", {}, None, compared=("path", "endpoint"))
+    monkeypatch.setattr(paper, "CLAIMS", ("made",))
+    monkeypatch.setattr(paper, "claim", {"made": made}.__getitem__)
+    rows = [row(k, "path", 0.9 - 0.1 * k) for k in range(4)]
+    rows += [row(k, "endpoint", 0.5 - 0.1 * k) for k in range(4)]
+    rows += [row(k, "path", 0.1, "spread over tokens") for k in range(4)]
+    lines = paper.table(rows)
+    assert "| case | route | figure | mean | 95% interval | within runs | runs |" in lines
+    assert "| a case | path | recovered | 0.750 | 0.545 to 0.955 | 0.750 to 0.750 | 4 |" in lines
+    assert "| a case | path | spread over tokens | 0.100 | 0.100 to 0.100 |  | 4 |" in lines
+
+
 @pytest.mark.parametrize("positive", [0, 0.2, 0.5, 1])
 def test_a_gauge_with_a_share_of_positive_signs(positive):
     gauge = planted(40, positive, np.random.default_rng(0))
