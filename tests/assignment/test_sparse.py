@@ -115,6 +115,19 @@ def test_few_huge_costs_and_rows_with_one_pair(cols):
     assert answer.stats["augmentations"] < 200
 
 
+@pytest.mark.parametrize("seed", [2, 4, 6, 7])
+def test_prices_that_dwarf_the_answer_are_not_the_least_that_prove_it(seed):
+    """Rows crowd into few columns: every row was matched once more by a path of its own."""
+    rng = np.random.default_rng(seed)
+    allowed = np.zeros((1000, 1000), bool)
+    allowed[np.arange(1000)[:, None], (1000 * rng.random((1000, 12)) ** 4).astype(int)] = True
+    allowed[np.arange(1000), rng.permutation(1000)] = True
+    cost = np.where(allowed, np.exp(10 * rng.standard_normal((1000, 1000))), np.inf)
+    entries = scipy.sparse.coo_matrix((cost[allowed], np.nonzero(allowed)), cost.shape)
+    answer = check(cost, entries)
+    assert answer.stats["augmentations"] < 200
+
+
 @pytest.mark.parametrize("unit", [2.0**-40, 1.0, 2.0**40])
 def test_one_pair_is_proved_in_whatever_unit(unit):
     entries = scipy.sparse.coo_matrix(([0.7 * unit], ([0], [2])), (1, 4))

@@ -10,6 +10,7 @@
 #include "assignment/sum.h"
 #include "auction.h"
 #include "forest.h"
+#include "least_prices.h"
 #include "plain.h"
 #include "state.h"
 
@@ -45,6 +46,7 @@ class Solver {
   bool scale_epsilon();
   bool match_free();
   bool is_exact() const;
+  bool settle();
   bool is_least_of_rows() const;
   bool is_on_grid(double greatest) const;
   void start_anew();
@@ -67,7 +69,7 @@ Solution Solver::run() {
   }
   const bool ended = reduce() || (square() && scale_epsilon());
   if (!ended) match_free();
-  if (solution_.outcome == Outcome::optimal && !is_exact()) {
+  if (solution_.outcome == Outcome::optimal && !is_exact() && !settle()) {
     start_anew();
     PhaseTimer timer(solution_.stats.path_seconds);
     finished(plain_paths(state_));
@@ -193,6 +195,12 @@ bool Solver::is_exact() const {
   for (Index i = 0; i < costs_.rows; ++i) magnitudes += std::fabs(costs_.cost[state_.entry[i]]);
   return !prices_dwarf(greatest, magnitudes, costs_.rows) || is_least_of_rows() ||
          is_on_grid(greatest);
+}
+
+// The answer as it is, if its least prices prove it.
+bool Solver::settle() {
+  PhaseTimer timer(solution_.stats.certificate_seconds);
+  return least_prices(state_) && is_exact();
 }
 
 // What the row's matched entry is above its least, u, exactly but for one rounding: entries that

@@ -8,7 +8,9 @@
 //      without an end; they also find out whether there is a complete matching at all;
 //   3. rows whose edges are not tight are set free, row reduction again, and shortest paths for
 //      what is left: from all free rows at once if square, one after the other if not.
-// Every stage has a budget but the paths, of which there are no more than free rows.
+// Every stage has a budget but the paths, of which there are no more than free rows.  Where prices
+// dwarf the answer it is kept if its least prices prove it (least_prices.h), or else found again by
+// plain.h.
 //
 // Time O(rows entries log cols) at worst.  Memory beside the entries: 12 bytes an entry, about
 // 100 a row.
