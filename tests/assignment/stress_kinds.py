@@ -11,10 +11,10 @@ import pytest
 import scipy.optimize
 import scipy.sparse
 import torch
+from optimality import SENSES, minimised, scipy_objective
 
 import bmatch
 
-SENSES = {"minimize": {}, "maximize": {"maximize": True}, "magnitude": {"sign_marginalized": True}}
 MOST = 10**6  # of the costs of partial problems
 LARGE = 2.0**40  # 60 of them and 60 costs are exact in float64
 LEAST = np.nextafter(0.0, 1.0)  # half of a limit may be rounded by as much
@@ -40,17 +40,10 @@ def small_problem(r, families):
     return f"{family}, {n} x {m} {cost.dtype}", cost
 
 
-def minimised(cost, sense):
-    """What SciPy minimises, forbidden pairs +inf."""
-    signed = np.asarray(cost, np.float64)
-    signed = {"minimize": signed, "maximize": -signed, "magnitude": -np.abs(signed)}[sense]
-    return np.where(np.isinf(cost), np.inf, signed)
-
-
 def best_complete(c):
     """The least sum of a complete matching; None where there is none."""
     try:
-        return c[scipy.optimize.linear_sum_assignment(c)].sum()
+        return scipy_objective(c)
     except ValueError:
         return None
 
@@ -120,7 +113,7 @@ def drawn(r, families):
     sense = str(r.choice([*SENSES]))
     kind = str(r.choice(COUNTED))
     finite = cost[np.isfinite(cost)]
-    if kind == "partial" and (np.abs(finite) > MOST).any() | (finite % 1 != 0).any():
+    if kind == "partial" and ((np.abs(finite) > MOST).any() or (finite % 1 != 0).any()):
         kind = "limit"
     return f"{name}, {sense}, {kind}", cost, sense, kind
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optimality import scipy_objective
+from optimality import SENSES, minimised, scipy_objective
 
 import bmatch
 from bmatch import _core
@@ -20,7 +20,6 @@ from bmatch.assignment.solver import limited_pairs
 
 EXAMPLES = int(os.environ.get("BMATCH_FUZZ_EXAMPLES", "400")) // 2
 FORBIDDEN = 1e7  # in place of infinity, which SciPy's answer for the extension must not have
-SENSES = {"minimize": {}, "maximize": {"maximize": True}, "magnitude": {"sign_marginalized": True}}
 
 
 def extended(cost, limit):
@@ -30,11 +29,6 @@ def extended(cost, limit):
     extension[:n, :m] = np.where(np.isinf(cost), FORBIDDEN, cost)
     extension[n:, m:] = 0
     return scipy_objective(extension)
-
-
-def minimised(cost, sense):
-    signed = np.asarray(cost, np.float64)
-    return {"minimize": signed, "maximize": -signed, "magnitude": -np.abs(signed)}[sense]
 
 
 def assert_limited(cost, limit, sense="minimize", **options):

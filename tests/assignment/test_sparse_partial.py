@@ -10,17 +10,9 @@ import pytest
 import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optimality import scipy_objective
+from optimality import SENSES, minimised, scipy_objective
 
 import bmatch
-
-SENSES = {"minimize": {}, "maximize": {"maximize": True}, "magnitude": {"sign_marginalized": True}}
-
-
-def minimised(cost, sense):
-    """Forbidden pairs of all senses are +inf in `cost`."""
-    signed = {"minimize": cost, "maximize": -cost, "magnitude": -np.abs(cost)}[sense]
-    return np.where(np.isinf(cost), np.inf, signed)
 
 
 def entries_of(cost, rng, kind="coo", doubled=False):

@@ -5,6 +5,16 @@ from __future__ import annotations
 import numpy as np
 import scipy.optimize
 
+SENSES = {"minimize": {}, "maximize": {"maximize": True}, "magnitude": {"sign_marginalized": True}}
+"""How each is asked for."""
+
+
+def minimised(cost, sense):
+    """What is minimised, in float64; forbidden pairs, infinite in whatever sense, are +inf."""
+    signed = np.asarray(cost, np.float64)
+    signed = {"minimize": signed, "maximize": -signed, "magnitude": -np.abs(signed)}[sense]
+    return np.where(np.isinf(signed), np.inf, signed)
+
 
 def scipy_objective(cost, maximize=False):
     return cost[scipy.optimize.linear_sum_assignment(cost, maximize)].astype(np.float64).sum()
